@@ -1,0 +1,258 @@
+// The only file that knows Python. Arrays come in as NumPy or any other CPU buffer (DLPack), float32 and
+// C-contiguous; shapes are checked here once; the GIL is released while a kernel runs.
+#include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
+#include <nanobind/stl/optional.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/vector.h>
+
+#include <cstdlib>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "stack.h"
+
+namespace nb = nanobind;
+using namespace nb::literals;
+
+namespace {
+
+template <class T, int Rank>
+using Array = nb::ndarray<T, nb::ndim<Rank>, nb::c_contig, nb::device::cpu>;
+template <int Rank>
+using In = Array<const float, Rank>;
+template <int Rank>
+using Out = Array<float, Rank>;
+using Lengths = std::optional<Array<const int64_t, 1>>;
+using Resets = std::optional<Array<const bool, 2>>;
+
+std::string shape_text(const std::vector<int64_t>& shape) {
+    std::string text = "[";
+    for (size_t i = 0; i < shape.size(); ++i) text += (i ? ", " : "") + std::to_string(shape[i]);
+    return text + "]";
+}
+
+template <class A>
+void expect(const char* name, const A& array, const std::vector<int64_t>& shape) {
+    std::vector<int64_t> found(array.ndim());
+    for (size_t i = 0; i < array.ndim(); ++i) found[i] = static_cast<int64_t>(array.shape(i));
+    if (found != shape)
+        throw nb::value_error((std::string(name) + ": expected shape " + shape_text(shape) + ", got " +
+                               shape_text(found)).c_str());
+}
+
+template <class A>
+auto* data_or_null(const std::optional<A>& array) {
+    return array ? array->data() : nullptr;
+}
+
+unrolled::Steps make_steps(const In<3>& x_gates, int64_t gates, const Lengths& lengths, const Resets& resets,
+                           bool reverse) {
+    const int64_t T = x_gates.shape(0), B = x_gates.shape(1), H = x_gates.shape(2) / gates;
+    expect("x_gates", x_gates, {T, B, gates * H});
+    if (lengths) {
+        expect("lengths", *lengths, {B});
+        for (int64_t b = 0; b < B; ++b)
+            if (lengths->data()[b] < 0 || lengths->data()[b] > T)
+                throw nb::value_error(("lengths[" + std::to_string(b) + "] is " +
+                                       std::to_string(lengths->data()[b]) + ", expected 0 to " +
+                                       std::to_string(T)).c_str());
+    }
+    if (resets) expect("resets", *resets, {T, B});
+    return {T, B, H, data_or_null(lengths),
+            resets ? reinterpret_cast<const uint8_t*>(resets->data()) : nullptr, reverse};
+}
+
+int threads_for(const unrolled::Steps& s, int64_t gates) {
+    return unrolled::threads_for(static_cast<double>(s.T) * s.B * gates * s.H * s.H);
+}
+
+void lstm_forward(In<3> x_gates, In<2> weight_hh, In<2> h0, In<2> c0, Lengths lengths, Resets resets,
+                  bool reverse, Out<3> h, Out<3> c, Out<3> gates) {
+    const auto s = make_steps(x_gates, 4, lengths, resets, reverse);
+    expect("weight_hh", weight_hh, {4 * s.H, s.H});
+    expect("h0", h0, {s.B, s.H});
+    expect("c0", c0, {s.B, s.H});
+    expect("h", h, {s.T, s.B, s.H});
+    expect("c", c, {s.T, s.B, s.H});
+    expect("gates", gates, {s.T, s.B, 4 * s.H});
+    nb::gil_scoped_release release;
+    unrolled::kernels().lstm_forward(s, {x_gates.data(), weight_hh.data(), nullptr, h0.data(), c0.data(),
+                                         h.data(), c.data(), gates.data(), true}, threads_for(s, 4));
+}
+
+void lstm_backward(In<3> grad_h, std::optional<In<3>> grad_c, In<2> weight_hh, In<2> c0, Lengths lengths,
+                   Resets resets, bool reverse, In<3> c, In<3> gates, Out<3> grad_x_gates, Out<2> grad_h0,
+                   Out<2> grad_c0) {
+    const auto s = make_steps(gates, 4, lengths, resets, reverse);
+    expect("grad_h", grad_h, {s.T, s.B, s.H});
+    if (grad_c) expect("grad_c", *grad_c, {s.T, s.B, s.H});
+    expect("weight_hh", weight_hh, {4 * s.H, s.H});
+    expect("c0", c0, {s.B, s.H});
+    expect("c", c, {s.T, s.B, s.H});
+    expect("grad_x_gates", grad_x_gates, {s.T, s.B, 4 * s.H});
+    expect("grad_h0", grad_h0, {s.B, s.H});
+    expect("grad_c0", grad_c0, {s.B, s.H});
+    nb::gil_scoped_release release;
+    unrolled::kernels().lstm_backward(s, {grad_h.data(), data_or_null(grad_c), weight_hh.data(), c0.data(),
+                                          c.data(), gates.data(), grad_x_gates.data(), grad_h0.data(),
+                                          grad_c0.data()}, threads_for(s, 4));
+}
+
+void gru_forward(In<3> x_gates, In<2> weight_hh, In<1> bias_hn, In<2> h0, Lengths lengths, Resets resets,
+                 bool reverse, Out<3> h, Out<3> gates) {
+    const auto s = make_steps(x_gates, 3, lengths, resets, reverse);
+    expect("weight_hh", weight_hh, {3 * s.H, s.H});
+    expect("bias_hn", bias_hn, {s.H});
+    expect("h0", h0, {s.B, s.H});
+    expect("h", h, {s.T, s.B, s.H});
+    expect("gates", gates, {s.T, s.B, 4 * s.H});
+    nb::gil_scoped_release release;
+    unrolled::kernels().gru_forward(s, {x_gates.data(), weight_hh.data(), nullptr, bias_hn.data(), h0.data(),
+                                        h.data(), gates.data()}, threads_for(s, 3));
+}
+
+void gru_backward(In<3> grad_h, In<2> weight_hh, In<2> h0, Lengths lengths, Resets resets, bool reverse,
+                  In<3> h, In<3> gates, Out<3> grad_x_gates, Out<3> grad_h_gates, Out<2> grad_h0) {
+    const auto s = make_steps(gates, 4, lengths, resets, reverse);
+    expect("grad_h", grad_h, {s.T, s.B, s.H});
+    expect("weight_hh", weight_hh, {3 * s.H, s.H});
+    expect("h0", h0, {s.B, s.H});
+    expect("h", h, {s.T, s.B, s.H});
+    expect("grad_x_gates", grad_x_gates, {s.T, s.B, 3 * s.H});
+    expect("grad_h_gates", grad_h_gates, {s.T, s.B, 3 * s.H});
+    expect("grad_h0", grad_h0, {s.B, s.H});
+    nb::gil_scoped_release release;
+    unrolled::kernels().gru_backward(s, {grad_h.data(), weight_hh.data(), h0.data(), h.data(), gates.data(),
+                                         grad_x_gates.data(), grad_h_gates.data(), grad_h0.data()},
+                                     threads_for(s, 3));
+}
+
+void rnn_forward(In<3> x_gates, In<2> weight_hh, In<2> h0, Lengths lengths, Resets resets, bool reverse,
+                 bool relu, Out<3> h) {
+    const auto s = make_steps(x_gates, 1, lengths, resets, reverse);
+    expect("weight_hh", weight_hh, {s.H, s.H});
+    expect("h0", h0, {s.B, s.H});
+    expect("h", h, {s.T, s.B, s.H});
+    nb::gil_scoped_release release;
+    unrolled::kernels().rnn_forward(s, {x_gates.data(), weight_hh.data(), nullptr, h0.data(), h.data(), relu},
+                                    threads_for(s, 1));
+}
+
+void rnn_backward(In<3> grad_h, In<2> weight_hh, Lengths lengths, Resets resets, bool reverse, bool relu,
+                  In<3> h, Out<3> grad_x_gates, Out<2> grad_h0) {
+    const auto s = make_steps(grad_h, 1, lengths, resets, reverse);
+    expect("weight_hh", weight_hh, {s.H, s.H});
+    expect("h", h, {s.T, s.B, s.H});
+    expect("grad_x_gates", grad_x_gates, {s.T, s.B, s.H});
+    expect("grad_h0", grad_h0, {s.B, s.H});
+    nb::gil_scoped_release release;
+    unrolled::kernels().rnn_backward(s, {grad_h.data(), weight_hh.data(), h.data(), grad_x_gates.data(),
+                                         grad_h0.data(), relu}, threads_for(s, 1));
+}
+
+void activation(const std::string& name, In<1> x, Out<1> y) {
+    const int64_t n = x.shape(0);
+    expect("y", y, {n});
+    const auto& k = unrolled::kernels();
+    if (name == "exp") k.exp(x.data(), y.data(), n);
+    else if (name == "tanh") k.tanh(x.data(), y.data(), n);
+    else if (name == "sigmoid") k.sigmoid(x.data(), y.data(), n);
+    else throw nb::value_error("activation: expected exp, tanh or sigmoid");
+}
+
+void use_isa(const std::string& isa) {
+    if (unrolled::use_isa(isa.c_str())) return;
+    std::string known;
+    for (auto at = unrolled::available_kernels(); *at; ++at) known += (known.empty() ? "" : ", ") + std::string((*at)->isa);
+    throw nb::value_error(("instruction set '" + isa + "' is not one this machine runs: " + known).c_str());
+}
+
+unrolled::Cell cell_named(const std::string& name) {
+    if (name == "lstm") return unrolled::Cell::lstm;
+    if (name == "gru") return unrolled::Cell::gru;
+    if (name == "rnn_tanh") return unrolled::Cell::rnn_tanh;
+    if (name == "rnn_relu") return unrolled::Cell::rnn_relu;
+    throw nb::value_error(("cell '" + name + "': expected lstm, gru, rnn_tanh or rnn_relu").c_str());
+}
+
+void add_layer(unrolled::Stack& stack, In<2> weight_ih, In<2> weight_hh, std::optional<In<1>> bias_ih,
+               std::optional<In<1>> bias_hh) {
+    const int64_t rows = unrolled::gates_of(stack.cell) * stack.H;
+    expect("weight_ih", weight_ih, {rows, stack.layers() ? stack.H : stack.D});
+    expect("weight_hh", weight_hh, {rows, stack.H});
+    if (bias_ih) expect("bias_ih", *bias_ih, {rows});
+    if (bias_hh) expect("bias_hh", *bias_hh, {rows});
+    stack.add_layer(weight_ih.data(), weight_hh.data(), data_or_null(bias_ih), data_or_null(bias_hh));
+}
+
+void run_stack(const unrolled::Stack& stack, In<3> x, Out<3> y, Out<3> h, std::optional<Out<3>> c) {
+    const int64_t T = x.shape(0), B = x.shape(1);
+    expect("x", x, {T, B, stack.D});
+    expect("y", y, {T, B, stack.H});
+    expect("h", h, {stack.layers(), B, stack.H});
+    if (c) expect("c", *c, {stack.layers(), B, stack.H});
+    else if (stack.cell == unrolled::Cell::lstm) throw nb::value_error("c: an LSTM needs its cell state");
+    nb::gil_scoped_release release;
+    stack.run(x.data(), y.data(), h.data(), data_or_null(c), T, B);
+}
+
+void run_linear(const unrolled::Linear& linear, In<2> x, Out<2> y) {
+    const int64_t M = x.shape(0);
+    expect("x", x, {M, linear.K});
+    expect("y", y, {M, linear.N});
+    nb::gil_scoped_release release;
+    linear.run(x.data(), y.data(), M);
+}
+
+}  // namespace
+
+NB_MODULE(_engine, m) {
+    m.doc() = "The compiled recurrent engine; csrc/unrolled.h says what each argument is.";
+    if (const char* wanted = std::getenv("UNROLLED_ISA")) use_isa(wanted);
+
+    const auto x = "x_gates"_a.noconvert();
+    const auto w = "weight_hh"_a.noconvert();
+    const auto lengths = "lengths"_a.noconvert().none();
+    const auto resets = "resets"_a.noconvert().none();
+    m.def("lstm_forward", &lstm_forward, x, w, "h0"_a.noconvert(), "c0"_a.noconvert(), lengths, resets,
+          "reverse"_a, "h"_a.noconvert(), "c"_a.noconvert(), "gates"_a.noconvert());
+    m.def("lstm_backward", &lstm_backward, "grad_h"_a.noconvert(), "grad_c"_a.noconvert().none(), w,
+          "c0"_a.noconvert(), lengths, resets, "reverse"_a, "c"_a.noconvert(), "gates"_a.noconvert(),
+          "grad_x_gates"_a.noconvert(), "grad_h0"_a.noconvert(), "grad_c0"_a.noconvert());
+    m.def("gru_forward", &gru_forward, x, w, "bias_hn"_a.noconvert(), "h0"_a.noconvert(), lengths, resets,
+          "reverse"_a, "h"_a.noconvert(), "gates"_a.noconvert());
+    m.def("gru_backward", &gru_backward, "grad_h"_a.noconvert(), w, "h0"_a.noconvert(), lengths, resets,
+          "reverse"_a, "h"_a.noconvert(), "gates"_a.noconvert(), "grad_x_gates"_a.noconvert(),
+          "grad_h_gates"_a.noconvert(), "grad_h0"_a.noconvert());
+    m.def("rnn_forward", &rnn_forward, x, w, "h0"_a.noconvert(), lengths, resets, "reverse"_a, "relu"_a,
+          "h"_a.noconvert());
+    m.def("rnn_backward", &rnn_backward, "grad_h"_a.noconvert(), w, lengths, resets, "reverse"_a, "relu"_a,
+          "h"_a.noconvert(), "grad_x_gates"_a.noconvert(), "grad_h0"_a.noconvert());
+    m.def("activation", &activation, "name"_a, "x"_a.noconvert(), "y"_a.noconvert());
+
+    m.def("isa", [] { return std::string(unrolled::kernels().isa); }, "The instruction set in use.");
+    m.def("isas", [] {
+        std::vector<std::string> names;
+        for (auto at = unrolled::available_kernels(); *at; ++at) names.emplace_back((*at)->isa);
+        return names;
+    }, "The instruction sets this machine can run, best first.");
+    m.def("use_isa", &use_isa, "isa"_a);
+
+    nb::class_<unrolled::Linear>(m, "Linear")
+        .def("__init__", [](unrolled::Linear* self, In<2> weight, std::optional<In<1>> bias) {
+            const int64_t N = weight.shape(0), K = weight.shape(1);
+            if (bias) expect("bias", *bias, {N});
+            new (self) unrolled::Linear(weight.data(), data_or_null(bias), N, K);
+        }, "weight"_a.noconvert(), "bias"_a.noconvert().none())
+        .def("run", &run_linear, "x"_a.noconvert(), "y"_a.noconvert());
+    nb::class_<unrolled::Stack>(m, "Stack")
+        .def("__init__", [](unrolled::Stack* self, const std::string& cell, int64_t D, int64_t H) {
+            new (self) unrolled::Stack(cell_named(cell), D, H);
+        }, "cell"_a, "input_size"_a, "hidden_size"_a)
+        .def("add_layer", &add_layer, "weight_ih"_a.noconvert(), "weight_hh"_a.noconvert(),
+             "bias_ih"_a.noconvert().none(), "bias_hh"_a.noconvert().none())
+        .def("run", &run_stack, "x"_a.noconvert(), "y"_a.noconvert(), "h"_a.noconvert(),
+             "c"_a.noconvert().none());
+}

@@ -1,0 +1,98 @@
+// Which instruction set's kernels run, how many threads they get, and the memory they work in.
+#include <omp.h>
+#include <pthread.h>
+
+#include <cstdlib>
+#include <cstring>
+#include <new>
+
+#include "unrolled.h"
+
+namespace unrolled {
+
+#define UNROLLED_DECLARE(isa) \
+    namespace isa {           \
+    extern const Kernels table; \
+    }
+#if defined(__x86_64__)
+UNROLLED_DECLARE(avx512)
+UNROLLED_DECLARE(avx2)
+#endif
+UNROLLED_DECLARE(generic)
+
+namespace {
+
+struct Available {
+    const Kernels* list[4] = {};
+
+    Available() {
+        int n = 0;
+#if defined(__x86_64__)
+        __builtin_cpu_init();
+        if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
+            __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl"))
+            list[n++] = &avx512::table;
+        if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) list[n++] = &avx2::table;
+#endif
+        list[n] = &generic::table;
+    }
+};
+
+const Kernels* find(const char* isa) {
+    for (auto at = available_kernels(); *at; ++at)
+        if (std::strcmp((*at)->isa, isa) == 0) return *at;
+    return nullptr;
+}
+
+const Kernels*& current() {
+    static const Kernels* chosen = [] {
+        const char* wanted = std::getenv("UNROLLED_ISA");
+        const Kernels* named = wanted ? find(wanted) : nullptr;
+        return named ? named : available_kernels()[0];
+    }();
+    return chosen;
+}
+
+bool forked = false;
+const int at_fork = pthread_atfork(nullptr, nullptr, [] { forked = true; });
+
+struct Buffer {
+    float* data = nullptr;
+    size_t size = 0;
+    ~Buffer() { std::free(data); }
+};
+
+}  // namespace
+
+const Kernels* const* available_kernels() {
+    static const Available available;
+    return available.list;
+}
+
+const Kernels& kernels() { return *current(); }
+
+bool use_isa(const char* isa) {
+    const Kernels* named = find(isa);
+    if (named) current() = named;
+    return named;
+}
+
+int threads_for(double multiply_adds) {
+    constexpr double worth_a_thread = 1e5;  // about 2 microseconds, what waking one costs
+    if (forked || multiply_adds < 2 * worth_a_thread || omp_in_parallel()) return 1;
+    return omp_get_max_threads();
+}
+
+float* scratch(size_t floats) {
+    thread_local Buffer buffer;
+    if (buffer.size < floats) {
+        std::free(buffer.data);
+        buffer.size = 0;
+        buffer.data = static_cast<float*>(std::aligned_alloc(64, (floats * sizeof(float) + 63) / 64 * 64));
+        if (!buffer.data) throw std::bad_alloc();
+        buffer.size = floats;
+    }
+    return buffer.data;
+}
+
+}  // namespace unrolled

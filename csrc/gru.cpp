@@ -1,0 +1,95 @@
+// Gated recurrent unit: Cho et al. 2014, in the form of cuDNN and PyTorch, where the reset gate multiplies
+// the recurrent product of the candidate: n = tanh(x_n + r (W_hn h + b_hn)), h' = (1 - z) n + z h.
+#include "sequence.h"
+
+namespace unrolled::UNROLLED_ISA {
+namespace {
+
+enum { R, Z, N, HN };
+
+struct GruForwardCell {
+    static constexpr int gates = 3;
+    const Steps& steps;
+    const GruForward& args;
+
+    UNROLLED_INLINE_MEMBER vec start(int gate, int64_t t, int64_t b, int64_t u, int64_t n) const {
+        if (gate == N) return load(args.bias_hn + u, n);
+        return load(args.x_gates + ((t * steps.B + b) * 3 + gate) * steps.H + u, n);
+    }
+    UNROLLED_INLINE_MEMBER void finish(const vec* sums, const float* state, int64_t t, int64_t b, int64_t u,
+                                       int64_t n) const {
+        const int64_t H = steps.H, row = t * steps.B + b;
+        const vec r = sigmoid(sums[R]), z = sigmoid(sums[Z]);
+        const vec candidate = tanh(fma(r, sums[N], load(args.x_gates + (row * 3 + N) * H + u, n)));
+        const vec h_before = load(state + u, n);
+        store(args.h + row * H + u, fma(z, h_before - candidate, candidate), n);
+        if (args.gates) {
+            float* out = args.gates + row * 4 * H + u;
+            store(out + R * H, r, n);
+            store(out + Z * H, z, n);
+            store(out + N * H, candidate, n);
+            store(out + HN * H, sums[N], n);
+        }
+    }
+    void clear(int64_t t, int64_t b) const {
+        const int64_t H = steps.H, row = t * steps.B + b;
+        zero(args.h + row * H, H);
+        if (args.gates) zero(args.gates + row * 4 * H, 4 * H);
+    }
+};
+
+struct GruBackwardCell {
+    static constexpr int gates = 3;
+    const Steps& steps;
+    const GruBackward& args;
+
+    const float* recurrent_gradient() const { return args.grad_h_gates; }
+
+    // `flow` is the gradient at h[t] through the later step's gates; grad_h0 carries what came past them (z).
+    UNROLLED_INLINE_MEMBER void finish(vec flow, int64_t t, int64_t b, int64_t u, int64_t n) const {
+        const int64_t H = steps.H, row = t * steps.B + b;
+        const float* gate = args.gates + row * 4 * H + u;
+        const vec r = load(gate + R * H, n), z = load(gate + Z * H, n);
+        const vec candidate = load(gate + N * H, n), product = load(gate + HN * H, n);
+        const bool reset = steps.reset(t, b);
+        const vec h_before = reset               ? vec{}
+                             : steps.first(t, b) ? load(args.h0 + b * H + u, n)
+                                                 : load(args.h + (steps.before(t) * steps.B + b) * H + u, n);
+        float* carried = args.grad_h0 + b * H + u;
+        vec grad_h = flow + load(args.grad_h + row * H + u, n);
+        if (!steps.last(t, b)) grad_h += load(carried, n);
+
+        const vec grad_n = grad_h * (1.0f - z) * (1.0f - candidate * candidate);
+        const vec grad_z = grad_h * (h_before - candidate) * z * (1.0f - z);
+        const vec grad_r = grad_n * product * r * (1.0f - r);
+        float* from_x = args.grad_x_gates + row * 3 * H + u;
+        float* from_h = args.grad_h_gates + row * 3 * H + u;
+        store(from_x + R * H, grad_r, n);
+        store(from_h + R * H, grad_r, n);
+        store(from_x + Z * H, grad_z, n);
+        store(from_h + Z * H, grad_z, n);
+        store(from_x + N * H, grad_n, n);
+        store(from_h + N * H, grad_n * r, n);
+        store(carried, reset ? vec{} : grad_h * z, n);
+    }
+    UNROLLED_INLINE_MEMBER void finish_initial(vec flow, int64_t b, int64_t u, int64_t n) const {
+        float* out = args.grad_h0 + b * steps.H + u;
+        store(out, steps.length(b) == 0 ? vec{} : flow + load(out, n), n);
+    }
+    void clear(int64_t t, int64_t b) const {
+        const int64_t row = t * steps.B + b, n = 3 * steps.H;
+        zero(args.grad_x_gates + row * n, n);
+        zero(args.grad_h_gates + row * n, n);
+    }
+};
+
+}  // namespace
+
+void gru_forward(const Steps& steps, const GruForward& args, int threads) {
+    run_forward(steps, GruForwardCell{steps, args}, threads);
+}
+void gru_backward(const Steps& steps, const GruBackward& args, int threads) {
+    run_backward(steps, GruBackwardCell{steps, args}, threads);
+}
+
+}  // namespace unrolled::UNROLLED_ISA

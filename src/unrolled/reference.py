@@ -1,0 +1,311 @@
+"""A cell run over a whole sequence, forward and backward, in plain torch: what every kernel must reproduce.
+
+The functions have the names and arguments of `unrolled._engine`, so that either can serve an op: outputs come
+last, are allocated by the caller and are written in full. They know nothing of autograd, layers or dispatch,
+and run on any device in any floating dtype, one step at a time.
+
+Shapes (T steps, B rows, H units, P projected units; the cells' gates as in `unrolled.cells`):
+    x_gates [T,B,gates]     the input's share of the gates, all biases added (GRU: all but bias_hn)
+    h, c    [T,B,H]         every step's state (with a projection, h is [T,B,P])
+    h0, c0  [B,H]           the state before a row's first step
+    lengths [B] int64       row b takes the steps t < lengths[b]; elsewhere its outputs and gradients are 0
+    resets  [T,B] bool      where true, the row's state is zero before it consumes step t
+    reverse                 a row's steps run from its last down to 0
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from unrolled import cells
+from unrolled.errors import InputError
+
+__all__ = [
+    "gru_backward",
+    "gru_forward",
+    "lstm_backward",
+    "lstm_forward",
+    "lstm_projected_backward",
+    "lstm_projected_forward",
+    "rnn_backward",
+    "rnn_forward",
+]
+
+Tensors = tuple[Tensor, ...]
+
+
+@dataclass(frozen=True)
+class _Walk:
+    """The order in which steps are consumed, and which rows take or are reset before each."""
+
+    steps: int
+    lengths: Tensor | None
+    resets: Tensor | None
+    reverse: bool
+
+    def __post_init__(self) -> None:
+        if self.lengths is None:
+            return
+        for row in torch.nonzero((self.lengths < 0) | (self.lengths > self.steps)).flatten().tolist():
+            raise InputError(f"lengths[{row}] is {int(self.lengths[row])}, expected 0 to {self.steps}")
+
+    def order(self) -> range:
+        return range(self.steps - 1, -1, -1) if self.reverse else range(self.steps)
+
+    def hold_unless_stepped(self, t: int, new: Tensor, held: Tensor) -> Tensor:
+        return new if self.lengths is None else torch.where((t < self.lengths)[:, None], new, held)
+
+    def zero_unless_stepped(self, t: int, new: Tensor) -> Tensor:
+        return new if self.lengths is None else torch.where((t < self.lengths)[:, None], new, 0)
+
+    def zero_where_reset(self, t: int, state: Tensor) -> Tensor:
+        return state if self.resets is None else torch.where(self.resets[t][:, None], 0, state)
+
+    def previous(self, t: int, sequence: Tensor, initial: Tensor) -> Tensor:
+        """The state [B,H] that step t consumed, from every step's state [T,B,H] and the initial one [B,H]."""
+        if not self.reverse:
+            state = initial if t == 0 else sequence[t - 1]
+        elif t == self.steps - 1:
+            state = initial
+        elif self.lengths is None:
+            state = sequence[t + 1]
+        else:
+            state = torch.where((t + 1 < self.lengths)[:, None], sequence[t + 1], initial)
+        return self.zero_where_reset(t, state)
+
+
+def _run(
+    walk: _Walk, step: Callable[..., Tensors], x_gates: Tensor, states: Tensors, outputs: Tensors
+) -> None:
+    """Fill outputs with what step(x_gates[t], *states) returns: the new states, then what else it keeps."""
+    for t in walk.order():
+        states = tuple(walk.zero_where_reset(t, state) for state in states)
+        results = step(x_gates[t], *states)
+        for output, result in zip(outputs, results, strict=True):
+            output[t] = walk.zero_unless_stepped(t, result)
+        states = tuple(
+            walk.hold_unless_stepped(t, new, held) for new, held in zip(results, states, strict=False)
+        )
+
+
+def _run_back(
+    walk: _Walk,
+    step_backward: Callable[..., tuple[Tensors, Tensors]],
+    grad_states: Tensors,
+    kept: Tensors,
+) -> Tensors:
+    """Walk from the last consumed step to the first; return the gradients of the initial states.
+
+    step_backward(t, *grad_states) takes the gradients that reach step t from the step after it, and returns
+    what `kept` keeps of it (the gradients of its gates first) and the gradients of the states it consumed.
+    """
+    for t in reversed(walk.order()):
+        results, consumed = step_backward(t, *grad_states)
+        for output, result in zip(kept, results, strict=False):
+            output[t] = walk.zero_unless_stepped(t, result)
+        grad_states = tuple(
+            walk.hold_unless_stepped(t, walk.zero_where_reset(t, new), held)
+            for new, held in zip(consumed, grad_states, strict=True)
+        )
+    return grad_states
+
+
+def rnn_forward(
+    x_gates: Tensor,
+    weight_hh: Tensor,
+    h0: Tensor,
+    lengths: Tensor | None,
+    resets: Tensor | None,
+    reverse: bool,
+    relu: bool,
+    h: Tensor,
+) -> None:
+    """Run `cells.rnn_step` over x_gates [T,B,H]; fill h."""
+
+    def step(x_gates_t: Tensor, h_prev: Tensor) -> Tensors:
+        return (cells.rnn_step(x_gates_t, weight_hh, h_prev, relu),)
+
+    _run(_Walk(len(x_gates), lengths, resets, reverse), step, x_gates, (h0,), (h,))
+
+
+def rnn_backward(
+    grad_h: Tensor,
+    weight_hh: Tensor,
+    lengths: Tensor | None,
+    resets: Tensor | None,
+    reverse: bool,
+    relu: bool,
+    h: Tensor,
+    grad_x_gates: Tensor,
+    grad_h0: Tensor,
+) -> None:
+    """Back through `rnn_forward`: fill grad_x_gates [T,B,H], grad_h0 [B,H]."""
+
+    def step_backward(t: int, carried_h: Tensor) -> tuple[Tensors, Tensors]:
+        grad_gates, grad_h_prev = cells.rnn_step_backward(grad_h[t] + carried_h, weight_hh, h[t], relu)
+        return (grad_gates,), (grad_h_prev,)
+
+    walk = _Walk(len(h), lengths, resets, reverse)
+    (first,) = _run_back(walk, step_backward, (torch.zeros_like(grad_h0),), (grad_x_gates,))
+    grad_h0.copy_(first)
+
+
+def lstm_forward(
+    x_gates: Tensor,
+    weight_hh: Tensor,
+    h0: Tensor,
+    c0: Tensor,
+    lengths: Tensor | None,
+    resets: Tensor | None,
+    reverse: bool,
+    h: Tensor,
+    c: Tensor,
+    gates: Tensor,
+) -> None:
+    """Run `cells.lstm_step` over x_gates [T,B,4H]; fill h, c, gates [T,B,4H]."""
+
+    def step(x_gates_t: Tensor, h_prev: Tensor, c_prev: Tensor) -> Tensors:
+        return cells.lstm_step(x_gates_t, weight_hh, h_prev, c_prev)
+
+    _run(_Walk(len(x_gates), lengths, resets, reverse), step, x_gates, (h0, c0), (h, c, gates))
+
+
+def lstm_backward(
+    grad_h: Tensor,
+    grad_c: Tensor | None,
+    weight_hh: Tensor,
+    c0: Tensor,
+    lengths: Tensor | None,
+    resets: Tensor | None,
+    reverse: bool,
+    c: Tensor,
+    gates: Tensor,
+    grad_x_gates: Tensor,
+    grad_h0: Tensor,
+    grad_c0: Tensor,
+) -> None:
+    """Back through `lstm_forward`: fill grad_x_gates [T,B,4H], grad_h0, grad_c0; grad_c None means zeros."""
+    walk = _Walk(len(c), lengths, resets, reverse)
+    _lstm_run_back(walk, grad_h, grad_c, weight_hh, None, c0, c, gates, (grad_x_gates,), grad_h0, grad_c0)
+
+
+def lstm_projected_forward(
+    x_gates: Tensor,
+    weight_hh: Tensor,
+    weight_hr: Tensor,
+    h0: Tensor,
+    c0: Tensor,
+    lengths: Tensor | None,
+    resets: Tensor | None,
+    reverse: bool,
+    h: Tensor,
+    c: Tensor,
+    gates: Tensor,
+) -> None:
+    """`lstm_forward` with the projection weight_hr [P,H]: weight_hh is [4H,P], h0 [B,P], h [T,B,P]."""
+
+    def step(x_gates_t: Tensor, h_prev: Tensor, c_prev: Tensor) -> Tensors:
+        return cells.lstm_step(x_gates_t, weight_hh, h_prev, c_prev, weight_hr)
+
+    _run(_Walk(len(x_gates), lengths, resets, reverse), step, x_gates, (h0, c0), (h, c, gates))
+
+
+def lstm_projected_backward(
+    grad_h: Tensor,
+    grad_c: Tensor | None,
+    weight_hh: Tensor,
+    weight_hr: Tensor,
+    c0: Tensor,
+    lengths: Tensor | None,
+    resets: Tensor | None,
+    reverse: bool,
+    c: Tensor,
+    gates: Tensor,
+    grad_x_gates: Tensor,
+    grad_projected: Tensor,
+    grad_h0: Tensor,
+    grad_c0: Tensor,
+) -> None:
+    """Back through `lstm_projected_forward`: as `lstm_backward`, with h and grad_h0 P wide.
+
+    Also fills grad_projected [T,B,P], the whole gradient that reaches each h, from which a caller gets
+    grad_weight_hr = grad_projected.T @ (o * tanh(c)), summed over steps.
+    """
+    walk = _Walk(len(c), lengths, resets, reverse)
+    kept = (grad_x_gates, grad_projected)
+    _lstm_run_back(walk, grad_h, grad_c, weight_hh, weight_hr, c0, c, gates, kept, grad_h0, grad_c0)
+
+
+def _lstm_run_back(
+    walk: _Walk,
+    grad_h: Tensor,
+    grad_c: Tensor | None,
+    weight_hh: Tensor,
+    weight_hr: Tensor | None,
+    c0: Tensor,
+    c: Tensor,
+    gates: Tensor,
+    kept: Tensors,
+    grad_h0: Tensor,
+    grad_c0: Tensor,
+) -> None:
+    def step_backward(t: int, carried_h: Tensor, carried_c: Tensor) -> tuple[Tensors, Tensors]:
+        grad_h_t = grad_h[t] + carried_h
+        grad_c_t = carried_c if grad_c is None else grad_c[t] + carried_c
+        grad_gates, grad_h_prev, grad_c_prev = cells.lstm_step_backward(
+            grad_h_t, grad_c_t, weight_hh, walk.previous(t, c, c0), c[t], gates[t], weight_hr
+        )
+        return (grad_gates, grad_h_t), (grad_h_prev, grad_c_prev)
+
+    last = (torch.zeros_like(grad_h0), torch.zeros_like(grad_c0))
+    first_h, first_c = _run_back(walk, step_backward, last, kept)
+    grad_h0.copy_(first_h)
+    grad_c0.copy_(first_c)
+
+
+def gru_forward(
+    x_gates: Tensor,
+    weight_hh: Tensor,
+    bias_hn: Tensor,
+    h0: Tensor,
+    lengths: Tensor | None,
+    resets: Tensor | None,
+    reverse: bool,
+    h: Tensor,
+    gates: Tensor,
+) -> None:
+    """Run `cells.gru_step` over x_gates [T,B,3H]; fill h, gates [T,B,4H]."""
+
+    def step(x_gates_t: Tensor, h_prev: Tensor) -> Tensors:
+        return cells.gru_step(x_gates_t, weight_hh, bias_hn, h_prev)
+
+    _run(_Walk(len(x_gates), lengths, resets, reverse), step, x_gates, (h0,), (h, gates))
+
+
+def gru_backward(
+    grad_h: Tensor,
+    weight_hh: Tensor,
+    h0: Tensor,
+    lengths: Tensor | None,
+    resets: Tensor | None,
+    reverse: bool,
+    h: Tensor,
+    gates: Tensor,
+    grad_x_gates: Tensor,
+    grad_h_gates: Tensor,
+    grad_h0: Tensor,
+) -> None:
+    """Back through `gru_forward`: fill grad_x_gates, grad_h_gates [T,B,3H], grad_h0 [B,H]."""
+    walk = _Walk(len(h), lengths, resets, reverse)
+
+    def step_backward(t: int, carried_h: Tensor) -> tuple[Tensors, Tensors]:
+        *grad_gates, grad_h_prev = cells.gru_step_backward(
+            grad_h[t] + carried_h, weight_hh, walk.previous(t, h, h0), gates[t]
+        )
+        return tuple(grad_gates), (grad_h_prev,)
+
+    last = (torch.zeros_like(grad_h0),)
+    (first,) = _run_back(walk, step_backward, last, (grad_x_gates, grad_h_gates))
+    grad_h0.copy_(first)
