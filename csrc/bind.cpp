@@ -239,6 +239,8 @@ NB_MODULE(_engine, m) {
         return names;
     }, "The instruction sets this machine can run, best first.");
     m.def("use_isa", &use_isa, "isa"_a);
+    m.def("keep_freed_memory", &unrolled::keep_freed_memory,
+          "Keep freed memory in the process (glibc): for programs that train.");
 
     nb::class_<unrolled::Linear>(m, "Linear")
         .def("__init__", [](unrolled::Linear* self, In<2> weight, std::optional<In<1>> bias) {

@@ -1,7 +1,9 @@
 // Which instruction set's kernels run, how many threads they get, and the memory they work in.
+#include <malloc.h>
 #include <omp.h>
 #include <pthread.h>
 
+#include <climits>
 #include <cstdlib>
 #include <cstring>
 #include <new>
@@ -93,6 +95,14 @@ float* scratch(size_t floats) {
         buffer.size = floats;
     }
     return buffer.data;
+}
+
+void keep_freed_memory() {
+#if defined(__GLIBC__)
+    mallopt(M_MMAP_MAX, 0);  // large blocks too come from the heap
+    mallopt(M_TRIM_THRESHOLD, INT_MAX);
+    mallopt(M_TOP_PAD, 64 << 20);
+#endif
 }
 
 }  // namespace unrolled

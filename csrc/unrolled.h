@@ -132,4 +132,8 @@ int threads_for(double multiply_adds);
 // give memory back and fetch it anew at each step; valid until this thread asks again.
 float* scratch(size_t floats);
 
+// Tells the C library to keep freed memory for the next allocation instead of giving it back to the system,
+// which otherwise clears every page anew at each training step. For a program that trains; process-wide.
+void keep_freed_memory();
+
 }  // namespace unrolled

@@ -48,7 +48,7 @@ def ngram(train: Symbols, held_out: Symbols, size: int, order: int = 5) -> float
 
 
 class NGram:
-    """An n-gram model of the ids `train` [N], all in [0, `size`), with contexts of up to `order` - 1 symbols."""
+    """An n-gram model of the ids `train` [N] in [0, `size`), with contexts of up to `order` - 1 symbols."""
 
     def __init__(self, train: Symbols, size: int, order: int = 5) -> None:
         self.size = size
@@ -139,4 +139,4 @@ def _discounts(counts: Ids) -> Floats:
         return np.array([0.0, *[DEFAULT_DISCOUNT] * 3])
     y = n1 / (n1 + 2 * n2)
     estimated = [1 - 2 * y * n2 / n1, 2 - 3 * y * n3 / n2, 3 - 4 * y * n4 / n3]
-    return np.array([0.0, *np.clip(estimated, LEAST_DISCOUNT, [1, 2, 3])])
+    return np.array([0.0, *np.maximum(estimated, LEAST_DISCOUNT)])

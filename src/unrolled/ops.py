@@ -1,11 +1,11 @@
 """The sequence ops: a cell run over T steps as a `torch.library` op, with schema, fake and autograd.
 
-An op is served by the compiled engine on CPU in float32 and by `unrolled.reference` otherwise; `kernels()` says
-which. The kernels compute the chain through time; the gradients of the weights are one large matrix product over
-all steps, here. This module knows nothing of parameters, layers or input projections.
+An op is served by the compiled engine on CPU in float32 and by `unrolled.reference` otherwise; `kernels()`
+says which. The kernels compute the chain through time; the gradients of the weights are large matrix products
+over all steps, here. This module knows nothing of parameters, layers or input projections.
 
-Shapes are those of `unrolled.reference`, with T at least 1: x_gates [T,B,gates], weight_hh [gates,H], h0 and c0
-[B,H], lengths [B] int64 on the data's device with values 0 to T in any order, resets [T,B] bool.
+Shapes are those of `unrolled.reference`, with T at least 1: x_gates [T,B,gates], weight_hh [gates,H], h0 and
+c0 [B,H], lengths [B] int64 on the data's device with values 0 to T in any order, resets [T,B] bool.
 """
 
 import warnings
@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.library import CustomOpDef
+from torch._library.custom_ops import CustomOpDef
 
 from unrolled import _engine, reference
 
@@ -119,14 +119,14 @@ def _define(op: str, signature: str, allocate: Callable[..., Tensors]) -> Custom
     return definition
 
 
+def _every_step(x: Tensor, *widths: int) -> Tensors:
+    """Uninitialised memory [T,B,width] for each width, T and B being those of x."""
+    return tuple(x.new_empty(x.shape[0], x.shape[1], width) for width in widths)
+
+
 def _like(*tensors: Tensor) -> Tensors:
     """Uninitialised memory of the same shapes, dense whatever the strides."""
     return tuple(x.new_empty(x.shape) for x in tensors)
-
-
-def _every_step(x_gates: Tensor, *states: Tensor) -> Tensors:
-    """Uninitialised memory for the states [B,H] of every step of x_gates [T,B,gates]."""
-    return tuple(x_gates.new_empty(len(x_gates), *state.shape) for state in states)
 
 
 def _at_first_step(sequence: Tensor, lengths: Tensor | None, reverse: bool) -> Tensor:
@@ -141,10 +141,10 @@ def _at_first_step(sequence: Tensor, lengths: Tensor | None, reverse: bool) -> T
 def _grad_weight_hh(
     grad_gates: Tensor, h: Tensor, h0: Tensor, lengths: Tensor | None, resets: Tensor | None, reverse: bool
 ) -> Tensor:
-    """The sum of grad_gates^T h_prev over steps [gates,H]; h_prev is h0 at a row's first step, then h before it.
+    """The sum over steps of grad_gates^T h_prev: [gates,H]. At a row's first step h_prev is h0.
 
-    Two products, so that h need not be copied behind h0. Both grad_gates and h are 0 where a row is not stepped:
-    this is what keeps the steps past a length out, and a reversed row's first step out of the second product.
+    Two products, so that h need not be copied behind h0. Both grad_gates and h are 0 where a row is not
+    stepped: this keeps steps past a length out of both, and a reversed row's first step out of the second.
     """
     h_prev, grad_after = (h[1:], grad_gates[:-1]) if reverse else (h[:-1], grad_gates[1:])
     if resets is not None:
@@ -158,7 +158,7 @@ _rnn = _define(
     "rnn",
     "(Tensor x_gates, Tensor weight_hh, Tensor h0, Tensor? lengths, Tensor? resets, bool reverse, bool relu)"
     " -> Tensor",
-    lambda x_gates, weight_hh, h0, *_: _every_step(x_gates, h0),
+    lambda x_gates, weight_hh, h0, *_: _every_step(x_gates, h0.shape[1]),
 )
 _rnn_backward = _define(
     "rnn_backward",
@@ -170,19 +170,21 @@ _lstm = _define(
     "lstm",
     "(Tensor x_gates, Tensor weight_hh, Tensor h0, Tensor c0, Tensor? lengths, Tensor? resets, bool reverse)"
     " -> (Tensor, Tensor, Tensor)",
-    lambda x_gates, weight_hh, h0, c0, *_: _every_step(x_gates, h0, c0) + _like(x_gates),
+    lambda x_gates, weight_hh, h0, c0, *_: _every_step(x_gates, h0.shape[1], c0.shape[1], x_gates.shape[2]),
 )
 _lstm_backward = _define(
     "lstm_backward",
-    "(Tensor grad_h, Tensor? grad_c, Tensor weight_hh, Tensor c0, Tensor? lengths, Tensor? resets, bool reverse,"
-    " Tensor c, Tensor gates) -> (Tensor, Tensor, Tensor)",
+    "(Tensor grad_h, Tensor? grad_c, Tensor weight_hh, Tensor c0, Tensor? lengths, Tensor? resets,"
+    " bool reverse, Tensor c, Tensor gates) -> (Tensor, Tensor, Tensor)",
     lambda grad_h, grad_c, weight_hh, c0, lengths, resets, reverse, c, gates: _like(gates, grad_h[0], c0),
 )
 _lstm_projected = _define(
     "lstm_projected",
-    "(Tensor x_gates, Tensor weight_hh, Tensor weight_hr, Tensor h0, Tensor c0, Tensor? lengths, Tensor? resets,"
-    " bool reverse) -> (Tensor, Tensor, Tensor)",
-    lambda x_gates, weight_hh, weight_hr, h0, c0, *_: _every_step(x_gates, h0, c0) + _like(x_gates),
+    "(Tensor x_gates, Tensor weight_hh, Tensor weight_hr, Tensor h0, Tensor c0, Tensor? lengths,"
+    " Tensor? resets, bool reverse) -> (Tensor, Tensor, Tensor)",
+    lambda x_gates, weight_hh, weight_hr, h0, c0, *_: _every_step(
+        x_gates, h0.shape[1], c0.shape[1], x_gates.shape[2]
+    ),
 )
 _lstm_projected_backward = _define(
     "lstm_projected_backward",
@@ -196,11 +198,162 @@ _gru = _define(
     "gru",
     "(Tensor x_gates, Tensor weight_hh, Tensor bias_hn, Tensor h0, Tensor? lengths, Tensor? resets,"
     " bool reverse) -> (Tensor, Tensor)",
-    lambda x_gates, weight_hh, bias_hn, h0, *_: _every_step(x_gates, h0, h0.repeat(1, 4)),
+    lambda x_gates, weight_hh, bias_hn, h0, *_: _every_step(x_gates, h0.shape[1], 4 * h0.shape[1]),
 )
 _gru_backward = _define(
     "gru_backward",
     "(Tensor grad_h, Tensor weight_hh, Tensor h0, Tensor? lengths, Tensor? resets, bool reverse, Tensor h,"
     " Tensor gates) -> (Tensor, Tensor, Tensor)",
-    lambda grad_h, *_: ...,
+    lambda grad_h, weight_hh, h0, *_: _every_step(grad_h, 3 * h0.shape[1], 3 * h0.shape[1]) + _like(h0),
 )
+
+
+def rnn(
+    x_gates: Tensor,
+    weight_hh: Tensor,
+    h0: Tensor,
+    lengths: Tensor | None = None,
+    resets: Tensor | None = None,
+    reverse: bool = False,
+    relu: bool = False,
+) -> Tensor:
+    """Run the standard RNN over x_gates [T,B,H]. Returns every step's h [T,B,H], differentiable."""
+    h: Tensor = _rnn(x_gates, weight_hh, h0, lengths, resets, reverse, relu)
+    return h
+
+
+def _rnn_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    _, weight_hh, h0, lengths, resets, ctx.reverse, ctx.relu = inputs
+    ctx.save_for_backward(weight_hh, h0, lengths, resets, output)
+
+
+def _rnn_gradients(ctx: Any, grad_h: Tensor) -> tuple[Tensor | None, ...]:
+    weight_hh, h0, lengths, resets, h = ctx.saved_tensors
+    grad_gates, grad_h0 = _rnn_backward(grad_h, weight_hh, lengths, resets, ctx.reverse, ctx.relu, h)
+    grad_weight_hh = _grad_weight_hh(grad_gates, h, h0, lengths, resets, ctx.reverse)
+    return grad_gates, grad_weight_hh, grad_h0, None, None, None, None
+
+
+def lstm(
+    x_gates: Tensor,
+    weight_hh: Tensor,
+    h0: Tensor,
+    c0: Tensor,
+    lengths: Tensor | None = None,
+    resets: Tensor | None = None,
+    reverse: bool = False,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Run the LSTM over x_gates [T,B,4H].
+
+    Returns every step's h and c [T,B,H], differentiable, and gates [T,B,4H] after activation, which are not.
+    """
+    h, c, gates = _lstm(x_gates, weight_hh, h0, c0, lengths, resets, reverse)
+    return h, c, gates
+
+
+def _lstm_context(ctx: Any, inputs: tuple[Any, ...], output: Tensors) -> None:
+    _, weight_hh, h0, c0, lengths, resets, ctx.reverse = inputs
+    h, c, gates = output
+    ctx.save_for_backward(weight_hh, h0, c0, lengths, resets, h, c, gates)
+    ctx.mark_non_differentiable(gates)
+    ctx.set_materialize_grads(False)  # the kernel is told that nothing uses c, not given zeros
+
+
+def _lstm_gradients(
+    ctx: Any, grad_h: Tensor | None, grad_c: Tensor | None, _: Tensor | None
+) -> tuple[Tensor | None, ...]:
+    weight_hh, h0, c0, lengths, resets, h, c, gates = ctx.saved_tensors
+    grad_h = torch.zeros_like(h) if grad_h is None else grad_h
+    grad_gates, grad_h0, grad_c0 = _lstm_backward(
+        grad_h, grad_c, weight_hh, c0, lengths, resets, ctx.reverse, c, gates
+    )
+    grad_weight_hh = _grad_weight_hh(grad_gates, h, h0, lengths, resets, ctx.reverse)
+    return grad_gates, grad_weight_hh, grad_h0, grad_c0, None, None, None
+
+
+def lstm_projected(
+    x_gates: Tensor,
+    weight_hh: Tensor,
+    weight_hr: Tensor,
+    h0: Tensor,
+    c0: Tensor,
+    lengths: Tensor | None = None,
+    resets: Tensor | None = None,
+    reverse: bool = False,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Run the LSTM with a recurrent projection weight_hr [P,H]; weight_hh is [4H,P] and h0 [B,P].
+
+    Returns what `lstm` does, with h [T,B,P]. The reference serves it everywhere: the first run warns so.
+    """
+    h, c, gates = _lstm_projected(x_gates, weight_hh, weight_hr, h0, c0, lengths, resets, reverse)
+    return h, c, gates
+
+
+def _lstm_projected_context(ctx: Any, inputs: tuple[Any, ...], output: Tensors) -> None:
+    _, weight_hh, weight_hr, h0, c0, lengths, resets, ctx.reverse = inputs
+    h, c, gates = output
+    ctx.save_for_backward(weight_hh, weight_hr, h0, c0, lengths, resets, h, c, gates)
+    ctx.mark_non_differentiable(gates)
+    ctx.set_materialize_grads(False)
+
+
+def _lstm_projected_gradients(
+    ctx: Any, grad_h: Tensor | None, grad_c: Tensor | None, _: Tensor | None
+) -> tuple[Tensor | None, ...]:
+    weight_hh, weight_hr, h0, c0, lengths, resets, h, c, gates = ctx.saved_tensors
+    grad_h = torch.zeros_like(h) if grad_h is None else grad_h
+    grad_gates, grad_projected, grad_h0, grad_c0 = _lstm_projected_backward(
+        grad_h, grad_c, weight_hh, weight_hr, c0, lengths, resets, ctx.reverse, c, gates
+    )
+    grad_weight_hh = _grad_weight_hh(grad_gates, h, h0, lengths, resets, ctx.reverse)
+    unprojected = gates[:, :, -c0.shape[1] :] * torch.tanh(c)
+    grad_weight_hr = grad_projected.flatten(0, 1).T @ unprojected.flatten(0, 1)
+    return grad_gates, grad_weight_hh, grad_weight_hr, grad_h0, grad_c0, None, None, None
+
+
+def gru(
+    x_gates: Tensor,
+    weight_hh: Tensor,
+    bias_hn: Tensor,
+    h0: Tensor,
+    lengths: Tensor | None = None,
+    resets: Tensor | None = None,
+    reverse: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """Run the GRU over x_gates [T,B,3H], which hold every bias but bias_hn [H].
+
+    Returns every step's h [T,B,H], differentiable, and gates [T,B,4H] = r, z, n, hn, which are not.
+    """
+    h, gates = _gru(x_gates, weight_hh, bias_hn, h0, lengths, resets, reverse)
+    return h, gates
+
+
+def _gru_context(ctx: Any, inputs: tuple[Any, ...], output: Tensors) -> None:
+    _, weight_hh, _, h0, lengths, resets, ctx.reverse = inputs
+    h, gates = output
+    ctx.save_for_backward(weight_hh, h0, lengths, resets, h, gates)
+    ctx.mark_non_differentiable(gates)
+
+
+def _gru_gradients(ctx: Any, grad_h: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+    weight_hh, h0, lengths, resets, h, gates = ctx.saved_tensors
+    grad_x_gates, grad_h_gates, grad_h0 = _gru_backward(
+        grad_h, weight_hh, h0, lengths, resets, ctx.reverse, h, gates
+    )
+    grad_weight_hh = _grad_weight_hh(grad_h_gates, h, h0, lengths, resets, ctx.reverse)
+    grad_bias_hn = grad_h_gates[:, :, -h0.shape[1] :].sum((0, 1))
+    return grad_x_gates, grad_weight_hh, grad_bias_hn, grad_h0, None, None, None
+
+
+def _no_second_derivative(ctx: Any, *grads: Tensor) -> None:
+    raise NotImplementedError(
+        "unrolled's sequence ops have no second derivative: run backward without create_graph"
+    )
+
+
+_rnn.register_autograd(_rnn_gradients, setup_context=_rnn_context)
+_lstm.register_autograd(_lstm_gradients, setup_context=_lstm_context)
+_lstm_projected.register_autograd(_lstm_projected_gradients, setup_context=_lstm_projected_context)
+_gru.register_autograd(_gru_gradients, setup_context=_gru_context)
+for _backward in (_rnn_backward, _lstm_backward, _lstm_projected_backward, _gru_backward):
+    _backward.register_autograd(_no_second_derivative)

@@ -9,7 +9,7 @@ Shapes (T steps, B rows, H units, P projected units; the cells' gates as in `unr
     h, c    [T,B,H]         every step's state (with a projection, h is [T,B,P])
     h0, c0  [B,H]           the state before a row's first step
     lengths [B] int64       row b takes the steps t < lengths[b]; elsewhere its outputs and gradients are 0
-    resets  [T,B] bool      where true, the row's state is zero before it consumes step t
+    resets  [T,B] bool      where true, the row's state is zero before it consumes step t, if it does
     reverse                 a row's steps run from its last down to 0
 """
 
@@ -81,8 +81,7 @@ def _run(
 ) -> None:
     """Fill outputs with what step(x_gates[t], *states) returns: the new states, then what else it keeps."""
     for t in walk.order():
-        states = tuple(walk.zero_where_reset(t, state) for state in states)
-        results = step(x_gates[t], *states)
+        results = step(x_gates[t], *(walk.zero_where_reset(t, state) for state in states))
         for output, result in zip(outputs, results, strict=True):
             output[t] = walk.zero_unless_stepped(t, result)
         states = tuple(

@@ -46,7 +46,7 @@ Ids = npt.NDArray[np.int64]
 
 LEVELS = ("char", "byte", "word", "bpe")
 UNKNOWN_WORD = "<unk>"  # never a piece of a text: WORD cuts it into three
-WORD = re.compile(r" ?\w+(?:['’]\w+)*| ?[^\w\s]|\s")  # noqa: RUF001 the typographic apostrophe is meant
+WORD = re.compile(r" ?\w+(?:['’]\w+)*| ?[^\w\s]|\s")
 LINE = re.compile(r"[^\n]*\n|[^\n]+")
 WORD_VOCABULARY = 20_000
 BPE_VOCABULARY = 4_096
@@ -146,7 +146,7 @@ class CharVocabulary(Vocabulary):
         super().__init__([character.encode("utf-8") for character in characters])
         self._characters = characters
         codes = _code_points(characters)
-        # [code point], -1 where there is no such symbol; the last entry serves all code points beyond the table
+        # [code point], -1 where there is no such symbol; the last entry serves all code points beyond it
         self._ids = np.full(int(codes.max()) + 2, -1)
         self._ids[codes] = np.arange(len(codes))
 
@@ -228,9 +228,6 @@ class WordVocabulary(Vocabulary):
     def encode(self, text: str) -> Ids:
         """One id a piece of the text, 0 for a piece that is not held."""
         return np.array([self._ids.get(word, 0) for word in WORD.findall(text)], np.int64)
-
-    def symbol(self, symbol_id: int) -> str:
-        return super().symbol(symbol_id) if symbol_id else UNKNOWN_WORD
 
     def _content(self) -> dict[str, Any]:
         return {"words": list(self._words)}
@@ -321,8 +318,8 @@ class BpeVocabulary(Vocabulary):
 def learn(level: str, texts: Iterable[str], vocab_size: int | None = None) -> Vocabulary:
     """The vocabulary of `level` learnt from `texts`, a text given in parts.
 
-    `vocab_size` is the largest V (default 20,000 for "word", 4,096 for "bpe"); "char" and "byte" take none. The
-    parts should end where no piece is cut, such as after a newline.
+    `vocab_size` is the largest V (default 20,000 for "word", 4,096 for "bpe"); "char" and "byte" take none.
+    The parts should end where no piece is cut, such as after a newline.
     """
     check_level(level)
     if vocab_size is not None and level in ("char", "byte"):
@@ -371,7 +368,7 @@ def _utf8(text: str, errors: str = "strict") -> bytes:
 
 
 def _byte_letters() -> list[str]:
-    """The letter that stands for each byte in byte-level BPE: Latin-1's if it prints, else one from U+0100 on."""
+    """The letter for each byte in byte-level BPE: Latin-1's if that prints, else one above U+00FF."""
     printed = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
     others = iter(range(0x100, 0x200))
     return [chr(byte if byte in printed else next(others)) for byte in range(256)]

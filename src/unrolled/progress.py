@@ -1,0 +1,83 @@
+"""A training run on a terminal: a bar while it goes, a line where there is no terminal, a clean end on Ctrl-C."""
+
+import signal
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from unrolled.recipe import TrainOptions
+from unrolled.tasks import Task
+from unrolled.train import Report, checkpoint_path, train
+
+__all__ = ["train_with_progress"]
+
+
+def train_with_progress(task: Task, options: TrainOptions, out: Path, resume: bool, console: Console) -> bool:
+    """Train, showing loss, held-out loss, rate and time left; False when Ctrl-C ended the run early."""
+    interrupted = False
+
+    def interrupt(_signal: int, _frame: FrameType | None) -> None:
+        nonlocal interrupted
+        interrupted = True
+
+    reports = train(task, options, out, resume)
+    previous = signal.signal(signal.SIGINT, interrupt)
+    report: Report | None = None
+    try:
+        with _Display(console) as display:
+            for report in reports:
+                display.show(report)
+                if interrupted:
+                    reports.close()
+                    break
+    finally:
+        signal.signal(signal.SIGINT, previous)
+    if interrupted and report and report.progress < 1:
+        console.print(f"Stopped after {report.step} steps; {checkpoint_path(out)} is saved, --resume goes on from it.")
+        return False
+    return True
+
+
+class _Display:
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._loss = 0.0
+        self._held_out = ""
+        columns = [
+            TextColumn("step {task.fields[step]}"),
+            BarColumn(),
+            TextColumn("loss {task.fields[loss]}  held out {task.fields[held_out]}  {task.fields[rate]} steps/s"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+        ]
+        self._bar = Progress(*columns, console=console, transient=False, disable=not console.is_terminal)
+        self._task = self._bar.add_task("", total=1.0, step="0", loss="-", held_out="-", rate="-")
+
+    def __enter__(self) -> "_Display":
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self._bar.stop()
+
+    def show(self, report: Report) -> None:
+        self._loss = report.loss if not self._loss else 0.95 * self._loss + 0.05 * report.loss
+        if report.held_out is not None:
+            self._held_out = f"{report.held_out:.4f}"
+            if not self._console.is_terminal:
+                self._console.print(
+                    f"step {report.step}  {report.seconds:.0f} s  loss {self._loss:.4f}  held out {self._held_out}"
+                )
+        rate = report.step / report.seconds if report.seconds else 0.0
+        self._bar.update(
+            self._task,
+            completed=report.progress,
+            step=f"{report.step:,}",
+            loss=f"{self._loss:.4f}",
+            held_out=self._held_out or "-",
+            rate=f"{rate:.1f}",
+        )

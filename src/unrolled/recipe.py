@@ -1,0 +1,37 @@
+"""How to train: the settings of a run and its learning rate, without torch."""
+
+import math
+from dataclasses import dataclass
+
+from unrolled.settings import setting
+
+__all__ = ["TrainOptions", "learning_rate_factor"]
+
+WARM_UP = 0.02  # of the run
+FINAL_RATE = 0.02  # of the highest learning rate
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """How long, how fast and how carefully to train.
+
+    A run is `steps` long or, when `minutes` is given, as many steps as fit: then the learning rate follows
+    the clock, and two runs are not the same to the bit.
+    """
+
+    steps: int = setting(2000, "Training steps.", at_least=1)
+    minutes: float | None = setting(None, "Train for so long instead of for a number of steps.", above=0)
+    lr: float = setting(4e-3, "Highest learning rate.", above=0)
+    weight_decay: float = setting(0.1, "Weight decay of AdamW.", at_least=0)
+    clip: float = setting(1.0, "Greatest length of the gradient.", above=0)
+    seed: int = setting(0, "Seed of the weights, the dropout and the order of the data.", at_least=0)
+    checkpoint_minutes: float = setting(1.0, "Time between checkpoints.", at_least=0)
+
+
+def learning_rate_factor(progress: float) -> float:
+    """Linear warm-up, then half a cosine down to `FINAL_RATE` (Loshchilov & Hutter 2017).
+
+    `progress` runs from 0 to 1; the factor applies to the highest learning rate.
+    """
+    cosine = FINAL_RATE + (1 - FINAL_RATE) * 0.5 * (1 + math.cos(math.pi * progress))
+    return min(1.0, (progress + 1e-3) / WARM_UP) * cosine

@@ -1,0 +1,84 @@
+"""Settings: named once, as fields of frozen dataclasses, and filled from several places.
+
+A field made by `setting` says its default, its help and its range; from it come the command line's option, the
+key of a TOML file, and the check of a value. This file knows no particular setting.
+"""
+
+import difflib
+import tomllib
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import field, fields
+from pathlib import Path
+from typing import Any
+
+from unrolled.errors import InputError
+
+__all__ = ["fill", "help_text", "read_toml", "setting"]
+
+
+def setting(
+    default: Any, help: str, *, at_least: float | None = None, above: float | None = None, below: float | None = None,
+    choices: tuple[str, ...] = (), default_help: str | None = None,
+) -> Any:
+    """A dataclass field with its help and the values it takes."""
+    shown = default_help or str(default)
+    metadata = {"help": help, "default_help": "" if default is None and not default_help else shown}
+    limits = {"at_least": at_least, "above": above, "below": below, "choices": choices}
+    return field(default=default, metadata=metadata | limits)
+
+
+def help_text(name: str, kind: type[Any]) -> str:
+    """The help of one setting, with its default."""
+    metadata = next(f.metadata for f in fields(kind) if f.name == name)
+    default = metadata["default_help"]
+    return f"{metadata['help']} [dim]default {default}[/dim]" if default else str(metadata["help"])
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The settings of a TOML file, with the names of the command line (`-` or `_` alike)."""
+    try:
+        with open(path, "rb") as file:
+            content = tomllib.load(file)
+    except OSError as error:
+        raise InputError(f"{path} could not be read: {error.strerror}.") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is not TOML: {error}.") from error
+    return {name.replace("-", "_"): value for name, value in content.items()}
+
+
+def fill(kinds: list[type[Any]], given: Mapping[str, Any], source: str = "settings") -> list[Any]:
+    """One instance of each dataclass in `kinds` from the settings `given`; defaults stand for what is absent.
+
+    Raises `InputError` for an unknown name (naming the nearest known one), a value of another type, or one out
+    of range.
+    """
+    known = {f.name: (f, typing.get_type_hints(kind)[f.name]) for kind in kinds for f in fields(kind)}
+    for name, value in given.items():
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
+            raise InputError(f"{source}: unknown setting {name!r}; the nearest known one is {near[0]!r}.")
+        limits, hint = known[name]
+        if expected := _unmet(value, hint, limits.metadata):
+            raise InputError(f"{source}: {name} is {value!r}, expected {expected}.")
+    return [kind(**{f.name: given[f.name] for f in fields(kind) if f.name in given}) for kind in kinds]
+
+
+def _unmet(value: Any, hint: Any, limits: Mapping[str, Any]) -> str:
+    """What is expected of a value that does not meet it, else an empty text."""
+    kinds = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    if type(value) not in kinds and not (float in kinds and type(value) is int):
+        names = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
+        return " or ".join(names[kind] for kind in kinds if kind is not type(None))
+    if limits["choices"] and value not in limits["choices"]:
+        near = difflib.get_close_matches(str(value), limits["choices"], n=1)
+        hint_text = f" (did you mean {near[0]!r}?)" if near else ""
+        return f"one of {', '.join(limits['choices'])}{hint_text}"
+    if limits["at_least"] is not None and not value >= limits["at_least"]:
+        return f"at least {limits['at_least']}"
+    if limits["above"] is not None and not value > limits["above"]:
+        return f"more than {limits['above']}"
+    if limits["below"] is not None and not value < limits["below"]:
+        return f"less than {limits['below']}"
+    return ""

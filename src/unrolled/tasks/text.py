@@ -1,0 +1,269 @@
+"""The text task: a language model over characters, bytes, words or BPE pieces.
+
+Training reads the text as parallel streams, cut into chunks of T steps with the state carried from chunk to
+chunk (truncated backpropagation through time). `TextModel` is the finished model: it samples and scores on the
+engine alone. Nothing here needs torch but `TextTask.build`.
+"""
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unrolled import corpus, vocabulary
+from unrolled.errors import InputError
+from unrolled.modelfile import Architecture, ModelFile
+from unrolled.settings import setting
+from unrolled.stream import Network, Stream
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["Score", "TextModel", "TextOptions", "TextTask", "held_out_symbols"]
+
+HELD_OUT_STREAMS = 64
+HELD_OUT_LEAD = 200
+HELD_OUT_CHUNK = 256
+SCORE_SYMBOLS = 1 << 22  # logits in memory at a time
+
+
+@dataclass(frozen=True)
+class TextOptions:
+    """What a text model is and how its text is read; the command line documents each."""
+
+    level: str = setting("char", "What a symbol is.", choices=vocabulary.LEVELS)
+    vocab_size: int | None = setting(
+        None, "Symbols of a word or bpe vocabulary.", at_least=2,
+        default_help=f"{vocabulary.WORD_VOCABULARY:,} and {vocabulary.BPE_VOCABULARY:,}",
+    )
+    split: float = setting(0.9, "The part of the text to train on; the rest is held out.", above=0, below=1)
+    cell: str = setting("lstm", "The recurrent cell.", choices=("rnn", "lstm", "gru"))
+    embedding: int = setting(64, "Width of an embedded symbol.", at_least=1)
+    hidden: int = setting(256, "Hidden units of a layer.", at_least=1)
+    layers: int = setting(1, "Recurrent layers.", at_least=1)
+    dropout: float = setting(0.0, "Dropout on the inputs of the layers and of the head.", at_least=0, below=1)
+    batch: int = setting(32, "Streams of text read in parallel.", at_least=1)
+    chunk: int = setting(100, "Steps of back-propagation through time; the state goes on.", at_least=1)
+
+
+class TextTask:
+    """Language modelling on one text, as the training loop sees it."""
+
+    name = "text"
+
+    def __init__(self, options: TextOptions, paths: Sequence[str | Path] = (), seed: int = 0) -> None:
+        self.options = options
+        self.seed = seed
+        self.corpus = corpus.read(paths, options.level, options.vocab_size, options.split)
+        # A stream is read in whole chunks, from a start that moves by less than a chunk from pass to pass.
+        room = len(self.corpus.train) - 1 - options.chunk
+        self._chunks = room // options.batch // options.chunk
+        if self._chunks < 1:
+            raise InputError(
+                f"{', '.join(self.corpus.names)}: the training part has {len(self.corpus.train):,} symbols, too few "
+                f"for {options.batch} streams of {options.chunk} steps; expected at least "
+                f"{(options.batch + 1) * options.chunk + 1:,} (use a smaller batch or chunk, or more text)."
+            )
+        if len(self.corpus.held_out) < 2:
+            raise InputError(f"{', '.join(self.corpus.names)}: the held-out part has fewer than 2 symbols.")
+
+    @property
+    def architecture(self) -> Architecture:
+        """The model's sizes."""
+        o = self.options
+        return Architecture(o.cell, self.corpus.vocabulary.size, o.embedding, o.hidden, o.layers)
+
+    def build(self) -> "torch.nn.Module":
+        """A `LanguageModel` with fresh weights."""
+        from unrolled.models import LanguageModel
+
+        return LanguageModel(self.architecture, self.options.dropout)
+
+    def batch(self, step: int) -> dict[str, NDArray[Any]]:
+        """inputs, targets and resets, each [T, B]; the state is reset where a pass over the text begins."""
+        T, B = self.options.chunk, self.options.batch
+        epoch, chunk = divmod(step, self._chunks)
+        shift = int(np.random.default_rng([self.seed, epoch]).integers(T)) if epoch else 0
+        starts = shift + np.arange(B) * self._chunks * T + chunk * T
+        symbols = self.corpus.train[starts + np.arange(T + 1)[:, None]].astype(np.int64)
+        resets = np.zeros((T, B), bool)
+        resets[0] = chunk == 0
+        return {"inputs": symbols[:-1], "targets": symbols[1:], "resets": resets}
+
+    def held_out(self) -> list[tuple[dict[str, NDArray[Any]], int]]:
+        """The held-out text as parallel streams, each led in by the symbols before it, which do not count.
+
+        Quick, and next to the same as one stream with the state carried through.
+        """
+        held_out = self.corpus.held_out
+        before = self.corpus.train[-HELD_OUT_LEAD:]
+        text = np.concatenate([before, held_out])
+        streams = max(1, min(HELD_OUT_STREAMS, len(held_out) // HELD_OUT_LEAD))
+        length = len(held_out) // streams
+        starts = np.arange(streams) * length
+        lead = len(before)
+        batches = []
+        for begin, end in itertools.pairwise([1, *range(lead, lead + length, HELD_OUT_CHUNK), lead + length]):
+            symbols = text[starts + np.arange(begin - 1, end)[:, None]].astype(np.int64)
+            weight = (end - begin) * streams if begin >= lead else 0
+            batches.append(({"inputs": symbols[:-1], "targets": symbols[1:]}, weight))
+        return batches
+
+    def settings(self) -> dict[str, Any]:
+        """The options and the fingerprint of the data."""
+        return {**asdict(self.options), "data": self.corpus.fingerprint}
+
+    def describe(self, tensors: dict[str, NDArray[np.float32]], training: dict[str, Any]) -> ModelFile:
+        """The model file of a model with these weights."""
+        document = {"names": self.corpus.names, **self.settings(), **training}
+        return ModelFile(self.name, self.architecture, self.corpus.vocabulary.to_json(), document, tensors)
+
+
+@dataclass(frozen=True)
+class Score:
+    """How well a model foresees a text: the mean loss a symbol over `count` predicted symbols."""
+
+    nats: float
+    count: int
+
+    @property
+    def bits(self) -> float:
+        """The loss in bits a symbol."""
+        return self.nats / float(np.log(2.0))
+
+    @property
+    def perplexity(self) -> float:
+        """exp(nats): as uncertain as among this many equally likely symbols."""
+        return float(np.exp(self.nats))
+
+
+class TextModel:
+    """A trained text model: `sample` writes, `score` measures, `stream` steps."""
+
+    def __init__(self, file: ModelFile) -> None:
+        self.file = file
+        self.vocabulary = vocabulary.from_json(file.vocabulary)
+        if self.vocabulary.size != file.architecture.symbols:
+            raise InputError(
+                f"the vocabulary has {self.vocabulary.size} symbols, but the architecture {file.architecture.symbols}."
+            )
+        self._network = Network(file)
+
+    def stream(self) -> Stream:
+        """A new stream, one symbol a step, from the zero state."""
+        return Stream(self._network)
+
+    def sample(
+        self, prompt: str = "", length: int = 500, *, temperature: float = 1.0, top_p: float = 1.0, seed: int = 0
+    ) -> Iterator[str]:
+        """Write on from `prompt`: an iterator over the text of `length` symbols, as each is chosen.
+
+        `temperature` divides the logits (0 takes the likeliest symbol always); `top_p` keeps the likeliest
+        symbols that together have this probability (Holtzman et al. 2020). The same seed gives the same text.
+        An empty prompt stands for a new line. Raises `InputError` for a character that the model does not know
+        or a number out of range, before anything is written.
+        """
+        if length < 0:
+            raise InputError(f"length is {length}, expected 0 or more.")
+        if not temperature >= 0:
+            raise InputError(f"temperature is {temperature}, expected 0 or more.")
+        if not 0 < top_p <= 1:
+            raise InputError(f"top-p is {top_p}, expected more than 0 and at most 1.")
+        return self._sample(self._encode_prompt(prompt), length, temperature, top_p, np.random.default_rng(seed))
+
+    def _encode_prompt(self, prompt: str) -> NDArray[np.int64]:
+        if prompt:
+            return self.vocabulary.encode(prompt)
+        try:
+            return self.vocabulary.encode("\n")
+        except InputError:
+            return np.zeros(1, np.int64)
+
+    def _sample(
+        self, prompt: NDArray[np.int64], length: int, temperature: float, top_p: float, rng: np.random.Generator
+    ) -> Iterator[str]:
+        stream, decoder = self.stream(), self.vocabulary.decoder()
+        for begin in range(0, len(prompt), 1024):
+            logits = stream.feed(prompt[begin : begin + 1024])[-1]
+        for _ in range(length):
+            symbol = choose(logits, temperature, top_p, rng)
+            if text := decoder.feed(symbol):
+                yield text
+            logits = stream.step(symbol)
+        if rest := decoder.finish():
+            yield rest
+
+    def score(self, text: str, window: int | None = None) -> Score:
+        """The loss on `text`; see `score_symbols`."""
+        return self.score_symbols(self.vocabulary.encode(text), window)
+
+    def score_symbols(self, symbols: NDArray[np.integer], window: int | None = None) -> Score:
+        """The loss of foreseeing each symbol but the first from those before it.
+
+        By default the state is carried through the whole text. With `window`, the text is cut into pieces of so
+        many predictions, each from the zero state, as a model of fixed context would see it.
+        """
+        count = len(symbols) - 1
+        if count < 1:
+            raise InputError(f"the text has {len(symbols)} symbols; at least 2 are needed to score it.")
+        if window is None:
+            return Score(self._loss(symbols[:, None]) / count, count)
+        if window < 1:
+            raise InputError(f"window is {window}, expected 1 or more.")
+        whole = count // window
+        total = 0.0
+        rows = max(1, SCORE_SYMBOLS // (window * self.vocabulary.size))
+        for first in range(0, whole, rows):
+            starts = np.arange(first, min(first + rows, whole)) * window
+            total += self._loss(symbols[starts + np.arange(window + 1)[:, None]])
+        if whole * window < count:
+            total += self._loss(symbols[whole * window :, None])
+        return Score(total / count, count)
+
+    def _loss(self, symbols: NDArray[np.integer]) -> float:
+        """The summed loss in nats over symbols [T + 1, B], each column from the zero state."""
+        steps, batch = len(symbols) - 1, symbols.shape[1]
+        state = self._network.initial_state(batch)
+        chunk = max(1, min(4096, SCORE_SYMBOLS // (batch * self.vocabulary.size)))
+        total = 0.0
+        for begin in range(0, steps, chunk):
+            part = symbols[begin : min(begin + chunk, steps) + 1].astype(np.int64)
+            logits = self._network.run(part[:-1], state)
+            logits -= logits.max(axis=-1, keepdims=True)
+            chosen = np.take_along_axis(logits, part[1:, :, None], axis=-1)
+            total += float(np.sum(np.log(np.exp(logits).sum(axis=-1)) - chosen[..., 0], dtype=np.float64))
+        return total
+
+
+def held_out_symbols(model: TextModel) -> NDArray[np.integer]:
+    """The part of the text that the model was not trained on, read again from where it was.
+
+    Raises `InputError` when the text is no longer there or no longer the same.
+    """
+    training = model.file.training
+    names = [] if training["names"] == [corpus.BUILTIN] else training["names"]
+    again = corpus.read(names, training["level"], split=training["split"], vocabulary=model.vocabulary)
+    if again.fingerprint != training["data"]:
+        raise InputError(f"{', '.join(training['names'])}: not the text that the model was trained on; name a FILE.")
+    return again.held_out
+
+
+def choose(logits: NDArray[np.float32], temperature: float, top_p: float, rng: np.random.Generator) -> int:
+    """One symbol drawn from softmax(logits / temperature), among the likeliest that make up `top_p`."""
+    if temperature == 0:
+        return int(np.argmax(logits))
+    scaled = logits.astype(np.float64) / temperature
+    probability = np.exp(scaled - scaled.max())
+    probability /= probability.sum()
+    if top_p < 1:
+        order = np.argsort(-probability, kind="stable")
+        kept = order[: int(np.searchsorted(np.cumsum(probability[order]), top_p)) + 1]
+        masked = np.zeros_like(probability)
+        masked[kept] = probability[kept]
+        probability = masked / masked.sum()
+    cumulative = np.cumsum(probability)
+    return int(np.searchsorted(cumulative, rng.random() * cumulative[-1], side="right"))

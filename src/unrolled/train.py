@@ -1,0 +1,238 @@
+"""The one training loop, for every task.
+
+It knows a task's batches, loss and held-out batches, and nothing of what they mean. `train` is a generator: it
+gives a `Report` after every step, so that whoever draws progress, logs or stops needs no callback. Devices,
+precision and several processes come from Accelerate.
+"""
+
+import json
+import math
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
+from unrolled import _engine, checkpoint, modelfile
+from unrolled.checkpoint import Checkpoint
+from unrolled.errors import InputError
+from unrolled.recipe import TrainOptions, learning_rate_factor
+from unrolled.tasks import Batch, Task
+
+__all__ = ["Diverged", "Report", "checkpoint_path", "log_path", "train"]
+
+EVALUATIONS = 10  # held-out evaluations a run, evenly spaced
+
+
+@dataclass(frozen=True)
+class Report:
+    """Where a run stands after a step: `step` of them done, `progress` from 0 to 1, the step's mean loss in
+    nats, and the held-out loss when it was just measured. `seconds` counts the whole run, also before a resume.
+    """
+
+    step: int
+    progress: float
+    loss: float
+    held_out: float | None
+    best: float
+    seconds: float
+
+
+class Diverged(RuntimeError):
+    """Training broke down: the loss or the gradient is not a number. The last checkpoint is kept."""
+
+
+def checkpoint_path(out: Path) -> Path:
+    """Where the run that writes the model `out` keeps its checkpoint until it is done."""
+    return out.with_name(out.name + ".checkpoint")
+
+
+def log_path(out: Path) -> Path:
+    """Where the run that writes the model `out` keeps its losses: one JSON object a line, a line a step."""
+    return out.with_name(out.name + ".log.jsonl")
+
+
+def train(task: Task, options: TrainOptions, out: Path, resume: bool = False) -> Iterator[Report]:
+    """Train `task`'s model; the best one on the held-out part is written to `out` whenever it improves.
+
+    Closing the generator (`break`, Ctrl-C) ends the run with a checkpoint, from which `resume` goes on.
+    Raises `InputError` for a checkpoint that does not fit or a file that cannot be written, and `Diverged`.
+    """
+    run = _Run(task, options, out)
+    if resume:
+        run.restore()
+    run.open_log()
+    try:
+        while run.progress < 1:
+            yield run.step()
+            if run.checkpoint_due():
+                run.save()
+    except GeneratorExit:
+        run.save()
+        raise
+    finally:
+        run.log.close()
+    checkpoint_path(out).unlink(missing_ok=True)
+
+
+class _Run:
+    """A run between its steps: all that a checkpoint saves, and the few operations of the loop."""
+
+    def __init__(self, task: Task, options: TrainOptions, out: Path) -> None:
+        self.task, self.options, self.out = task, options, out
+        _engine.keep_freed_memory()
+        self.accelerator = Accelerator()
+        if self.accelerator.num_processes > 1:
+            raise InputError(f"{self.accelerator.num_processes} processes were started; training runs in one so far.")
+        torch.manual_seed(options.seed)
+        model = task.build()
+        self.model, self.optimizer = self.accelerator.prepare(model, make_optimizer(model, options))
+        self.state: tuple[Tensor, ...] | None = None
+        self.steps_done = 0
+        self.best = math.inf
+        self.seconds_before = 0.0
+        self.started = time.monotonic()
+        self.saved = self.started
+
+    @property
+    def seconds(self) -> float:
+        return self.seconds_before + time.monotonic() - self.started
+
+    @property
+    def progress(self) -> float:
+        if self.options.minutes is not None:
+            return min(1.0, self.seconds / (60 * self.options.minutes))
+        return self.steps_done / self.options.steps
+
+    def step(self) -> Report:
+        before = self.progress
+        rate = self.options.lr * learning_rate_factor(before)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        batch = self._on_device(self.task.batch(self.steps_done))
+        loss, state = self.model(**batch, state=self.state)
+        self.accelerator.backward(loss)
+        norm = self.accelerator.clip_grad_norm_(self.model.parameters(), self.options.clip)
+        value = loss.item()
+        if not (math.isfinite(value) and math.isfinite(float(norm))):
+            raise Diverged(
+                f"training diverged at step {self.steps_done + 1}: the loss is {value:g} and the gradient's norm "
+                f"{float(norm):g}; try a lower lr than {self.options.lr:g}"
+            )
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.state = tuple(part.detach() for part in state)
+        self.steps_done += 1
+        held_out = None
+        if int(self.progress * EVALUATIONS) > int(before * EVALUATIONS):
+            held_out = self.evaluate()
+        self._write_log({"step": self.steps_done, "loss": value, "lr": rate, "held_out": held_out})
+        return Report(self.steps_done, self.progress, value, held_out, self.best, self.seconds)
+
+    def evaluate(self) -> float:
+        """The mean held-out loss; a model better than any before goes to `out`."""
+        self.model.eval()
+        total, count, state = 0.0, 0, None
+        with torch.no_grad():
+            for batch, symbols in self.task.held_out():
+                loss, state = self.model(**self._on_device(batch), state=state)
+                total += loss.item() * symbols
+                count += symbols
+        self.model.train()
+        held_out = total / count
+        if held_out < self.best:
+            self.best = held_out
+            self._write_model()
+        return held_out
+
+    def checkpoint_due(self) -> bool:
+        return time.monotonic() - self.saved >= 60 * self.options.checkpoint_minutes
+
+    def save(self) -> None:
+        tensors = {f"model.{name}": value for name, value in self._bare_model().state_dict().items()}
+        optimizer = self.optimizer.optimizer
+        tensors |= {f"optimizer.{k}": v for k, v in checkpoint.optimizer_tensors(optimizer).items()}
+        tensors |= {f"state.{number}": part for number, part in enumerate(self.state or ())}
+        tensors["random.cpu"] = torch.get_rng_state()
+        self.log.flush()
+        os.fsync(self.log.fileno())
+        run = {
+            "steps_done": self.steps_done,
+            "best": self.best,
+            "seconds": self.seconds,
+            "log_bytes": self.log.tell(),
+            "settings": self._settings(),
+        }
+        checkpoint.write(checkpoint_path(self.out), Checkpoint(run, tensors))
+        self.saved = time.monotonic()
+
+    def restore(self) -> None:
+        path = checkpoint_path(self.out)
+        saved = checkpoint.read(path)
+        for name, now in self._settings().items():
+            then = saved.run["settings"].get(name)
+            if then != now:
+                raise InputError(f"{path} was written with {name} {then!r}, but this run has {now!r}.")
+        self._bare_model().load_state_dict(saved.part("model"))
+        checkpoint.load_optimizer(self.optimizer.optimizer, saved.part("optimizer"))
+        state = saved.part("state")
+        if state:
+            self.state = tuple(state[str(n)].to(self.accelerator.device) for n in range(len(state)))
+        torch.set_rng_state(saved.tensors["random.cpu"])
+        self.steps_done, self.best = saved.run["steps_done"], saved.run["best"]
+        self.seconds_before = saved.run["seconds"]
+        self.log_bytes = saved.run["log_bytes"]
+
+    def open_log(self) -> None:
+        """A fresh log, or the old one cut back to the checkpoint: the steps after it are done again."""
+        path = log_path(self.out)
+        try:
+            self.log = open(path, "r+b" if self.steps_done else "w+b")  # noqa: SIM115 closed by train()
+        except OSError as error:
+            raise InputError(f"{path} cannot be written: {error.strerror}.") from error
+        if self.steps_done:
+            self.log.truncate(self.log_bytes)
+            self.log.seek(0, os.SEEK_END)
+
+    def _settings(self) -> dict[str, Any]:
+        """What must be the same for a resumed run to go on as the one that was interrupted."""
+        own = {f.name: getattr(self.options, f.name) for f in fields(self.options) if f.name != "checkpoint_minutes"}
+        return {**own, **self.task.settings(), "threads": torch.get_num_threads()}
+
+    def _bare_model(self) -> torch.nn.Module:
+        model: torch.nn.Module = self.accelerator.unwrap_model(self.model)
+        return model
+
+    def _on_device(self, batch: Batch) -> dict[str, Tensor]:
+        return {name: torch.from_numpy(array).to(self.accelerator.device) for name, array in batch.items()}
+
+    def _write_model(self) -> None:
+        tensors = {
+            name: value.detach().cpu().numpy().astype(np.float32)
+            for name, value in self._bare_model().state_dict().items()
+        }
+        training = {
+            **asdict(self.options),
+            "steps_done": self.steps_done,
+            "seconds": round(self.seconds, 1),
+            "held_out_nats": self.best,
+        }
+        modelfile.write(self.out, self.task.describe(tensors, training))
+
+    def _write_log(self, entry: dict[str, Any]) -> None:
+        present = {name: value for name, value in entry.items() if value is not None}
+        self.log.write(json.dumps(present).encode() + b"\n")
+
+
+def make_optimizer(model: torch.nn.Module, options: TrainOptions) -> torch.optim.Optimizer:
+    """AdamW (Loshchilov & Hutter 2019); biases and other vectors are not decayed."""
+    matrices = [p for p in model.parameters() if p.dim() > 1]
+    vectors = [p for p in model.parameters() if p.dim() <= 1]
+    groups = [{"params": matrices, "weight_decay": options.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, lr=options.lr, betas=(0.9, 0.99), fused=True)

@@ -1,0 +1,332 @@
+"""The ops as PyTorch sees them, and every engine kernel against the float64 reference."""
+
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from itertools import product
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from tolerances import assert_close
+from unrolled import _engine, ops
+
+ODD_SIZES = (1, 3, 17, 63, 130)
+CELLS = ("rnn_tanh", "rnn_relu", "lstm", "gru")
+GATES = {"rnn_tanh": 1, "rnn_relu": 1, "lstm": 4, "lstm_projected": 4, "gru": 3}
+
+Masks = tuple[Tensor | None, Tensor | None, bool]  # lengths, resets, reverse
+
+reference_may_warn = pytest.mark.filterwarnings("ignore:.*the reference serves it")
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One call of a cell's op, the same numbers in any dtype."""
+
+    cell: str
+    steps: int
+    rows: int
+    units: int
+    masks: str = ""  # any of "lengths", "resets", "reverse"
+
+    def inputs(self, dtype: torch.dtype) -> dict[str, Tensor]:
+        """What the op takes before lengths, by name and in order."""
+        generator = torch.Generator().manual_seed(self.steps + 10 * self.rows + 1000 * self.units)
+
+        def normal(*shape: int, scale: float = 1.0) -> Tensor:
+            return (torch.randn(*shape, generator=generator) * scale).to(dtype).requires_grad_()
+
+        steps, rows, units = self.steps, self.rows, self.units
+        gates, scale = GATES[self.cell] * units, units**-0.5
+        states = {"h0": normal(rows, units)}
+        weights = {"weight_hh": normal(gates, units, scale=scale)}
+        if self.cell == "gru":
+            weights["bias_hn"] = normal(units)
+        if self.cell == "lstm_projected":
+            weights["weight_hh"], weights["weight_hr"] = normal(gates, 1), normal(1, units, scale=scale)
+            states["h0"] = normal(rows, 1)
+        if self.cell.startswith("lstm"):
+            states["c0"] = normal(rows, units)
+        return {"x_gates": normal(steps, rows, gates), **weights, **states}
+
+    def run_masks(self) -> Masks:
+        """Lengths (0 and T among them where there are rows enough), resets, reverse."""
+        generator = torch.Generator().manual_seed(self.rows)
+        lengths = torch.randint(0, self.steps + 1, (self.rows,), generator=generator)
+        lengths[0], lengths[-1] = self.steps, 0 if self.rows > 1 else self.steps
+        resets = torch.rand(self.steps, self.rows, generator=generator) < 0.3
+        return (
+            lengths if "lengths" in self.masks else None,
+            resets if "resets" in self.masks else None,
+            "reverse" in self.masks,
+        )
+
+    def states(self, inputs: dict[str, Tensor], masks: Masks | None = None) -> dict[str, Tensor]:
+        """Run the op: every step's states by name."""
+        masks = masks or self.run_masks()
+        op: Callable[..., Any] = getattr(ops, self.cell.split("_")[0] if self.cell in CELLS else self.cell)
+        if op is ops.rnn:
+            return {"h": op(*inputs.values(), *masks, relu=self.cell == "rnn_relu")}
+        results = op(*inputs.values(), *masks)
+        return dict(zip(("h", "c") if self.cell.startswith("lstm") else ("h",), results, strict=False))
+
+    def solve(self, dtype: torch.dtype) -> dict[str, Tensor]:
+        """Every output and every gradient, by name."""
+        inputs = self.inputs(dtype)
+        states = self.states(inputs)
+        generator = torch.Generator().manual_seed(0)
+        # The weights' gradients sum over steps and rows: this scale leaves them of order one.
+        scale = (self.steps * self.rows) ** -0.5
+        grads = [torch.randn(state.shape, generator=generator).to(dtype) * scale for state in states.values()]
+        gradients = torch.autograd.grad(list(states.values()), list(inputs.values()), grads)
+        named = zip(inputs, gradients, strict=True)
+        return {name: state.detach() for name, state in states.items()} | {f"grad_{n}": g for n, g in named}
+
+
+@cache
+def solution(problem: Problem) -> dict[str, Tensor]:
+    return problem.solve(torch.float64)
+
+
+def assert_solves(problem: Problem) -> None:
+    expected = solution(problem)
+    for name, value in problem.solve(torch.float32).items():
+        assert value.dtype == torch.float32
+        assert_close(value, expected[name], f"{name} of {problem}")
+
+
+@pytest.fixture(params=_engine.isas())
+def isa(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Each instruction set of this machine in turn."""
+    before = _engine.isa()
+    _engine.use_isa(request.param)
+    yield request.param
+    _engine.use_isa(before)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("units", ODD_SIZES)
+def test_the_engine_solves_every_odd_size(isa: str, cell: str, units: int) -> None:
+    for rows in ODD_SIZES:
+        steps = 1 + (units + rows) % 4
+        assert_solves(Problem(cell, steps, rows, units))
+        assert_solves(Problem(cell, steps, rows, units, "lengths resets reverse"))
+
+
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize(
+    "masks", ["reverse", "lengths", "lengths resets", "lengths reverse", "resets reverse"]
+)
+def test_the_engine_honours_each_mask(isa: str, cell: str, masks: str) -> None:
+    for steps in range(1, 8):
+        assert_solves(Problem(cell, steps, 17, 17, masks))
+
+
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("masks", ["", "lengths", "resets", "lengths resets reverse"])
+def test_the_engine_writes_all_of_its_outputs(isa: str, cell: str, masks: str) -> None:
+    problem = Problem(cell, 5, 17, 63, masks)
+    op = cell.split("_")[0]
+    relu = (cell == "rnn_relu",) if op == "rnn" else ()
+    x_gates, *weights_and_states = (x.detach() for x in problem.inputs(torch.float32).values())
+    steps = (*problem.run_masks(), *relu)
+    hidden, gates = x_gates[:, :, :63], x_gates[:, :, :1].expand(5, 17, 4 * 63)
+    weight_hh, h0 = weights_and_states[0], weights_and_states[-1]
+
+    def run(kernel: str, inputs: tuple[object, ...], *like: Tensor) -> list[Tensor]:
+        soiled = [torch.full(x.shape, torch.nan) for x in like]
+        clean = [torch.zeros(x.shape) for x in like]
+        for outputs in (soiled, clean):
+            getattr(_engine, f"{op}_{kernel}")(*inputs, *outputs)
+        for index, (a, b) in enumerate(zip(soiled, clean, strict=True)):
+            assert torch.equal(a, b), f"output {index} of {op}_{kernel}"
+        return clean
+
+    forward = (x_gates, *weights_and_states, *steps)
+    grad_h = torch.randn(hidden.shape)
+    if op == "rnn":
+        (h,) = run("forward", forward, hidden)
+        run("backward", (grad_h, weight_hh, *steps, h), x_gates, h0)
+    elif op == "gru":
+        h, kept = run("forward", forward, hidden, gates)
+        run("backward", (grad_h, weight_hh, h0, *steps, h, kept), x_gates, x_gates, h0)
+    else:
+        _, c, kept = run("forward", forward, hidden, hidden, gates)
+        for grad_c in (None, torch.randn(c.shape)):
+            run("backward", (grad_h, grad_c, weight_hh, h0, *steps, c, kept), x_gates, h0, h0)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("reverse", ["", "reverse"])
+def test_nan_in_one_row_reaches_no_other(isa: str, cell: str, reverse: str) -> None:
+    problem = Problem(cell, 5, 17, 63, reverse)
+    inputs = problem.inputs(torch.float32)
+
+    def solve() -> list[Tensor]:
+        states = problem.states(inputs)
+        rows = [x for name, x in inputs.items() if name in ("x_gates", "h0", "c0")]
+        return [*states.values(), *torch.autograd.grad(list(states.values()), rows, list(states.values()))]
+
+    clean = solve()
+    with torch.no_grad():
+        inputs["x_gates"][2, 4] = torch.nan
+    for before, after in zip(clean, solve(), strict=True):
+        others = [row for row in range(17) if row != 4]
+        assert after.select(-2, 4).isnan().any()
+        assert torch.equal(after[..., others, :], before[..., others, :])
+
+
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("reverse", [False, True])
+def test_one_pass_is_the_same_sequence_cut_anywhere(isa: str, cell: str, reverse: bool) -> None:
+    steps = 7
+    whole = Problem(cell, steps, 17, 63, "reverse" if reverse else "")
+    inputs = whole.inputs(torch.float32)
+    expected = whole.states(inputs)
+    for cut in range(1, steps):
+        first, second = slice(0, cut), slice(cut, steps)
+        pieces = [second, first] if reverse else [first, second]
+        carried = inputs
+        for piece in pieces:
+            part = whole.states(carried | {"x_gates": inputs["x_gates"][piece]})
+            for name, state in part.items():
+                assert torch.equal(state, expected[name][piece]), f"{name} cut at {cut}"
+                carried = carried | {f"{name}0": state[0 if reverse else -1]}
+
+
+@pytest.mark.parametrize("masks", ["", "lengths resets reverse"])
+@pytest.mark.parametrize("cell", ["rnn_tanh", "lstm", "lstm_projected", "gru"])
+@reference_may_warn
+def test_pytorch_finds_nothing_wrong_with_an_op(cell: str, masks: str) -> None:
+    problem = Problem(cell, 4, 3, 2, masks)
+    arguments = (*problem.inputs(torch.float32).values(), *problem.run_masks())
+    if cell.startswith("rnn"):
+        torch.library.opcheck(torch.ops.unrolled.rnn.default, (*arguments, False))
+    else:
+        torch.library.opcheck(getattr(torch.ops.unrolled, cell).default, arguments)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_an_op_compiles_without_a_graph_break(cell: str) -> None:
+    problem = Problem(cell, 4, 3, 5, "lengths resets")
+    masks = problem.run_masks()
+    eager, traced = problem.inputs(torch.float32), problem.inputs(torch.float32)
+
+    def states(inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        return problem.states(inputs, masks)
+
+    compiled = torch.compile(states, fullgraph=True, backend="aot_eager")
+    expected, actual = states(eager), compiled(traced)
+    for name, state in actual.items():
+        assert torch.equal(state, expected[name])
+    expected_grads = torch.autograd.grad(expected["h"].sum(), list(eager.values()))
+    for grad, wanted in zip(
+        torch.autograd.grad(actual["h"].sum(), list(traced.values())), expected_grads, strict=True
+    ):
+        assert_close(grad, wanted)
+
+
+def test_inputs_need_not_be_contiguous() -> None:
+    problem = Problem("lstm", 4, 3, 5)
+    inputs = {name: x.detach().mT.contiguous().mT for name, x in problem.inputs(torch.float32).items()}
+    assert not inputs["weight_hh"].is_contiguous()
+    assert_close(problem.states(inputs)["h"], solution(problem)["h"])
+
+
+def test_an_unused_c_costs_no_gradient_of_zeros(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[object] = []
+
+    def spy(grad_h: Tensor, grad_c: Tensor | None, *rest: object) -> None:
+        seen.append(grad_c)
+        _engine.lstm_backward(grad_h, grad_c, *rest)
+
+    monkeypatch.setitem(ops._ENGINE, "lstm_backward", spy)
+    problem = Problem("lstm", 4, 3, 5)
+    torch.autograd.backward(problem.states(problem.inputs(torch.float32))["h"].sum())
+    torch.autograd.backward(problem.states(problem.inputs(torch.float32))["c"].sum())
+    assert seen[0] is None
+    assert isinstance(seen[1], Tensor)
+
+
+def test_gates_take_no_gradient() -> None:
+    x_gates, weight_hh, h0, c0 = Problem("lstm", 4, 3, 5).inputs(torch.float32).values()
+    h, c, gates = ops.lstm(x_gates, weight_hh, h0, c0)
+    assert h.requires_grad and c.requires_grad and not gates.requires_grad
+
+
+def test_a_second_derivative_is_refused() -> None:
+    problem = Problem("gru", 4, 3, 5)
+    inputs = problem.inputs(torch.float64)
+    loss = problem.states(inputs)["h"].square().sum()
+    (grad,) = torch.autograd.grad(loss, inputs["h0"], create_graph=True)
+    with pytest.raises(NotImplementedError, match="no second derivative"):
+        torch.autograd.backward(grad.sum())
+
+
+def test_autocast_keeps_the_recurrence_in_float32() -> None:
+    problem = Problem("lstm", 4, 3, 5)
+    inputs = problem.inputs(torch.float32)
+    with torch.autocast("cpu", torch.bfloat16):
+        h = problem.states(inputs | {"x_gates": inputs["x_gates"].bfloat16()})["h"]
+    assert h.dtype == torch.float32
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_a_bad_length_is_refused_by_the_engine_too(cell: str) -> None:
+    inputs = Problem(cell, 4, 3, 5).inputs(torch.float32).values()
+    op: Callable[..., object] = getattr(ops, cell.split("_")[0])
+    with pytest.raises(ValueError, match=r"lengths\[1\] is 9, expected 0 to 4"):
+        op(*inputs, torch.tensor([1, 9, 1]))
+
+
+def test_kernels_names_the_instruction_set_in_use(isa: str) -> None:
+    rows = {(row.op, row.device, row.dtype): row for row in ops.kernels()}
+    assert rows["unrolled::lstm", "cpu", "float32"] == ops.KernelRow(
+        "unrolled::lstm", "cpu", "float32", "engine", isa
+    )
+    assert rows["unrolled::gru_backward", "cpu", "float64"].kernel == "reference"
+    assert rows["unrolled::lstm_projected", "cpu", "float32"].kernel == "reference"
+
+
+@reference_may_warn
+def test_kernels_follows_what_is_really_called(monkeypatch: pytest.MonkeyPatch) -> None:
+    called: list[str] = []
+    for table, name in ((ops._ENGINE, "engine"), (ops._REFERENCE, "reference")):
+        for op, kernel in table.items():
+
+            def spy(*args: object, kernel: Callable[..., None] = kernel, name: str = name) -> None:
+                called.append(name)
+                kernel(*args)
+
+            monkeypatch.setitem(table, op, spy)
+    monkeypatch.delitem(ops._ENGINE, "gru")
+    for dtype, cell in product((torch.float32, torch.float64), ("lstm", "gru")):
+        problem = Problem(cell, 2, 1, 3)
+        problem.states(problem.inputs(dtype))
+        name = str(dtype).removeprefix("torch.")
+        (row,) = [r for r in ops.kernels() if (r.op, r.device, r.dtype) == (f"unrolled::{cell}", "cpu", name)]
+        assert called[-1] == row.kernel
+
+
+@pytest.mark.parametrize(
+    ("cell", "dtype", "warns"),
+    [
+        ("lstm", torch.float32, None),
+        ("lstm", torch.float64, None),
+        ("lstm", torch.bfloat16, "unrolled::lstm in torch.bfloat16 on cpu has no compiled kernel"),
+        ("lstm_projected", torch.float32, "unrolled::lstm_projected has no compiled kernel"),
+    ],
+)
+def test_the_reference_steps_in_with_one_warning(cell: str, dtype: torch.dtype, warns: str | None) -> None:
+    ops._warn_reference.cache_clear()
+    problem = Problem(cell, 2, 1, 3)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for _ in range(2):
+            problem.solve(dtype)
+    assert len(caught) == (warns is not None)
+    assert warns is None or str(caught[0].message).startswith(warns)

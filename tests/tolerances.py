@@ -1,0 +1,38 @@
+"""How close two results must be: the one table, keyed by dtype. No test has a tolerance of its own."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+__all__ = ["TOLERANCES", "Tolerance", "assert_close"]
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """|actual - expected| <= atol + rtol * |expected|, for every element."""
+
+    rtol: float
+    atol: float
+
+
+TOLERANCES = {
+    torch.float64: Tolerance(rtol=1e-10, atol=1e-10),
+    torch.float32: Tolerance(rtol=1e-5, atol=1e-5),
+    torch.bfloat16: Tolerance(rtol=5e-2, atol=5e-2),
+}
+
+
+def assert_close(actual: Tensor, expected: Tensor, what: str = "") -> None:
+    """Assert that actual is expected, within the tolerance of actual's dtype; expected may be wider.
+
+    Shapes must be equal. NaN equals nothing, itself included. `what` names the value in the message.
+    """
+    tolerance = TOLERANCES[actual.dtype]
+    torch.testing.assert_close(
+        actual.to(torch.float64),
+        expected.to(torch.float64),
+        rtol=tolerance.rtol,
+        atol=tolerance.atol,
+        msg=lambda message: f"{what}: {message}",
+    )
