@@ -147,9 +147,9 @@ def test_large_vocabularies_do_not_overflow() -> None:
 
 
 def test_small_unsigned_ids_are_as_good_as_wide_ones() -> None:
-    text = random_text(8, 2000, 200)
+    text = random_text(8, 2000, 256)
     narrow = text.astype(np.uint8)
-    assert ngram(narrow[:1800], narrow[1800:], 200) == ngram(text[:1800], text[1800:], 200)
+    assert ngram(narrow[:1800], narrow[1800:], 256) == ngram(text[:1800], text[1800:], 256)
 
 
 def test_training_texts_shorter_than_the_order_work() -> None:

@@ -181,6 +181,20 @@ def test_nan_in_one_row_reaches_no_other(isa: str, cell: str, reverse: str) -> N
 
 
 @pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("masks", ["lengths", "lengths reverse"])
+def test_nothing_past_a_length_is_read(isa: str, cell: str, masks: str) -> None:
+    problem = Problem(cell, 5, 17, 63, masks)
+    inputs = problem.inputs(torch.float32)
+    expected = problem.states(inputs)
+    lengths, _, _ = problem.run_masks()
+    assert lengths is not None
+    past = torch.arange(5)[:, None] >= lengths
+    soiled = inputs | {"x_gates": inputs["x_gates"].masked_fill(past[:, :, None], torch.nan)}
+    for name, state in problem.states(soiled).items():
+        assert torch.equal(state, expected[name])
+
+
+@pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.parametrize("reverse", [False, True])
 def test_one_pass_is_the_same_sequence_cut_anywhere(isa: str, cell: str, reverse: bool) -> None:
     steps = 7

@@ -53,15 +53,16 @@ class NGram:
     def __init__(self, train: Symbols, size: int, order: int = 5) -> None:
         self.size = size
         self.order = order
-        self._tail = train[max(len(train) - order + 1, 0) :]
+        symbols = train.astype(np.int64)  # keys outgrow the narrow type that ids may come in
+        self._tail = symbols[max(len(symbols) - order + 1, 0) :]
         self._levels: list[_Level] = []
 
         contexts = 1  # below the single symbols there is only the empty context
-        keys, number, counts = np.unique(train, return_inverse=True, return_counts=True)
-        for length in range(2, min(order, len(train)) + 1):
+        keys, number, counts = np.unique(symbols, return_inverse=True, return_counts=True)
+        for length in range(2, min(order, len(symbols)) + 1):
             # number [N - length + 2]: which shorter n-gram ends at each position
             longer_keys, first, longer_number, longer_counts = np.unique(
-                number[:-1] * size + train[length - 1 :],
+                number[:-1] * size + symbols[length - 1 :],
                 return_index=True,
                 return_inverse=True,
                 return_counts=True,
@@ -100,7 +101,7 @@ class _Level:
     anew keeps keys below N * V, inside 64 bits for any order and vocabulary.
     """
 
-    keys: Symbols  # [n-grams], ascending
+    keys: Ids  # [n-grams], ascending
     discounted: Floats  # [n-grams + 1]: (n - D) / n(context); the last entry serves UNSEEN and is 0
     weight: Floats  # [contexts + 1]: the share of the shorter context; the last entry serves UNSEEN and is 1
 
@@ -120,7 +121,7 @@ def _beginnings(ends: Ids, first: Ids) -> Ids:
     return beginnings
 
 
-def _smooth(keys: Symbols, counts: Ids, contexts: int, size: int) -> _Level:
+def _smooth(keys: Ids, counts: Ids, contexts: int, size: int) -> _Level:
     """Discount the counts of the n-grams with these keys; `contexts` is how many the level below numbers."""
     discount = _discounts(counts)[np.minimum(counts, 3)]
     context = keys // size

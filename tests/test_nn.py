@@ -1,0 +1,498 @@
+"""The layers against torch.nn's: same programs, same numbers, and what lengths and resets add."""
+
+import copy
+import pickle
+import warnings
+from collections.abc import Callable
+from itertools import product
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pack_sequence, pad_packed_sequence
+
+from tolerances import assert_close
+from unrolled import nn
+
+T, B, D, H = 6, 4, 3, 5
+LAYERS = ("RNN", "LSTM", "GRU")
+VARIANTS: list[tuple[str, dict[str, Any]]] = [
+    *product(
+        LAYERS,
+        (
+            {},
+            {"num_layers": 3},
+            {"bidirectional": True},
+            {"num_layers": 2, "bidirectional": True, "dropout": 0.4},
+            {"batch_first": True, "num_layers": 2},
+            {"bias": False},
+            {"dtype": torch.float64, "num_layers": 2},
+        ),
+    ),
+    ("RNN", {"nonlinearity": "relu", "num_layers": 2}),
+    ("LSTM", {"proj_size": 2, "num_layers": 2, "bidirectional": True}),
+]
+every_variant = pytest.mark.parametrize(("kind", "options"), VARIANTS)
+every_layer = pytest.mark.parametrize("kind", LAYERS)
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*the reference serves it", "ignore:LSTM with projections")
+
+
+def twins(kind: str, options: dict[str, Any]) -> tuple[Any, Any]:
+    """Torch's layer and ours, made from the same seed."""
+    torch.manual_seed(0)
+    theirs = getattr(torch.nn, kind)(D, H, **options)
+    torch.manual_seed(0)
+    return theirs, getattr(nn, kind)(D, H, **options)
+
+
+def sequences(options: dict[str, Any]) -> Tensor:
+    shape = (B, T, D) if options.get("batch_first") else (T, B, D)
+    return torch.randn(shape, generator=torch.Generator().manual_seed(1)).to(
+        options.get("dtype", torch.float32)
+    )
+
+
+def initial(kind: str, options: dict[str, Any], rows: int | None = B) -> Any:
+    """A random hx of the right shape; rows=None for unbatched input."""
+    generator = torch.Generator().manual_seed(2)
+    count = options.get("num_layers", 1) * (2 if options.get("bidirectional") else 1)
+
+    def state(width: int) -> Tensor:
+        shape = (count, width) if rows is None else (count, rows, width)
+        return (
+            torch.randn(shape, generator=generator).to(options.get("dtype", torch.float32)).requires_grad_()
+        )
+
+    h = state(options.get("proj_size", H))
+    return (h, state(H)) if kind == "LSTM" else h
+
+
+def flat(nested: Any) -> list[Tensor]:
+    """Every tensor of an output or state, however nested."""
+    if isinstance(nested, Tensor):
+        return [nested]
+    if isinstance(nested, PackedSequence):
+        return [nested.data]
+    return [tensor for part in nested for tensor in flat(part)]
+
+
+def assert_twins_agree(theirs: Any, ours: Any, x: Any, hx: Any = None, seed: int = 3) -> None:
+    """Same outputs, same final states, and the same gradients of everything from a random loss of both."""
+    results = []
+    for layer in (theirs, ours):
+        torch.manual_seed(seed)  # dropout
+        outputs = flat(layer(x, hx))
+        generator = torch.Generator().manual_seed(4)
+        grads = [torch.randn(y.shape, generator=generator).to(y.dtype) for y in outputs]
+        inputs = [*layer.parameters(), *([] if hx is None else flat(hx)), *flat(x)]
+        results.append((outputs, torch.autograd.grad(outputs, inputs, grads)))
+    (expected, expected_grads), (actual, actual_grads) = results
+    for got, wanted in zip(actual, expected, strict=True):
+        assert got.dtype == wanted.dtype
+        assert_close(got, wanted)
+    for got, wanted in zip(actual_grads, expected_grads, strict=True):
+        assert_close(got, wanted)
+
+
+@every_variant
+def test_the_same_seed_gives_torchs_weights_and_leaves_the_generator_where_torch_does(
+    kind: str, options: dict[str, Any]
+) -> None:
+    torch.manual_seed(0)
+    theirs = getattr(torch.nn, kind)(D, H, **options)
+    next_draw = torch.rand(1)
+    torch.manual_seed(0)
+    ours = getattr(nn, kind)(D, H, **options)
+    assert torch.equal(torch.rand(1), next_draw)
+    expected, actual = dict(theirs.named_parameters()), dict(ours.named_parameters())
+    assert list(actual) == list(expected)
+    for name, parameter in actual.items():
+        assert torch.equal(parameter, expected[name])
+
+
+@every_variant
+def test_checkpoints_load_strictly_both_ways(kind: str, options: dict[str, Any]) -> None:
+    theirs, ours = twins(kind, options)
+    torch.nn.init.normal_(theirs.weight_hh_l0)
+    ours.load_state_dict(theirs.state_dict(), strict=True)
+    assert torch.equal(ours.weight_hh_l0, theirs.weight_hh_l0)
+    torch.nn.init.normal_(ours.weight_ih_l0)
+    theirs.load_state_dict(ours.state_dict(), strict=True)
+    assert torch.equal(ours.weight_ih_l0, theirs.weight_ih_l0)
+    assert repr(ours) == repr(theirs)
+
+
+@every_variant
+@pytest.mark.parametrize("given", [False, True], ids=["zero-state", "given-state"])
+def test_outputs_and_gradients_are_torchs(kind: str, options: dict[str, Any], given: bool) -> None:
+    theirs, ours = twins(kind, options)
+    x = sequences(options).requires_grad_()
+    assert_twins_agree(theirs, ours, x, initial(kind, options) if given else None)
+
+
+@every_variant
+def test_outputs_are_torchs_in_evaluation(kind: str, options: dict[str, Any]) -> None:
+    theirs, ours = twins(kind, options)
+    with torch.no_grad():
+        expected, actual = (layer.eval()(sequences(options)) for layer in (theirs, ours))
+    for got, wanted in zip(flat(actual), flat(expected), strict=True):
+        assert got.shape == wanted.shape
+        assert_close(got, wanted)
+
+
+@every_variant
+def test_unbatched_input_is_torchs(kind: str, options: dict[str, Any]) -> None:
+    theirs, ours = twins(kind, options)
+    x = torch.randn(T, D, dtype=options.get("dtype")).requires_grad_()
+    assert_twins_agree(theirs, ours, x, initial(kind, options, rows=None))
+    assert_twins_agree(theirs, ours, x)
+
+
+@every_variant
+@pytest.mark.parametrize("lengths", [[6, 4, 4, 1], [2, 6, 1, 6]], ids=["sorted", "unsorted"])
+def test_packed_sequences_are_torchs(kind: str, options: dict[str, Any], lengths: list[int]) -> None:
+    theirs, ours = twins(kind, options | {"dropout": 0.0})  # torch draws a packed mask in another order
+    x = torch.randn(T, B, D, dtype=options.get("dtype")).requires_grad_()
+    packed = pack_padded_sequence(x, torch.tensor(lengths), enforce_sorted=False)
+    for hx in (None, initial(kind, options)):
+        assert_twins_agree(theirs, ours, packed, hx)
+    output, _ = ours(packed)
+    assert output.batch_sizes is packed.batch_sizes
+    assert torch.equal(output.sorted_indices, packed.sorted_indices)
+    assert torch.equal(output.unsorted_indices, packed.unsorted_indices)
+
+
+@every_layer
+def test_a_sequence_packed_in_order_comes_back_without_indices(kind: str) -> None:
+    theirs, ours = twins(kind, {})
+    packed = pack_sequence([torch.randn(n, D) for n in (4, 2, 2)])
+    expected, _ = theirs(packed)
+    output, _ = ours(packed)
+    assert output.sorted_indices is None and output.unsorted_indices is None
+    assert_close(output.data, expected.data)
+
+
+def program(library: Any) -> list[float]:
+    """A classifier of sequences of unequal length, trained for a few steps: what a user of torch.nn writes."""
+    torch.manual_seed(0)
+
+    class Classifier(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.embedding = torch.nn.Embedding(11, D)
+            self.encoder = library.LSTM(D, H, num_layers=2, batch_first=True, bidirectional=True)
+            self.decoder = library.GRU(2 * H, H)
+            self.head = torch.nn.Linear(H, 2)
+
+        def forward(self, tokens: Tensor, lengths: Tensor) -> Tensor:
+            self.encoder.flatten_parameters()
+            packed = pack_padded_sequence(self.embedding(tokens), lengths, True, enforce_sorted=False)
+            output, (_, _) = self.encoder(packed)
+            padded, _ = pad_packed_sequence(output)
+            _, h_n = self.decoder(padded)
+            scores: Tensor = self.head(h_n[-1])
+            return scores
+
+    model = Classifier()
+    optimiser = torch.optim.SGD(model.parameters(), lr=0.5)
+    tokens, lengths = torch.randint(11, (B, T)), torch.tensor([3, 6, 1, 5])
+    losses = []
+    for _ in range(5):
+        loss = torch.nn.functional.cross_entropy(model(tokens, lengths), torch.tensor([0, 1, 1, 0]))
+        optimiser.zero_grad()
+        torch.autograd.backward(loss)
+        optimiser.step()
+        losses.append(loss.item())
+    return losses
+
+
+def test_a_program_trains_alike_when_the_import_is_swapped() -> None:
+    assert_close(torch.tensor(program(nn)), torch.tensor(program(torch.nn)))
+
+
+@every_variant
+def test_lengths_give_what_packing_gives(kind: str, options: dict[str, Any]) -> None:
+    theirs, ours = twins(kind, options | {"dropout": 0.0})
+    first = bool(options.get("batch_first"))
+    lengths = torch.tensor([2, 6, 1, 4])
+    x = sequences(options)
+    expected, expected_final = theirs(pack_padded_sequence(x, lengths, first, enforce_sorted=False))
+    padded, _ = pad_packed_sequence(expected, first)
+    past = (torch.arange(T)[:, None] >= lengths)[:, :, None]
+    x = x.masked_fill(past.transpose(0, 1) if first else past, torch.nan).requires_grad_()
+    output, final = ours(x, lengths=lengths.to(torch.int32))
+    assert_close(output, padded)
+    for got, wanted in zip(flat(final), flat(expected_final), strict=True):
+        assert_close(got, wanted)
+    for grad in torch.autograd.grad(output.sum(), [x, *ours.parameters()]):
+        assert grad.isfinite().all()
+
+
+@every_variant
+def test_a_row_of_length_zero_keeps_its_state(kind: str, options: dict[str, Any]) -> None:
+    _, ours = twins(kind, options)
+    hx = initial(kind, options)
+    output, final = ours(sequences(options), hx, lengths=torch.tensor([6, 0, 3, 0]))
+    empty = output.select(0 if options.get("batch_first") else 1, 1)
+    assert empty.eq(0).all()
+    for state, before in zip(flat(final), flat(hx), strict=True):
+        assert torch.equal(state[:, 1], before[:, 1])
+    for grad in torch.autograd.grad(flat(final)[0][:, 1].sum(), flat(hx)[:1]):
+        assert grad[:, 1].eq(1).all() and grad[:, 0].eq(0).all()
+
+
+@every_layer
+@pytest.mark.parametrize("batch_first", [False, True])
+def test_a_reset_starts_a_row_anew(kind: str, batch_first: bool) -> None:
+    _, ours = twins(kind, {"num_layers": 2, "batch_first": batch_first})
+    x = sequences({"batch_first": batch_first})
+    resets = torch.zeros(x.shape[:2], dtype=torch.bool)
+    time = 1 if batch_first else 0
+    resets.select(time, 2).fill_(True)
+    output, final = ours(x, initial(kind, {"num_layers": 2}), resets=resets)
+    fresh, fresh_final = ours(x.narrow(time, 2, T - 2))
+    assert_close(output.narrow(time, 2, T - 2), fresh)
+    for got, wanted in zip(flat(final), flat(fresh_final), strict=True):
+        assert_close(got, wanted)
+
+
+@every_layer
+def test_unbatched_input_takes_a_scalar_length_and_a_row_of_resets(kind: str) -> None:
+    _, ours = twins(kind, {})
+    x, resets = torch.randn(T, D), torch.tensor([False, True, False, False, True, False])
+    output, final = ours(x, lengths=torch.tensor(4), resets=resets)
+    expected, expected_final = ours(x[:, None], lengths=torch.tensor([4]), resets=resets[:, None])
+    assert torch.equal(output, expected[:, 0])
+    for got, wanted in zip(flat(final), flat(expected_final), strict=True):
+        assert torch.equal(got, wanted[:, 0])
+
+
+@every_layer
+@pytest.mark.parametrize("batch_first", [False, True])
+def test_resets_of_packed_rows_are_in_the_order_before_packing(kind: str, batch_first: bool) -> None:
+    _, ours = twins(kind, {"batch_first": batch_first, "bidirectional": True})
+    x, lengths = sequences({"batch_first": batch_first}), torch.tensor([2, 6, 1, 4])
+    resets = torch.rand(x.shape[:2]) < 0.4
+    expected, expected_final = ours(x, lengths=lengths, resets=resets)
+    packed = pack_padded_sequence(x, lengths, batch_first, enforce_sorted=False)
+    output, final = ours(packed, resets=resets)
+    assert torch.equal(pad_packed_sequence(output, batch_first)[0], expected)
+    for got, wanted in zip(flat(final), flat(expected_final), strict=True):
+        assert torch.equal(got, wanted)
+
+
+@every_layer
+def test_a_stream_of_chunks_is_the_whole_sequence(kind: str) -> None:
+    _, ours = twins(kind, {"num_layers": 2})
+    x = sequences({})
+    expected, expected_final = ours(x)
+    for cut in range(1, T):
+        first, state = ours(x[:cut])
+        second, final = ours(x[cut:], state)
+        assert_close(torch.cat((first, second)), expected)
+        for got, wanted in zip(flat(final), flat(expected_final), strict=True):
+            assert_close(got, wanted)
+
+
+@every_variant
+def test_copies_and_pickles_compute_the_same(kind: str, options: dict[str, Any]) -> None:
+    _, ours = twins(kind, options)
+    ours.eval()
+    x = sequences(options)
+    expected = flat(ours(x))
+    for twin in (copy.deepcopy(ours), pickle.loads(pickle.dumps(ours))):
+        assert all(torch.equal(a, b) for a, b in zip(flat(twin(x)), expected, strict=True))
+        torch.nn.init.zeros_(twin.weight_hh_l0)
+        assert not ours.weight_hh_l0.eq(0).all()
+
+
+@every_layer
+def test_to_changes_the_dtype_of_the_layer_and_its_results(kind: str) -> None:
+    _, ours = twins(kind, {"num_layers": 2})
+    single = flat(ours(sequences({})))
+    double = flat(ours.to(torch.float64)(sequences({}).double()))
+    for low, high in zip(single, double, strict=True):
+        assert high.dtype == torch.float64
+        assert_close(low, high)
+
+
+@every_layer
+def test_weights_put_in_by_functional_call_are_the_ones_used(kind: str) -> None:
+    _, ours = twins(kind, {})
+    other = {name: torch.zeros_like(parameter) for name, parameter in ours.named_parameters()}
+    output, _ = torch.func.functional_call(ours, other, (sequences({}),))
+    assert output.eq(0).all()
+
+
+@every_layer
+def test_autocast_runs(kind: str) -> None:
+    _, ours = twins(kind, {"num_layers": 2})
+    x = sequences({})
+    expected, _ = ours(x)
+    with torch.autocast("cpu", torch.bfloat16):
+        output, _ = ours(x)
+        ours(x.bfloat16())
+    assert_close(output.bfloat16(), expected)
+
+
+@every_layer
+@pytest.mark.parametrize("options", [{}, {"num_layers": 2, "bidirectional": True, "batch_first": True}])
+def test_a_layer_compiles_without_a_graph_break(kind: str, options: dict[str, Any]) -> None:
+    _, ours = twins(kind, options)
+    x, lengths = sequences(options), torch.tensor([2, 6, 0, 4])
+    resets = torch.rand(x.shape[:2]) < 0.4
+    compiled = torch.compile(ours, fullgraph=True, backend="aot_eager")
+    output, final = compiled(x, lengths=lengths, resets=resets)
+    expected, expected_final = ours(x, lengths=lengths, resets=resets)
+    for got, wanted in zip(flat((output, final)), flat((expected, expected_final)), strict=True):
+        assert_close(got, wanted)
+    for got, wanted in zip(
+        torch.autograd.grad(output.sum(), list(ours.parameters())),
+        torch.autograd.grad(expected.sum(), list(ours.parameters())),
+        strict=True,
+    ):
+        assert_close(got, wanted)
+
+
+@every_layer
+def test_a_layer_exports(kind: str) -> None:
+    _, ours = twins(kind, {"num_layers": 2})
+    rows, steps = torch.export.Dim("rows", min=2), torch.export.Dim("steps", min=2)
+    shapes = {"input": {0: steps, 1: rows}}
+    exported = torch.export.export(ours, (sequences({}),), dynamic_shapes=shapes)
+    assert any("unrolled" in str(node.target) for node in exported.graph.nodes)
+    x = torch.randn(T + 3, B + 1, D)
+    for got, wanted in zip(flat(exported.module()(x)), flat(ours(x)), strict=True):
+        assert_close(got, wanted)
+
+
+X = torch.randn(T, B, D)
+ZEROS = torch.zeros(1, B, H)
+SAME_ERROR_AS_TORCH: list[tuple[str, Callable[[Any], object]]] = [
+    ("four dimensions", lambda layer: layer(X[None])),
+    ("one dimension", lambda layer: layer(X[0, 0])),
+    ("too few features", lambda layer: layer(X[:, :, :2])),
+    ("another dtype", lambda layer: layer(X.double())),
+    ("integers", lambda layer: layer(X.long())),
+    ("no steps", lambda layer: layer(X[:0])),
+    ("state of another batch", lambda layer: layer(X, as_hx(layer, ZEROS[:, :2]))),
+    ("state of another width", lambda layer: layer(X, as_hx(layer, ZEROS[:, :, :2]))),
+    ("state of another depth", lambda layer: layer(X, as_hx(layer, ZEROS.expand(2, B, H)))),
+    ("state without a batch", lambda layer: layer(X, as_hx(layer, ZEROS[:, 0]))),
+    ("batched state of unbatched input", lambda layer: layer(X[:, 0], as_hx(layer, ZEROS[:, :1]))),
+    ("state in another dtype", lambda layer: layer(X, as_hx(layer, ZEROS.double()))),
+    ("packed with more dimensions", lambda layer: layer(pack_sequence([X]))),
+]
+
+
+def as_hx(layer: torch.nn.RNNBase, state: Tensor) -> Any:
+    return (state, state) if layer.mode == "LSTM" else state
+
+
+@every_layer
+@pytest.mark.parametrize(
+    "mistake", [m for _, m in SAME_ERROR_AS_TORCH], ids=[n for n, _ in SAME_ERROR_AS_TORCH]
+)
+def test_a_mistake_is_the_error_that_torch_raises(kind: str, mistake: Callable[[Any], object]) -> None:
+    theirs, ours = twins(kind, {})
+    with pytest.raises((ValueError, RuntimeError)) as expected:
+        mistake(theirs)
+    with pytest.raises(expected.type) as actual:
+        mistake(ours)
+    assert "Traceback" not in str(actual.value) and len(str(actual.value)) > 20
+
+
+@every_layer
+def test_a_packed_batch_and_a_state_of_other_sizes_are_refused(kind: str) -> None:
+    _, ours = twins(kind, {})  # torch reads past the rows here
+    with pytest.raises(RuntimeError, match=r"Expected h_0 of size \(1, 2, 5\), got \(1, 4, 5\)"):
+        ours(pack_sequence([X[:3, 0], X[:2, 0]]), as_hx(ours, ZEROS))
+
+
+@every_layer
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"dropout": 2}, ValueError),
+        ({"bias": 1}, TypeError),
+        ({"num_layers": 0}, ValueError),
+        ({"hidden_size": 0}, ValueError),
+        ({"input_size": 1.5}, TypeError),
+    ],
+)
+def test_a_bad_constructor_argument_is_the_error_that_torch_raises(
+    kind: str, options: dict[str, Any], error: type[Exception]
+) -> None:
+    arguments = {"input_size": D, "hidden_size": H} | options
+    for library in (torch.nn, nn):
+        with pytest.raises(error):
+            getattr(library, kind)(**arguments)
+
+
+def test_an_unknown_nonlinearity_is_refused() -> None:
+    with pytest.raises(ValueError, match="Unknown nonlinearity 'sin'"):
+        nn.RNN(D, H, nonlinearity="sin")
+
+
+def test_dropout_on_a_single_layer_warns_as_torch_does() -> None:
+    with pytest.warns(UserWarning, match="num_layers greater than 1"):
+        nn.GRU(D, H, dropout=0.5)
+
+
+@pytest.mark.parametrize(
+    ("masks", "message"),
+    [
+        (
+            {"lengths": torch.tensor([1, 2])},
+            r"lengths must be integers of shape \(4,\), got int64 of shape \(2,\)",
+        ),
+        (
+            {"lengths": torch.ones(B)},
+            r"lengths must be integers of shape \(4,\), got float32 of shape \(4,\)",
+        ),
+        ({"lengths": [1, 2, 3, 4]}, r"lengths must be integers of shape \(4,\), got a list"),
+        ({"lengths": torch.tensor([1, 2, 9, 4])}, r"lengths\[2\] is 9, expected 0 to 6"),
+        ({"lengths": torch.tensor([1, -1, 2, 4])}, r"lengths\[1\] is -1, expected 0 to 6"),
+        (
+            {"resets": torch.zeros(B, T).bool()},
+            r"resets must be bool of shape \(6, 4\), got bool of shape \(4, 6\)",
+        ),
+        (
+            {"resets": torch.zeros(T, B)},
+            r"resets must be bool of shape \(6, 4\), got float32 of shape \(6, 4\)",
+        ),
+    ],
+)
+def test_lengths_and_resets_that_do_not_fit_are_refused(masks: dict[str, Tensor], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        nn.LSTM(D, H)(X, **masks)
+
+
+def test_lengths_beside_a_packed_sequence_are_refused() -> None:
+    with pytest.raises(ValueError, match="lengths cannot be given with a PackedSequence"):
+        nn.LSTM(D, H)(pack_sequence([X[:, 0]]), lengths=torch.tensor([6]))
+
+
+@pytest.mark.parametrize(
+    ("layer", "hx", "message"),
+    [
+        (nn.LSTM(D, H), ZEROS, r"LSTM: hx must be a pair \(h_0, c_0\), got Tensor"),
+        (nn.GRU(D, H), (ZEROS, ZEROS), "GRU: hx must be a Tensor, got tuple"),
+    ],
+)
+def test_the_state_of_another_kind_of_layer_is_refused(layer: Any, hx: Any, message: str) -> None:
+    with pytest.raises(TypeError, match=message):
+        layer(X, hx)
+
+
+def test_a_projection_warns_once_that_no_kernel_serves_it() -> None:
+    from unrolled import ops
+
+    ops._warn_reference.cache_clear()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for _ in range(2):
+            torch.autograd.backward(nn.LSTM(D, H, proj_size=2)(X)[0].sum())
+    assert ["has no compiled kernel" in str(warning.message) for warning in caught] == [True]
