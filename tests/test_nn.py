@@ -49,9 +49,7 @@ def twins(kind: str, options: dict[str, Any]) -> tuple[Any, Any]:
 
 def sequences(options: dict[str, Any]) -> Tensor:
     shape = (B, T, D) if options.get("batch_first") else (T, B, D)
-    return torch.randn(shape, generator=torch.Generator().manual_seed(1)).to(
-        options.get("dtype", torch.float32)
-    )
+    return torch.randn(shape, generator=torch.Generator().manual_seed(1)).to(options.get("dtype", torch.float32))
 
 
 def initial(kind: str, options: dict[str, Any], rows: int | None = B) -> Any:
@@ -61,9 +59,7 @@ def initial(kind: str, options: dict[str, Any], rows: int | None = B) -> Any:
 
     def state(width: int) -> Tensor:
         shape = (count, width) if rows is None else (count, rows, width)
-        return (
-            torch.randn(shape, generator=generator).to(options.get("dtype", torch.float32)).requires_grad_()
-        )
+        return torch.randn(shape, generator=generator).to(options.get("dtype", torch.float32)).requires_grad_()
 
     h = state(options.get("proj_size", H))
     return (h, state(H)) if kind == "LSTM" else h
@@ -392,9 +388,7 @@ def as_hx(layer: torch.nn.RNNBase, state: Tensor) -> Any:
 
 
 @every_layer
-@pytest.mark.parametrize(
-    "mistake", [m for _, m in SAME_ERROR_AS_TORCH], ids=[n for n, _ in SAME_ERROR_AS_TORCH]
-)
+@pytest.mark.parametrize("mistake", [m for _, m in SAME_ERROR_AS_TORCH], ids=[n for n, _ in SAME_ERROR_AS_TORCH])
 def test_a_mistake_is_the_error_that_torch_raises(kind: str, mistake: Callable[[Any], object]) -> None:
     theirs, ours = twins(kind, {})
     with pytest.raises((ValueError, RuntimeError)) as expected:

@@ -118,9 +118,7 @@ def test_the_engine_solves_every_odd_size(isa: str, cell: str, units: int) -> No
 
 
 @pytest.mark.parametrize("cell", CELLS)
-@pytest.mark.parametrize(
-    "masks", ["reverse", "lengths", "lengths resets", "lengths reverse", "resets reverse"]
-)
+@pytest.mark.parametrize("masks", ["reverse", "lengths", "lengths resets", "lengths reverse", "resets reverse"])
 def test_the_engine_honours_each_mask(isa: str, cell: str, masks: str) -> None:
     for steps in range(1, 8):
         assert_solves(Problem(cell, steps, 17, 17, masks))

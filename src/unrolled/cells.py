@@ -36,9 +36,7 @@ def rnn_step(x_gates: Tensor, weight_hh: Tensor, h_prev: Tensor, relu: bool = Fa
     return torch.relu(a) if relu else torch.tanh(a)
 
 
-def rnn_step_backward(
-    grad_h: Tensor, weight_hh: Tensor, h: Tensor, relu: bool = False
-) -> tuple[Tensor, Tensor]:
+def rnn_step_backward(grad_h: Tensor, weight_hh: Tensor, h: Tensor, relu: bool = False) -> tuple[Tensor, Tensor]:
     """Back through `rnn_step`, from its result h [B,H] alone. Returns grad_gates [B,H], grad_h_prev [B,H]."""
     grad_gates = torch.where(h > 0, grad_h, 0) if relu else grad_h * (1 - h * h)
     grad_h_prev = grad_gates @ weight_hh

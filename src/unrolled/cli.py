@@ -71,9 +71,11 @@ def with_settings(*kinds: type[Any]) -> Callable[[Callable[..., None]], Callable
             hints = get_type_hints(kind)
             for field in fields(kind):
                 option = typer.Option(help=settings.help_text(field.name, kind), show_default=False)
-                annotation = Annotated[hints[field.name] | None, option]
+                annotation: Any = Annotated[hints[field.name] | None, option]
                 parameters.append(
-                    inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+                    inspect.Parameter(
+                        field.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation
+                    )
                 )
         command.__signature__ = own.replace(parameters=parameters)  # type: ignore[attr-defined]
         command.__annotations__ = {p.name: p.annotation for p in parameters} | {"return": None}
@@ -88,7 +90,8 @@ def train_text(
     out: Annotated[Path, typer.Option(metavar="MODEL", help="Where the best model goes.")],
     files: Files = None,
     config: Annotated[
-        Path | None, typer.Option(metavar="TOML", help="A file with the same settings; the command line wins.")
+        Path | None,
+        typer.Option(metavar="TOML", help="A file with the same settings; the command line wins."),
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run that was writing MODEL.")] = False,
     as_json: Json = False,
@@ -119,7 +122,10 @@ def _report_text(out: Path, task: TextTask, as_json: bool) -> None:
     held_out, size = task.corpus.held_out, task.corpus.vocabulary.size
     score = model.score_symbols(held_out)
     train = task.corpus.train[-ngram_symbols:]
-    baselines = {"unigram": ngram.unigram(train, held_out, size), "5-gram": ngram.ngram(train, held_out, size)}
+    baselines = {
+        "unigram": ngram.unigram(train, held_out, size),
+        "5-gram": ngram.ngram(train, held_out, size),
+    }
     if as_json:
         _print_json({"model": str(out), "held_out": _figures(score), "baselines_nats": baselines})
         return
@@ -159,7 +165,9 @@ def sample(
     model: ModelPath,
     prompt: Annotated[str, typer.Option(help="The text to go on from; '-' reads it from standard input.")] = "",
     length: Annotated[int, typer.Option(help="Symbols to write.")] = 500,
-    temperature: Annotated[float, typer.Option(help="Below 1 likelier, above 1 wilder; 0 always the likeliest.")] = 0.8,
+    temperature: Annotated[
+        float, typer.Option(help="Below 1 likelier, above 1 wilder; 0 always the likeliest.")
+    ] = 0.8,
     top_p: Annotated[float, typer.Option(help="Choose among the likeliest symbols of this probability.")] = 1.0,
     seed: Annotated[int, typer.Option(help="The same seed writes the same text.")] = 0,
 ) -> None:
@@ -184,7 +192,10 @@ def evaluate(model: ModelPath, files: Files = None, as_json: Json = False) -> No
     """
     loaded = unrolled.load(model)
     symbols = corpus.encode_files(files, loaded.vocabulary) if files else held_out_symbols(loaded)
-    scores = {"state carried": loaded.score_symbols(symbols), "windows of 64": loaded.score_symbols(symbols, 64)}
+    scores = {
+        "state carried": loaded.score_symbols(symbols),
+        "windows of 64": loaded.score_symbols(symbols, 64),
+    }
     if as_json:
         _print_json({name.replace(" ", "_"): _figures(score) for name, score in scores.items()})
         return
@@ -231,4 +242,6 @@ def kernels(as_json: Json = False) -> None:
     for row in rows:
         table.add_row(*row.values())
     console.print(table)
-    console.print(f"Instruction sets here: {', '.join(_engine.isas())}; UNROLLED_ISA chooses another than the first.")
+    console.print(
+        f"Instruction sets here: {', '.join(_engine.isas())}; UNROLLED_ISA chooses another than the first."
+    )

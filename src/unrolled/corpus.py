@@ -105,9 +105,7 @@ def builtin_text() -> str:
     try:
         from pydoc_data.topics import topics
     except ImportError as error:
-        raise InputError(
-            "this Python has no pydoc_data.topics, the built-in text; expected a FILE"
-        ) from error
+        raise InputError("this Python has no pydoc_data.topics, the built-in text; expected a FILE") from error
     return "\n".join(topics[name] for name in sorted(topics))
 
 

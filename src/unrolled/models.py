@@ -40,7 +40,11 @@ class LanguageModel(nn.Module):
             start_open(layer)
 
     def forward(
-        self, inputs: Tensor, targets: Tensor | None = None, state: State | None = None, resets: Tensor | None = None
+        self,
+        inputs: Tensor,
+        targets: Tensor | None = None,
+        state: State | None = None,
+        resets: Tensor | None = None,
     ) -> tuple[Tensor, State]:
         """Run `inputs` [T, B] from `state` (default zero).
 
@@ -50,9 +54,9 @@ class LanguageModel(nn.Module):
         x = self.embedding(inputs)
         finals = []
         for number, layer in enumerate(self.recurrent):
-            before = None if state is None else tuple(part[number : number + 1] for part in state)
-            x, final = layer(self._drop(x), before if len(before or ()) != 1 else before[0], resets=resets)
-            finals.append(final if isinstance(final, tuple) else (final,))
+            before = state and tuple(part[number : number + 1] for part in state)
+            x, final = run_layer(layer, self._drop(x), before, resets)
+            finals.append(final)
         logits = self.head(self._drop(x))
         after = tuple(torch.cat(parts) for parts in zip(*finals, strict=True))
         if targets is None:
@@ -67,11 +71,20 @@ class LanguageModel(nn.Module):
         return x * x.new_empty(1, *x.shape[1:]).bernoulli_(kept).div_(kept)
 
 
-@torch.no_grad()
+def run_layer(layer: nn.Module, x: Tensor, state: State | None, resets: Tensor | None) -> tuple[Tensor, State]:
+    """One recurrent layer, its state always a tuple: torch's convention has a bare tensor where there is no c."""
+    if isinstance(layer, LSTM):
+        output, (h, c) = layer(x, state, resets=resets)
+        return output, (h, c)
+    output, h = layer(x, state and state[0], resets=resets)
+    return output, (h,)
+
+
 def start_open(layer: nn.Module) -> None:
     """Biases zero, and an LSTM's forget gates open (bias 1), so that it starts by remembering."""
-    for name, parameter in layer.named_parameters():
-        if name.startswith("bias"):
-            parameter.zero_()
-    if isinstance(layer, LSTM):
-        layer.bias_ih_l0[layer.hidden_size : 2 * layer.hidden_size] = 1.0
+    with torch.no_grad():
+        for name, parameter in layer.named_parameters():
+            if name.startswith("bias"):
+                parameter.zero_()
+            if name == "bias_ih_l0" and isinstance(layer, LSTM):
+                parameter[layer.hidden_size : 2 * layer.hidden_size] = 1.0

@@ -133,9 +133,7 @@ class _Recurrent(torch.nn.RNNBase):
                 x_gates = F.linear(x, self._parameter(f"weight_ih{suffix}"), self._input_bias(suffix))
                 states = self._sequence(x_gates, suffix, before, _Steps(lengths, resets, reverse))
                 outputs.append(states[0])
-                finals.append(
-                    tuple(_final(*pair, lengths, reverse) for pair in zip(states, before, strict=True))
-                )
+                finals.append(tuple(_final(*pair, lengths, reverse) for pair in zip(states, before, strict=True)))
             x = torch.cat(outputs, dim=-1) if self.bidirectional else outputs[0]
             if layer < self.num_layers - 1:
                 x = F.dropout(x, self.dropout, self.training)
@@ -160,9 +158,7 @@ def _check_dims(states: Tensors | None, dims: int) -> None:
     for state in states or ():
         if state.dim() != dims:
             kind = "batched 3-D" if dims == 3 else "unbatched 2-D"
-            raise RuntimeError(
-                f"For {kind} input, hx should also be {dims}-D but got a {state.dim()}-D tensor"
-            )
+            raise RuntimeError(f"For {kind} input, hx should also be {dims}-D but got a {state.dim()}-D tensor")
 
 
 def _check_states(states: Tensors, shapes: list[tuple[int, int, int]], x: Tensor) -> None:

@@ -36,7 +36,9 @@ def train_with_progress(task: Task, options: TrainOptions, out: Path, resume: bo
     finally:
         signal.signal(signal.SIGINT, previous)
     if interrupted and report and report.progress < 1:
-        console.print(f"Stopped after {report.step} steps; {checkpoint_path(out)} is saved, --resume goes on from it.")
+        console.print(
+            f"Stopped after {report.step} steps; {checkpoint_path(out)} is saved, --resume goes on from it."
+        )
         return False
     return True
 

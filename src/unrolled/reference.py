@@ -76,17 +76,13 @@ class _Walk:
         return self.zero_where_reset(t, state)
 
 
-def _run(
-    walk: _Walk, step: Callable[..., Tensors], x_gates: Tensor, states: Tensors, outputs: Tensors
-) -> None:
+def _run(walk: _Walk, step: Callable[..., Tensors], x_gates: Tensor, states: Tensors, outputs: Tensors) -> None:
     """Fill outputs with what step(x_gates[t], *states) returns: the new states, then what else it keeps."""
     for t in walk.order():
         results = step(x_gates[t], *(walk.zero_where_reset(t, state) for state in states))
         for output, result in zip(outputs, results, strict=True):
             output[t] = walk.zero_unless_stepped(t, result)
-        states = tuple(
-            walk.hold_unless_stepped(t, new, held) for new, held in zip(results, states, strict=False)
-        )
+        states = tuple(walk.hold_unless_stepped(t, new, held) for new, held in zip(results, states, strict=False))
 
 
 def _run_back(

@@ -19,8 +19,14 @@ __all__ = ["fill", "help_text", "read_toml", "setting"]
 
 
 def setting(
-    default: Any, help: str, *, at_least: float | None = None, above: float | None = None, below: float | None = None,
-    choices: tuple[str, ...] = (), default_help: str | None = None,
+    default: Any,
+    help: str,
+    *,
+    at_least: float | None = None,
+    above: float | None = None,
+    below: float | None = None,
+    choices: tuple[str, ...] = (),
+    default_help: str | None = None,
 ) -> Any:
     """A dataclass field with its help and the values it takes."""
     shown = default_help or str(default)

@@ -9,7 +9,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -58,7 +58,7 @@ def log_path(out: Path) -> Path:
     return out.with_name(out.name + ".log.jsonl")
 
 
-def train(task: Task, options: TrainOptions, out: Path, resume: bool = False) -> Iterator[Report]:
+def train(task: Task, options: TrainOptions, out: Path, resume: bool = False) -> Generator[Report]:
     """Train `task`'s model; the best one on the held-out part is written to `out` whenever it improves.
 
     Closing the generator (`break`, Ctrl-C) ends the run with a checkpoint, from which `resume` goes on.
@@ -89,7 +89,9 @@ class _Run:
         _engine.keep_freed_memory()
         self.accelerator = Accelerator()
         if self.accelerator.num_processes > 1:
-            raise InputError(f"{self.accelerator.num_processes} processes were started; training runs in one so far.")
+            raise InputError(
+                f"{self.accelerator.num_processes} processes were started; training runs in one so far."
+            )
         torch.manual_seed(options.seed)
         model = task.build()
         self.model, self.optimizer = self.accelerator.prepare(model, make_optimizer(model, options))
@@ -202,7 +204,9 @@ class _Run:
 
     def _settings(self) -> dict[str, Any]:
         """What must be the same for a resumed run to go on as the one that was interrupted."""
-        own = {f.name: getattr(self.options, f.name) for f in fields(self.options) if f.name != "checkpoint_minutes"}
+        own = {
+            f.name: getattr(self.options, f.name) for f in fields(self.options) if f.name != "checkpoint_minutes"
+        }
         return {**own, **self.task.settings(), "threads": torch.get_num_threads()}
 
     def _bare_model(self) -> torch.nn.Module:
@@ -234,5 +238,8 @@ def make_optimizer(model: torch.nn.Module, options: TrainOptions) -> torch.optim
     """AdamW (Loshchilov & Hutter 2019); biases and other vectors are not decayed."""
     matrices = [p for p in model.parameters() if p.dim() > 1]
     vectors = [p for p in model.parameters() if p.dim() <= 1]
-    groups = [{"params": matrices, "weight_decay": options.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+    groups = [
+        {"params": matrices, "weight_decay": options.weight_decay},
+        {"params": vectors, "weight_decay": 0.0},
+    ]
     return torch.optim.AdamW(groups, lr=options.lr, betas=(0.9, 0.99), fused=True)

@@ -39,7 +39,7 @@ class Task(Protocol):
         """The batch of a training step (0 is the first): a function of the step alone, so that runs resume."""
 
     def held_out(self) -> "list[tuple[Batch, int]]":
-        """The held-out batches in order, the state carried from one to the next, each with its weight in the mean.
+        """The held-out batches in order, the state carried on, each with its weight in the mean.
 
         A weight of 0 marks a batch that only brings the state into the course of things.
         """

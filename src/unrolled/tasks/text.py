@@ -37,7 +37,9 @@ class TextOptions:
 
     level: str = setting("char", "What a symbol is.", choices=vocabulary.LEVELS)
     vocab_size: int | None = setting(
-        None, "Symbols of a word or bpe vocabulary.", at_least=2,
+        None,
+        "Symbols of a word or bpe vocabulary.",
+        at_least=2,
         default_help=f"{vocabulary.WORD_VOCABULARY:,} and {vocabulary.BPE_VOCABULARY:,}",
     )
     split: float = setting(0.9, "The part of the text to train on; the rest is held out.", above=0, below=1)
@@ -64,8 +66,8 @@ class TextTask:
         self._chunks = room // options.batch // options.chunk
         if self._chunks < 1:
             raise InputError(
-                f"{', '.join(self.corpus.names)}: the training part has {len(self.corpus.train):,} symbols, too few "
-                f"for {options.batch} streams of {options.chunk} steps; expected at least "
+                f"{', '.join(self.corpus.names)}: the training part has {len(self.corpus.train):,} symbols, "
+                f"too few for {options.batch} streams of {options.chunk} steps; expected at least "
                 f"{(options.batch + 1) * options.chunk + 1:,} (use a smaller batch or chunk, or more text)."
             )
         if len(self.corpus.held_out) < 2:
@@ -158,7 +160,13 @@ class TextModel:
         return Stream(self._network)
 
     def sample(
-        self, prompt: str = "", length: int = 500, *, temperature: float = 1.0, top_p: float = 1.0, seed: int = 0
+        self,
+        prompt: str = "",
+        length: int = 500,
+        *,
+        temperature: float = 1.0,
+        top_p: float = 1.0,
+        seed: int = 0,
     ) -> Iterator[str]:
         """Write on from `prompt`: an iterator over the text of `length` symbols, as each is chosen.
 
@@ -184,7 +192,12 @@ class TextModel:
             return np.zeros(1, np.int64)
 
     def _sample(
-        self, prompt: NDArray[np.int64], length: int, temperature: float, top_p: float, rng: np.random.Generator
+        self,
+        prompt: NDArray[np.int64],
+        length: int,
+        temperature: float,
+        top_p: float,
+        rng: np.random.Generator,
     ) -> Iterator[str]:
         stream, decoder = self.stream(), self.vocabulary.decoder()
         for begin in range(0, len(prompt), 1024):
@@ -248,7 +261,9 @@ def held_out_symbols(model: TextModel) -> NDArray[np.integer]:
     names = [] if training["names"] == [corpus.BUILTIN] else training["names"]
     again = corpus.read(names, training["level"], split=training["split"], vocabulary=model.vocabulary)
     if again.fingerprint != training["data"]:
-        raise InputError(f"{', '.join(training['names'])}: not the text that the model was trained on; name a FILE.")
+        raise InputError(
+            f"{', '.join(training['names'])}: not the text that the model was trained on; name a FILE."
+        )
     return again.held_out
 
 

@@ -1,0 +1,1 @@
+"""Measurements that take longer than a test may; their results stand in `benchmarks/results`."""

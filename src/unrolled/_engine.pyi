@@ -1,0 +1,111 @@
+"""The compiled recurrent engine (csrc/bind.cpp). Shapes are those of csrc/unrolled.h; float32, C-contiguous.
+
+Arrays may be NumPy's or torch's (DLPack, no gradient required). Every function writes its last arguments in
+full and returns nothing; a wrong shape raises `ValueError`, a wrong dtype or layout `TypeError`.
+"""
+
+from typing import Any
+
+Array = Any
+
+def lstm_forward(
+    x_gates: Array,
+    weight_hh: Array,
+    h0: Array,
+    c0: Array,
+    lengths: Array | None,
+    resets: Array | None,
+    reverse: bool,
+    h: Array,
+    c: Array,
+    gates: Array,
+) -> None: ...
+def lstm_backward(
+    grad_h: Array,
+    grad_c: Array | None,
+    weight_hh: Array,
+    c0: Array,
+    lengths: Array | None,
+    resets: Array | None,
+    reverse: bool,
+    c: Array,
+    gates: Array,
+    grad_x_gates: Array,
+    grad_h0: Array,
+    grad_c0: Array,
+) -> None: ...
+def gru_forward(
+    x_gates: Array,
+    weight_hh: Array,
+    bias_hn: Array,
+    h0: Array,
+    lengths: Array | None,
+    resets: Array | None,
+    reverse: bool,
+    h: Array,
+    gates: Array,
+) -> None: ...
+def gru_backward(
+    grad_h: Array,
+    weight_hh: Array,
+    h0: Array,
+    lengths: Array | None,
+    resets: Array | None,
+    reverse: bool,
+    h: Array,
+    gates: Array,
+    grad_x_gates: Array,
+    grad_h_gates: Array,
+    grad_h0: Array,
+) -> None: ...
+def rnn_forward(
+    x_gates: Array,
+    weight_hh: Array,
+    h0: Array,
+    lengths: Array | None,
+    resets: Array | None,
+    reverse: bool,
+    relu: bool,
+    h: Array,
+) -> None: ...
+def rnn_backward(
+    grad_h: Array,
+    weight_hh: Array,
+    lengths: Array | None,
+    resets: Array | None,
+    reverse: bool,
+    relu: bool,
+    h: Array,
+    grad_x_gates: Array,
+    grad_h0: Array,
+) -> None: ...
+def activation(name: str, x: Array, y: Array) -> None:
+    """y = exp, tanh or sigmoid of x [n], elementwise."""
+
+def isa() -> str:
+    """The instruction set in use."""
+
+def isas() -> list[str]:
+    """The instruction sets this machine can run, best first."""
+
+def use_isa(isa: str) -> None:
+    """Run another instruction set's kernels from now on; `ValueError` when this machine does not have it."""
+
+def keep_freed_memory() -> None:
+    """Keep freed memory in the process (glibc): for programs that train."""
+
+class Linear:
+    """y [M, N] = x [M, K] times the transpose of weight [N, K], plus bias [N], weights packed once."""
+
+    def __init__(self, weight: Array, bias: Array | None) -> None: ...
+    def run(self, x: Array, y: Array) -> None: ...
+
+class Stack:
+    """Recurrent layers packed for inference; cell is lstm, gru, rnn_tanh or rnn_relu."""
+
+    def __init__(self, cell: str, input_size: int, hidden_size: int) -> None: ...
+    def add_layer(
+        self, weight_ih: Array, weight_hh: Array, bias_ih: Array | None, bias_hh: Array | None
+    ) -> None: ...
+    def run(self, x: Array, y: Array, h: Array, c: Array | None) -> None:
+        """x [T, B, D] -> y [T, B, H]; the state h and c [L, B, H] is brought up to date."""
