@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+import re
 import warnings
 from collections.abc import Callable
 from itertools import product
@@ -13,23 +14,21 @@ from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pack_sequence, pad_packed_sequence
 
 from tolerances import assert_close
-from unrolled import nn
+from unrolled import nn, ops
 
 T, B, D, H = 6, 4, 3, 5
 LAYERS = ("RNN", "LSTM", "GRU")
+OPTIONS: list[dict[str, Any]] = [
+    {},
+    {"num_layers": 3},
+    {"bidirectional": True},
+    {"num_layers": 2, "bidirectional": True, "dropout": 0.4},
+    {"batch_first": True, "num_layers": 2},
+    {"bias": False},
+    {"dtype": torch.float64, "num_layers": 2},
+]
 VARIANTS: list[tuple[str, dict[str, Any]]] = [
-    *product(
-        LAYERS,
-        (
-            {},
-            {"num_layers": 3},
-            {"bidirectional": True},
-            {"num_layers": 2, "bidirectional": True, "dropout": 0.4},
-            {"batch_first": True, "num_layers": 2},
-            {"bias": False},
-            {"dtype": torch.float64, "num_layers": 2},
-        ),
-    ),
+    *product(LAYERS, OPTIONS),
     ("RNN", {"nonlinearity": "relu", "num_layers": 2}),
     ("LSTM", {"proj_size": 2, "num_layers": 2, "bidirectional": True}),
 ]
@@ -155,9 +154,8 @@ def test_packed_sequences_are_torchs(kind: str, options: dict[str, Any], lengths
     for hx in (None, initial(kind, options)):
         assert_twins_agree(theirs, ours, packed, hx)
     output, _ = ours(packed)
-    assert output.batch_sizes is packed.batch_sizes
-    assert torch.equal(output.sorted_indices, packed.sorted_indices)
-    assert torch.equal(output.unsorted_indices, packed.unsorted_indices)
+    for kept, given in zip(output[1:], packed[1:], strict=True):  # batch_sizes and both indices
+        assert kept is given
 
 
 @every_layer
@@ -171,7 +169,7 @@ def test_a_sequence_packed_in_order_comes_back_without_indices(kind: str) -> Non
 
 
 def program(library: Any) -> list[float]:
-    """A classifier of sequences of unequal length, trained for a few steps: what a user of torch.nn writes."""
+    """A classifier of sequences of unequal length, trained for a few steps: as written for torch.nn."""
     torch.manual_seed(0)
 
     class Classifier(torch.nn.Module):
@@ -292,6 +290,14 @@ def test_a_stream_of_chunks_is_the_whole_sequence(kind: str) -> None:
             assert_close(got, wanted)
 
 
+@every_layer
+def test_a_batch_without_rows_gives_an_output_without_rows(kind: str) -> None:
+    theirs, ours = twins(kind, {"num_layers": 2, "bidirectional": True})
+    x = torch.zeros(T, 0, D).requires_grad_()
+    assert_twins_agree(theirs, ours, x)
+    assert ours(x, lengths=torch.zeros(0, dtype=torch.int64))[0].shape == (T, 0, 2 * H)
+
+
 @every_variant
 def test_copies_and_pickles_compute_the_same(kind: str, options: dict[str, Any]) -> None:
     _, ours = twins(kind, options)
@@ -334,12 +340,12 @@ def test_autocast_runs(kind: str) -> None:
 
 
 @every_layer
-@pytest.mark.parametrize("options", [{}, {"num_layers": 2, "bidirectional": True, "batch_first": True}])
-def test_a_layer_compiles_without_a_graph_break(kind: str, options: dict[str, Any]) -> None:
+def test_a_layer_compiles_without_a_graph_break(kind: str) -> None:
+    options = {"num_layers": 2, "bidirectional": True, "batch_first": True}
     _, ours = twins(kind, options)
     x, lengths = sequences(options), torch.tensor([2, 6, 0, 4])
     resets = torch.rand(x.shape[:2]) < 0.4
-    compiled = torch.compile(ours, fullgraph=True, backend="aot_eager")
+    compiled: Any = torch.compile(ours, fullgraph=True, backend="aot_eager")
     output, final = compiled(x, lengths=lengths, resets=resets)
     expected, expected_final = ours(x, lengths=lengths, resets=resets)
     for got, wanted in zip(flat((output, final)), flat((expected, expected_final)), strict=True):
@@ -355,9 +361,8 @@ def test_a_layer_compiles_without_a_graph_break(kind: str, options: dict[str, An
 @every_layer
 def test_a_layer_exports(kind: str) -> None:
     _, ours = twins(kind, {"num_layers": 2})
-    rows, steps = torch.export.Dim("rows", min=2), torch.export.Dim("steps", min=2)
-    shapes = {"input": {0: steps, 1: rows}}
-    exported = torch.export.export(ours, (sequences({}),), dynamic_shapes=shapes)
+    shapes = {"input": {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}}
+    exported: Any = torch.export.export(ours, (sequences({}),), dynamic_shapes=shapes)
     assert any("unrolled" in str(node.target) for node in exported.graph.nodes)
     x = torch.randn(T + 3, B + 1, D)
     for got, wanted in zip(flat(exported.module()(x)), flat(ours(x)), strict=True):
@@ -366,21 +371,21 @@ def test_a_layer_exports(kind: str) -> None:
 
 X = torch.randn(T, B, D)
 ZEROS = torch.zeros(1, B, H)
-SAME_ERROR_AS_TORCH: list[tuple[str, Callable[[Any], object]]] = [
-    ("four dimensions", lambda layer: layer(X[None])),
-    ("one dimension", lambda layer: layer(X[0, 0])),
-    ("too few features", lambda layer: layer(X[:, :, :2])),
-    ("another dtype", lambda layer: layer(X.double())),
-    ("integers", lambda layer: layer(X.long())),
-    ("no steps", lambda layer: layer(X[:0])),
-    ("state of another batch", lambda layer: layer(X, as_hx(layer, ZEROS[:, :2]))),
-    ("state of another width", lambda layer: layer(X, as_hx(layer, ZEROS[:, :, :2]))),
-    ("state of another depth", lambda layer: layer(X, as_hx(layer, ZEROS.expand(2, B, H)))),
-    ("state without a batch", lambda layer: layer(X, as_hx(layer, ZEROS[:, 0]))),
-    ("batched state of unbatched input", lambda layer: layer(X[:, 0], as_hx(layer, ZEROS[:, :1]))),
-    ("state in another dtype", lambda layer: layer(X, as_hx(layer, ZEROS.double()))),
-    ("packed with more dimensions", lambda layer: layer(pack_sequence([X]))),
-]
+MISTAKES: dict[str, Callable[[Any], object]] = {
+    "four dimensions": lambda layer: layer(X[None]),
+    "one dimension": lambda layer: layer(X[0, 0]),
+    "too few features": lambda layer: layer(X[:, :, :2]),
+    "another dtype": lambda layer: layer(X.double()),
+    "integers": lambda layer: layer(X.long()),
+    "no steps": lambda layer: layer(X[:0]),
+    "state of another batch": lambda layer: layer(X, as_hx(layer, ZEROS[:, :2])),
+    "state of another width": lambda layer: layer(X, as_hx(layer, ZEROS[:, :, :2])),
+    "state of another depth": lambda layer: layer(X, as_hx(layer, ZEROS.expand(2, B, H))),
+    "state without a batch": lambda layer: layer(X, as_hx(layer, ZEROS[:, 0])),
+    "batched state of unbatched input": lambda layer: layer(X[:, 0], as_hx(layer, ZEROS[:, :1])),
+    "state in another dtype": lambda layer: layer(X, as_hx(layer, ZEROS.double())),
+    "packed with more dimensions": lambda layer: layer(pack_sequence([X])),
+}
 
 
 def as_hx(layer: torch.nn.RNNBase, state: Tensor) -> Any:
@@ -388,7 +393,7 @@ def as_hx(layer: torch.nn.RNNBase, state: Tensor) -> Any:
 
 
 @every_layer
-@pytest.mark.parametrize("mistake", [m for _, m in SAME_ERROR_AS_TORCH], ids=[n for n, _ in SAME_ERROR_AS_TORCH])
+@pytest.mark.parametrize("mistake", MISTAKES.values(), ids=MISTAKES.keys())
 def test_a_mistake_is_the_error_that_torch_raises(kind: str, mistake: Callable[[Any], object]) -> None:
     theirs, ours = twins(kind, {})
     with pytest.raises((ValueError, RuntimeError)) as expected:
@@ -438,29 +443,17 @@ def test_dropout_on_a_single_layer_warns_as_torch_does() -> None:
 @pytest.mark.parametrize(
     ("masks", "message"),
     [
-        (
-            {"lengths": torch.tensor([1, 2])},
-            r"lengths must be integers of shape \(4,\), got int64 of shape \(2,\)",
-        ),
-        (
-            {"lengths": torch.ones(B)},
-            r"lengths must be integers of shape \(4,\), got float32 of shape \(4,\)",
-        ),
-        ({"lengths": [1, 2, 3, 4]}, r"lengths must be integers of shape \(4,\), got a list"),
-        ({"lengths": torch.tensor([1, 2, 9, 4])}, r"lengths\[2\] is 9, expected 0 to 6"),
-        ({"lengths": torch.tensor([1, -1, 2, 4])}, r"lengths\[1\] is -1, expected 0 to 6"),
-        (
-            {"resets": torch.zeros(B, T).bool()},
-            r"resets must be bool of shape \(6, 4\), got bool of shape \(4, 6\)",
-        ),
-        (
-            {"resets": torch.zeros(T, B)},
-            r"resets must be bool of shape \(6, 4\), got float32 of shape \(6, 4\)",
-        ),
+        ({"lengths": torch.tensor([1, 2])}, "lengths must be integers of shape (4,), got int64 of shape (2,)"),
+        ({"lengths": torch.ones(B)}, "lengths must be integers of shape (4,), got float32 of shape (4,)"),
+        ({"lengths": [1, 2, 3, 4]}, "lengths must be integers of shape (4,), got a list"),
+        ({"lengths": torch.tensor([1, 2, 9, 4])}, "lengths[2] is 9, expected 0 to 6"),
+        ({"lengths": torch.tensor([1, -1, 2, 4])}, "lengths[1] is -1, expected 0 to 6"),
+        ({"resets": torch.zeros(B, T) > 0}, "resets must be bool of shape (6, 4), got bool of shape (4, 6)"),
+        ({"resets": torch.zeros(T, B)}, "resets must be bool of shape (6, 4), got float32 of shape (6, 4)"),
     ],
 )
 def test_lengths_and_resets_that_do_not_fit_are_refused(masks: dict[str, Tensor], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=re.escape(message)):
         nn.LSTM(D, H)(X, **masks)
 
 
@@ -482,8 +475,6 @@ def test_the_state_of_another_kind_of_layer_is_refused(layer: Any, hx: Any, mess
 
 
 def test_a_projection_warns_once_that_no_kernel_serves_it() -> None:
-    from unrolled import ops
-
     ops._warn_reference.cache_clear()
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")

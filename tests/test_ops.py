@@ -210,8 +210,10 @@ def test_one_pass_is_the_same_sequence_cut_anywhere(isa: str, cell: str, reverse
                 carried = carried | {f"{name}0": state[0 if reverse else -1]}
 
 
-@pytest.mark.parametrize("masks", ["", "lengths resets reverse"])
-@pytest.mark.parametrize("cell", ["rnn_tanh", "lstm", "lstm_projected", "gru"])
+@pytest.mark.parametrize(
+    ("cell", "masks"),
+    [("lstm", ""), *product(("rnn_tanh", "lstm", "lstm_projected", "gru"), ("lengths resets reverse",))],
+)
 @reference_may_warn
 def test_pytorch_finds_nothing_wrong_with_an_op(cell: str, masks: str) -> None:
     problem = Problem(cell, 4, 3, 2, masks)
@@ -252,7 +254,7 @@ def test_inputs_need_not_be_contiguous() -> None:
 def test_an_unused_c_costs_no_gradient_of_zeros(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[object] = []
 
-    def spy(grad_h: Tensor, grad_c: Tensor | None, *rest: object) -> None:
+    def spy(grad_h: Tensor, grad_c: Tensor | None, *rest: Any) -> None:
         seen.append(grad_c)
         _engine.lstm_backward(grad_h, grad_c, *rest)
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from unrolled.atomic import replacing
@@ -44,8 +44,9 @@ def write(path: Path, checkpoint: Checkpoint) -> None:
     document = {"format": "unrolled checkpoint", "version": VERSION, "run": checkpoint.run}
     # Each tensor its own memory: safetensors refuses two names for one.
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in checkpoint.tensors.items()}
+    content = save(tensors, metadata={"unrolled": json.dumps(document)})
     with replacing(path) as temporary:
-        save_file(tensors, temporary, metadata={"unrolled": json.dumps(document)})
+        temporary.write_bytes(content)
 
 
 def read(path: Path) -> Checkpoint:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import asdict, fields
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any, NoReturn, get_type_hints
 
 import typer
 from rich.console import Console
@@ -56,7 +56,7 @@ def run() -> None:
         sys.exit(0)
 
 
-def _fail(message: str, status: int) -> None:
+def _fail(message: str, status: int) -> NoReturn:
     print(f"unrolled: {message}", file=sys.stderr)
     sys.exit(status)
 
@@ -105,14 +105,19 @@ def train_text(
     if find_spec("torch") is None or find_spec("accelerate") is None:
         raise InputError("training needs torch and accelerate: pip install 'unrolled[train]'.")
     from unrolled.progress import train_with_progress
+    from unrolled.train import Diverged
 
     chosen = settings.read_toml(config) if config else {}
     chosen |= {name: value for name, value in given.items() if value is not None}
     text_options, train_options = settings.fill([TextOptions, TrainOptions], chosen, str(config or "settings"))
     task = TextTask(text_options, files or [], train_options.seed)
-    finished = train_with_progress(task, train_options, out, resume, Console(stderr=True, highlight=False))
-    if finished:
-        _report_text(out, task, as_json)
+    try:
+        finished = train_with_progress(task, train_options, out, resume, Console(stderr=True, highlight=False))
+    except Diverged as error:
+        _fail(f"{error}.", 1)
+    if not finished:
+        sys.exit(130)
+    _report_text(out, task, as_json)
 
 
 def _report_text(out: Path, task: TextTask, as_json: bool) -> None:

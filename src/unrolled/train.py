@@ -27,6 +27,7 @@ from unrolled.tasks import Batch, Task
 
 __all__ = ["Diverged", "Report", "checkpoint_path", "log_path", "train"]
 
+DIVERGED = 3.0  # times the first loss, which is that of a model that knows nothing
 EVALUATIONS = 10  # held-out evaluations a run, evenly spaced
 
 
@@ -45,7 +46,7 @@ class Report:
 
 
 class Diverged(RuntimeError):
-    """Training broke down: the loss or the gradient is not a number. The last checkpoint is kept."""
+    """Training broke down: the loss is far above its beginning, or not a number. The last checkpoint is kept."""
 
 
 def checkpoint_path(out: Path) -> Path:
@@ -67,6 +68,11 @@ def train(task: Task, options: TrainOptions, out: Path, resume: bool = False) ->
     run = _Run(task, options, out)
     if resume:
         run.restore()
+    elif checkpoint_path(out).exists():
+        done = checkpoint.read(checkpoint_path(out)).run["steps_done"]
+        raise InputError(
+            f"{checkpoint_path(out)} holds an interrupted run (step {done}); resume it, or remove the file to start anew."
+        )
     run.open_log()
     try:
         while run.progress < 1:
@@ -98,6 +104,7 @@ class _Run:
         self.state: tuple[Tensor, ...] | None = None
         self.steps_done = 0
         self.best = math.inf
+        self.first_loss = 0.0
         self.seconds_before = 0.0
         self.started = time.monotonic()
         self.saved = self.started
@@ -122,10 +129,11 @@ class _Run:
         self.accelerator.backward(loss)
         norm = self.accelerator.clip_grad_norm_(self.model.parameters(), self.options.clip)
         value = loss.item()
-        if not (math.isfinite(value) and math.isfinite(float(norm))):
+        self.first_loss = self.first_loss or value
+        if not (value < DIVERGED * self.first_loss and math.isfinite(float(norm))):
             raise Diverged(
-                f"training diverged at step {self.steps_done + 1}: the loss is {value:g} and the gradient's norm "
-                f"{float(norm):g}; try a lower lr than {self.options.lr:g}"
+                f"training diverged at step {self.steps_done + 1}: the loss is {value:g} (it began at "
+                f"{self.first_loss:g}) and the gradient's norm {float(norm):g}; try a lower lr than {rate:g}"
             )
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
@@ -167,6 +175,7 @@ class _Run:
         run = {
             "steps_done": self.steps_done,
             "best": self.best,
+            "first_loss": self.first_loss,
             "seconds": self.seconds,
             "log_bytes": self.log.tell(),
             "settings": self._settings(),
@@ -188,6 +197,7 @@ class _Run:
             self.state = tuple(state[str(n)].to(self.accelerator.device) for n in range(len(state)))
         torch.set_rng_state(saved.tensors["random.cpu"])
         self.steps_done, self.best = saved.run["steps_done"], saved.run["best"]
+        self.first_loss = saved.run["first_loss"]
         self.seconds_before = saved.run["seconds"]
         self.log_bytes = saved.run["log_bytes"]
 

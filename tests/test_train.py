@@ -1,0 +1,226 @@
+"""The training loop: what it learns, and that nothing that stops it changes what comes out."""
+
+import itertools
+import json
+import multiprocessing
+import os
+import random
+import resource
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from unrolled import modelfile
+from unrolled.errors import InputError
+from unrolled.recipe import TrainOptions, learning_rate_factor
+from unrolled.tasks.text import TextOptions, TextTask
+from unrolled.train import Diverged, Report, checkpoint_path, log_path, train
+
+SMALL = TextOptions(hidden=16, embedding=8, batch=4, chunk=8, dropout=0.1)
+FORKS = multiprocessing.get_context("forkserver")
+FORKS.set_forkserver_preload(["unrolled.train"])
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """These models are too small for two."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def text(tmp_path: Path) -> Path:
+    """A text with something to learn: random words, each spelled the same every time."""
+    words = random.Random(0).choices(["sky", "clouds", "french", "fluent", "grew"], k=2000)
+    path = tmp_path / "text.txt"
+    path.write_text(" ".join(words))
+    return path
+
+
+def start(text: Path, out: Path, resume: bool = False, **options: float) -> "list[Report]":
+    """A whole run."""
+    return list(train(TextTask(SMALL, [text]), TrainOptions(**options), out, resume))  # type: ignore[arg-type]
+
+
+def run_alone(text: Path, out: Path, resume: bool, file_limit: int | None = None) -> None:
+    """A run in a process of its own, with a checkpoint after every step."""
+    torch.set_num_threads(1)
+    if file_limit:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (file_limit, file_limit))
+    start(text, out, resume, steps=120, checkpoint_minutes=0.0)
+
+
+def logged(out: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in log_path(out).read_text().splitlines()]
+
+
+def test_the_loss_falls_well_below_a_unigrams(text: Path, tmp_path: Path) -> None:
+    out = tmp_path / "model.safetensors"
+    reports = start(text, out, steps=300, lr=0.02)
+    assert reports[0].loss == pytest.approx(np.log(15), rel=0.1)
+    assert reports[-1].best < 0.6  # after a word's first letters the rest of it is certain
+    assert modelfile.read(out).training["held_out_nats"] == reports[-1].best
+    assert [entry["loss"] for entry in logged(out)] == [report.loss for report in reports]
+    assert not checkpoint_path(out).exists()
+
+
+def test_two_runs_of_one_seed_are_the_same_and_another_seed_is_not(text: Path, tmp_path: Path) -> None:
+    runs = [[r.loss for r in start(text, tmp_path / name, steps=12)] for name in ("a", "b")]
+    assert runs[0] == runs[1]
+    assert runs[0] != [r.loss for r in start(text, tmp_path / "c", steps=12, seed=1)]
+
+
+def test_the_kept_model_is_the_one_that_did_best_on_the_held_out_part(text: Path, tmp_path: Path) -> None:
+    out = tmp_path / "model.safetensors"
+    held_out = [r.held_out for r in start(text, out, steps=40) if r.held_out is not None]
+    assert len(held_out) == 10
+    assert modelfile.read(out).training["held_out_nats"] == min(held_out)
+
+
+def test_a_run_by_the_clock_ends_and_lets_the_rate_fall(text: Path, tmp_path: Path) -> None:
+    out = tmp_path / "model.safetensors"
+    reports = start(text, out, minutes=0.02)
+    assert reports[-1].progress == 1
+    assert logged(out)[-1]["lr"] < 0.2 * max(entry["lr"] for entry in logged(out))
+
+
+@pytest.mark.parametrize("stop", [1, 7, 39])
+def test_a_run_that_was_closed_goes_on_to_the_same_losses(text: Path, tmp_path: Path, stop: int) -> None:
+    start(text, tmp_path / "whole", steps=40)
+    run = train(TextTask(SMALL, [text]), TrainOptions(steps=40), tmp_path / "cut")
+    for _ in range(stop):
+        next(run)
+    run.close()
+    torch.rand(3)  # whatever else draws random numbers in between
+    start(text, tmp_path / "cut", resume=True, steps=40)
+    assert log_path(tmp_path / "cut").read_bytes() == log_path(tmp_path / "whole").read_bytes()
+
+
+def test_a_run_killed_at_random_moments_ends_with_the_same_losses(text: Path, tmp_path: Path) -> None:
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    alone = FORKS.Process(target=run_alone, args=(text, whole, False))
+    alone.start()
+    alone.join()
+    chance = random.Random(0)
+    partial = checkpoint_path(killed).with_name(f".{checkpoint_path(killed).name}.partial")
+    kills = inside_a_write = 0
+    for attempt in itertools.count():
+        process = FORKS.Process(target=run_alone, args=(text, killed, checkpoint_path(killed).exists()))
+        process.start()
+        done = log_path(killed).stat().st_size if log_path(killed).exists() else 0
+        target = done + chance.randrange(20, 800)
+        while process.is_alive():
+            process.join(timeout=0.0005)
+            grown = log_path(killed).exists() and log_path(killed).stat().st_size > target
+            if grown and (attempt % 2 or partial.exists()):
+                assert process.pid
+                os.kill(process.pid, signal.SIGKILL)
+                break
+        process.join()
+        if process.exitcode == 0:
+            break
+        assert process.exitcode == -signal.SIGKILL
+        kills += 1
+        inside_a_write += partial.exists()
+    assert kills >= 10
+    assert inside_a_write >= 3
+    assert log_path(killed).read_bytes() == log_path(whole).read_bytes()
+    ours, theirs = modelfile.read(killed), modelfile.read(whole)
+    assert ours.fingerprint() == theirs.fingerprint()
+
+
+def test_a_full_disk_keeps_the_old_checkpoint_and_says_so(text: Path, tmp_path: Path) -> None:
+    out = tmp_path / "model.safetensors"
+    run = train(TextTask(SMALL, [text]), TrainOptions(steps=120, checkpoint_minutes=0.0), out)
+    for _ in range(3):
+        next(run)
+    run.close()
+    before = checkpoint_path(out).read_bytes()
+    process = FORKS.Process(target=full_disk, args=(text, out, len(before) // 2))
+    process.start()
+    process.join()
+    assert process.exitcode == 0
+    assert checkpoint_path(out).read_bytes() == before
+    assert not list(tmp_path.glob(".*partial"))
+
+
+def full_disk(text: Path, out: Path, limit: int) -> None:
+    with pytest.raises(InputError, match=r"checkpoint could not be written: File too large"):
+        run_alone(text, out, True, limit)
+
+
+def test_divergence_stops_the_run_and_keeps_the_last_good_checkpoint(text: Path, tmp_path: Path) -> None:
+    out = tmp_path / "model.safetensors"
+    run = train(TextTask(SMALL, [text]), TrainOptions(steps=40, lr=1e30, checkpoint_minutes=0.0), out)
+    with pytest.raises(Diverged, match=r"diverged at step \d+: the loss is .* try a lower lr"):
+        list(run)
+    saved = torch.cat([t.flatten() for t in checkpoint_tensors(out)])
+    assert torch.isfinite(saved).all()
+
+
+def checkpoint_tensors(out: Path) -> list[torch.Tensor]:
+    from unrolled import checkpoint
+
+    return list(checkpoint.read(checkpoint_path(out)).part("model").values())
+
+
+@pytest.mark.parametrize("change", [{"lr": 0.1}, {"steps": 50}, {"seed": 3}])
+def test_resuming_with_other_settings_is_refused_by_name(
+    text: Path, tmp_path: Path, change: dict[str, float]
+) -> None:
+    out = tmp_path / "model.safetensors"
+    run = train(TextTask(SMALL, [text]), TrainOptions(steps=40), out)
+    next(run)
+    run.close()
+    with pytest.raises(InputError, match=f"was written with {next(iter(change))} "):
+        start(text, out, resume=True, **({"steps": 40} | change))
+
+
+def test_resuming_on_another_text_is_refused(text: Path, tmp_path: Path) -> None:
+    out = tmp_path / "model.safetensors"
+    run = train(TextTask(SMALL, [text]), TrainOptions(steps=40), out)
+    next(run)
+    run.close()
+    text.write_text(text.read_text() + "!")
+    with pytest.raises(InputError, match="was written with data "):
+        start(text, out, resume=True, steps=40)
+
+
+def test_resuming_where_nothing_was_interrupted_is_refused(text: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="there is no interrupted run to resume"):
+        start(text, tmp_path / "model.safetensors", resume=True, steps=40)
+
+
+def test_a_new_run_does_not_silently_discard_an_interrupted_one(text: Path, tmp_path: Path) -> None:
+    out = tmp_path / "model.safetensors"
+    run = train(TextTask(SMALL, [text]), TrainOptions(steps=40), out)
+    next(run)
+    run.close()
+    with pytest.raises(InputError, match=r"holds an interrupted run \(step 1\)"):
+        start(text, out, steps=40)
+
+
+def test_a_checkpoint_cut_short_is_refused(text: Path, tmp_path: Path) -> None:
+    out = tmp_path / "model.safetensors"
+    run = train(TextTask(SMALL, [text]), TrainOptions(steps=40), out)
+    next(run)
+    run.close()
+    content = checkpoint_path(out).read_bytes()
+    for size in (0, 7, 100, len(content) // 2, len(content) - 1):
+        checkpoint_path(out).write_bytes(content[:size])
+        with pytest.raises(InputError, match="is damaged or not a checkpoint"):
+            start(text, out, resume=True, steps=40)
+
+
+def test_the_rate_warms_up_and_falls_to_almost_nothing() -> None:
+    factors = [learning_rate_factor(step / 1000) for step in range(1001)]
+    assert factors[0] < 0.1
+    assert max(factors) == pytest.approx(1.0, abs=0.01)
+    assert factors.index(max(factors)) < 50
+    assert factors[-1] == pytest.approx(0.02)
