@@ -65,21 +65,3 @@ def read(path: Path) -> Checkpoint:
             f"checkpoint of version {VERSION}."
         )
     return Checkpoint(document["run"], tensors)
-
-
-def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """The optimiser's state as tensors named by parameter number and entry, for `load_optimizer`."""
-    return {
-        f"{number}.{entry}": value
-        for number, entries in optimizer.state_dict()["state"].items()
-        for entry, value in entries.items()
-    }
-
-
-def load_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
-    """Put back what `optimizer_tensors` took out."""
-    state: dict[int, dict[str, Tensor]] = {}
-    for name, value in tensors.items():
-        number, entry = name.split(".")
-        state.setdefault(int(number), {})[entry] = value
-    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})

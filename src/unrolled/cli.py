@@ -5,6 +5,7 @@ Exit status: 0 done, 1 the run failed, 2 the input cannot be used, 130 stopped b
 
 import inspect
 import json
+import signal
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, fields
@@ -51,9 +52,6 @@ def run() -> None:
         app(prog_name="unrolled")
     except InputError as error:
         _fail(str(error), 2)
-    except BrokenPipeError:  # the reader has had enough, as in `unrolled sample MODEL | head`
-        sys.stderr.close()
-        sys.exit(0)
 
 
 def _fail(message: str, status: int) -> NoReturn:
@@ -179,6 +177,7 @@ def sample(
     """Let a text model write, one step a symbol, printed as it is written."""
     if prompt == "-":
         prompt = sys.stdin.read()
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # end quietly when the reader has had enough, as cat does
     loaded = unrolled.load(model)
     text = loaded.sample(prompt, length, temperature=temperature, top_p=top_p, seed=seed)
     sys.stdout.write(prompt)

@@ -19,7 +19,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from unrolled import _engine, checkpoint, modelfile
+from unrolled import _engine, checkpoint, modelfile, optimizers
 from unrolled.checkpoint import Checkpoint
 from unrolled.errors import InputError
 from unrolled.recipe import TrainOptions, learning_rate_factor
@@ -100,7 +100,7 @@ class _Run:
             )
         torch.manual_seed(options.seed)
         model = task.build()
-        self.model, self.optimizer = self.accelerator.prepare(model, make_optimizer(model, options))
+        self.model, *self.optimizers = self.accelerator.prepare(model, *optimizers.make(model, options))
         self.state: tuple[Tensor, ...] | None = None
         self.steps_done = 0
         self.best = math.inf
@@ -122,8 +122,7 @@ class _Run:
     def step(self) -> Report:
         before = self.progress
         rate = self.options.lr * learning_rate_factor(before)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
+        optimizers.set_rate(self.optimizers, rate)
         batch = self._on_device(self.task.batch(self.steps_done))
         loss, state = self.model(**batch, state=self.state)
         self.accelerator.backward(loss)
@@ -135,8 +134,9 @@ class _Run:
                 f"training diverged at step {self.steps_done + 1}: the loss is {value:g} (it began at "
                 f"{self.first_loss:g}) and the gradient's norm {float(norm):g}; try a lower lr than {rate:g}"
             )
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
+        for optimizer in self.optimizers:
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
         self.state = tuple(part.detach() for part in state)
         self.steps_done += 1
         held_out = None
@@ -166,8 +166,7 @@ class _Run:
 
     def save(self) -> None:
         tensors = {f"model.{name}": value for name, value in self._bare_model().state_dict().items()}
-        optimizer = self.optimizer.optimizer
-        tensors |= {f"optimizer.{k}": v for k, v in checkpoint.optimizer_tensors(optimizer).items()}
+        tensors |= {f"optimizer.{name}": value for name, value in optimizers.state(self.optimizers).items()}
         tensors |= {f"state.{number}": part for number, part in enumerate(self.state or ())}
         tensors["random.cpu"] = torch.get_rng_state()
         self.log.flush()
@@ -191,7 +190,7 @@ class _Run:
             if then != now:
                 raise InputError(f"{path} was written with {name} {then!r}, but this run has {now!r}.")
         self._bare_model().load_state_dict(saved.part("model"))
-        checkpoint.load_optimizer(self.optimizer.optimizer, saved.part("optimizer"))
+        optimizers.load_state(self.optimizers, saved.part("optimizer"))
         state = saved.part("state")
         if state:
             self.state = tuple(state[str(n)].to(self.accelerator.device) for n in range(len(state)))
@@ -242,14 +241,3 @@ class _Run:
     def _write_log(self, entry: dict[str, Any]) -> None:
         present = {name: value for name, value in entry.items() if value is not None}
         self.log.write(json.dumps(present).encode() + b"\n")
-
-
-def make_optimizer(model: torch.nn.Module, options: TrainOptions) -> torch.optim.Optimizer:
-    """AdamW (Loshchilov & Hutter 2019); biases and other vectors are not decayed."""
-    matrices = [p for p in model.parameters() if p.dim() > 1]
-    vectors = [p for p in model.parameters() if p.dim() <= 1]
-    groups = [
-        {"params": matrices, "weight_decay": options.weight_decay},
-        {"params": vectors, "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=options.lr, betas=(0.9, 0.99), fused=True)

@@ -1,0 +1,27 @@
+"""What a measurement ran on."""
+
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+from unrolled import _engine
+
+__all__ = ["describe"]
+
+
+def describe() -> dict[str, Any]:
+    """The processor, how many of its cores are ours, and the instruction set of the engine."""
+    names = [line.split(":")[1].strip() for line in cpuinfo() if line.startswith("model name")]
+    return {
+        "processor": names[0] if names else platform.processor(),
+        "cores": os.cpu_count(),
+        "isa": _engine.isa(),
+        "python": platform.python_version(),
+    }
+
+
+def cpuinfo() -> list[str]:
+    """The kernel's lines about the processors; none where there is no such file."""
+    path = Path("/proc/cpuinfo")
+    return path.read_text().splitlines() if path.exists() else []

@@ -1,0 +1,242 @@
+"""The command line, as a person uses it: what it prints, what it refuses, and its exit status."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+import unrolled
+from unrolled import cli, modelfile
+from unrolled.recipe import TrainOptions
+from unrolled.tasks.text import TextOptions, TextTask
+from unrolled.train import checkpoint_path, log_path, train
+
+WORDS = "the clouds are in the sky\nand i speak fluent french\n"
+SMALL = ["--hidden", "8", "--embedding", "4", "--batch", "4", "--chunk", "8", "--steps", "20"]
+
+
+@dataclass
+class Done:
+    """How a command ended."""
+
+    status: int
+    out: str
+    err: str
+
+
+Command = Callable[..., Done]
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Command:
+    """Run `unrolled` with these arguments in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "100")
+
+    def call(*arguments: object) -> Done:
+        monkeypatch.setattr(sys, "argv", ["unrolled", *map(str, arguments)])
+        with pytest.raises(SystemExit) as end:
+            cli.run()
+        captured = capsys.readouterr()
+        return Done(int(end.value.code or 0), captured.out, captured.err)
+
+    return call
+
+
+@pytest.fixture
+def text(tmp_path: Path) -> Path:
+    path = tmp_path / "text.txt"
+    path.write_text(WORDS * 40)
+    return path
+
+
+@pytest.fixture
+def model(tmp_path: Path, text: Path) -> Path:
+    """A little model of the text."""
+    path = tmp_path / "model.safetensors"
+    options = TextOptions(hidden=8, embedding=4, batch=4, chunk=8)
+    list(train(TextTask(options, [text]), TrainOptions(steps=20), path))
+    return path
+
+
+def refused(done: Done, *parts: str) -> None:
+    """Exit status 2, nothing on standard output, and one sentence that says all of `parts`."""
+    assert done.status == 2
+    assert done.out == ""
+    assert done.err.startswith("unrolled: ")
+    assert done.err.count("\n") == 1
+    for part in parts:
+        assert part in done.err
+
+
+@pytest.mark.parametrize("name", [[], ["train", "text"], ["sample"], ["eval"], ["info"], ["kernels"]])
+def test_help_has_an_example(command: Command, name: list[str]) -> None:
+    done = command(*name, "--help")
+    assert done.status == 0
+    assert "Example: unrolled" in done.out or "Begin with: unrolled" in done.out
+
+
+def test_train_prints_the_loss_beside_the_baselines_and_what_to_try_next(command: Command, text: Path) -> None:
+    done = command("train", "text", text, "--out", "m.safetensors", *SMALL)
+    assert done.status == 0
+    for part in ("unigram", "5-gram", "this lstm", "unrolled sample m.safetensors", "unrolled eval m.safetensors"):
+        assert part in done.out
+    assert "held out" in done.err
+
+
+def test_train_prints_figures_as_json_that_eval_agrees_with(command: Command, text: Path) -> None:
+    done = command("train", "text", text, "--out", "m.safetensors", "--json", *SMALL)
+    figures = json.loads(done.out)
+    assert figures["baselines_nats"]["5-gram"] < figures["baselines_nats"]["unigram"]
+    again = json.loads(command("eval", "m.safetensors", "--json").out)
+    assert again["state_carried"] == figures["held_out"]
+
+
+@pytest.mark.parametrize("level", ["byte", "word", "bpe"])
+@pytest.mark.parametrize("cell", ["rnn", "gru"])
+def test_every_level_and_cell_trains_evaluates_and_samples(
+    command: Command, text: Path, level: str, cell: str
+) -> None:
+    options = ["--level", level, "--cell", cell, "--layers", "2", "--dropout", "0.1", "--vocab-size", "300"]
+    if level == "byte":
+        options = options[:-2]
+    assert command("train", "text", text, "--out", "m.safetensors", *options, *SMALL).status == 0
+    assert json.loads(command("eval", "m.safetensors", "--json").out)["state_carried"]["count"] > 50
+    done = command("sample", "m.safetensors", "--prompt", "the clouds", "--length", "10")
+    assert done.out.startswith("the clouds")
+    assert json.loads(command("info", "m.safetensors", "--json").out)["training"]["level"] == level
+
+
+def test_the_command_line_wins_over_the_config(command: Command, text: Path, tmp_path: Path) -> None:
+    (tmp_path / "c.toml").write_text("hidden = 16\nlayers = 2\nembedding = 4\nbatch = 4\nchunk = 8\nsteps = 3\n")
+    done = command(
+        "train", "text", text, "--out", "m.safetensors", "--config", "c.toml", "--hidden", "8", "--json"
+    )
+    assert done.status == 0
+    architecture = modelfile.read(tmp_path / "m.safetensors").architecture
+    assert (architecture.hidden, architecture.layers) == (8, 2)
+
+
+def test_an_unknown_key_in_the_config_names_the_nearest(command: Command, text: Path, tmp_path: Path) -> None:
+    (tmp_path / "c.toml").write_text("hiden = 16\n")
+    done = command("train", "text", text, "--out", "m.safetensors", "--config", "c.toml")
+    refused(done, "c.toml", "'hiden'", "'hidden'")
+
+
+def test_sample_is_the_same_for_a_seed_and_equals_the_library(command: Command, model: Path) -> None:
+    done = command("sample", model, "--prompt", "the ", "--length", "30", "--seed", "7")
+    expected = "".join(unrolled.load(model).sample("the ", 30, seed=7))
+    assert done.out == f"the {expected}\n"
+
+
+def test_eval_of_a_file_shows_both_ways_of_scoring(command: Command, model: Path, text: Path) -> None:
+    done = command("eval", model, text)
+    assert "state carried" in done.out
+    assert "windows of 64" in done.out
+    assert f"{len(WORDS) * 40 - 1:,}" in done.out
+
+
+def test_kernels_names_the_engine_and_its_instruction_set(command: Command) -> None:
+    figures = json.loads(command("kernels", "--json").out)
+    served = {(row["op"], row["dtype"]): row for row in figures["kernels"]}
+    assert served["unrolled::lstm", "float32"]["kernel"] == "engine"
+    assert served["unrolled::lstm", "float32"]["isa"] == figures["isa"]
+    assert served["unrolled::lstm", "float64"]["kernel"] == "reference"
+
+
+def test_bad_texts_are_refused_in_one_sentence(command: Command, tmp_path: Path) -> None:
+    def train_on(path: Path, *options: str) -> Done:
+        return command("train", "text", path, "--out", "m.safetensors", *options)
+
+    (tmp_path / "empty").write_text("")
+    (tmp_path / "short").write_text("too short")
+    (tmp_path / "latin").write_bytes(b"caf\xe9 " * 1000)
+    refused(train_on(tmp_path / "missing"), "missing", "not")
+    refused(train_on(tmp_path / "empty"), "empty")
+    refused(train_on(tmp_path / "short"), "short", "8 symbols", "at least 3,301")
+    refused(train_on(tmp_path / "latin"), "latin", "offset 3")
+    refused(train_on(tmp_path), str(tmp_path))
+    assert not (tmp_path / "m.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "parts"),
+    [
+        (["--cell", "lsmt"], ["'lsmt'", "did you mean 'lstm'"]),
+        (["--level", "chars"], ["'chars'", "char, byte, word, bpe"]),
+        (["--split", "1.5"], ["split", "1.5", "less than 1"]),
+        (["--hidden", "0"], ["hidden", "at least 1"]),
+        (["--lr", "0"], ["lr", "more than 0"]),
+        (["--minutes", "-1"], ["minutes", "more than 0"]),
+        (["--dropout", "1"], ["dropout", "less than 1"]),
+        (["--config", "missing.toml"], ["missing.toml"]),
+        (["--resume"], ["no interrupted run"]),
+        (["--out", "missing/folder/m.safetensors"], ["missing/folder"]),
+    ],
+)
+def test_bad_options_are_refused_in_one_sentence(
+    command: Command, text: Path, options: list[str], parts: list[str]
+) -> None:
+    refused(
+        command("train", "text", text, "--out", "m.safetensors", "--batch", "4", "--chunk", "8", *options), *parts
+    )
+
+
+def test_bad_models_prompts_and_numbers_are_refused_in_one_sentence(
+    command: Command, model: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "cut").write_bytes(model.read_bytes()[:1000])
+    refused(command("sample", tmp_path / "missing"), "missing", "does not exist")
+    refused(command("info", tmp_path / "cut"), "cut", "damaged")
+    refused(command("sample", model, "--prompt", "the §"), "§", "line 1, column 5")
+    refused(command("sample", model, "--temperature", "-1"), "temperature", "-1")
+    refused(command("sample", model, "--top-p", "0"), "top-p", "0")
+    (tmp_path / "other.txt").write_text("the clouds\nare §")
+    refused(command("eval", model, tmp_path / "other.txt"), "other.txt, line 2, column 5", "§")
+
+
+def test_eval_without_a_file_is_refused_when_the_text_has_changed(
+    command: Command, model: Path, text: Path
+) -> None:
+    text.write_text(text.read_text() + "sky")
+    refused(command("eval", model), "not the text that the model was trained on")
+
+
+def test_an_unknown_command_or_option_exits_with_2(command: Command, model: Path) -> None:
+    assert command("trian").status == 2
+    assert command("info", model, "--jsn").status == 2
+
+
+def test_divergence_exits_with_1(command: Command, text: Path) -> None:
+    done = command("train", "text", text, "--out", "m.safetensors", *SMALL, "--lr", "1e30")
+    assert done.status == 1
+    assert "diverged at step" in done.err.splitlines()[-1]
+
+
+def test_ctrl_c_saves_and_resume_ends_as_if_nothing_had_happened(text: Path, tmp_path: Path) -> None:
+    arguments = [sys.executable, "-m", "unrolled", "train", "text", str(text), *SMALL, "--steps", "400"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    subprocess.run([*arguments, "--out", whole], check=True, capture_output=True, env=environment)
+    run = subprocess.Popen([*arguments, "--out", cut], stderr=subprocess.PIPE, text=True, env=environment)
+    assert run.stderr
+    run.stderr.readline()  # the first held-out line: training is under way
+    run.send_signal(signal.SIGINT)
+    assert "--resume goes on from it" in run.stderr.read()
+    assert run.wait() == 130
+    assert checkpoint_path(cut).exists()
+    subprocess.run([*arguments, "--out", cut, "--resume"], check=True, capture_output=True, env=environment)
+    assert log_path(cut).read_bytes() == log_path(whole).read_bytes()
+
+
+def test_a_reader_that_has_had_enough_is_no_error(model: Path) -> None:
+    program = f"{sys.executable} -m unrolled sample {model} --length 200000 | head -c 10"
+    done = subprocess.run(["bash", "-c", program], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(done.stdout) == 10

@@ -1,0 +1,90 @@
+"""What the pages say stays true: links lead somewhere, quoted code is in its file, examples run as shown."""
+
+import doctest
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+DRAW = ROOT / "docs" / "pictures" / "draw.py"
+
+FENCED = re.compile(r"^```([^\n]*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+SOURCE = re.compile(r"(?:#|//) ((?:src|csrc|tests|benchmarks|docs)/\S+|\w+\.\w+)")
+TARGET = re.compile(r"\]\(([^)\s]+)\)|\bsrc=\"([^\"]+)\"")
+
+pages = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+
+
+def lines_of(text: str) -> list[str]:
+    """Its lines without indentation; blank ones do not count."""
+    return [line.strip() for line in text.splitlines() if line.strip()]
+
+
+def missing_lines(quotation: list[str], source: list[str]) -> list[str] | None:
+    """The first run of quoted lines that `source` does not hold; runs stand in order, parted by lines `...`."""
+    start = 0
+    for part in "\n".join(quotation).split("\n...\n"):
+        run = part.split("\n")
+        found = (place for place in range(start, len(source)) if source[place : place + len(run)] == run)
+        place = next(found, None)
+        if place is None:
+            return run
+        start = place + len(run)
+    return None
+
+
+def quotations(page: Path) -> list[tuple[str, list[str]]]:
+    """The fenced blocks whose first line names a file: that file, and the lines quoted from it."""
+    found = []
+    for _, content in FENCED.findall(page.read_text(encoding="utf-8")):
+        first, *quoted = lines_of(content) or [""]
+        if name := SOURCE.fullmatch(first):
+            found.append((name[1], quoted))
+    return found
+
+
+@pages
+def test_relative_links_lead_to_files(page: Path) -> None:
+    prose = FENCED.sub("", page.read_text(encoding="utf-8"))
+    targets = [link or image for link, image in TARGET.findall(prose)]
+    relative = [target.partition("#")[0] for target in targets if "://" not in target]
+    assert not [target for target in relative if target and not (page.parent / target).exists()]
+
+
+@pages
+def test_quoted_lines_are_in_the_file_that_is_named(page: Path) -> None:
+    for name, quoted in quotations(page):
+        missing = missing_lines(quoted, lines_of((ROOT / name).read_text(encoding="utf-8")))
+        assert missing is None, f"{name} does not have {missing}"
+
+
+def test_the_mathematics_quotes_the_equations_and_the_engine() -> None:
+    quoted = {name for name, _ in quotations(ROOT / "docs" / "lstm.md")}
+    assert {"src/unrolled/cells.py", "csrc/lstm.cpp", "csrc/gru.cpp", "csrc/rnn.cpp"} <= quoted
+
+
+def test_a_quotation_must_be_whole_lines_in_their_order() -> None:
+    source = ["a = 1", "b = 2", "c = 3", "a = 1"]
+    assert missing_lines(["a = 1", "b = 2", "...", "c = 3"], source) is None
+    assert missing_lines(["a = 1", "c = 3"], source) == ["a = 1", "c = 3"]
+    assert missing_lines(["c = 3", "...", "b = 2"], source) == ["b = 2"]
+    assert missing_lines(["a ="], source) == ["a ="]
+
+
+@pytest.mark.parametrize("page", PAGES[1:], ids=lambda page: page.name)
+def test_examples_print_what_they_say(page: Path) -> None:
+    runner, parser = doctest.DocTestRunner(), doctest.DocTestParser()
+    for language, content in FENCED.findall(page.read_text(encoding="utf-8")):
+        if language == "python":
+            runner.run(parser.get_doctest(content, {}, page.name, str(page), 0))
+    assert runner.summarize(verbose=False).failed == 0
+
+
+def test_the_pictures_are_what_the_script_draws(tmp_path: Path) -> None:
+    subprocess.run([sys.executable, DRAW, tmp_path], check=True)
+    drawn = {path.name: path.read_text(encoding="utf-8") for path in tmp_path.iterdir()}
+    assert drawn == {path.name: path.read_text(encoding="utf-8") for path in DRAW.parent.glob("*.svg")}
