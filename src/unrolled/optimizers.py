@@ -5,7 +5,6 @@ matrix by the same amount; embeddings, heads, biases and the rest by AdamW (Losh
 characters, Muon reaches in 1,000 steps what AdamW alone needs three times as many for: docs/training.md.
 """
 
-import torch
 from torch import Tensor, nn
 from torch.optim import AdamW, Muon, Optimizer
 

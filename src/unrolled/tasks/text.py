@@ -151,7 +151,8 @@ class TextModel:
         self.vocabulary = vocabulary.from_json(file.vocabulary)
         if self.vocabulary.size != file.architecture.symbols:
             raise InputError(
-                f"the vocabulary has {self.vocabulary.size} symbols, but the architecture {file.architecture.symbols}."
+                f"the vocabulary has {self.vocabulary.size} symbols, but the architecture "
+                f"{file.architecture.symbols}."
             )
         self._network = Network(file)
 
@@ -164,7 +165,7 @@ class TextModel:
         prompt: str = "",
         length: int = 500,
         *,
-        temperature: float = 1.0,
+        temperature: float = 0.8,
         top_p: float = 1.0,
         seed: int = 0,
     ) -> Iterator[str]:
