@@ -1,10 +1,11 @@
-"""What several test files share: the instruction sets in turn, and small text models with random weights."""
+"""What several test files share: the instruction sets in turn, one thread, small models with random weights."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import settings
 
 from unrolled import _engine, modelfile
@@ -23,6 +24,15 @@ def isa(request: pytest.FixtureRequest) -> Iterator[str]:
     _engine.use_isa(request.param)
     yield request.param
     _engine.use_isa(before)
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """One thread, unless the test asks for more, and then the count as it was."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 def _random_model(

@@ -1,14 +1,14 @@
-"""The engine as a program without torch sees it: its functions' accuracy, and bits that never depend on company."""
+"""The engine by itself: how exact its functions are, what it refuses, and bits that depend on no company."""
 
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from itertools import pairwise, product
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +18,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from tolerances import assert_close
-from unrolled import _engine
+from unrolled import _engine, nn
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
@@ -29,16 +31,7 @@ ODD_SIZES = (1, 3, 17, 63, 130)
 
 every_cell = pytest.mark.parametrize("cell", CELLS)
 # One fixture serves all examples of a property: it only says which instruction set runs.
-few_examples = settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """One thread unless a test asks for more, and the count put back."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+few_examples = settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 # The greatest error in ulp that csrc/simd.h states.
@@ -61,7 +54,8 @@ def arguments() -> Floats:
 def exactly(name: str) -> Doubles:
     with np.errstate(over="ignore", invalid="ignore"):
         x = arguments().astype(np.float64)
-        return {"exp": np.exp, "tanh": np.tanh, "sigmoid": lambda x: 1 / (1 + np.exp(-x))}[name](x)
+        y: Doubles = np.tanh(x) if name == "tanh" else np.exp(x) if name == "exp" else 1 / (1 + np.exp(-x))
+    return y
 
 
 def activation(name: str, x: Floats) -> Floats:
@@ -285,7 +279,7 @@ def test_avx2_and_avx512_agree_to_the_bit_on_activations(name: str) -> None:
 def test_avx2_and_avx512_agree_to_the_bit_on_linear() -> None:
     for rows, inputs, outputs in product((1, 17, 63), (1, 17, 130), (1, 17, 130)):
         x, weight, bias = random(rows, inputs), random(outputs, inputs), random(outputs)
-        narrow, wide = on_both(lambda x=x, weight=weight, bias=bias: run_linear(x, weight, bias))
+        narrow, wide = on_both(partial(run_linear, x, weight, bias))
         assert np.array_equal(narrow.view(np.uint32), wide.view(np.uint32))
 
 
@@ -293,7 +287,7 @@ def test_avx2_and_avx512_agree_to_the_bit_on_linear() -> None:
 @every_cell
 def test_avx2_and_avx512_agree_to_the_bit_on_a_stack(cell: str) -> None:
     for units in ODD_SIZES:
-        narrow, wide = on_both(lambda units=units: network(cell, 5, units, 2).run(random(9, 7, 5)))
+        narrow, wide = on_both(partial(network(cell, 5, units, 2).run, random(9, 7, 5)))
         assert_same_bits(narrow, wide)
 
 
@@ -424,13 +418,12 @@ def test_python_threads_share_the_training_kernels(isa: str) -> None:
     layer = torch.nn.LSTM(8, 64)
 
     def run(rows: int) -> torch.Tensor:
-        from unrolled import nn
-
         ours = nn.LSTM(8, 64)
         ours.load_state_dict(layer.state_dict())
         y, _ = ours(torch.from_numpy(random(30, rows, 8)))
-        (grad,) = torch.autograd.grad(y.square().sum(), [ours.weight_hh_l0])
-        return cast(torch.Tensor, grad)
+        y.square().sum().backward()
+        (grad,) = [p.grad for name, p in ours.named_parameters() if name == "weight_hh_l0" and p.grad is not None]
+        return grad
 
     torch.set_num_threads(1)
     counts = [1, 4, 13] * 5
@@ -490,7 +483,7 @@ def test_a_wrong_shape_is_refused_by_name(function: str) -> None:
         for axis in range(len(shape)):
             wrong = list(shape)
             wrong[axis] += 1
-            array = np.zeros(wrong, DTYPES.get(name, np.float32))
+            array: NDArray[Any] = np.zeros(wrong, DTYPES.get(name, np.float32))
             with pytest.raises(ValueError) as refused:
                 call(function, **{name: array})
             assert str(refused.value) == f"{name}: expected shape {list(shape)}, got {wrong}"
@@ -513,7 +506,7 @@ def test_a_length_that_does_not_fit_is_refused(function: str, wrong: int) -> Non
 def test_a_wrong_dtype_is_never_converted(function: str) -> None:
     for name, shape in ARGUMENTS[function].items():
         if isinstance(shape, tuple):
-            array = np.zeros(shape, np.int32 if name in DTYPES else np.float64)
+            array: NDArray[Any] = np.zeros(shape, np.int32 if name in DTYPES else np.float64)
             with pytest.raises(TypeError, match=name):
                 call(function, **{name: array})
 

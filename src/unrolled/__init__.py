@@ -1,10 +1,27 @@
 """Recurrent networks that remember: train them, run them as streams, measure their memory.
 
-`load` opens a trained model and needs no torch; the layers are in `unrolled.nn`, training in `unrolled.train`.
+`load` opens a trained model and `Stream` steps one, both without torch; `nn` has the layers. Each is imported
+when it is first asked for: torch takes a second, and a program may want to set up its threads before.
 """
 
-from unrolled.errors import InputError
-from unrolled.stream import Stream
-from unrolled.tasks import load
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["InputError", "Stream", "load"]
+from unrolled.errors import InputError
+
+if TYPE_CHECKING:
+    from unrolled import nn
+    from unrolled.stream import Stream
+    from unrolled.tasks import load
+
+__all__ = ["InputError", "Stream", "load", "nn"]
+
+_HOMES = {"Stream": "unrolled.stream", "load": "unrolled.tasks"}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "nn":
+        return import_module("unrolled.nn")
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'unrolled' has no attribute {name!r}")

@@ -1,0 +1,172 @@
+"""The language model in torch: how it starts, what it carries, what it drops."""
+
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+from tolerances import assert_close
+from unrolled.modelfile import Architecture
+from unrolled.models import LanguageModel
+
+STEPS, ROWS, SYMBOLS, EMBEDDING, HIDDEN = 12, 5, 30, 7, 9
+every_cell = pytest.mark.parametrize("cell", ["rnn", "lstm", "gru"])
+
+
+def model(cell: str, layers: int = 2, dropout: float = 0.0) -> LanguageModel:
+    torch.manual_seed(0)
+    return LanguageModel(Architecture(cell, SYMBOLS, EMBEDDING, HIDDEN, layers), dropout)
+
+
+def symbols(steps: int = STEPS, seed: int = 1) -> Tensor:
+    return torch.randint(SYMBOLS, (steps, ROWS), generator=torch.Generator().manual_seed(seed))
+
+
+@every_cell
+@pytest.mark.parametrize("layers", [1, 3])
+def test_the_parameters_are_those_of_the_model_file(cell: str, layers: int) -> None:
+    network = model(cell, layers)
+    shapes = {name: tuple(value.shape) for name, value in network.state_dict().items()}
+    assert shapes == network.architecture.shapes()
+    assert sum(p.numel() for p in network.parameters()) == network.architecture.parameters
+
+
+@every_cell
+def test_the_first_loss_is_that_of_knowing_nothing(cell: str) -> None:
+    torch.manual_seed(0)
+    network = LanguageModel(Architecture(cell, 60, 64, 128, 2))
+    inputs = torch.randint(60, (50, 8))
+    loss, _ = network(inputs[:-1], inputs[1:])
+    assert abs(loss.item() - math.log(60)) < 0.1
+
+
+@every_cell
+def test_only_forget_gates_start_with_a_bias(cell: str) -> None:
+    network = model(cell)
+    for name, parameter in network.named_parameters():
+        if name.startswith("recurrent") and "bias" in name:
+            expected = torch.zeros_like(parameter)
+            if cell == "lstm" and "bias_ih" in name:
+                expected[HIDDEN : 2 * HIDDEN] = 1
+            assert torch.equal(parameter, expected), name
+
+
+@every_cell
+def test_the_loss_is_the_mean_over_all_targets(cell: str) -> None:
+    network, text = model(cell), symbols(STEPS + 1)
+    loss, _ = network(text[:-1], text[1:])
+    logits, _ = network(text[:-1])
+    assert logits.shape == (STEPS, ROWS, SYMBOLS)
+    chosen = logits.log_softmax(-1).gather(-1, text[1:, :, None])
+    assert_close(loss, -chosen.mean())
+
+
+@every_cell
+@pytest.mark.parametrize("cuts", [(1,), (5,), (3, 4, 11), tuple(range(1, STEPS))])
+def test_chunks_with_the_state_carried_are_one_pass(cell: str, cuts: tuple[int, ...]) -> None:
+    network, inputs = model(cell), symbols()
+    whole, final = network(inputs)
+    state, pieces = None, []
+    for chunk in inputs.tensor_split(list(cuts)):
+        logits, state = network(chunk, state=state)
+        pieces.append(logits)
+    assert_close(torch.cat(pieces), whole)
+    assert state is not None and len(state) == (2 if cell == "lstm" else 1)
+    for part, expected in zip(state, final, strict=True):
+        assert part.shape == (2, ROWS, HIDDEN)
+        assert_close(part, expected)
+
+
+@every_cell
+def test_a_reset_row_starts_from_zero_and_the_others_go_on(cell: str) -> None:
+    network, inputs = model(cell), symbols()
+    _, state = network(symbols(seed=2))
+    resets = torch.zeros(STEPS, ROWS, dtype=torch.bool)
+    resets[0, 1] = resets[4, 3] = True
+    logits, after = network(inputs, state=state, resets=resets)
+    carried, _ = network(inputs, state=state)
+    fresh, fresh_after = network(inputs)
+    later, _ = network(inputs[4:])
+    assert torch.equal(logits[:, [0, 2, 4]], carried[:, [0, 2, 4]])
+    assert_close(logits[:, 1], fresh[:, 1])
+    assert_close(logits[:4, 3], carried[:4, 3])
+    assert_close(logits[4:, 3], later[:, 3])
+    for part, expected in zip(after, fresh_after, strict=True):
+        assert_close(part[:, 1], expected[:, 1])
+
+
+@every_cell
+def test_no_gradient_crosses_a_reset(cell: str) -> None:
+    network = model(cell)
+    _, state = network(symbols(seed=2))
+    state = tuple(part.detach().requires_grad_() for part in state)
+    resets = torch.zeros(STEPS, ROWS, dtype=torch.bool)
+    resets[0, 1] = True
+    loss, _ = network(symbols(), symbols(seed=3), state, resets)
+    for grad in torch.autograd.grad(loss, state):
+        assert not grad[:, 1].any()
+        assert grad[:, [0, 2, 3, 4]].any()
+
+
+@every_cell
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+def test_every_parameter_learns(cell: str, dropout: float) -> None:
+    network, text = model(cell, dropout=dropout), symbols(STEPS + 1)
+    loss, _ = network(text[:-1], text[1:])
+    loss.backward()
+    for name, parameter in network.named_parameters():
+        assert parameter.grad is not None and parameter.grad.any(), name
+
+
+def dropped(network: LanguageModel) -> list[Tensor]:
+    """What goes into each recurrent layer and into the head, as a multiple of what came before the dropout."""
+    seen: list[Tensor] = []
+    handles = [
+        layer.register_forward_pre_hook(lambda _layer, arguments: seen.append(arguments[0]))
+        for layer in (*network.recurrent, network.head)
+    ]
+    before: list[Tensor] = []
+    handles += [
+        layer.register_forward_hook(
+            lambda _layer, _arguments, output: before.append(output[0] if isinstance(output, tuple) else output)
+        )
+        for layer in (network.embedding, *network.recurrent)
+    ]
+    with torch.no_grad():
+        network(symbols())
+    for handle in handles:
+        handle.remove()
+    return [after / x for after, x in zip(seen, before, strict=True)]
+
+
+@every_cell
+def test_dropout_has_one_mask_for_all_steps(cell: str) -> None:
+    masks = dropped(model(cell, dropout=0.4))
+    assert len(masks) == 3
+    for mask in masks:
+        assert_close(mask, mask[:1].expand_as(mask))
+        kept = mask[0] > 0
+        assert kept.any() and not kept.all()
+        assert_close(mask[0][kept], torch.full((int(kept.sum()),), 1 / 0.6))
+        assert not all(torch.equal(kept[0], row) for row in kept), "each row its own"
+
+
+def test_dropout_differs_from_chunk_to_chunk() -> None:
+    network = model("lstm", dropout=0.4)
+    assert not torch.equal(dropped(network)[0][0] > 0, dropped(network)[0][0] > 0)
+
+
+def test_dropout_drops_the_part_that_it_says() -> None:
+    torch.manual_seed(0)
+    network = LanguageModel(Architecture("rnn", SYMBOLS, 4000, 3, 1), dropout=0.25)
+    assert (dropped(network)[0] == 0).float().mean().item() == pytest.approx(0.25, abs=0.01)
+
+
+@pytest.mark.parametrize("quiet", [lambda: model("lstm", dropout=0.4).eval(), lambda: model("lstm", dropout=0.0)])
+def test_nothing_is_dropped_in_evaluation_or_by_default(quiet: Callable[[], LanguageModel]) -> None:
+    network = quiet()
+    assert torch.equal(network(symbols())[0], network(symbols())[0])
+    for mask in dropped(network):
+        assert torch.equal(mask, torch.ones_like(mask))
