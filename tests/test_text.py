@@ -251,6 +251,14 @@ def test_a_model_that_knows_nothing_is_as_perplexed_as_a_die(random_model: MakeM
     assert score.perplexity == pytest.approx(10, rel=1e-4)
 
 
+def test_a_model_that_is_very_sure_has_a_score(random_model: MakeModel) -> None:
+    file = random_model()
+    tensors = dict(file.tensors) | {"head.bias": np.linspace(-300, 300, 10, dtype=np.float32)}
+    file = replace(file, tensors=tensors)
+    model = TextModel(file)
+    assert_nats(model.score(TEXT), direct_losses(file, model.vocabulary.encode(TEXT)))
+
+
 def test_bits_and_perplexity_say_the_same_as_nats() -> None:
     assert Score(math.log(8), 3).bits == pytest.approx(3)
     assert Score(math.log(8), 3).perplexity == pytest.approx(8)
@@ -370,10 +378,32 @@ def test_the_prompt_counts(model: TextModel) -> None:
     assert len({written(model, prompt, 40, temperature=1.0, seed=1) for prompt in ("ab", "bb", "cb", "b")}) == 4
 
 
+def witness(file: ModelFile) -> TextModel:
+    """A model over "abny" that answers y once it has read a b, however long ago, and n before."""
+    tensors = {name: np.zeros_like(tensor) for name, tensor in file.tensors.items()}
+    tensors["embedding.weight"][1, 0] = 1
+    from_b = tensors["recurrent.0.weight_ih_l0"].reshape(4, file.architecture.hidden, -1)[:, 0, 0]
+    from_b[:] = [40, 0, 9, 0]  # the input gate opens
+    tensors["recurrent.0.bias_ih_l0"].reshape(4, -1)[:, 0] = [-20, 20, 0, 20]  # and nothing is forgotten
+    tensors["head.weight"][3, 0] = 1
+    tensors["head.bias"][2] = 0.1
+    return TextModel(replace(file, tensors=tensors))
+
+
+@pytest.mark.parametrize("place", [0, 1, 1022, 1023, 1024, 1025, 2047, 2048, 2998, 2999])
+def test_every_symbol_of_a_long_prompt_is_read(random_model: MakeModel, place: int) -> None:
+    model = witness(random_model(layers=1, vocabulary=CharVocabulary("abny")))
+    assert written(model, "a" * 3000, 1, temperature=0) == "n"
+    assert written(model, "a" * place + "b" + "a" * (2999 - place), 1, temperature=0) == "y"
+
+
 def test_no_prompt_stands_for_a_new_line(model: TextModel, random_model: MakeModel) -> None:
-    assert written(model, "", 30) == written(model, "\n", 30)
-    unlined = TextModel(random_model(vocabulary=CharVocabulary("abc")))
-    assert written(unlined, "", 30) == written(unlined, "a", 30)
+    def texts(model: TextModel, prompt: str) -> list[str]:
+        return [written(model, prompt, 5, seed=seed) for seed in range(20)]
+
+    assert texts(model, "") == texts(model, "\n") != texts(model, " ")
+    unlined = TextModel(random_model(vocabulary=CharVocabulary("abcdefghij")))
+    assert texts(unlined, "") == texts(unlined, "a") != texts(unlined, "c")
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,9 @@ import sys
 
 def main() -> None:
     """Run the command line, or say what it lacks."""
-    # OpenMP's threads wait asleep instead of spinning. Spinning gains nothing here, and when anything else runs
-    # on the machine it makes training several times slower (docs/training.md). Read when OpenMP is loaded.
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    # OpenMP's threads spin briefly before they sleep, instead of for milliseconds: beside any other busy program
+    # long spinning makes training several times slower (docs/training.md). Read when OpenMP is loaded.
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     try:
         from unrolled.cli import run
     except ModuleNotFoundError as error:
