@@ -365,7 +365,8 @@ def test_torchs_thread_count_is_the_engines() -> None:
         return len(os.listdir("/proc/self/task"))
 
     workers(2)
-    assert workers(5) - workers(2) == 3
+    two = workers(2)  # before five: threads too many end when they please
+    assert workers(5) - two == 3
 
 
 @every_cell
@@ -598,7 +599,7 @@ def test_without_a_name_the_best_instruction_set_runs() -> None:
 
 
 def test_an_unknown_instruction_set_in_the_environment_is_refused() -> None:
-    result = python("import unrolled", UNROLLED_ISA="sse9")
+    result = python("import unrolled._engine", UNROLLED_ISA="sse9")
     assert result.returncode == 1
     known = ", ".join(_engine.isas())
     assert f"instruction set 'sse9' is not one this machine runs: {known}" in result.stderr

@@ -7,7 +7,6 @@ import os
 import random
 import resource
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -20,18 +19,11 @@ from unrolled.recipe import TrainOptions, learning_rate_factor
 from unrolled.tasks.text import TextOptions, TextTask
 from unrolled.train import Diverged, Report, checkpoint_path, log_path, train
 
+pytestmark = pytest.mark.usefixtures("one_thread")  # these models are too small for two
+
 SMALL = TextOptions(hidden=16, embedding=8, batch=4, chunk=8, dropout=0.1)
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(["unrolled.train"])
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """These models are too small for two."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture

@@ -9,3 +9,6 @@ class InputError(ValueError):
     It names the file, row or argument, what was found and what was expected. The command line prints the
     sentence and exits with status 2; a program may catch it as a `ValueError`.
     """
+
+    def __init__(self, sentence: str) -> None:
+        super().__init__(sentence if sentence.endswith(".") else f"{sentence}.")

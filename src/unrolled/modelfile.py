@@ -65,7 +65,7 @@ class Architecture:
         """Read what `dataclasses.asdict` wrote; `ValueError` says what does not fit."""
         if not isinstance(document, dict) or set(document) != {field.name for field in fields(cls)}:
             raise ValueError(f"architecture must have {', '.join(field.name for field in fields(cls))}")
-        if document["cell"] not in GATES:
+        if not isinstance(document["cell"], str) or document["cell"] not in GATES:
             raise ValueError(f"cell {document['cell']!r} is not one of {', '.join(GATES)}")
         for name in ("symbols", "embedding", "hidden", "layers"):
             if type(document[name]) is not int or document[name] < 1:
@@ -107,7 +107,7 @@ def write(path: Path, model: ModelFile) -> None:
         "training": model.training,
     }
     tensors = {name: np.ascontiguousarray(tensor) for name, tensor in model.tensors.items()}
-    content = save(tensors, metadata={"unrolled": json.dumps(document, ensure_ascii=False)})
+    content = save(tensors, metadata={"unrolled": json.dumps(document)})
     with replacing(path) as temporary:
         temporary.write_bytes(content)
 

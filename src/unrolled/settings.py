@@ -51,7 +51,11 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise InputError(f"{path} could not be read: {error.strerror}.") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{path} is not TOML: {error}.") from error
-    return {name.replace("-", "_"): value for name, value in content.items()}
+    named = {name.replace("-", "_"): value for name, value in content.items()}
+    for name in named:
+        if name in content and name.replace("_", "-") in content and "_" in name:
+            raise InputError(f"{path}: {name} is set twice, also as {name.replace('_', '-')}; expected once.")
+    return named
 
 
 def fill(kinds: list[type[Any]], given: Mapping[str, Any], source: str = "settings") -> list[Any]:
@@ -77,6 +81,8 @@ def _unmet(value: Any, hint: Any, limits: Mapping[str, Any]) -> str:
     if type(value) not in kinds and not (float in kinds and type(value) is int):
         names = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
         return " or ".join(names[kind] for kind in kinds if kind is not type(None))
+    if value is None:
+        return ""
     if limits["choices"] and value not in limits["choices"]:
         near = difflib.get_close_matches(str(value), limits["choices"], n=1)
         hint_text = f" (did you mean {near[0]!r}?)" if near else ""

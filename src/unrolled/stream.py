@@ -63,8 +63,8 @@ class Network:
         outputs = np.empty((steps, batch, self._state_shape[1]), np.float32)
         self._stack.run(embedded, outputs, state.h, state.c)
         logits = np.empty((steps * batch, self.symbols), np.float32)
-        self._head.run(outputs.reshape(steps * batch, -1), logits)
-        return logits.reshape(steps, batch, -1)
+        self._head.run(outputs.reshape(steps * batch, self._state_shape[1]), logits)
+        return logits.reshape(steps, batch, self.symbols)
 
 
 class Stream:
@@ -85,9 +85,12 @@ class Stream:
 
     def feed(self, symbols: ArrayLike) -> Floats:
         """Consume symbols [T]; returns the logits [T, V] after each. Raises `ValueError` for an unknown one."""
-        sequence = np.asarray(symbols, dtype=np.int64)
+        sequence = np.asarray(symbols)
         if sequence.ndim != 1:
             raise ValueError(f"symbols: expected shape [T], got {list(sequence.shape)}")
+        if sequence.size and sequence.dtype.kind not in "iu":
+            raise TypeError(f"symbols: expected whole numbers, got {sequence.dtype}")
+        sequence = sequence.astype(np.int64)
         if sequence.size and not 0 <= sequence.min() <= sequence.max() < self._network.symbols:
             raise ValueError(f"symbols: expected numbers from 0 to {self._network.symbols - 1}")
         logits = self._network.run(sequence[:, None], self._state)[:, 0]

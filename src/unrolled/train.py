@@ -71,8 +71,8 @@ def train(task: Task, options: TrainOptions, out: Path, resume: bool = False) ->
     elif checkpoint_path(out).exists():
         done = checkpoint.read(checkpoint_path(out)).run["steps_done"]
         raise InputError(
-            f"{checkpoint_path(out)} holds an interrupted run (step {done}); resume it, or remove the file to start "
-            "anew."
+            f"{checkpoint_path(out)} holds an interrupted run (step {done}); resume it, or remove the file to "
+            "start anew."
         )
     run.open_log()
     try:

@@ -53,4 +53,7 @@ def load(path: str | Path) -> TextModel:
     model = modelfile.read(Path(path))
     if model.task != "text":
         raise InputError(f"{path} was trained for the task {model.task!r}, which this version cannot run.")
-    return TextModel(model)
+    try:
+        return TextModel(model)
+    except InputError as error:
+        raise InputError(f"{path} cannot be used: {error}") from error

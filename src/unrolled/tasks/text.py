@@ -180,6 +180,8 @@ class TextModel:
             raise InputError(f"length is {length}, expected 0 or more.")
         if not temperature >= 0:
             raise InputError(f"temperature is {temperature}, expected 0 or more.")
+        if seed < 0:
+            raise InputError(f"seed is {seed}, expected 0 or more.")
         if not 0 < top_p <= 1:
             raise InputError(f"top-p is {top_p}, expected more than 0 and at most 1.")
         return self._sample(self._encode_prompt(prompt), length, temperature, top_p, np.random.default_rng(seed))
@@ -272,8 +274,9 @@ def choose(logits: NDArray[np.float32], temperature: float, top_p: float, rng: n
     """One symbol drawn from softmax(logits / temperature), among the likeliest that make up `top_p`."""
     if temperature == 0:
         return int(np.argmax(logits))
-    scaled = logits.astype(np.float64) / temperature
-    probability = np.exp(scaled - scaled.max())
+    below = logits.astype(np.float64) - logits.max()
+    with np.errstate(over="ignore"):  # the smallest temperatures leave the likeliest alone
+        probability = np.exp(below / temperature)
     probability /= probability.sum()
     if top_p < 1:
         order = np.argsort(-probability, kind="stable")
