@@ -230,7 +230,7 @@ def test_without_files_the_python_reference_is_read() -> None:
 def one_sentence(error: pytest.ExceptionInfo[InputError]) -> str:
     message = str(error.value)
     assert "\n" not in message
-    assert not message.endswith(".")
+    assert message.endswith(".")
     return message
 
 

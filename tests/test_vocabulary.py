@@ -126,7 +126,7 @@ def test_a_character_never_seen_is_named_with_its_place(stranger: str) -> None:
         vocabulary.encode(f"ab\ncé{stranger}a")
     assert str(raised.value) == (
         f"the text, line 2, column 3: the character {stranger!r} (U+{ord(stranger):04X}) is not one of the 5 "
-        "characters that the model knows"
+        "characters that the model knows."
     )
 
 
