@@ -231,7 +231,7 @@ def one_sentence(error: pytest.ExceptionInfo[InputError]) -> str:
     message = str(error.value)
     assert "\n" not in message
     assert message.endswith(".")
-    return message
+    return message.removesuffix(".")
 
 
 @pytest.mark.parametrize("level", LEVELS)
