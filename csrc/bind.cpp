@@ -189,6 +189,7 @@ void add_layer(unrolled::Stack& stack, In<2> weight_ih, In<2> weight_hh, std::op
 
 void run_stack(const unrolled::Stack& stack, In<3> x, Out<3> y, Out<3> h, std::optional<Out<3>> c) {
     const int64_t T = x.shape(0), B = x.shape(1);
+    if (!stack.layers()) throw nb::value_error("the stack has no layers");
     expect("x", x, {T, B, stack.D});
     expect("y", y, {T, B, stack.H});
     expect("h", h, {stack.layers(), B, stack.H});
@@ -210,7 +211,7 @@ void run_linear(const unrolled::Linear& linear, In<2> x, Out<2> y) {
 
 NB_MODULE(_engine, m) {
     m.doc() = "The compiled recurrent engine; csrc/unrolled.h says what each argument is.";
-    if (const char* wanted = std::getenv("UNROLLED_ISA")) use_isa(wanted);
+    if (const char* wanted = std::getenv("UNROLLED_ISA"); wanted && *wanted) use_isa(wanted);
 
     const auto x = "x_gates"_a.noconvert();
     const auto w = "weight_hh"_a.noconvert();

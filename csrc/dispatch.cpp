@@ -47,11 +47,7 @@ const Kernels* find(const char* isa) {
 }
 
 const Kernels*& current() {
-    static const Kernels* chosen = [] {
-        const char* wanted = std::getenv("UNROLLED_ISA");
-        const Kernels* named = wanted ? find(wanted) : nullptr;
-        return named ? named : available_kernels()[0];
-    }();
+    static const Kernels* chosen = available_kernels()[0];
     return chosen;
 }
 

@@ -52,15 +52,15 @@ UNROLLED_INLINE void pack_backward_block(const float* weight_hh, int64_t H, int6
 
 // How a call is shared out. Either each thread steps rows of its own through the whole sequence and nobody
 // waits, or, when the weights are too large for one core's cache or the rows too few, each thread keeps the
-// weights of its own units and all meet after every step.
+// weights of its own units and all meet after every step; a step must have work enough to be worth that.
 struct Team {
     int threads;
     bool by_units;
 
     Team(int wanted, int64_t B, int64_t blocks, size_t weight_bytes, int rows_of_a_tile) {
-        constexpr size_t share_of_cache = 1 << 20;
+        constexpr size_t share_of_cache = 1 << 19, worth_a_meeting = 1 << 17;  // bytes, bytes read a step
         bool enough_rows = B >= int64_t{wanted} * rows_of_a_tile;
-        by_units = blocks >= wanted && (!enough_rows || weight_bytes > share_of_cache);
+        by_units = blocks >= wanted && B * weight_bytes >= worth_a_meeting && (!enough_rows || weight_bytes > share_of_cache);
         threads = static_cast<int>(by_units ? wanted : B < wanted ? B : wanted);
         if (threads == 1) by_units = false;
     }

@@ -117,7 +117,7 @@ struct Kernels {
     void (*sigmoid)(const float* x, float* y, int64_t n);
 };
 
-// The kernels in use: the best this machine has, or the one that UNROLLED_ISA or use_isa() names.
+// The kernels in use: the best this machine has, or the one that use_isa() named.
 const Kernels& kernels();
 // Every instruction set this machine can run, best first, ended by null.
 const Kernels* const* available_kernels();

@@ -15,6 +15,9 @@ def main() -> None:
         if error.name not in ("typer", "rich"):
             raise
         sys.exit(f"unrolled: the command line needs {error.name}: pip install 'unrolled[cli]'")
+    except ImportError as error:  # the engine refuses an instruction set that UNROLLED_ISA names
+        print(f"unrolled: {error}", file=sys.stderr)
+        sys.exit(2)
     run()
 
 

@@ -105,9 +105,16 @@ def train_text(
     from unrolled.progress import train_with_progress
     from unrolled.train import Diverged
 
-    chosen = settings.read_toml(config) if config else {}
-    chosen |= {name: value for name, value in given.items() if value is not None}
-    text_options, train_options = settings.fill([TextOptions, TrainOptions], chosen, str(config or "settings"))
+    if not out.name:
+        raise InputError(f"--out is {str(out)!r}, expected the name of a file.")
+    kinds = [TextOptions, TrainOptions]
+    chosen = {name: value for name, value in given.items() if value is not None}
+    settings.fill(kinds, chosen, "command line")
+    if config:
+        in_file = settings.read_toml(config)
+        settings.fill(kinds, in_file, str(config))
+        chosen = in_file | chosen
+    text_options, train_options = settings.fill(kinds, chosen)
     task = TextTask(text_options, files or [], train_options.seed)
     try:
         finished = train_with_progress(task, train_options, out, resume, Console(stderr=True, highlight=False))

@@ -139,6 +139,8 @@ def _parse(document: Any, tensors: Tensors) -> ModelFile:
     if document.get("version") != VERSION:
         raise ValueError(f"format version {document.get('version')!r} is unknown; this program reads {VERSION}")
     architecture = Architecture.from_json(document["architecture"])
+    if architecture.layers > len(tensors):  # before naming them all: a damaged file may speak of 10^9
+        raise ValueError(f"its {len(tensors)} tensors are too few for {architecture.layers} layers")
     for name, shape in architecture.shapes().items():
         if name not in tensors:
             raise ValueError(f"tensor {name} is missing")

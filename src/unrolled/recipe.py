@@ -22,9 +22,9 @@ class TrainOptions:
     steps: int = setting(2000, "Training steps.", at_least=1)
     minutes: float | None = setting(None, "Train for so long instead of for a number of steps.", above=0)
     lr: float = setting(0.02, "Highest learning rate (of Muon; AdamW has 0.4 of it).", above=0)
-    weight_decay: float = setting(0.02, "Weight decay.", at_least=0)
+    weight_decay: float = setting(0.1, "Weight decay.", at_least=0)
     clip: float = setting(1.0, "Greatest length of the gradient.", above=0)
-    seed: int = setting(0, "Seed of the weights, the dropout and the order of the data.", at_least=0)
+    seed: int = setting(0, "Seed of the weights, the dropout and the order of the data.", at_least=0, below=2**63)
     checkpoint_minutes: float = setting(1.0, "Time between checkpoints.", at_least=0)
 
 

@@ -5,6 +5,7 @@ key of a TOML file, and the check of a value. This file knows no particular sett
 """
 
 import difflib
+import math
 import tomllib
 import types
 import typing
@@ -87,6 +88,8 @@ def _unmet(value: Any, hint: Any, limits: Mapping[str, Any]) -> str:
         near = difflib.get_close_matches(str(value), limits["choices"], n=1)
         hint_text = f" (did you mean {near[0]!r}?)" if near else ""
         return f"one of {', '.join(limits['choices'])}{hint_text}"
+    if type(value) is float and not math.isfinite(value):
+        return "a finite number"
     if limits["at_least"] is not None and not value >= limits["at_least"]:
         return f"at least {limits['at_least']}"
     if limits["above"] is not None and not value > limits["above"]:

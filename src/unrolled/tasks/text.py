@@ -47,7 +47,9 @@ class TextOptions:
     embedding: int = setting(64, "Width of an embedded symbol.", at_least=1)
     hidden: int = setting(256, "Hidden units of a layer.", at_least=1)
     layers: int = setting(1, "Recurrent layers.", at_least=1)
-    dropout: float = setting(0.1, "Dropout on the inputs of the layers and of the head.", at_least=0, below=1)
+    dropout: float = setting(
+        0.1, "Dropout on what a layer gives to the next and to the head.", at_least=0, below=1
+    )
     batch: int = setting(16, "Streams of text read in parallel.", at_least=1)
     chunk: int = setting(100, "Steps of back-propagation through time; the state goes on.", at_least=1)
 
