@@ -7,7 +7,7 @@ from typing import Any
 
 from unrolled import _engine
 
-__all__ = ["describe"]
+__all__ = ["describe", "processor_seconds"]
 
 
 def describe() -> dict[str, Any]:
@@ -19,6 +19,15 @@ def describe() -> dict[str, Any]:
         "isa": _engine.isa(),
         "python": platform.python_version(),
     }
+
+
+def processor_seconds() -> tuple[float, float]:
+    """Processor time since the machine started: all of it, and what its host took away (0 where none says)."""
+    path = Path("/proc/stat")
+    if not path.exists():
+        return 0.0, 0.0
+    ticks = [int(field) for field in path.read_text().split("\n")[0].split()[1:9]]
+    return sum(ticks) / 100, ticks[7] / 100
 
 
 def cpuinfo() -> list[str]:

@@ -41,12 +41,15 @@ def main() -> None:
     task = TextTask(text_options, [text], arguments.seed)
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "model.safetensors"
+        total, stolen = machine.processor_seconds()
         train_with_progress(task, train_options, out, False, Console(stderr=True))
+        total_after, stolen_after = machine.processor_seconds()
         model = unrolled.load(out)
     held_out, train, size = task.corpus.held_out, task.corpus.train, task.corpus.vocabulary.size
     result: dict[str, Any] = {
         "command": f"python -m benchmarks.text --seed {arguments.seed} --cell {arguments.cell}",
         "machine": machine.describe(),
+        "stolen_share_of_processor": round((stolen_after - stolen) / max(1e-9, total_after - total), 3),
         "held_out_nats": model.score_symbols(held_out).nats,
         "held_out_nats_windows_of_64": model.score_symbols(held_out, 64).nats,
         "unigram_nats": ngram.unigram(train, held_out, size),

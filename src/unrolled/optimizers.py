@@ -1,6 +1,6 @@
 """Which optimiser moves which parameter.
 
-The recurrent matrices, `weight_hh`, are moved by Muon (Jordan et al. 2024), whose steps change all directions of a
+The matrices of recurrent layers are moved by Muon (Jordan et al. 2024), whose steps change all directions of a
 matrix by the same amount; embeddings, heads, biases and the rest by AdamW (Loshchilov & Hutter 2019). On
 characters, Muon reaches in 1,000 steps what AdamW alone needs three times as many for: docs/training.md.
 """
@@ -22,7 +22,7 @@ def make(model: nn.Module, options: TrainOptions) -> list[Optimizer]:
         for module in model.modules()
         if isinstance(module, nn.RNNBase)
         for name, parameter in module.named_parameters()
-        if name.startswith("weight_hh")
+        if name.startswith("weight_")
     ]
     taken = {id(parameter) for parameter in recurrent}
     rest = [parameter for parameter in model.parameters() if id(parameter) not in taken]
