@@ -1,7 +1,7 @@
 """The ops as PyTorch sees them, and every engine kernel against the float64 reference."""
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from itertools import product
@@ -97,15 +97,6 @@ def assert_solves(problem: Problem) -> None:
     for name, value in problem.solve(torch.float32).items():
         assert value.dtype == torch.float32
         assert_close(value, expected[name], f"{name} of {problem}")
-
-
-@pytest.fixture(params=_engine.isas())
-def isa(request: pytest.FixtureRequest) -> Iterator[str]:
-    """Each instruction set of this machine in turn."""
-    before = _engine.isa()
-    _engine.use_isa(request.param)
-    yield request.param
-    _engine.use_isa(before)
 
 
 @pytest.mark.parametrize("cell", CELLS)
