@@ -240,3 +240,17 @@ def test_a_reader_that_has_had_enough_is_no_error(model: Path) -> None:
     done = subprocess.run(["bash", "-c", program], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
     assert len(done.stdout) == 10
+
+
+def test_a_bad_value_is_blamed_on_where_it_stands(command: Command, text: Path, tmp_path: Path) -> None:
+    (tmp_path / "c.toml").write_text("hidden = 16\n")
+    refused(command("train", "text", text, "--out", "m", "--config", "c.toml", "--lr", "-1"), "command line: lr")
+    refused(command("train", "text", text, "--out", "m", "--lr", "inf"), "lr is inf, expected a finite number")
+    refused(command("train", "text", text, "--out", "."), "--out", "name of a file")
+    refused(command("train", "text", text, "--out", "m", "--seed", str(2**63)), "seed", "less than")
+
+
+def test_an_unknown_instruction_set_is_refused(model: Path) -> None:
+    arguments = [sys.executable, "-m", "unrolled", "info", str(model)]
+    done = subprocess.run(arguments, env=os.environ | {"UNROLLED_ISA": "sse9"}, capture_output=True, text=True)
+    refused(Done(done.returncode, done.stdout, done.stderr), "'sse9' is not one this machine runs")

@@ -88,12 +88,12 @@ def _unmet(value: Any, hint: Any, limits: Mapping[str, Any]) -> str:
         near = difflib.get_close_matches(str(value), limits["choices"], n=1)
         hint_text = f" (did you mean {near[0]!r}?)" if near else ""
         return f"one of {', '.join(limits['choices'])}{hint_text}"
-    if type(value) is float and not math.isfinite(value):
-        return "a finite number"
     if limits["at_least"] is not None and not value >= limits["at_least"]:
         return f"at least {limits['at_least']}"
     if limits["above"] is not None and not value > limits["above"]:
         return f"more than {limits['above']}"
     if limits["below"] is not None and not value < limits["below"]:
         return f"less than {limits['below']}"
+    if type(value) is float and not math.isfinite(value):
+        return "a finite number"
     return ""
