@@ -24,7 +24,7 @@ class LanguageModel(nn.Module):
 
     `dropout` (default 0) applies to what one recurrent layer gives to the next and to the head, with one mask
     for all steps of a chunk (Gal & Ghahramani 2016), so that noise does not keep the state from remembering.
-    The embedded symbols are left whole: dropping a quarter of them cost 0.1 nats (docs/training.md). Forget
+    The embedded symbols are left whole: a run that dropped them too did worse (docs/training.md). Forget
     gates start with bias 1 (Gers et al. 2000; Jozefowicz et al. 2015).
     """
 
