@@ -9,7 +9,8 @@ import torch
 from hypothesis import settings
 
 from unrolled import _engine, modelfile
-from unrolled.modelfile import Architecture, ModelFile
+from unrolled.architecture import TextArchitecture
+from unrolled.modelfile import ModelFile
 from unrolled.vocabulary import CharVocabulary, Vocabulary
 
 # The same examples at every run, so that a failure seen once can be seen again.
@@ -39,7 +40,7 @@ def _random_model(
     cell: str = "lstm", layers: int = 2, hidden: int = 17, vocabulary: Vocabulary | None = None
 ) -> ModelFile:
     vocabulary = vocabulary or CharVocabulary("\n abcdefgh")
-    architecture = Architecture(cell, vocabulary.size, 5, hidden, layers)
+    architecture = TextArchitecture(cell, vocabulary.size, 5, hidden, layers)
     rng = np.random.default_rng(0)
     # Wide enough that some symbols are far likelier than others, and the past matters.
     tensors = {name: rng.normal(0, 0.5, shape).astype(np.float32) for name, shape in architecture.shapes().items()}

@@ -254,3 +254,17 @@ def test_an_unknown_instruction_set_is_refused(model: Path) -> None:
     arguments = [sys.executable, "-m", "unrolled", "info", str(model)]
     done = subprocess.run(arguments, env=os.environ | {"UNROLLED_ISA": "sse9"}, capture_output=True, text=True)
     refused(Done(done.returncode, done.stdout, done.stderr), "'sse9' is not one this machine runs")
+
+
+def test_run_lets_a_text_model_write_on_from_each_input(command: Command, model: Path) -> None:
+    options = ["--length", "9", "--temperature", "0"]
+    first, second = (json.loads(command("run", model, word, *options, "--json").out) for word in ("the", "sky"))
+    assert first["prompt"] == "the" and len(first["text"]) == 9
+    done = command("run", model, "the", "sky", *options)
+    assert done.out == f"the{first['text']}\nsky{second['text']}\n"
+
+
+def test_an_option_of_another_value_than_run_takes_is_refused(command: Command, model: Path) -> None:
+    refused(
+        command("run", model, "the", "--temperature", "-1"), "a text model", "temperature is -1.0", "at least 0"
+    )

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from tolerances import assert_close
-from unrolled.modelfile import Architecture
-from unrolled.models import LanguageModel
+from unrolled.architecture import TextArchitecture
+from unrolled.models.language import LanguageModel
 
 STEPS, ROWS, SYMBOLS, EMBEDDING, HIDDEN = 12, 5, 30, 7, 9
 every_cell = pytest.mark.parametrize("cell", ["rnn", "lstm", "gru"])
@@ -17,7 +17,7 @@ every_cell = pytest.mark.parametrize("cell", ["rnn", "lstm", "gru"])
 
 def model(cell: str, layers: int = 2, dropout: float = 0.0) -> LanguageModel:
     torch.manual_seed(0)
-    return LanguageModel(Architecture(cell, SYMBOLS, EMBEDDING, HIDDEN, layers), dropout)
+    return LanguageModel(TextArchitecture(cell, SYMBOLS, EMBEDDING, HIDDEN, layers), dropout)
 
 
 def symbols(steps: int = STEPS, seed: int = 1) -> Tensor:
@@ -27,16 +27,17 @@ def symbols(steps: int = STEPS, seed: int = 1) -> Tensor:
 @every_cell
 @pytest.mark.parametrize("layers", [1, 3])
 def test_the_parameters_are_those_of_the_model_file(cell: str, layers: int) -> None:
-    network = model(cell, layers)
+    architecture = TextArchitecture(cell, SYMBOLS, EMBEDDING, HIDDEN, layers)
+    network = LanguageModel(architecture)
     shapes = {name: tuple(value.shape) for name, value in network.state_dict().items()}
-    assert shapes == network.architecture.shapes()
-    assert sum(p.numel() for p in network.parameters()) == network.architecture.parameters
+    assert shapes == architecture.shapes()
+    assert sum(p.numel() for p in network.parameters()) == architecture.parameters
 
 
 @every_cell
 def test_the_first_loss_is_that_of_knowing_nothing(cell: str) -> None:
     torch.manual_seed(0)
-    network = LanguageModel(Architecture(cell, 60, 64, 128, 2))
+    network = LanguageModel(TextArchitecture(cell, 60, 64, 128, 2))
     inputs = torch.randint(60, (50, 8))
     loss, _ = network(inputs[:-1], inputs[1:])
     assert abs(loss.item() - math.log(60)) < 0.1
@@ -161,7 +162,7 @@ def test_dropout_differs_from_chunk_to_chunk() -> None:
 
 def test_dropout_drops_the_part_that_it_says() -> None:
     torch.manual_seed(0)
-    network = LanguageModel(Architecture("rnn", SYMBOLS, 3, 1000, 1), dropout=0.25)
+    network = LanguageModel(TextArchitecture("rnn", SYMBOLS, 3, 1000, 1), dropout=0.25)
     assert (dropped(network)[1] == 0).float().mean().item() == pytest.approx(0.25, abs=0.01)
 
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from tolerances import assert_close
 from unrolled.modelfile import ModelFile
-from unrolled.models import LanguageModel
+from unrolled.models.language import LanguageModel
 from unrolled.stream import Network, Stream
 
 MakeModel = Callable[..., ModelFile]

@@ -17,7 +17,7 @@ from tolerances import TOLERANCES, assert_close
 from unrolled import corpus, modelfile
 from unrolled.errors import InputError
 from unrolled.modelfile import ModelFile
-from unrolled.models import LanguageModel
+from unrolled.models.language import LanguageModel
 from unrolled.tasks.text import Score, TextModel, TextOptions, TextTask, choose, held_out_symbols
 from unrolled.vocabulary import ByteVocabulary, CharVocabulary
 
@@ -476,7 +476,7 @@ def write_round(file: ModelFile, cycle: bytes) -> dict[str, NDArray[np.float32]]
 
 
 def test_a_vocabulary_of_another_size_than_the_network_is_refused(random_model: MakeModel) -> None:
-    file = replace(random_model(), vocabulary=CharVocabulary("ab").to_json())
+    file = replace(random_model(), encoding=CharVocabulary("ab").to_json())
     with pytest.raises(InputError, match="the vocabulary has 2 symbols, but the architecture 10"):
         TextModel(file)
 

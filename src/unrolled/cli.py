@@ -7,10 +7,11 @@ import inspect
 import json
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, fields
 from importlib.util import find_spec
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any, NoReturn, get_type_hints
 
 import typer
@@ -18,10 +19,12 @@ from rich.console import Console
 from rich.table import Table
 
 import unrolled
-from unrolled import _engine, corpus, settings
+from unrolled import _engine, settings
 from unrolled.errors import InputError
 from unrolled.recipe import TrainOptions
-from unrolled.tasks.text import Score, TextModel, TextOptions, TextTask, held_out_symbols
+from unrolled.results import Evaluation
+from unrolled.tasks import TASKS, Task
+from unrolled.tasks.text import TextModel
 
 __all__ = ["run"]
 
@@ -41,9 +44,7 @@ app.add_typer(train_app, name="train")
 console = Console(highlight=False, soft_wrap=True)
 Json = Annotated[bool, typer.Option("--json", help="Print the figures as one JSON object.")]
 ModelPath = Annotated[Path, typer.Argument(metavar="MODEL", help="A file written by `unrolled train`.")]
-Files = Annotated[
-    list[Path] | None, typer.Argument(metavar="[FILE]...", help="Texts in UTF-8, read one after the other.")
-]
+Data = Annotated[list[Path] | None, typer.Argument(metavar="DATA", help="Files or folders, as the task has it.")]
 
 
 def run() -> None:
@@ -59,7 +60,9 @@ def _fail(message: str, status: int) -> NoReturn:
     sys.exit(status)
 
 
-def with_settings(*kinds: type[Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def with_settings(
+    *kinds: type[Any], defaults: Mapping[str, Any] = MappingProxyType({})
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Give a command an option for every field of these dataclasses; those given arrive as keyword arguments."""
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
@@ -67,8 +70,8 @@ def with_settings(*kinds: type[Any]) -> Callable[[Callable[..., None]], Callable
         parameters = [p for p in own.parameters.values() if p.kind is not p.VAR_KEYWORD]
         for kind in kinds:
             hints = get_type_hints(kind)
-            for field in fields(kind):
-                option = typer.Option(help=settings.help_text(field.name, kind), show_default=False)
+            for field in (f for f in fields(kind) if f.name not in {p.name for p in parameters}):
+                option = typer.Option(help=settings.help_text(field.name, kind, defaults), show_default=False)
                 annotation: Any = Annotated[hints[field.name] | None, option]
                 parameters.append(
                     inspect.Parameter(
@@ -82,92 +85,81 @@ def with_settings(*kinds: type[Any]) -> Callable[[Callable[..., None]], Callable
     return decorate
 
 
-@train_app.command("text", epilog="Example: unrolled train text book.txt --minutes 10 --out book.safetensors")
-@with_settings(TextOptions, TrainOptions)
-def train_text(
-    out: Annotated[Path, typer.Option(metavar="MODEL", help="Where the best model goes.")],
-    files: Files = None,
-    config: Annotated[
-        Path | None,
-        typer.Option(metavar="TOML", help="A file with the same settings; the command line wins."),
-    ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run that was writing MODEL.")] = False,
-    as_json: Json = False,
-    **given: Any,
-) -> None:
-    """Train a language model on texts (without FILE: on the language reference that Python carries).
+def _add_train_command(kind: type[Task]) -> None:
+    """`unrolled train NAME` for one task."""
 
-    The model that does best on the held-out part is written to MODEL. Ctrl-C keeps a checkpoint beside it,
-    MODEL.checkpoint, from which --resume goes on: with --steps to the same losses, bit for bit.
-    """
-    if find_spec("torch") is None or find_spec("accelerate") is None:
-        raise InputError("training needs torch and accelerate: pip install 'unrolled[train]'.")
+    @train_app.command(
+        kind.name,
+        help=f"{kind.__doc__}\n\nThe model that does best on what is held out is written to MODEL. Ctrl-C keeps "
+        "a checkpoint beside it, MODEL.checkpoint, from which --resume goes on: with --steps to the same losses, "
+        "bit for bit.",
+        epilog=f"Example: unrolled train {kind.name} {kind.example} --out {kind.name}.safetensors",
+    )
+    @with_settings(kind.Options, TrainOptions, defaults=kind.defaults)
+    def train(
+        out: Annotated[Path, typer.Option(metavar="MODEL", help="Where the best model goes.")],
+        data: Data = None,
+        config: Annotated[
+            Path | None,
+            typer.Option(metavar="TOML", help="A file with the same settings; the command line wins."),
+        ] = None,
+        resume: Annotated[bool, typer.Option("--resume", help="Go on with the run that wrote MODEL.")] = False,
+        as_json: Json = False,
+        **given: Any,
+    ) -> None:
+        if find_spec("torch") is None or find_spec("accelerate") is None:
+            raise InputError("training needs torch and accelerate: pip install 'unrolled[train]'.")
+        if not out.name:
+            raise InputError(f"--out is {str(out)!r}, expected the name of a file.")
+        kinds = [kind.Options, TrainOptions]
+        chosen = {name: value for name, value in given.items() if value is not None}
+        settings.fill(kinds, chosen, "command line")
+        if config:
+            in_file = settings.read_toml(config)
+            settings.fill(kinds, in_file, str(config))
+            chosen = in_file | chosen
+        options, train_options = settings.fill(kinds, kind.defaults | chosen)
+        _train(kind(options, data or [], train_options.seed), train_options, out, resume, as_json)
+
+
+def _train(task: Task, options: TrainOptions, out: Path, resume: bool, as_json: bool) -> None:
     from unrolled.progress import train_with_progress
     from unrolled.train import Diverged
 
-    if not out.name:
-        raise InputError(f"--out is {str(out)!r}, expected the name of a file.")
-    kinds = [TextOptions, TrainOptions]
-    chosen = {name: value for name, value in given.items() if value is not None}
-    settings.fill(kinds, chosen, "command line")
-    if config:
-        in_file = settings.read_toml(config)
-        settings.fill(kinds, in_file, str(config))
-        chosen = in_file | chosen
-    text_options, train_options = settings.fill(kinds, chosen)
-    task = TextTask(text_options, files or [], train_options.seed)
     try:
-        finished = train_with_progress(task, train_options, out, resume, Console(stderr=True, highlight=False))
+        finished = train_with_progress(task, options, out, resume, Console(stderr=True, highlight=False))
     except Diverged as error:
         _fail(f"{error}.", 1)
     if not finished:
         sys.exit(130)
-    _report_text(out, task, as_json)
-
-
-def _report_text(out: Path, task: TextTask, as_json: bool) -> None:
-    from unrolled import ngram
-
     model = unrolled.load(out)
-    held_out, size = task.corpus.held_out, task.corpus.vocabulary.size
-    score = model.score_symbols(held_out)
-    train = task.corpus.train[-ngram_symbols:]
-    baselines = {
-        "unigram": ngram.unigram(train, held_out, size),
-        "5-gram": ngram.ngram(train, held_out, size),
-    }
+    report = task.report(model)
     if as_json:
-        _print_json({"model": str(out), "held_out": _figures(score), "baselines_nats": baselines})
+        _print_json({"model": str(out), **report.figures})
         return
-    table = Table("held-out loss", "nats a symbol", "bits", "perplexity")
-    for name, nats in [*baselines.items(), (f"this {task.options.cell}", score.nats)]:
-        table.add_row(name, *_row(Score(nats, score.count)))
-    console.print(table)
-    console.print("What it writes:\n", style="bold")
-    _write(model, "", 400, 0.8, 1.0, 0)
-    console.print(f"\n\nThe model is {out}. Try next:", style="bold")
-    console.print(f"  unrolled sample {out} --length 1000\n  unrolled eval {out}")
+    _print_tables(report)
+    if report.shown:
+        console.print("What it does:\n", style="bold")
+        print(report.shown)
+    console.print(f"\nThe model is {out}. Try next:", style="bold")
+    for command in model.next_commands(str(out)):
+        console.print(f"  {command}")
 
 
-ngram_symbols = 5_000_000  # the baselines count in memory: of a longer text, its last part
+for task in TASKS.values():
+    _add_train_command(task)
 
 
-def _figures(score: Score) -> dict[str, float]:
-    return {**asdict(score), "bits": score.bits, "perplexity": score.perplexity}
-
-
-def _row(score: Score) -> tuple[str, str, str]:
-    return f"{score.nats:.4f}", f"{score.bits:.4f}", f"{score.perplexity:.2f}"
+def _print_tables(evaluation: Evaluation) -> None:
+    for shown in evaluation.tables:
+        table = Table(*shown.columns)
+        for row in shown.rows:
+            table.add_row(*row)
+        console.print(table)
 
 
 def _print_json(figures: dict[str, Any]) -> None:
     print(json.dumps(figures, ensure_ascii=False))
-
-
-def _write(model: TextModel, prompt: str, length: int, temperature: float, top_p: float, seed: int) -> None:
-    for text in model.sample(prompt, length, temperature=temperature, top_p=top_p, seed=seed):
-        sys.stdout.write(text)
-        sys.stdout.flush()
 
 
 @app.command(epilog="Example: unrolled sample model.safetensors --prompt 'The ' --length 200 --seed 1")
@@ -186,6 +178,8 @@ def sample(
         prompt = sys.stdin.read()
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # end quietly when the reader has had enough, as cat does
     loaded = unrolled.load(model)
+    if not isinstance(loaded, TextModel):
+        raise InputError(f"{model} was trained for the task {loaded.file.task!r}; only text models write samples.")
     text = loaded.sample(prompt, length, temperature=temperature, top_p=top_p, seed=seed)
     sys.stdout.write(prompt)
     for piece in text:
@@ -195,25 +189,30 @@ def sample(
 
 
 @app.command("eval", epilog="Example: unrolled eval model.safetensors other.txt --json")
-def evaluate(model: ModelPath, files: Files = None, as_json: Json = False) -> None:
-    """Measure how well a model foresees a text (without FILE: the held-out part of its own).
-
-    Once with the state carried through the whole text, and once in windows of 64 symbols, each from the zero
-    state, to set beside models with a fixed context.
-    """
-    loaded = unrolled.load(model)
-    symbols = corpus.encode_files(files, loaded.vocabulary) if files else held_out_symbols(loaded)
-    scores = {
-        "state carried": loaded.score_symbols(symbols),
-        "windows of 64": loaded.score_symbols(symbols, 64),
-    }
+def evaluate(model: ModelPath, data: Data = None, as_json: Json = False) -> None:
+    """Measure a model on DATA (without: on what was held out of its training)."""
+    evaluation = unrolled.load(model).evaluate(data or [])
     if as_json:
-        _print_json({name.replace(" ", "_"): _figures(score) for name, score in scores.items()})
-        return
-    table = Table("", "nats a symbol", "bits", "perplexity", "symbols")
-    for name, score in scores.items():
-        table.add_row(name, *_row(score), f"{score.count:,}")
-    console.print(table)
+        _print_json(evaluation.figures)
+    else:
+        _print_tables(evaluation)
+
+
+@app.command("run", epilog="Example: unrolled run model.safetensors 'Once upon a time' --length 50 --json")
+@with_settings(*(task.Model.RunOptions for task in TASKS.values()))
+def run_model(
+    model: ModelPath,
+    inputs: Annotated[list[str], typer.Argument(metavar="INPUT", help="Texts or files, as the task has it.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")] = False,
+    **given: Any,
+) -> None:
+    """Let a model do what it was trained for, with each INPUT. A setting may be one of another task's models."""
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # end quietly when the reader has had enough, as cat does
+    loaded = unrolled.load(model)
+    chosen = {name: value for name, value in given.items() if value is not None}
+    (options,) = settings.fill([loaded.RunOptions], chosen, f"{model}, a {loaded.file.task} model")
+    for output in loaded.run(inputs, options):
+        print(json.dumps(output.record, ensure_ascii=False) if as_json else output.line, flush=True)
 
 
 @app.command(epilog="Example: unrolled info model.safetensors")

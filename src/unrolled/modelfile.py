@@ -8,7 +8,7 @@ refuse a file whose tensors do not fit.
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,73 +17,29 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from unrolled.architecture import ARCHITECTURES
 from unrolled.atomic import replacing
 from unrolled.errors import InputError
 
-__all__ = ["VERSION", "Architecture", "ModelFile", "read", "write"]
+__all__ = ["VERSION", "ModelFile", "read", "write"]
 
-VERSION = 1
-GATES = {"lstm": 4, "gru": 3, "rnn": 1}
+VERSION = 2
 
 Tensors = Mapping[str, NDArray[np.float32]]
-
-
-@dataclass(frozen=True)
-class Architecture:
-    """An embedding, a stack of recurrent layers, and a linear head.
-
-    `symbols` is V (inputs and outputs), `embedding` the width of an embedded symbol, `hidden` H, `layers` L.
-    """
-
-    cell: str
-    symbols: int
-    embedding: int
-    hidden: int
-    layers: int
-
-    def shapes(self) -> dict[str, tuple[int, ...]]:
-        """The name and shape of every tensor, as `torch` names them."""
-        rows = GATES[self.cell] * self.hidden
-        shapes: dict[str, tuple[int, ...]] = {"embedding.weight": (self.symbols, self.embedding)}
-        for layer in range(self.layers):
-            inputs = self.hidden if layer else self.embedding
-            shapes[f"recurrent.{layer}.weight_ih_l0"] = (rows, inputs)
-            shapes[f"recurrent.{layer}.weight_hh_l0"] = (rows, self.hidden)
-            shapes[f"recurrent.{layer}.bias_ih_l0"] = (rows,)
-            shapes[f"recurrent.{layer}.bias_hh_l0"] = (rows,)
-        shapes["head.weight"] = (self.symbols, self.hidden)
-        shapes["head.bias"] = (self.symbols,)
-        return shapes
-
-    @property
-    def parameters(self) -> int:
-        """How many numbers the model has learned."""
-        return sum(int(np.prod(shape)) for shape in self.shapes().values())
-
-    @classmethod
-    def from_json(cls, document: Any) -> "Architecture":
-        """Read what `dataclasses.asdict` wrote; `ValueError` says what does not fit."""
-        if not isinstance(document, dict) or set(document) != {field.name for field in fields(cls)}:
-            raise ValueError(f"architecture must have {', '.join(field.name for field in fields(cls))}")
-        if not isinstance(document["cell"], str) or document["cell"] not in GATES:
-            raise ValueError(f"cell {document['cell']!r} is not one of {', '.join(GATES)}")
-        for name in ("symbols", "embedding", "hidden", "layers"):
-            if type(document[name]) is not int or document[name] < 1:
-                raise ValueError(f"{name} is {document[name]!r}, expected a whole number of at least 1")
-        return cls(**document)
 
 
 @dataclass(frozen=True)
 class ModelFile:
     """What a model file holds.
 
-    `vocabulary` is the document of `unrolled.vocabulary`; `training` says how the model came to be (data
-    fingerprint, split, seed, steps, metrics) and is for people: nothing is computed from it.
+    `architecture` is of the task's own class (`unrolled.architecture`).
+    `encoding` says what the numbers that go in and come out stand for (vocabulary, labels, normalisation), as
+    the task reads it; `training` says how the model came to be (data fingerprint, split, seed, steps, metrics).
     """
 
     task: str
-    architecture: Architecture
-    vocabulary: dict[str, Any]
+    architecture: Any
+    encoding: dict[str, Any]
     training: dict[str, Any]
     tensors: Tensors
 
@@ -103,7 +59,7 @@ def write(path: Path, model: ModelFile) -> None:
         "version": VERSION,
         "task": model.task,
         "architecture": asdict(model.architecture),
-        "vocabulary": model.vocabulary,
+        "encoding": model.encoding,
         "training": model.training,
     }
     tensors = {name: np.ascontiguousarray(tensor) for name, tensor in model.tensors.items()}
@@ -138,9 +94,11 @@ def _parse(document: Any, tensors: Tensors) -> ModelFile:
         raise ValueError("its description is not that of a model")
     if document.get("version") != VERSION:
         raise ValueError(f"format version {document.get('version')!r} is unknown; this program reads {VERSION}")
-    architecture = Architecture.from_json(document["architecture"])
-    if architecture.layers > len(tensors):  # before naming them all: a damaged file may speak of 10^9
-        raise ValueError(f"its {len(tensors)} tensors are too few for {architecture.layers} layers")
+    if not isinstance(document["task"], str):
+        raise ValueError("task is not a name")
+    if document["task"] not in ARCHITECTURES:
+        raise ValueError(f"it was trained for the task {document['task']!r}, which this version cannot run")
+    architecture = ARCHITECTURES[document["task"]].from_json(document["architecture"])
     for name, shape in architecture.shapes().items():
         if name not in tensors:
             raise ValueError(f"tensor {name} is missing")
@@ -151,9 +109,7 @@ def _parse(document: Any, tensors: Tensors) -> ModelFile:
             )
     if extra := sorted(set(tensors) - set(architecture.shapes())):
         raise ValueError(f"tensor {extra[0]} does not belong to its architecture")
-    for name in ("vocabulary", "training"):
+    for name in ("encoding", "training"):
         if not isinstance(document[name], dict):
             raise ValueError(f"{name} is not a JSON object")
-    if not isinstance(document["task"], str):
-        raise ValueError("task is not a name")
-    return ModelFile(document["task"], architecture, document["vocabulary"], document["training"], tensors)
+    return ModelFile(document["task"], architecture, document["encoding"], document["training"], tensors)

@@ -36,10 +36,10 @@ def setting(
     return field(default=default, metadata=metadata | limits)
 
 
-def help_text(name: str, kind: type[Any]) -> str:
-    """The help of one setting, with its default."""
+def help_text(name: str, kind: type[Any], defaults: Mapping[str, Any] = types.MappingProxyType({})) -> str:
+    """The help of one setting, with its default; `defaults` has those that stand in place of the field's own."""
     metadata = next(f.metadata for f in fields(kind) if f.name == name)
-    default = metadata["default_help"]
+    default = defaults.get(name, metadata["default_help"])
     return f"{metadata['help']} [dim]default {default}[/dim]" if default else str(metadata["help"])
 
 

@@ -102,7 +102,7 @@ class _Run:
         torch.manual_seed(options.seed)
         model = task.build()
         self.model, *self.optimizers = self.accelerator.prepare(model, *optimizers.make(model, options))
-        self.state: tuple[Tensor, ...] | None = None
+        self.state: tuple[Tensor, ...] = ()
         self.steps_done = 0
         self.best = math.inf
         self.first_loss = 0.0
@@ -125,7 +125,7 @@ class _Run:
         rate = self.options.lr * learning_rate_factor(before)
         optimizers.set_rate(self.optimizers, rate)
         batch = self._on_device(self.task.batch(self.steps_done))
-        loss, state = self.model(**batch, state=self.state)
+        loss, state = self.model(**batch, **self._carried(self.state))
         self.accelerator.backward(loss)
         norm = self.accelerator.clip_grad_norm_(self.model.parameters(), self.options.clip)
         value = loss.item()
@@ -143,24 +143,28 @@ class _Run:
         held_out = None
         if int(self.progress * EVALUATIONS) > int(before * EVALUATIONS):
             held_out = self.evaluate()
+            if held_out is None or held_out < self.best:
+                self.best = math.inf if held_out is None else held_out
+                self._write_model()
         self._write_log({"step": self.steps_done, "loss": value, "lr": rate, "held_out": held_out})
         return Report(self.steps_done, self.progress, value, held_out, self.best, self.seconds)
 
-    def evaluate(self) -> float:
-        """The mean held-out loss; a model better than any before goes to `out`."""
+    def evaluate(self) -> float | None:
+        """The mean held-out loss; None where nothing is held out."""
         self.model.eval()
-        total, count, state = 0.0, 0, None
+        total, count, state = 0.0, 0, ()
         with torch.no_grad():
-            for batch, symbols in self.task.held_out():
-                loss, state = self.model(**self._on_device(batch), state=state)
-                total += loss.item() * symbols
-                count += symbols
+            for batch, weight in self.task.held_out():
+                loss, state = self.model(**self._on_device(batch), **self._carried(state))
+                total += loss.item() * weight
+                count += weight
         self.model.train()
-        held_out = total / count
-        if held_out < self.best:
-            self.best = held_out
-            self._write_model()
-        return held_out
+        return total / count if count else None
+
+    @staticmethod
+    def _carried(state: tuple[Tensor, ...]) -> dict[str, tuple[Tensor, ...]]:
+        """The argument that takes a state on; none where batches have nothing to do with each other."""
+        return {"state": state} if state else {}
 
     def checkpoint_due(self) -> bool:
         return time.monotonic() - self.saved >= 60 * self.options.checkpoint_minutes
@@ -168,7 +172,7 @@ class _Run:
     def save(self) -> None:
         tensors = {f"model.{name}": value for name, value in self._bare_model().state_dict().items()}
         tensors |= {f"optimizer.{name}": value for name, value in optimizers.state(self.optimizers).items()}
-        tensors |= {f"state.{number}": part for number, part in enumerate(self.state or ())}
+        tensors |= {f"state.{number}": part for number, part in enumerate(self.state)}
         tensors["random.cpu"] = torch.get_rng_state()
         self.log.flush()
         os.fsync(self.log.fileno())
@@ -193,8 +197,7 @@ class _Run:
         self._bare_model().load_state_dict(saved.part("model"))
         optimizers.load_state(self.optimizers, saved.part("optimizer"))
         state = saved.part("state")
-        if state:
-            self.state = tuple(state[str(n)].to(self.accelerator.device) for n in range(len(state)))
+        self.state = tuple(state[str(n)].to(self.accelerator.device) for n in range(len(state)))
         torch.set_rng_state(saved.tensors["random.cpu"])
         self.steps_done, self.best = saved.run["steps_done"], saved.run["best"]
         self.first_loss = saved.run["first_loss"]
@@ -235,7 +238,7 @@ class _Run:
             **asdict(self.options),
             "steps_done": self.steps_done,
             "seconds": round(self.seconds, 1),
-            "held_out_nats": self.best,
+            "held_out_nats": self.best if math.isfinite(self.best) else None,
         }
         modelfile.write(self.out, self.task.describe(tensors, training))
 

@@ -1,11 +1,13 @@
 """What a model is for: one module a task, all of one shape.
 
-A task reads examples, builds the model, hands out batches and measures what is held out; the training loop
-knows these parts and no more. The same module says how a finished model is run, without torch.
+A task reads examples, builds the model, hands out batches and says what is held out; the training loop knows
+these parts and no more. The same module has the finished model: how it is run and measured. A task is made for
+the command line by being named in `TASKS`.
 """
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,24 +15,56 @@ from numpy.typing import NDArray
 from unrolled import modelfile
 from unrolled.errors import InputError
 from unrolled.modelfile import ModelFile
-from unrolled.tasks.text import TextModel
+from unrolled.results import Evaluation, Output
+from unrolled.tasks.text import TextTask
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Batch", "Task", "load"]
+__all__ = ["TASKS", "Batch", "Model", "Task", "load"]
 
 Batch = dict[str, NDArray[Any]]
 """The keyword arguments of one call of the model, as arrays."""
 
 
-class Task(Protocol):
-    """What the training loop asks of a task."""
+class Model(Protocol):
+    """A finished model."""
 
-    name: str
+    RunOptions: ClassVar[type[Any]]
+    """A dataclass of settings: what `run` may be told."""
+
+    file: ModelFile
+
+    def __init__(self, file: ModelFile) -> None: ...
+
+    def evaluate(self, paths: Sequence[str | Path] = ()) -> Evaluation:
+        """Measure the model, decoding freely, on data like that it was trained on (default: what was held out)."""
+
+    def run(self, inputs: Sequence[str], options: Any) -> Iterator[Output]:
+        """What the model does with each input, as it comes; `options` is a `RunOptions`."""
+
+    def next_commands(self, path: str) -> list[str]:
+        """Commands that a person may like to try next with this model, which is in the file `path`."""
+
+
+class Task(Protocol):
+    """What the training loop and the command line ask of a task. Its docstring is its help."""
+
+    name: ClassVar[str]
+    example: ClassVar[str]
+    """The data of an example command: what stands between `unrolled train NAME` and `--out`."""
+    Options: ClassVar[type[Any]]
+    """A dataclass of settings."""
+    Model: ClassVar[type[Any]]
+    defaults: ClassVar[dict[str, Any]]
+    """Training settings that suit this task better than the common defaults."""
+
+    def __init__(self, options: Any, paths: Sequence[str | Path] = (), seed: int = 0) -> None: ...
 
     def build(self) -> "torch.nn.Module":
-        """A fresh model. Called with a Batch and `state=`, it returns the mean loss in nats and the new state."""
+        """A fresh model. Called with a Batch (and `state=`, once there is one), it returns the mean loss and the
+        state that the next batch goes on from: () where batches have nothing to do with each other.
+        """
 
     def settings(self) -> dict[str, Any]:
         """What the task was made with (its options and the data's fingerprint), for JSON."""
@@ -38,22 +72,30 @@ class Task(Protocol):
     def batch(self, step: int) -> Batch:
         """The batch of a training step (0 is the first): a function of the step alone, so that runs resume."""
 
-    def held_out(self) -> "list[tuple[Batch, int]]":
+    def held_out(self) -> list[tuple[Batch, int]]:
         """The held-out batches in order, the state carried on, each with its weight in the mean.
 
-        A weight of 0 marks a batch that only brings the state into the course of things.
+        A weight of 0 marks a batch that only brings the state into the course of things. With no batches at all
+        the run keeps its last weights, else those with the least mean loss.
         """
 
     def describe(self, tensors: dict[str, NDArray[np.float32]], training: dict[str, Any]) -> ModelFile:
         """The model file of a model with these weights."""
 
+    def report(self, model: Any) -> Evaluation:
+        """How good the finished model is on what was held out, beside baselines where there are any."""
 
-def load(path: str | Path) -> TextModel:
-    """Open a trained model, ready to run; needs no torch. Raises `InputError` for a file that is refused."""
+
+TASKS: dict[str, type[Task]] = {task.name: task for task in (TextTask,)}
+
+
+def load(path: str | Path) -> Any:
+    """Open a trained model, ready to run: a `TextModel` for a file of the task text, and so on.
+
+    Raises `InputError` for a file that is refused. Needs no torch, but where the model's class says so.
+    """
     model = modelfile.read(Path(path))
-    if model.task != "text":
-        raise InputError(f"{path} was trained for the task {model.task!r}, which this version cannot run.")
     try:
-        return TextModel(model)
+        return TASKS[model.task].Model(model)
     except InputError as error:
         raise InputError(f"{path} cannot be used: {error}") from error

@@ -9,14 +9,16 @@ import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from unrolled import corpus, vocabulary
+from unrolled import corpus, ngram, vocabulary
+from unrolled.architecture import TextArchitecture
 from unrolled.errors import InputError
-from unrolled.modelfile import Architecture, ModelFile
+from unrolled.modelfile import ModelFile
+from unrolled.results import Evaluation, Output, Table
 from unrolled.settings import setting
 from unrolled.stream import Network, Stream
 
@@ -29,6 +31,8 @@ HELD_OUT_STREAMS = 64
 HELD_OUT_LEAD = 200
 HELD_OUT_CHUNK = 256
 SCORE_SYMBOLS = 1 << 22  # logits in memory at a time
+BASELINE_SYMBOLS = 5_000_000  # the baselines count in memory: of a longer text, its last part
+WINDOW = 64
 
 
 @dataclass(frozen=True)
@@ -54,77 +58,14 @@ class TextOptions:
     chunk: int = setting(100, "Steps of back-propagation through time; the state goes on.", at_least=1)
 
 
-class TextTask:
-    """Language modelling on one text, as the training loop sees it."""
+@dataclass(frozen=True)
+class SampleOptions:
+    """How a text model writes."""
 
-    name = "text"
-
-    def __init__(self, options: TextOptions, paths: Sequence[str | Path] = (), seed: int = 0) -> None:
-        self.options = options
-        self.seed = seed
-        self.corpus = corpus.read(paths, options.level, options.vocab_size, options.split)
-        # A stream is read in whole chunks, from a start that moves by less than a chunk from pass to pass.
-        room = len(self.corpus.train) - 1 - options.chunk
-        self._chunks = room // options.batch // options.chunk
-        if self._chunks < 1:
-            raise InputError(
-                f"{', '.join(self.corpus.names)}: the training part has {len(self.corpus.train):,} symbols, "
-                f"too few for {options.batch} streams of {options.chunk} steps; expected at least "
-                f"{(options.batch + 1) * options.chunk + 1:,} (use a smaller batch or chunk, or more text)."
-            )
-        if len(self.corpus.held_out) < 2:
-            raise InputError(f"{', '.join(self.corpus.names)}: the held-out part has fewer than 2 symbols.")
-
-    @property
-    def architecture(self) -> Architecture:
-        """The model's sizes."""
-        o = self.options
-        return Architecture(o.cell, self.corpus.vocabulary.size, o.embedding, o.hidden, o.layers)
-
-    def build(self) -> "torch.nn.Module":
-        """A `LanguageModel` with fresh weights."""
-        from unrolled.models import LanguageModel
-
-        return LanguageModel(self.architecture, self.options.dropout)
-
-    def batch(self, step: int) -> dict[str, NDArray[Any]]:
-        """inputs, targets and resets, each [T, B]; the state is reset where a pass over the text begins."""
-        T, B = self.options.chunk, self.options.batch
-        epoch, chunk = divmod(step, self._chunks)
-        shift = int(np.random.default_rng([self.seed, epoch]).integers(T)) if epoch else 0
-        starts = shift + np.arange(B) * self._chunks * T + chunk * T
-        symbols = self.corpus.train[starts + np.arange(T + 1)[:, None]].astype(np.int64)
-        resets = np.zeros((T, B), bool)
-        resets[0] = chunk == 0
-        return {"inputs": symbols[:-1], "targets": symbols[1:], "resets": resets}
-
-    def held_out(self) -> list[tuple[dict[str, NDArray[Any]], int]]:
-        """The held-out text as parallel streams, each led in by the symbols before it, which do not count.
-
-        Quick, and next to the same as one stream with the state carried through.
-        """
-        held_out = self.corpus.held_out
-        before = self.corpus.train[-HELD_OUT_LEAD:]
-        text = np.concatenate([before, held_out])
-        streams = max(1, min(HELD_OUT_STREAMS, len(held_out) // HELD_OUT_LEAD))
-        length = len(held_out) // streams
-        starts = np.arange(streams) * length
-        lead = len(before)
-        batches = []
-        for begin, end in itertools.pairwise([1, *range(lead, lead + length, HELD_OUT_CHUNK), lead + length]):
-            symbols = text[starts + np.arange(begin - 1, end)[:, None]].astype(np.int64)
-            weight = (end - begin) * streams if begin >= lead else 0
-            batches.append(({"inputs": symbols[:-1], "targets": symbols[1:]}, weight))
-        return batches
-
-    def settings(self) -> dict[str, Any]:
-        """The options and the fingerprint of the data."""
-        return {**asdict(self.options), "data": self.corpus.fingerprint}
-
-    def describe(self, tensors: dict[str, NDArray[np.float32]], training: dict[str, Any]) -> ModelFile:
-        """The model file of a model with these weights."""
-        document = {"names": self.corpus.names, **self.settings(), **training}
-        return ModelFile(self.name, self.architecture, self.corpus.vocabulary.to_json(), document, tensors)
+    length: int = setting(500, "Symbols to write.", at_least=0)
+    temperature: float = setting(0.8, "Below 1 likelier, above 1 wilder; 0 always the likeliest.", at_least=0)
+    top_p: float = setting(1.0, "Choose among the likeliest symbols of this probability.", above=0)
+    seed: int = setting(0, "The same seed writes the same text.", at_least=0)
 
 
 @dataclass(frozen=True)
@@ -133,6 +74,8 @@ class Score:
 
     nats: float
     count: int
+
+    COLUMNS: ClassVar[list[str]] = ["nats a symbol", "bits", "perplexity"]
 
     @property
     def bits(self) -> float:
@@ -144,13 +87,23 @@ class Score:
         """exp(nats): as uncertain as among this many equally likely symbols."""
         return float(np.exp(self.nats))
 
+    def row(self) -> list[str]:
+        """The loss in `COLUMNS`, for people."""
+        return [f"{self.nats:.4f}", f"{self.bits:.4f}", f"{self.perplexity:.2f}"]
+
+    def figures(self) -> dict[str, float]:
+        """All of it, for programs."""
+        return {**asdict(self), "bits": self.bits, "perplexity": self.perplexity}
+
 
 class TextModel:
     """A trained text model: `sample` writes, `score` measures, `stream` steps."""
 
+    RunOptions: ClassVar[type[Any]] = SampleOptions
+
     def __init__(self, file: ModelFile) -> None:
         self.file = file
-        self.vocabulary = vocabulary.from_json(file.vocabulary)
+        self.vocabulary = vocabulary.from_json(file.encoding)
         if self.vocabulary.size != file.architecture.symbols:
             raise InputError(
                 f"the vocabulary has {self.vocabulary.size} symbols, but the architecture "
@@ -242,6 +195,27 @@ class TextModel:
             total += self._loss(symbols[whole * window :, None])
         return Score(total / count, count)
 
+    def evaluate(self, paths: Sequence[str | Path] = ()) -> Evaluation:
+        """The loss on texts (default: the held-out part of its own), the state carried and in windows of 64."""
+        symbols = corpus.encode_files(paths, self.vocabulary) if paths else held_out_symbols(self)
+        scores = {
+            "state carried": self.score_symbols(symbols),
+            f"windows of {WINDOW}": self.score_symbols(symbols, WINDOW),
+        }
+        figures = {name.replace(" ", "_"): score.figures() for name, score in scores.items()}
+        rows = [[name, *score.row(), f"{score.count:,}"] for name, score in scores.items()]
+        return Evaluation(figures, [Table(["", *Score.COLUMNS, "symbols"], rows)])
+
+    def run(self, inputs: Sequence[str], options: SampleOptions) -> Iterator[Output]:
+        """Write on from each of `inputs`."""
+        for prompt in inputs:
+            text = "".join(self.sample(prompt, **asdict(options)))
+            yield Output(prompt + text, {"prompt": prompt, "text": text})
+
+    def next_commands(self, path: str) -> list[str]:
+        """Commands that a person may like to try next with this model, which is in the file `path`."""
+        return [f"unrolled sample {path} --length 1000", f"unrolled eval {path}"]
+
     def _loss(self, symbols: NDArray[np.integer]) -> float:
         """The summed loss in nats over symbols [T + 1, B], each column from the zero state."""
         steps, batch = len(symbols) - 1, symbols.shape[1]
@@ -255,6 +229,95 @@ class TextModel:
             chosen = np.take_along_axis(logits, part[1:, :, None], axis=-1)
             total += float(np.sum(np.log(np.exp(logits).sum(axis=-1)) - chosen[..., 0], dtype=np.float64))
         return total
+
+
+class TextTask:
+    """Train a language model on texts (without DATA: on the language reference that Python carries)."""
+
+    name: ClassVar[str] = "text"
+    example: ClassVar[str] = "book.txt --minutes 10"
+    Options: ClassVar[type[Any]] = TextOptions
+    Model: ClassVar[type[Any]] = TextModel
+    defaults: ClassVar[dict[str, Any]] = {}
+
+    def __init__(self, options: TextOptions, paths: Sequence[str | Path] = (), seed: int = 0) -> None:
+        self.options = options
+        self.seed = seed
+        self.corpus = corpus.read(paths, options.level, options.vocab_size, options.split)
+        # A stream is read in whole chunks, from a start that moves by less than a chunk from pass to pass.
+        room = len(self.corpus.train) - 1 - options.chunk
+        self._chunks = room // options.batch // options.chunk
+        if self._chunks < 1:
+            raise InputError(
+                f"{', '.join(self.corpus.names)}: the training part has {len(self.corpus.train):,} symbols, "
+                f"too few for {options.batch} streams of {options.chunk} steps; expected at least "
+                f"{(options.batch + 1) * options.chunk + 1:,} (use a smaller batch or chunk, or more text)."
+            )
+        if len(self.corpus.held_out) < 2:
+            raise InputError(f"{', '.join(self.corpus.names)}: the held-out part has fewer than 2 symbols.")
+
+    @property
+    def architecture(self) -> TextArchitecture:
+        """The model's sizes."""
+        o = self.options
+        return TextArchitecture(o.cell, self.corpus.vocabulary.size, o.embedding, o.hidden, o.layers)
+
+    def build(self) -> "torch.nn.Module":
+        """A `LanguageModel` with fresh weights."""
+        from unrolled.models.language import LanguageModel
+
+        return LanguageModel(self.architecture, self.options.dropout)
+
+    def batch(self, step: int) -> dict[str, NDArray[Any]]:
+        """inputs, targets and resets, each [T, B]; the state is reset where a pass over the text begins."""
+        T, B = self.options.chunk, self.options.batch
+        epoch, chunk = divmod(step, self._chunks)
+        shift = int(np.random.default_rng([self.seed, epoch]).integers(T)) if epoch else 0
+        starts = shift + np.arange(B) * self._chunks * T + chunk * T
+        symbols = self.corpus.train[starts + np.arange(T + 1)[:, None]].astype(np.int64)
+        resets = np.zeros((T, B), bool)
+        resets[0] = chunk == 0
+        return {"inputs": symbols[:-1], "targets": symbols[1:], "resets": resets}
+
+    def held_out(self) -> list[tuple[dict[str, NDArray[Any]], int]]:
+        """The held-out text as parallel streams, each led in by the symbols before it, which do not count.
+
+        Quick, and next to the same as one stream with the state carried through.
+        """
+        held_out = self.corpus.held_out
+        before = self.corpus.train[-HELD_OUT_LEAD:]
+        text = np.concatenate([before, held_out])
+        streams = max(1, min(HELD_OUT_STREAMS, len(held_out) // HELD_OUT_LEAD))
+        length = len(held_out) // streams
+        starts = np.arange(streams) * length
+        lead = len(before)
+        batches = []
+        for begin, end in itertools.pairwise([1, *range(lead, lead + length, HELD_OUT_CHUNK), lead + length]):
+            symbols = text[starts + np.arange(begin - 1, end)[:, None]].astype(np.int64)
+            weight = (end - begin) * streams if begin >= lead else 0
+            batches.append(({"inputs": symbols[:-1], "targets": symbols[1:]}, weight))
+        return batches
+
+    def settings(self) -> dict[str, Any]:
+        """The options and the fingerprint of the data."""
+        return {**asdict(self.options), "data": self.corpus.fingerprint}
+
+    def describe(self, tensors: dict[str, NDArray[np.float32]], training: dict[str, Any]) -> ModelFile:
+        """The model file of a model with these weights."""
+        document = {"names": self.corpus.names, **self.settings(), **training}
+        return ModelFile(self.name, self.architecture, self.corpus.vocabulary.to_json(), document, tensors)
+
+    def report(self, model: TextModel) -> Evaluation:
+        """The held-out loss beside two baselines computed on the same split, and a sample."""
+        held_out, size = self.corpus.held_out, self.corpus.vocabulary.size
+        train = self.corpus.train[-BASELINE_SYMBOLS:]
+        baselines = {"unigram": ngram.unigram(train, held_out, size), "5-gram": ngram.ngram(train, held_out, size)}
+        score = model.score_symbols(held_out)
+        scores = {name: Score(nats, score.count) for name, nats in baselines.items()}
+        rows = [[name, *one.row()] for name, one in {**scores, f"this {self.options.cell}": score}.items()]
+        figures = {"held_out": score.figures(), "baselines_nats": baselines}
+        table = Table(["held-out loss", *Score.COLUMNS], rows)
+        return Evaluation(figures, [table], "".join(model.sample(length=400)))
 
 
 def held_out_symbols(model: TextModel) -> NDArray[np.integer]:

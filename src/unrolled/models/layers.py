@@ -1,0 +1,84 @@
+"""Recurrent layers one on another, with dropout between them: the middle of every model."""
+
+import itertools
+
+import torch
+from torch import Tensor, nn
+
+from unrolled.nn import GRU, LSTM, RNN
+
+__all__ = ["Layers", "State", "drop", "open_forget_gates"]
+
+State = tuple[Tensor, ...]
+"""What is carried from step to step: (h, c) for an LSTM, (h,) otherwise, each [L, B, H] (2 L if bidirectional)."""
+
+KINDS: dict[str, type[RNN | LSTM | GRU]] = {"lstm": LSTM, "gru": GRU, "rnn": RNN}
+
+
+class Layers(nn.ModuleList):
+    """`layers` recurrent layers of `hidden` units over x [T, B, inputs].
+
+    `dropout` (default 0) applies to what one layer gives to the next, with one mask for all steps (Gal &
+    Ghahramani 2016), so that noise does not keep the state from remembering. Biases start at 0, an LSTM's forget
+    gates open, with bias 1 (Gers et al. 2000; Jozefowicz et al. 2015).
+    """
+
+    def __init__(
+        self,
+        cell: str,
+        inputs: int,
+        hidden: int,
+        layers: int = 1,
+        bidirectional: bool = False,
+        dropout: float = 0.0,
+    ) -> None:
+        width = 2 * hidden if bidirectional else hidden
+        widths = itertools.pairwise([inputs, *[width] * layers])
+        super().__init__(KINDS[cell](before, hidden, bidirectional=bidirectional) for before, _ in widths)
+        self.dropout = dropout
+        self.width = width
+        for layer in self:
+            open_forget_gates(layer)
+
+    def forward(
+        self,
+        x: Tensor,
+        state: State | None = None,
+        lengths: Tensor | None = None,
+        resets: Tensor | None = None,
+    ) -> tuple[Tensor, State]:
+        """What the last layer gives, [T, B, width], and the state after the last step (default before: zero).
+
+        `lengths` [B] and `resets` [T, B] are as in `unrolled.nn`.
+        """
+        finals: list[State] = []
+        for number, layer in enumerate(self):
+            x = drop(x, self.dropout, self.training) if number else x
+            directions = 2 if layer.bidirectional else 1
+            first = number * directions
+            before = state and tuple(part[first : first + directions] for part in state)
+            if isinstance(layer, LSTM):
+                x, final = layer(x, before, lengths=lengths, resets=resets)
+            else:
+                x, h = layer(x, before and before[0], lengths=lengths, resets=resets)
+                final = (h,)
+            finals.append(final)
+        return x, tuple(torch.cat(parts) for parts in zip(*finals, strict=True))
+
+
+def drop(x: Tensor, dropout: float, training: bool) -> Tensor:
+    """Dropout on x [T, B, width] with the same mask at every step."""
+    if not training or not dropout:
+        return x
+    kept = 1.0 - dropout
+    return x * x.new_empty(1, *x.shape[1:]).bernoulli_(kept).div_(kept)
+
+
+def open_forget_gates(layer: nn.Module) -> None:
+    """Biases zero, and an LSTM's forget gates open (bias 1), so that it starts by remembering."""
+    with torch.no_grad():
+        for name, parameter in layer.named_parameters():
+            if name.startswith("bias"):
+                parameter.zero_()
+            if name.startswith("bias_ih") and isinstance(layer, LSTM):
+                parameter[layer.hidden_size : 2 * layer.hidden_size] = 1.0
