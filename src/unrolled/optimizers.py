@@ -1,13 +1,14 @@
 """Which optimiser moves which parameter.
 
-The matrices of recurrent layers are moved by Muon (Jordan et al. 2024), whose steps change all directions of a
-matrix by the same amount; embeddings, heads, biases and the rest by AdamW (Loshchilov & Hutter 2019). On
+The matrices of recurrent layers are moved by Muon, whose steps change all directions of a matrix by the same
+amount; embeddings, heads, biases and the rest by AdamW (Loshchilov & Hutter 2019). On
 characters it learns far more from the same number of steps: docs/training.md.
 """
 
 from torch import Tensor, nn
-from torch.optim import AdamW, Muon, Optimizer
+from torch.optim import AdamW, Optimizer
 
+from unrolled.muon import Muon
 from unrolled.recipe import TrainOptions
 
 __all__ = ["load_state", "make", "set_rate", "state"]
@@ -17,14 +18,13 @@ ADAMW_RATE = 0.4  # of lr, which is Muon's
 
 def make(model: nn.Module, options: TrainOptions) -> list[Optimizer]:
     """The optimisers of a model; vectors (biases) are not decayed."""
-    recurrent = [
-        parameter
-        for module in model.modules()
-        if isinstance(module, nn.RNNBase)
-        for name, parameter in module.named_parameters()
-        if name.startswith("weight_")
-    ]
-    taken = {id(parameter) for parameter in recurrent}
+    recurrent: dict[int, list[nn.Parameter]] = {}
+    for module in model.modules():
+        if isinstance(module, nn.RNNBase):
+            for name, parameter in module.named_parameters():
+                if name.startswith(("weight_ih", "weight_hh")):
+                    recurrent.setdefault(len(parameter) // module.hidden_size, []).append(parameter)
+    taken = {id(parameter) for parameters in recurrent.values() for parameter in parameters}
     rest = [parameter for parameter in model.parameters() if id(parameter) not in taken]
     decay = options.weight_decay
     groups = [
@@ -33,7 +33,8 @@ def make(model: nn.Module, options: TrainOptions) -> list[Optimizer]:
     ]
     made: list[Optimizer] = [AdamW([g for g in groups if g["params"]], betas=(0.9, 0.99), fused=True)]
     if recurrent:
-        made.append(Muon([{"params": recurrent, "rate": 1.0}], weight_decay=decay, adjust_lr_fn="match_rms_adamw"))
+        by_gates = [{"params": found, "gates": gates, "rate": 1.0} for gates, found in recurrent.items()]
+        made.append(Muon(by_gates, weight_decay=decay))
     return made
 
 

@@ -1,0 +1,85 @@
+"""Muon: each gate's step has like singular values; for one gate it is torch's."""
+
+import math
+
+import pytest
+import torch
+
+from unrolled.muon import Muon, orthogonalized
+
+
+@pytest.mark.parametrize("shape", [(1, 8, 8), (4, 32, 32), (4, 64, 16), (3, 17, 65), (1, 1, 9), (2, 130, 130)])
+def test_singular_values_come_near_one_and_directions_stay(shape: tuple[int, int, int]) -> None:
+    torch.manual_seed(0)
+    blocks = torch.randn(shape) * torch.tensor([1e-3, 1.0, 1e3, 7.0])[: shape[0], None, None]
+    made = orthogonalized(blocks)
+    u, _, v = torch.linalg.svd(blocks, full_matrices=False)
+    inside = u.mT @ made @ v.mT  # diagonal where the singular vectors are those of the blocks
+    values = torch.linalg.svdvals(made)
+    assert values.max() < 1.3
+    assert torch.quantile(values, 0.1) > 0.5
+    assert (inside - torch.diag_embed(inside.diagonal(dim1=1, dim2=2))).abs().max() < 0.1
+
+
+def test_each_gate_moves_as_if_it_were_alone() -> None:
+    torch.manual_seed(0)
+    whole = torch.nn.Parameter(torch.randn(4 * 12, 7))
+    parts = [torch.nn.Parameter(part.clone()) for part in whole.detach().chunk(4)]
+    together, alone = Muon([whole], gates=4), Muon(parts)
+    for _ in range(3):
+        whole.grad = torch.randn_like(whole)
+        for part, gradient in zip(parts, whole.grad.chunk(4), strict=True):
+            part.grad = gradient.clone()
+        together.step()
+        alone.step()
+    assert torch.allclose(whole, torch.cat(parts), atol=1e-3)
+    assert not torch.allclose(whole, torch.zeros_like(whole))
+
+
+def test_one_gate_is_torchs_muon() -> None:
+    torch.manual_seed(0)
+    ours, theirs = (torch.nn.Parameter(torch.ones(24, 10)) for _ in range(2))
+    settings = {"lr": 0.02, "weight_decay": 0.1}
+    optimizers = [
+        Muon([ours], **settings),
+        torch.optim.Muon([theirs], **settings, adjust_lr_fn="match_rms_adamw"),
+    ]
+    for _ in range(4):
+        ours.grad = torch.randn_like(ours)
+        theirs.grad = ours.grad.clone()
+        for optimizer in optimizers:
+            optimizer.step()
+    moved = (theirs - 1).abs().mean()
+    assert (ours - theirs).abs().mean() < 0.03 * moved  # both iterate in bfloat16, in another order
+
+
+def test_a_step_has_the_root_mean_square_of_adamws() -> None:
+    torch.manual_seed(0)
+    parameter = torch.nn.Parameter(torch.zeros(4 * 64, 64))
+    parameter.grad = torch.randn_like(parameter)
+    Muon([parameter], lr=1.0, weight_decay=0.0, gates=4).step()
+    assert math.isclose(parameter.square().mean().sqrt().item(), 0.2, rel_tol=0.2)
+
+
+def test_a_parameter_without_a_gradient_stays() -> None:
+    parameter = torch.nn.Parameter(torch.ones(4, 4))
+    Muon([parameter]).step()
+    assert torch.equal(parameter, torch.ones(4, 4))
+
+
+def test_a_gradient_of_zeros_only_decays() -> None:
+    parameter = torch.nn.Parameter(torch.ones(4, 4))
+    parameter.grad = torch.zeros(4, 4)
+    Muon([parameter], lr=0.5, weight_decay=0.1).step()
+    assert torch.allclose(parameter, torch.full((4, 4), 0.95))
+
+
+def test_a_closure_is_called_and_its_loss_given_back() -> None:
+    parameter = torch.nn.Parameter(torch.ones(3, 2))
+
+    def closure() -> float:
+        parameter.grad = torch.ones_like(parameter)
+        return 7.0
+
+    assert Muon([parameter]).step(closure) == 7.0
+    assert not torch.equal(parameter, torch.ones(3, 2))
