@@ -20,10 +20,10 @@ from rich.console import Console
 
 import unrolled
 from benchmarks import machine
-from unrolled import ngram, settings
+from unrolled import settings
 from unrolled.progress import train_with_progress
 from unrolled.recipe import TrainOptions
-from unrolled.tasks.text import TextOptions, TextTask
+from unrolled.tasks.text import TextOptions, TextTask, ngram
 
 CONFIG = Path("configs/tinyshakespeare.toml")
 RESULTS = Path("benchmarks/results")

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from unrolled import corpus
-from unrolled.corpus import builtin_text, encode_files, read
 from unrolled.errors import InputError
+from unrolled.tasks.text import corpus
+from unrolled.tasks.text.corpus import builtin_text, encode_files, read
 from unrolled.vocabulary import LEVELS, ByteVocabulary, CharVocabulary, Vocabulary, WordVocabulary, learn
 
 TEXT = "I grew up in France,\r\nI speak  fluent – “French”; naïve 漢字 😀!\n\n\t(the end of a line)   \n" * 5

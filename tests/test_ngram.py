@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unrolled.ngram import NGram, ngram, unigram
+from unrolled.tasks.text.ngram import NGram, ngram, unigram
 
 Symbols = npt.NDArray[np.int64]
 

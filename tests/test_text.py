@@ -14,11 +14,12 @@ import torch
 from numpy.typing import NDArray
 
 from tolerances import TOLERANCES, assert_close
-from unrolled import corpus, modelfile
+from unrolled import modelfile
 from unrolled.errors import InputError
 from unrolled.modelfile import ModelFile
 from unrolled.models.language import LanguageModel
-from unrolled.tasks.text import Score, TextModel, TextOptions, TextTask, choose, held_out_symbols
+from unrolled.tasks.text import Score, TextModel, TextOptions, TextTask, corpus
+from unrolled.tasks.text.model import choose, held_out_symbols
 from unrolled.vocabulary import ByteVocabulary, CharVocabulary
 
 MakeModel = Callable[..., ModelFile]
@@ -231,7 +232,7 @@ def test_windows_that_do_not_fit_in_memory_together_are_scored_in_turns(
     model: TextModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = model.score(TEXT, 7)
-    monkeypatch.setattr("unrolled.tasks.text.SCORE_SYMBOLS", 200)
+    monkeypatch.setattr("unrolled.tasks.text.model.SCORE_SYMBOLS", 200)
     parts = model.score(TEXT, 7)
     assert parts.count == whole.count
     assert_close(torch.tensor(parts.nats, dtype=torch.float32), torch.tensor(whole.nats))

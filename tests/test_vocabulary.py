@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unrolled.corpus import builtin_text
 from unrolled.errors import InputError
+from unrolled.tasks.text.corpus import builtin_text
 from unrolled.vocabulary import (
     LEVELS,
     BpeVocabulary,
@@ -286,7 +286,7 @@ def test_every_byte_is_a_byte_pair_symbol_of_its_own() -> None:
 
 def test_reading_text_needs_neither_torch_nor_tokenizers() -> None:
     program = (
-        "import sys, unrolled.corpus, unrolled.ngram, unrolled.vocabulary as v;"
+        "import sys, unrolled.tasks.text.corpus, unrolled.tasks.text.ngram, unrolled.vocabulary as v;"
         "v.learn('char', ['ab']).encode('a');"
         "print({'torch', 'tokenizers'} & sys.modules.keys())"
     )

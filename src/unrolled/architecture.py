@@ -6,12 +6,24 @@ engine, and `unrolled.modelfile` refuses a file that has others. This file knows
 
 import typing
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, Self
 
 import numpy as np
 
-__all__ = ["ARCHITECTURES", "Architecture", "TextArchitecture", "embedding", "linear", "recurrent"]
+__all__ = [
+    "ARCHITECTURES",
+    "Architecture",
+    "CaptionArchitecture",
+    "LabelArchitecture",
+    "SpeechArchitecture",
+    "TextArchitecture",
+    "TranslateArchitecture",
+    "decoder",
+    "embedding",
+    "linear",
+    "recurrent",
+]
 
 GATES = {"lstm": 4, "gru": 3, "rnn": 1}
 MOST_LAYERS = 1000  # a damaged file may speak of 10^9
@@ -82,6 +94,19 @@ def recurrent(
             yield f"{name}.{layer}.bias_hh_l0{suffix}", (rows,)
 
 
+def decoder(
+    name: str, cell: str, symbols: int, width: int, hidden: int, memory: int
+) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """A decoder with attention (`models.decoder`): symbols `width` wide, a memory `memory` wide."""
+    yield from embedding(f"{name}.embedding", symbols, width)
+    yield from recurrent(f"{name}.recurrent", cell, 2 * width, hidden, 1)
+    yield from linear(f"{name}.initial", memory, (2 if cell == "lstm" else 1) * hidden)
+    yield f"{name}.keys.weight", (hidden, memory)
+    yield f"{name}.values.weight", (width, memory)
+    yield from linear(f"{name}.combine", hidden, width)
+    yield f"{name}.bias", (symbols,)
+
+
 @dataclass(frozen=True)
 class TextArchitecture(Architecture):
     """An embedding, recurrent layers, and a head over the same symbols.
@@ -106,5 +131,180 @@ class TextArchitecture(Architecture):
         )
 
 
-ARCHITECTURES: dict[str, type[Architecture]] = {"text": TextArchitecture}
+@dataclass(frozen=True)
+class SpeechArchitecture(Architecture):
+    """Recurrent layers over the steps of a filter bank, and a head over the symbols and CTC's blank.
+
+    `features` is the numbers of a step, `hidden` H, `layers` L, `symbols` V; the head gives V + 1, the blank last.
+    """
+
+    cell: str
+    features: int
+    hidden: int
+    layers: int
+    symbols: int
+
+    def shapes(self) -> Shapes:
+        """The name and shape of every tensor, as torch names them."""
+        return dict(
+            [
+                *recurrent("recurrent", self.cell, self.features, self.hidden, self.layers),
+                *linear("head", self.hidden, self.symbols + 1),
+            ]
+        )
+
+
+FILM_CHANNELS = (16, 32, 32)
+"""Channels of a film's convolutions, each 3 x 3 with stride 2."""
+
+
+def film_cells(side: int) -> int:
+    """Places across, and down, that the convolutions leave of a frame of `side` pixels."""
+    for _ in FILM_CHANNELS:
+        side = (side + 1) // 2
+    return side
+
+
+@dataclass(frozen=True)
+class LabelArchitecture(Architecture):
+    """A front end, recurrent layers read forward and, if `bidirectional`, as many backward; a head for each use.
+
+    `kind` is what a step is: `inputs` numbers, a word of a vocabulary of `inputs` spelled with `characters`, or a
+    film's frame of `inputs` x `inputs` pixels. `embedding` is the width of a word's vector or of what the
+    convolutions make of a frame, `spelling` the units of each direction that read a word's characters; both are
+    0 where there are none. `classes` is how many events there are, `hidden` H, `layers` L.
+    """
+
+    kind: str = field(metadata={"choices": ("numbers", "words", "films")})
+    inputs: int
+    characters: int = field(metadata={"at_least": 0})
+    embedding: int = field(metadata={"at_least": 0})
+    spelling: int = field(metadata={"at_least": 0})
+    cell: str
+    hidden: int
+    layers: int
+    bidirectional: bool
+    classes: int
+
+    @property
+    def width(self) -> int:
+        """Numbers a step that the front end gives the recurrent layers."""
+        return self.inputs if self.kind == "numbers" else self.embedding + 2 * self.spelling
+
+    def _front(self) -> Iterator[tuple[str, tuple[int, ...]]]:
+        if self.kind == "words":
+            yield from embedding("front.words", self.inputs, self.embedding)
+            yield from embedding("front.characters", self.characters, self.spelling)
+            yield from recurrent("front.spelling", "lstm", self.spelling, self.spelling, 1, bidirectional=True)
+        if self.kind == "films":
+            before = 3
+            for number, channels in enumerate(FILM_CHANNELS):
+                yield f"front.convolutions.{number}.weight", (channels, before, 3, 3)
+                yield f"front.convolutions.{number}.bias", (channels,)
+                yield f"front.norms.{number}.weight", (channels,)
+                yield f"front.norms.{number}.bias", (channels,)
+                before = channels
+            yield from linear("front.out", before * film_cells(self.inputs) ** 2, self.embedding)
+
+    def shapes(self) -> Shapes:
+        """The name and shape of every tensor, as torch names them."""
+        layers = (self.cell, self.width, self.hidden, self.layers)
+        tensors = [
+            *self._front(),
+            *linear("alone", self.width, self.classes),
+            *recurrent("recurrent", *layers),
+            *linear("head", self.hidden, self.classes),
+        ]
+        if self.bidirectional:
+            tensors += [
+                *recurrent("backward_recurrent", *layers),
+                *linear("offline", 2 * self.hidden, self.classes),
+            ]
+        return dict(tensors)
+
+
+GRID_STAGES = 3
+"""Stages of a picture's convolutions; each halves its side and, but for the first, doubles its channels."""
+
+
+def grid_side(side: int) -> int:
+    """Places across, and down, that the convolutions leave of a picture of `side` pixels."""
+    for _ in range(GRID_STAGES):
+        side = (side + 1) // 2
+    return side
+
+
+@dataclass(frozen=True)
+class CaptionArchitecture(Architecture):
+    """Convolutions that make a grid of a picture, and a decoder that looks at it and gives a word at a time.
+
+    `channels` is 1 for grey and 3 for RGB pictures of `size` x `size` pixels, `width` the channels after the first
+    stage; `symbols` is V, `embedding` the width of an embedded symbol, `hidden` H.
+    """
+
+    channels: int
+    size: int
+    width: int
+    cell: str
+    symbols: int
+    embedding: int
+    hidden: int
+
+    @property
+    def memory(self) -> int:
+        """M, the numbers of a place of the grid: what the last stage gives, and where the place is."""
+        return (self.width << GRID_STAGES - 1) + 2
+
+    def _grid(self) -> Iterator[tuple[str, tuple[int, ...]]]:
+        before = self.channels
+        for stage in range(GRID_STAGES):
+            after = self.width << stage
+            for name, inputs in (("reduce", before), ("first", after), ("second", after)):
+                yield f"grid.{stage}.{name}.weight", (after, inputs, 3, 3)
+                yield f"grid.{stage}.{name}_norm.weight", (after,)
+                yield f"grid.{stage}.{name}_norm.bias", (after,)
+            before = after
+        yield "norm.weight", (before,)
+        yield "norm.bias", (before,)
+
+    def shapes(self) -> Shapes:
+        """The name and shape of every tensor, as torch names them."""
+        sizes = (self.cell, self.symbols, self.embedding, self.hidden, self.memory)
+        return dict([*self._grid(), *decoder("decoder", *sizes)])
+
+
+@dataclass(frozen=True)
+class TranslateArchitecture(Architecture):
+    """An embedding, bidirectional recurrent layers, and a decoder that attends to what they give.
+
+    `source_symbols` and `target_symbols` count the sign that ends a sentence; `embedding` is the width of an
+    embedded symbol on both sides, `hidden` H of each direction and of the decoder, `layers` L of the encoder.
+    """
+
+    cell: str
+    source_symbols: int
+    target_symbols: int
+    embedding: int
+    hidden: int
+    layers: int
+
+    def shapes(self) -> Shapes:
+        """The name and shape of every tensor, as torch names them."""
+        memory = 2 * self.hidden
+        return dict(
+            [
+                *embedding("embedding", self.source_symbols, self.embedding),
+                *recurrent("encoder", self.cell, self.embedding, self.hidden, self.layers, bidirectional=True),
+                *decoder("decoder", self.cell, self.target_symbols, self.embedding, self.hidden, memory),
+            ]
+        )
+
+
+ARCHITECTURES: dict[str, type[Architecture]] = {
+    "caption": CaptionArchitecture,
+    "label": LabelArchitecture,
+    "speech": SpeechArchitecture,
+    "text": TextArchitecture,
+    "translate": TranslateArchitecture,
+}
 """The architecture of each task's models."""

@@ -16,7 +16,10 @@ from unrolled import modelfile
 from unrolled.errors import InputError
 from unrolled.modelfile import ModelFile
 from unrolled.results import Evaluation, Output
+from unrolled.tasks.label import LabelTask
+from unrolled.tasks.speech import SpeechTask
 from unrolled.tasks.text import TextTask
+from unrolled.tasks.translate import TranslateTask
 
 if TYPE_CHECKING:
     import torch
@@ -86,7 +89,9 @@ class Task(Protocol):
         """How good the finished model is on what was held out, beside baselines where there are any."""
 
 
-TASKS: dict[str, type[Task]] = {task.name: task for task in (TextTask,)}
+TASKS: dict[str, type[Task]] = {
+    task.name: task for task in (TextTask, SpeechTask, LabelTask, TranslateTask)
+}
 
 
 def load(path: str | Path) -> Any:

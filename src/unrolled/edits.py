@@ -1,0 +1,33 @@
+"""How wrong a text is: edits, and the error rates that speech recognition is measured in."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+__all__ = ["edits", "error_rates"]
+
+
+def edits(reference: Iterable[Any], hypothesis: Iterable[Any]) -> int:
+    """How many insertions, deletions and substitutions make `reference` of `hypothesis` (Levenshtein 1966)."""
+    wanted, found = list(reference), list(hypothesis)
+    row = list(range(len(found) + 1))
+    for number, one in enumerate(wanted, start=1):
+        before, row[0] = row[0], number
+        for place, other in enumerate(found, start=1):
+            before, row[place] = row[place], min(row[place] + 1, row[place - 1] + 1, before + (one != other))
+    return row[-1]
+
+
+def error_rates(references: Sequence[str], hypotheses: Sequence[str]) -> dict[str, float]:
+    """Edits in all `hypotheses` over the length of all `references`, for characters and for words, and the part
+    of the texts that is not right as a whole.
+    """
+    pairs = list(zip(references, hypotheses, strict=True))
+    return {
+        "character_error_rate": _rate([(list(one), list(other)) for one, other in pairs]),
+        "word_error_rate": _rate([(one.split(), other.split()) for one, other in pairs]),
+        "text_error_rate": sum(one != other for one, other in pairs) / len(pairs),
+    }
+
+
+def _rate(pairs: list[tuple[list[str], list[str]]]) -> float:
+    return sum(edits(one, other) for one, other in pairs) / max(1, sum(len(one) for one, _ in pairs))

@@ -1,0 +1,145 @@
+"""A recurrent decoder that attends to a memory, step by step or over a whole target at once.
+
+It knows nothing of what the memory stands for (words, the parts of a picture) or of how a sequence is searched.
+
+S places in the memory, B rows, N = B K hypotheses (K a row, those of a row next to each other), T steps,
+V symbols, E the width of embedded symbols, H hidden units, M the width of the memory.
+"""
+
+from typing import NamedTuple, Self, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from unrolled import cells
+from unrolled.models.layers import Layers, drop
+from unrolled.nn import GRU, LSTM, RNN
+
+__all__ = ["AttentionDecoder", "DecoderState", "Memory"]
+
+EMBEDDING_DEVIATION = 0.1
+
+
+class Memory(NamedTuple):
+    """What is attended to, projected once: keys [B, S, H], values [B, S, E], and the places past a row's length
+    (`past` [B, 1, S], true there).
+    """
+
+    keys: Tensor
+    values: Tensor
+    past: Tensor
+
+
+class DecoderState(NamedTuple):
+    """What a decoder goes on from: its memory, of B rows, and what it carries, each [N, width].
+
+    `carried` is the attended vector of the last step, h and, for an LSTM, c.
+    """
+
+    memory: Memory
+    carried: tuple[Tensor, ...]
+
+    def widen(self, times: int) -> Self:
+        """`times` hypotheses for each one."""
+        carried = tuple(part.repeat_interleave(times, 0) for part in self.carried)
+        return self._replace(carried=carried)
+
+    def choose(self, hypotheses: Tensor, rows: Tensor | None = None) -> Self:
+        """The state of these `hypotheses` [N'] alone, and of the `rows` [B'] that they belong to (default all)."""
+        memory = self.memory if rows is None else Memory(*(part[rows] for part in self.memory))
+        return self._replace(memory=memory, carried=tuple(part[hypotheses] for part in self.carried))
+
+
+class AttentionDecoder(nn.Module):
+    """One recurrent layer with general attention and input feeding (Luong, Pham & Manning 2015).
+
+    At each step the cell reads the embedded symbol and the attended vector of the step before; its h asks the
+    memory, and what it finds, together with h, gives the attended vector tanh(W [c; h]). The logits are products
+    with the embedding itself (Press & Wolf 2017), so that vector is E wide. The first h and c are linear in the
+    mean of the memory (Xu et al. 2015). `dropout` (default 0) applies to the embedded symbols and to the attended
+    vector, with one mask for all steps.
+    """
+
+    def __init__(
+        self, symbols: int, embedding: int, hidden: int, memory: int, cell: str = "lstm", dropout: float = 0.0
+    ) -> None:
+        super().__init__()
+        self.cell, self.dropout, self.width = cell, dropout, embedding
+        self.embedding = nn.Embedding(symbols, embedding)
+        nn.init.normal_(self.embedding.weight, std=EMBEDDING_DEVIATION)
+        self.recurrent = Layers(cell, 2 * embedding, hidden)
+        self.initial = nn.Linear(memory, (2 if cell == "lstm" else 1) * hidden)
+        self.keys = nn.Linear(memory, hidden, bias=False)
+        self.values = nn.Linear(memory, embedding, bias=False)
+        self.combine = nn.Linear(hidden, embedding)
+        self.bias = nn.Parameter(torch.zeros(symbols))
+
+    @property
+    def _layer(self) -> RNN | LSTM | GRU:
+        return cast(RNN | LSTM | GRU, self.recurrent[0])
+
+    def start(self, memory: Tensor, lengths: Tensor) -> DecoderState:
+        """The state before the first symbol, for a memory [S, B, M] of which row b has `lengths` [B] places."""
+        past = torch.arange(len(memory), device=memory.device)[:, None] >= lengths
+        mean = memory.masked_fill(past[:, :, None], 0).sum(0) / lengths[:, None]
+        first = torch.tanh(self.initial(mean)).chunk(2 if self.cell == "lstm" else 1, dim=1)
+        rows = memory.transpose(0, 1)
+        projected = Memory(self.keys(rows), self.values(rows), past.T[:, None])
+        return DecoderState(projected, (mean.new_zeros(len(mean), self.width), *first))
+
+    def step(self, symbols: Tensor, state: DecoderState) -> tuple[Tensor, Tensor, DecoderState]:
+        """Consume `symbols` [N]; returns the next ones' log-probabilities [N, V], where in the memory the decoder
+        looked [N, S] (weights that sum to 1), and the state after.
+        """
+        x_gates = self._x_gates(self.embedding(symbols))
+        carried, attention = self._advance(x_gates, state.memory, state.carried)
+        log_probabilities = self._logits(carried[0]).log_softmax(-1)
+        return log_probabilities, attention, state._replace(carried=carried)
+
+    def forward(self, memory: Tensor, lengths: Tensor, inputs: Tensor, chosen: Tensor | None = None) -> Tensor:
+        """Logits [T, B, V] after each of the `inputs` [T, B], which are given whatever the decoder would say.
+
+        `chosen` [T, B] bool keeps some of them: then the logits are [chosen, V], in the order of steps.
+        """
+        state = self.start(memory, lengths)
+        x_gates = self._x_gates(drop(self.embedding(inputs), self.dropout, self.training))
+        kept = drop(x_gates.new_ones(1, inputs.shape[1], self.width), self.dropout, self.training)[0]
+        carried, attended = state.carried, []
+        for step_gates in x_gates.unbind():
+            carried, _ = self._advance(step_gates, state.memory, carried, kept)
+            attended.append(carried[0])
+        outputs = torch.stack(attended)
+        return self._logits(outputs if chosen is None else outputs[chosen])
+
+    def _x_gates(self, embedded: Tensor) -> Tensor:
+        """The embedded symbols' share of the gates, [..., gates], with all biases that can be added now."""
+        weight = self._layer._parameter("weight_ih_l0")[:, : self.width]
+        return F.linear(embedded, weight, self._layer._input_bias("_l0"))
+
+    def _advance(
+        self, x_gates: Tensor, memory: Memory, carried: tuple[Tensor, ...], kept: Tensor | None = None
+    ) -> tuple[tuple[Tensor, ...], Tensor]:
+        """One step from the embedded symbols' share of the gates; what is carried on, and the attention [N, S]."""
+        attended, h, *rest = carried
+        gates = torch.addmm(x_gates, attended, self._layer._parameter("weight_ih_l0")[:, self.width :].T)
+        weight_hh = self._layer._parameter("weight_hh_l0")
+        if self.cell == "lstm":
+            h, c, _ = cells.lstm_step(gates, weight_hh, h, rest[0])
+            rest = [c]
+        elif self.cell == "gru":
+            bias_hn = self._layer._parameter("bias_hh_l0")[2 * h.shape[1] :]
+            h, _ = cells.gru_step(gates, weight_hh, bias_hn, h)
+        else:
+            h = cells.rnn_step(gates, weight_hh, h)
+        asked = h.view(len(memory.keys), -1, h.shape[1])
+        scores = torch.bmm(asked, memory.keys.transpose(1, 2)).masked_fill(memory.past, -torch.inf)
+        attention = scores.softmax(-1)
+        found = torch.bmm(attention, memory.values).flatten(0, 1)
+        attended = torch.tanh(found + self.combine(h))
+        if kept is not None:
+            attended = attended * kept
+        return (attended, h, *rest), attention.flatten(0, 1)
+
+    def _logits(self, attended: Tensor) -> Tensor:
+        return F.linear(attended, self.embedding.weight, self.bias)

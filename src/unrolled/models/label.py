@@ -1,0 +1,123 @@
+"""The model of the label task: a front end, recurrent layers in one or both directions, a head for each use."""
+
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from unrolled.architecture import FILM_CHANNELS, LabelArchitecture, film_cells
+from unrolled.models.layers import Layers, drop
+
+__all__ = ["FilmFront", "LabelNetwork", "WordFront"]
+
+NORM_GROUPS = 4
+IGNORED = -1
+
+
+class WordFront(nn.Module):
+    """A word's vector beside what two LSTMs, one from each side, make of its characters (Ling et al. 2015)."""
+
+    def __init__(self, sizes: LabelArchitecture) -> None:
+        super().__init__()
+        self.words = nn.Embedding(sizes.inputs, sizes.embedding)
+        self.characters = nn.Embedding(sizes.characters, sizes.spelling)
+        self.spelling = Layers("lstm", sizes.spelling, sizes.spelling, 1, bidirectional=True)
+
+    def forward(self, inputs: Tensor, spellings: Tensor, spelling_lengths: Tensor, spelling_of: Tensor) -> Tensor:
+        """Words [T, B], each spelled as column `spelling_of` [T, B] of `spellings` [C, U] -> [T, B, width]."""
+        _, (h, _) = self.spelling(self.characters(spellings), lengths=spelling_lengths)
+        spelled = torch.cat([h[0], h[1]], dim=-1)
+        return torch.cat([self.words(inputs), F.embedding(spelling_of, spelled)], dim=-1)
+
+
+class FilmFront(nn.Module):
+    """Three convolutions with stride 2, each normalised in groups (Wu & He 2018), and a linear layer."""
+
+    def __init__(self, sizes: LabelArchitecture) -> None:
+        super().__init__()
+        channels = [3, *FILM_CHANNELS]
+        self.convolutions = nn.ModuleList(
+            nn.Conv2d(before, after, 3, stride=2, padding=1) for before, after in pairwise(channels)
+        )
+        self.norms = nn.ModuleList(nn.GroupNorm(NORM_GROUPS, after) for after in FILM_CHANNELS)
+        self.out = nn.Linear(FILM_CHANNELS[-1] * film_cells(sizes.inputs) ** 2, sizes.embedding)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Frames [T, B, side, side, 3] of bytes -> [T, B, embedding]."""
+        x = inputs.flatten(0, 1).permute(0, 3, 1, 2).float() / 255 - 0.5
+        for convolution, norm in zip(self.convolutions, self.norms, strict=True):
+            x = F.relu(norm(convolution(x)))
+        return F.relu(self.out(x.flatten(1))).view(*inputs.shape[:2], -1)
+
+
+class LabelNetwork(nn.Module):
+    """Steps in, an event for each out: by the step alone, by all up to it and, if bidirectional, by all.
+
+    `alone` is the classifier of single steps that the others are to be measured by, `head` reads the forward
+    layers, `offline` those of both directions (Graves & Schmidhuber 2005). All are trained together.
+    `input_dropout` applies to what the front end gives, `dropout` between layers and before the heads;
+    `smoothing` is spread over the classes in training (Szegedy et al. 2016).
+    """
+
+    def __init__(
+        self,
+        architecture: LabelArchitecture,
+        dropout: float = 0.0,
+        input_dropout: float = 0.0,
+        smoothing: float = 0.0,
+    ) -> None:
+        super().__init__()
+        sizes = architecture
+        self.dropout, self.input_dropout, self.smoothing = dropout, input_dropout, smoothing
+        fronts = {"words": WordFront, "films": FilmFront}
+        self.front = fronts[sizes.kind](sizes) if sizes.kind in fronts else None
+        layers = (sizes.cell, sizes.width, sizes.hidden, sizes.layers)
+        self.alone = nn.Linear(sizes.width, sizes.classes)
+        self.recurrent = Layers(*layers, dropout=dropout)
+        self.head = nn.Linear(sizes.hidden, sizes.classes)
+        if sizes.bidirectional:
+            self.backward_recurrent = Layers(*layers, dropout=dropout)
+            self.offline = nn.Linear(2 * sizes.hidden, sizes.classes)
+        self.bidirectional = sizes.bidirectional
+
+    def logits(self, inputs: Tensor, lengths: Tensor, **spelled: Tensor) -> list[Tensor]:
+        """The logits [T, B, classes] of `alone`, of `head` and, if there is one, of `offline`."""
+        x = inputs if self.front is None else self.front(inputs, **spelled)
+        alone = self.alone(x)
+        x = drop(x, self.input_dropout, self.training)
+        h, _ = self.recurrent(x, lengths=lengths)
+        h = drop(h, self.dropout, self.training)
+        found = [alone, self.head(h)]
+        if self.bidirectional:
+            turned = turn(lengths, len(x))
+            b, _ = self.backward_recurrent(take(x, turned), lengths=lengths)
+            b = drop(take(b, turned), self.dropout, self.training)
+            found.append(self.offline(torch.cat([h, b], dim=-1)))
+        return found
+
+    def forward(
+        self, inputs: Tensor, lengths: Tensor, targets: Tensor, **spelled: Tensor
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """The mean loss in nats a step over sequences [T, B, ...] of `lengths` [B], and no state.
+
+        In training the mean over the heads, else that of the best informed one. A target of -1 does not count.
+        """
+        found = self.logits(inputs, lengths, **spelled)
+        smoothing = self.smoothing if self.training else 0.0
+        losses = [
+            F.cross_entropy(one.flatten(0, 1), targets.flatten(), ignore_index=IGNORED, label_smoothing=smoothing)
+            for one in (found if self.training else found[-1:])
+        ]
+        return torch.stack(losses).mean(), ()
+
+
+def turn(lengths: Tensor, steps: int) -> Tensor:
+    """For each row the order [T, B] that turns its first `lengths` steps around and leaves the rest in place."""
+    t = torch.arange(steps, device=lengths.device)[:, None]
+    return torch.where(t < lengths, lengths - 1 - t, t)
+
+
+def take(x: Tensor, order: Tensor) -> Tensor:
+    """x [T, B, width] with each row's steps in `order` [T, B]."""
+    return x.gather(0, order[:, :, None].expand(-1, -1, x.shape[-1]))

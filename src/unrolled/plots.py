@@ -1,0 +1,101 @@
+"""Pictures of results; matplotlib draws them, and is wanted only here."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unrolled.atomic import replacing
+from unrolled.errors import InputError
+from unrolled.tasks.label import films
+
+__all__ = ["alignment", "panels", "ribbons"]
+
+
+PANELS_A_ROW = 5
+
+
+def ribbons(path: Path, rows: Mapping[str, Sequence[films.Event]], names: Sequence[str], unit: str) -> None:
+    """Draw a ribbon of events for each of `rows`, one below the other, into `path` (.png, .svg or .pdf).
+
+    `names` are all the events, which give the colours; `unit` says what their times are in.
+    """
+    try:
+        from matplotlib.figure import Figure
+        from matplotlib.patches import Patch
+    except ImportError as error:
+        raise InputError("plots need matplotlib: pip install 'unrolled[plots]'.") from error
+    if path.suffix not in (".png", ".svg", ".pdf"):
+        raise InputError(f"{path} is of an unknown kind of picture; expected a name ending in .png, .svg or .pdf.")
+    colours = {name: "#{:02x}{:02x}{:02x}".format(*films.colour(number)) for number, name in enumerate(names)}
+    figure = Figure(figsize=(10, 1.4 + 0.45 * len(rows)), layout="constrained")
+    axes = figure.subplots()
+    for place, events in enumerate(rows.values()):
+        for event in events:
+            width = event.end - event.start
+            axes.barh(place, width, left=event.start, height=0.8, color=colours[event.name])
+    axes.set_yticks(range(len(rows)), list(rows))
+    axes.invert_yaxis()
+    axes.set_xlabel(unit)
+    shown = [name for name in names if any(event.name == name for events in rows.values() for event in events)]
+    handles = [Patch(color=colours[name], label=name) for name in shown]
+    figure.legend(handles=handles, loc="outside lower center", ncols=min(6, len(handles)), frameon=False)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format=path.suffix[1:])
+
+
+def alignment(path: Path, attention: NDArray[np.floating], source: Sequence[str], target: Sequence[str]) -> None:
+    """Draw where each word of `target` [T] looked in `source` [S], attention [T, S], into `path`.
+
+    A row a target word, a column a source word, the darker the more; `path` ends in .png, .svg or .pdf. The
+    picture grows with the words' number and length, so that none is cut off or lies over another.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise InputError("plots need matplotlib: pip install 'unrolled[plots]'.") from error
+    if path.suffix not in (".png", ".svg", ".pdf"):
+        raise InputError(f"{path} is of an unknown kind of picture; expected a name ending in .png, .svg or .pdf.")
+    cell, letter = 0.32, 0.1  # inches
+    beside, above = (0.4 + letter * max(map(len, words)) for words in (target, source))
+    width, height = cell * len(source), cell * len(target)
+    figure = Figure(figsize=(beside + width + 0.2, above + height + 0.2), dpi=150)
+    size = figure.get_size_inches()
+    axes = figure.add_axes((beside / size[0], 0.2 / size[1], width / size[0], height / size[1]))
+    axes.imshow(attention, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+    axes.xaxis.tick_top()
+    # A dollar sign would begin a formula.
+    axes.set_xticks(range(len(source)), [word.replace("$", r"\$") for word in source], rotation=90)
+    axes.set_yticks(range(len(target)), [word.replace("$", r"\$") for word in target])
+    axes.tick_params(length=0)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format=path.suffix[1:])
+
+
+def panels(path: Path, picture: NDArray[np.uint8], words: Sequence[str], attention: NDArray[np.float32]) -> None:
+    """Draw `picture` [S, S, C] once for itself and once a word, bright where the word's attention lies.
+
+    `attention` [words, rows, columns] covers the whole picture. `path` ends in .png, .svg or .pdf; raises
+    `InputError` for another ending, a file that cannot be written, and where matplotlib is missing.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise InputError("plots need matplotlib: pip install 'unrolled[plots]'.") from error
+    if path.suffix not in (".png", ".svg", ".pdf"):
+        raise InputError(f"{path} is of an unknown kind of picture; expected a name ending in .png, .svg or .pdf.")
+    shown = picture.repeat(3, 2) if picture.shape[2] == 1 else picture
+    extent = (0, shown.shape[1], shown.shape[0], 0)
+    columns = min(PANELS_A_ROW, len(words) + 1)
+    rows = -(-(len(words) + 1) // columns)
+    figure = Figure(figsize=(2 * columns, 2.2 * rows), layout="constrained")
+    for number, axes in enumerate(figure.subplots(rows, columns, squeeze=False).flat):
+        axes.axis("off")
+        if number <= len(words):
+            axes.imshow(shown, extent=extent)
+        if 0 < number <= len(words):
+            axes.set_title(words[number - 1])
+            axes.imshow(attention[number - 1], extent=extent, cmap="inferno", alpha=0.6, interpolation="bicubic")
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format=path.suffix[1:])

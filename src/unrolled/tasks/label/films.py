@@ -1,0 +1,247 @@
+"""Films as streams of frames, the events beside them, and films with their events drawn in; PyAV reads and writes.
+
+Times are in seconds from a film's first frame. A film is never held in memory as a whole here.
+"""
+
+import colorsys
+import csv
+import math
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unrolled.atomic import replacing
+from unrolled.errors import InputError
+
+__all__ = [
+    "SUFFIXES",
+    "Event",
+    "colour",
+    "decode",
+    "label_steps",
+    "read_events",
+    "steps_to_events",
+    "write",
+    "write_with_ribbon",
+]
+
+SUFFIXES = (".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v", ".mpg", ".mpeg", ".ogv")
+COLUMNS = ("start", "end", "event")
+MISSING = 0.5  # seconds that a film may lack of what it says it has
+RIBBON = 24  # pixels
+
+Frame = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Event:
+    """What happens from `start` to `end`, in seconds."""
+
+    start: float
+    end: float
+    name: str
+
+
+def _av() -> Any:
+    try:
+        import av
+    except ImportError as error:
+        raise InputError("films need PyAV: pip install 'unrolled[video]'.") from error
+    return av
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[Any]:
+    """The open film; whatever PyAV cannot read becomes one sentence."""
+    av = _av()
+    try:
+        with av.open(str(path)) as container:
+            yield container
+    except (av.FFmpegError, OSError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise InputError(f"{path} is cut off or not a film: {reason.rstrip('.')}.") from error
+
+
+def frames(path: Path) -> Iterator[tuple[float, Any]]:
+    """Every frame as PyAV has it with its time, as it is decoded.
+
+    Raises `InputError` for a file without a video, one with no frames, and, when that is found out, one that is
+    cut off.
+    """
+    with _reading(path) as container:
+        if not container.streams.video:
+            raise InputError(f"{path} has no video, expected a film.")
+        stream = container.streams.video[0]
+        began: float | None = None
+        time, step, count = 0.0, 1.0 / float(stream.average_rate or 25), 0
+        for frame in container.decode(stream):
+            shown = time + step if frame.time is None else frame.time
+            began = shown if began is None else began
+            time, count = shown - began, count + 1
+            yield time, frame
+        if began is None:
+            raise InputError(f"{path} has a video with no frames, expected at least one.")
+        length = float((stream.duration or 0) * stream.time_base) or float(container.duration or 0) / 1e6
+        if length - (time + step) > max(MISSING, 2 * step) or count < stream.frames - 2:
+            said = f"{length:.1f} s" if length else f"{stream.frames} frames"
+            raise InputError(f"{path} is cut off: it says that it has {said}, found {time + step:.1f} s.")
+
+
+def decode(path: Path, fps: float, side: int) -> Generator[Frame]:
+    """The film at `fps` frames a second: at each tick the first frame not shown before it, [side, side, 3] RGB.
+
+    The picture is squeezed to a square. Raises as `frames` does.
+    """
+    tick, reformatter = 0, _av().video.reformatter.VideoReformatter()
+    for time, frame in frames(path):
+        small: Frame | None = None
+        while tick / fps <= time + 1e-3:
+            if small is None:
+                small = reformatter.reformat(frame, side, side, "rgb24").to_ndarray()
+            yield small
+            tick += 1
+
+
+def read_events(path: Path) -> list[Event]:
+    """The events of a CSV file with the columns start, end (seconds) and event, in order of time.
+
+    Raises `InputError` for a missing file or column, a time that is not a number, an event that ends before it
+    starts, and two at one time.
+    """
+    events: list[Event] = []
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            rows = csv.DictReader(file)
+            missing = [name for name in COLUMNS if name not in (rows.fieldnames or ())]
+            if missing:
+                raise InputError(f"{path} has no column {missing[0]!r}, expected {','.join(COLUMNS)} in line 1.")
+            for row in rows:
+                events.append(_event(row, f"{path}, line {rows.line_num}"))
+    except OSError as error:
+        raise InputError(
+            f"{path} cannot be read: {error.strerror}; expected the events of the film, {','.join(COLUMNS)}."
+        ) from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path} is not a CSV file in UTF-8: {error}.") from error
+    events.sort(key=lambda event: event.start)
+    for one, other in pairwise(events):
+        if other.start < one.end - 1e-9:
+            raise InputError(
+                f"{path}: {other.name!r} starts at {other.start:g} s, before {one.name!r} ends at {one.end:g} s; "
+                "expected one event at a time."
+            )
+    return events
+
+
+def _event(row: dict[str, Any], where: str) -> Event:
+    times = []
+    for name in COLUMNS[:2]:
+        try:
+            times.append(float(row[name]))
+        except (TypeError, ValueError):
+            times.append(math.nan)
+        if not math.isfinite(times[-1]):
+            raise InputError(f"{where}: {name} is {row[name]!r}, expected a number of seconds.")
+    if not 0 <= times[0] < times[1]:
+        raise InputError(f"{where}: from {times[0]:g} to {times[1]:g} s, expected a start before the end.")
+    if not row["event"]:
+        raise InputError(f"{where}: no event, expected its name.")
+    return Event(times[0], times[1], row["event"])
+
+
+def label_steps(events: Sequence[Event], steps: int, fps: float, background: str) -> list[str]:
+    """The event at each step, `background` where there is none; raises `InputError` for one past the end."""
+    labels = [background] * steps
+    for event in events:
+        if event.start * fps >= steps + fps:
+            raise InputError(
+                f"the event {event.name!r} starts at {event.start:g} s, but the film ends at {steps / fps:g} s."
+            )
+        first, last = (math.ceil(time * fps - 1e-6) for time in (event.start, event.end))
+        for step in range(first, min(last, steps)):
+            labels[step] = event.name
+    return labels
+
+
+def steps_to_events(labels: Iterable[str], fps: float) -> Iterator[Event]:
+    """The events of a labelling, each as soon as it has ended."""
+    start, before = 0, ""
+    step = -1
+    for step, label in enumerate(labels):
+        if step > start and label != before:
+            yield Event(start / fps, step / fps, before)
+            start = step
+        before = label
+    if step >= 0:
+        yield Event(start / fps, (step + 1) / fps, before)
+
+
+def colour(number: int) -> tuple[int, int, int]:
+    """The colour of an event by its number: far from those of its neighbours, the same everywhere."""
+    red, green, blue = colorsys.hsv_to_rgb(number * 0.618034 % 1, 0.75 if number % 2 else 0.55, 0.9)
+    return round(255 * red), round(255 * green), round(255 * blue)
+
+
+def _encoder() -> str:
+    """H.264 where this PyAV can write it, MPEG-4 otherwise."""
+    av = _av()
+    return "libx264" if "libx264" in av.codecs_available else "mpeg4"
+
+
+def write(path: Path, pictures: Iterable[Frame], fps: float) -> None:
+    """Write RGB pictures [height, width, 3], both even, as a film in an MP4 file, which is whole or not there."""
+    from fractions import Fraction
+
+    av = _av()
+    rate = Fraction(fps).limit_denominator(1001)
+    with replacing(path) as temporary, av.open(str(temporary), "w", format="mp4") as container:
+        stream = None
+        for picture in pictures:
+            if stream is None:
+                stream = container.add_stream(_encoder(), rate=rate)
+                stream.height, stream.width = picture.shape[:2]
+                stream.pix_fmt = "yuv420p"
+                stream.options = (
+                    {"crf": "18", "preset": "veryfast"} if stream.codec.name == "libx264" else {"q:v": "3"}
+                )
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        if stream is not None:
+            container.mux(stream.encode())
+
+
+def write_with_ribbon(film: Path, out: Path, events: Sequence[Event], names: Sequence[str]) -> None:
+    """Write the film `film`, without its sound, to `out` with a ribbon of its events below it.
+
+    The ribbon fills up as time goes on, a colour an event of `names`, and says what happens now.
+    """
+    with _reading(film) as container:
+        streams = container.streams.video
+        rate = float(streams[0].average_rate or 25) if streams else 25.0
+    write(out, _with_ribbon(film, events, names), rate)
+
+
+def _with_ribbon(film: Path, events: Sequence[Event], names: Sequence[str]) -> Iterator[Frame]:
+    try:
+        from PIL import Image, ImageDraw
+    except ImportError as error:
+        raise InputError("drawing events needs Pillow: pip install 'unrolled[video]'.") from error
+    whole = max(event.end for event in events)
+    for time, frame in frames(film):
+        width, height = frame.width - frame.width % 2, frame.height - frame.height % 2
+        picture = frame.reformat(width, height, format="rgb24").to_ndarray()
+        band = Image.new("RGB", (width, RIBBON), (32, 32, 32))
+        draw = ImageDraw.Draw(band)
+        for event in events:
+            if event.start <= time:
+                places = event.start / whole * width, min(event.end, time) / whole * width
+                draw.rectangle((places[0], RIBBON * 2 // 3, places[1], RIBBON), colour(names.index(event.name)))
+        now = [event.name for event in events if event.start <= time]
+        if now:
+            draw.text((2, 2), now[-1], fill=(255, 255, 255))
+        yield np.concatenate([picture, np.asarray(band)])

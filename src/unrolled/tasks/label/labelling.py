@@ -1,0 +1,131 @@
+"""A label model on the engine: what it thinks of each step, and which event it then says.
+
+Three ways to read a sequence: each step alone, as it comes (by all steps up to it), and offline (by all steps).
+Saying another event than at the step before may cost something, so that one uncertain step makes no event.
+"""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unrolled import _engine
+from unrolled.modelfile import ModelFile
+from unrolled.stream import Network, Stream
+from unrolled.tasks.label.fronts import front
+
+__all__ = ["LabelStream", "Labeller", "SwitchFilter", "viterbi"]
+
+Floats = NDArray[np.float32]
+Classes = NDArray[np.int64]
+
+
+class Labeller:
+    """A label model's weights, packed once; it holds no state."""
+
+    def __init__(self, file: ModelFile) -> None:
+        sizes, tensors = file.architecture, file.tensors
+        self.classes: int = sizes.classes
+        self.bidirectional: bool = sizes.bidirectional
+        self.front = front(file)
+        self._alone = _engine.Linear(tensors["alone.weight"], tensors["alone.bias"])
+        forward = {name: tensor for name, tensor in tensors.items() if name.startswith("recurrent.")}
+        head = {name: tensors[f"head.{name}"] for name in ("weight", "bias")}
+        if sizes.bidirectional:
+            # One product for both heads; what the backward layers add to the second comes later.
+            ahead, back = np.split(tensors["offline.weight"], 2, axis=1)
+            head["weight"] = np.concatenate([head["weight"], ahead])
+            head["bias"] = np.concatenate([head["bias"], tensors["offline.bias"]])
+            backward = {
+                name.removeprefix("backward_"): tensor
+                for name, tensor in tensors.items()
+                if name.startswith("backward_recurrent.")
+            }
+            none = np.zeros_like(tensors["offline.bias"])
+            self._backward = Network(_network(file, backward, {"weight": back, "bias": none}))
+        self.network = Network(_network(file, forward, head))
+
+    def logits(self, inputs: Any) -> dict[str, Floats]:
+        """The logits [T, classes] of a sequence's steps: `alone`, `causal` and, if bidirectional, `offline`."""
+        x = self.front(inputs)
+        alone = np.empty((len(x), self.classes), np.float32)
+        self._alone.run(np.ascontiguousarray(x), alone)
+        ahead = self.network.run(x[:, None], self.network.initial_state())[:, 0]
+        found = {"alone": alone, "causal": ahead[:, : self.classes]}
+        if self.bidirectional:
+            turned = np.ascontiguousarray(x[::-1, None])
+            back = self._backward.run(turned, self._backward.initial_state())[::-1, 0]
+            found["offline"] = ahead[:, self.classes :] + back
+        return found
+
+    def stream(self, penalty: float = 0.0) -> "LabelStream":
+        """A new stream, from the zero state."""
+        return LabelStream(self, penalty)
+
+
+def _network(file: ModelFile, recurrent: dict[str, Floats], head: dict[str, Floats]) -> ModelFile:
+    """The model file of recurrent layers and a head alone, as `Network` takes it."""
+    heads = {f"head.{name}": np.ascontiguousarray(tensor) for name, tensor in head.items()}
+    return replace(file, tensors={**recurrent, **heads})
+
+
+class LabelStream:
+    """A sequence labelled as it comes: the same classes, however it is cut."""
+
+    def __init__(self, labeller: Labeller, penalty: float) -> None:
+        self._labeller = labeller
+        self._stream = Stream(labeller.network)
+        self._filter = SwitchFilter(labeller.classes, penalty)
+
+    def feed(self, inputs: Any) -> Classes:
+        """The class of each of the next steps [T], by all steps so far."""
+        logits = self._stream.feed(self._labeller.front(inputs))
+        return self._filter.feed(logits[:, : self._labeller.classes])
+
+
+class SwitchFilter:
+    """The class in which the likeliest course of classes up to now ends, where a change costs `penalty` nats.
+
+    The forward half of Viterbi's algorithm: it never looks ahead. Without a penalty, the likeliest class of each
+    step.
+    """
+
+    def __init__(self, classes: int, penalty: float) -> None:
+        self._penalty = penalty
+        self._scores = np.zeros(classes)
+
+    def feed(self, logits: Floats) -> Classes:
+        """The class at each of the next steps, from their logits [T, classes]."""
+        found = np.empty(len(logits), np.int64)
+        for t, likelihood in enumerate(_log_softmax(logits)):
+            stay_or_come = np.maximum(self._scores, self._scores.max() - self._penalty)
+            self._scores = likelihood + stay_or_come
+            self._scores -= self._scores.max()
+            found[t] = int(self._scores.argmax())
+        return found
+
+
+def viterbi(logits: Floats, penalty: float) -> Classes:
+    """The likeliest course of classes [T] as a whole, where a change costs `penalty` nats (Viterbi 1967)."""
+    likelihoods = _log_softmax(logits)
+    steps, classes = likelihoods.shape
+    came_from = np.empty((steps, classes), np.int64)
+    scores, stay = np.zeros(classes), np.arange(classes)
+    for t, likelihood in enumerate(likelihoods):
+        best = int(scores.argmax())
+        switched = scores[best] - penalty > scores
+        came_from[t] = np.where(switched, best, stay)
+        scores = likelihood + np.where(switched, scores[best] - penalty, scores)
+    found = np.empty(steps, np.int64)
+    now = int(scores.argmax())
+    for t in range(steps - 1, -1, -1):
+        found[t] = now
+        now = int(came_from[t, now])
+    return found
+
+
+def _log_softmax(logits: Floats) -> NDArray[np.float64]:
+    below = logits.astype(np.float64) - logits.max(axis=-1, keepdims=True)
+    found: NDArray[np.float64] = below - np.log(np.exp(below).sum(axis=-1, keepdims=True))
+    return found

@@ -1,0 +1,307 @@
+"""A finished label model: it labels sequences, films while they are still being decoded, and measures itself."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unrolled.errors import InputError
+from unrolled.examples import Refused, divide
+from unrolled.modelfile import ModelFile
+from unrolled.results import Evaluation, Output, Table
+from unrolled.settings import setting
+from unrolled.tasks.label import films, rendered, segments, sequences
+from unrolled.tasks.label.films import Event
+from unrolled.tasks.label.labelling import Labeller, LabelStream, SwitchFilter, viterbi
+from unrolled.tasks.label.segments import LabelScore
+from unrolled.tasks.label.sequences import Layout, Series
+
+__all__ = ["EventOptions", "LabelModel", "encode_labels"]
+
+READINGS = {"alone": "each step alone", "causal": "as it comes", "offline": "the whole sequence"}
+Pair = tuple[NDArray[np.int64], NDArray[np.int64]]
+MOST_CONFUSED = 20  # classes of a confusion matrix that a terminal shows
+RIBBON = 96  # characters
+
+
+@dataclass(frozen=True)
+class EventOptions:
+    """How a label model tells what it finds."""
+
+    every: bool = setting(False, "A row for every step, in place of one for every event.")
+    offline: bool | None = setting(
+        None,
+        "Read whole sequences in both directions.",
+        default_help="live for films, else as the model was trained",
+    )
+    video: str | None = setting(None, "Write the film with a ribbon of its events to this .mp4 file.")
+    plot: str | None = setting(None, "Draw the events, and the true ones where known, to .png, .svg or .pdf.")
+
+
+class LabelModel:
+    """A trained label model: `label` names the event of each step of a sequence, `stream` as it comes."""
+
+    RunOptions: ClassVar[type[Any]] = EventOptions
+
+    def __init__(self, file: ModelFile) -> None:
+        self.file = file
+        try:
+            self.layout = Layout.from_json(file.encoding["layout"])
+            self.classes: list[str] = file.encoding["classes"]
+            self.penalty = float(file.encoding["switch_penalty"])
+            self._labeller = Labeller(file)
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(f"its encoding is not that of a label model: {error}.") from error
+        if len(self.classes) != file.architecture.classes:
+            raise InputError(
+                f"it names {len(self.classes)} events, but the architecture has {file.architecture.classes}."
+            )
+        self.kind: str = file.architecture.kind
+
+    def stream(self) -> LabelStream:
+        """A new stream: classes of steps as they come."""
+        return self._labeller.stream(self.penalty)
+
+    def label(self, inputs: Any, offline: bool = False) -> list[str]:
+        """The event of each step of one sequence; `offline` by the whole of it. Raises as `run` does."""
+        if not offline:
+            return [self.classes[one] for one in self.stream().feed(inputs)]
+        if not self._labeller.bidirectional:
+            raise InputError("--offline needs a model trained with --bidirectional; this one reads forward alone.")
+        found = viterbi(self._labeller.logits(inputs)["offline"], self.penalty)
+        return [self.classes[one] for one in found]
+
+    def measure(self, series: Sequence[Series]) -> Evaluation:
+        """The scores on sequences whose events are known, for each way of reading them.
+
+        Raises `InputError` for an event that training did not have.
+        """
+        scores = {name: self.scored(pairs) for name, pairs in self.readings(series).items()}
+        best = list(scores.values())[-1]
+        rows = [[_title(name), *score.row()] for name, score in scores.items()]
+        tables = [
+            Table(["read", *best.figures()], rows),
+            Table(
+                ["event", "precision", "recall", "F1", "steps"],
+                [
+                    [name, f"{one.precision:.1f}", f"{one.recall:.1f}", f"{one.f1:.1f}", f"{one.steps:,}"]
+                    for name, one in zip(self.classes, best.classes(), strict=True)
+                ],
+            ),
+        ]
+        if len(self.classes) <= MOST_CONFUSED:
+            counts = zip(self.classes, best.confusion.tolist(), strict=True)
+            tables.append(Table(["true \\ said", *self.classes], [[name, *map(str, row)] for name, row in counts]))
+        figures = {
+            "sequences": len(series),
+            "steps": sum(len(one.inputs) for one in series),
+            **{name.replace(", ", "_"): score.figures() for name, score in scores.items()},
+            "events": self.classes,
+            "confusion": best.confusion.tolist(),
+        }
+        return Evaluation(figures, tables)
+
+    def readings(self, series: Sequence[Series]) -> dict[str, list[Pair]]:
+        """What each way of reading says of sequences whose events are known: (said [T], true [T]) for each.
+
+        Raises `InputError` for an event that training did not have.
+        """
+        said: dict[str, list[Pair]] = {}
+        for one in series:
+            true = encode_labels(one, self.classes)
+            for name, logits in self._labeller.logits(one.inputs).items():
+                said.setdefault(name, []).append((logits.argmax(-1), true))
+                if self.penalty:
+                    smooth = viterbi(logits, self.penalty) if name == "offline" else self._filtered(logits)
+                    said.setdefault(f"{name}, smoothed", []).append((smooth, true))
+        return said
+
+    def scored(self, pairs: Iterable[Pair]) -> LabelScore:
+        """The scores of what was said against what is true; words have no segments."""
+        return segments.score(pairs, len(self.classes), () if self.kind == "words" else segments.OVERLAPS)
+
+    def _filtered(self, logits: NDArray[np.float32]) -> NDArray[np.int64]:
+        return SwitchFilter(len(self.classes), self.penalty).feed(logits)
+
+    def evaluate(self, paths: Sequence[str | Path] = ()) -> Evaluation:
+        """The scores on labelled sequences (default: what was held out); see `measure`."""
+        return self.measure(self.read(paths, Refused(False)) if paths else self._held_out())
+
+    def read(self, paths: Iterable[str | Path], refused: Refused, labelled: bool = True) -> list[Series]:
+        """Sequences from files, as this model takes them; raises `InputError` for others."""
+        kind, series = sequences.read(paths, self.layout, refused, labelled)
+        if kind != self.kind:
+            raise InputError(f"{series[0].name} has {kind}, but the model reads {self.kind}.")
+        for one in series:
+            if kind == "numbers" and one.inputs.shape[1] != self.file.architecture.inputs:
+                raise InputError(
+                    f"{one.name} has {one.inputs.shape[1]} numbers a step, but the model reads "
+                    f"{self.file.architecture.inputs}."
+                )
+        return series
+
+    def _held_out(self) -> list[Series]:
+        """What was held out, read again from where it was; raises `InputError` if it is no longer the same."""
+        training = self.file.training
+        refused = Refused(training["skip_bad"])
+        builtin = training["names"] == [rendered.NAME]
+        if training["held_out"] is not None:
+            series = self.read([training["held_out"]], refused)
+        else:
+            names: list[Any] = [rendered.folder()] if builtin else training["names"]
+            split, seed = training["split"], training["seed"]
+            if (
+                self.kind == "films" and not training["skip_bad"]
+            ):  # a film a sequence: only those held out are decoded
+                paths = [source.path for source in sequences.sources(names)]
+                series = self.read([paths[number] for number in divide(len(paths), split, seed)[1]], refused)
+            else:
+                found = self.read(names, refused)
+                series = [found[number] for number in divide(len(found), split, seed)[1]]
+        known = [one for one in series if set(one.labels or ()) <= set(self.classes)]
+        compared = [Series(one.name, [], one.labels) for one in known] if builtin else known
+        if sequences.fingerprint(compared) != training["held_out_data"]:
+            given = training["held_out"] or ", ".join(training["names"])
+            raise InputError(f"{given}: not the data that the model was trained with; name DATA to measure on.")
+        return known
+
+    def run(self, inputs: Sequence[str], options: EventOptions) -> Iterator[Output]:
+        """The events of each of `inputs`: films, files of sequences or, for a model of words, sentences.
+
+        A film's are told while it is still being decoded, unless `offline`. Raises `InputError` for an input
+        that cannot be read.
+        """
+        if (options.video or options.plot) and len(inputs) != 1:
+            raise InputError(f"{len(inputs)} inputs, expected one for --video or --plot.")
+        if options.video and self.kind != "films":
+            raise InputError(f"--video needs a film, but the model reads {self.kind}.")
+        for given in inputs:
+            if self.kind == "words":
+                yield from self._sentences(given, options)
+            else:
+                yield from self._timed(given, options)
+
+    def _offline(self, options: EventOptions) -> bool:
+        if options.offline is None:
+            return self._labeller.bidirectional and self.kind != "films"
+        return options.offline
+
+    def _sentences(self, given: str, options: EventOptions) -> Iterator[Output]:
+        if Path(given).exists():
+            sentences = [one.inputs for one in self.read([given], Refused(False), labelled=False)]
+        else:
+            sentences = [given.split()]
+            if not sentences[0]:
+                raise InputError("the sentence has no words, expected at least one.")
+        for words in sentences:
+            events = self.label(words, self._offline(options))
+            line = " ".join(f"{word}/{event}" for word, event in zip(words, events, strict=True))
+            yield Output(line, {"words": words, "events": events})
+
+    def _timed(self, given: str, options: EventOptions) -> Iterator[Output]:
+        """The events of films, in seconds, or of other sequences, in steps."""
+        if self.kind == "films" and not Path(given).is_dir():
+            path = sequences.sources([given])[0]
+            if path.kind != "films":
+                raise InputError(f"{given} has {path.kind}, but the model reads films.")
+            beside = path.path.with_suffix(".csv")
+            truth = films.read_events(beside) if options.plot and beside.exists() else None
+            yield from self._told(given, self._of_film(path.path, options), options, truth)
+            return
+        for one in self.read([given], Refused(False), labelled=False):
+            rate = self.layout.fps if self.kind == "films" else 1.0
+            truth = None if one.labels is None else list(films.steps_to_events(one.labels, rate))
+            yield from self._told(one.name, self.label(one.inputs, self._offline(options)), options, truth)
+
+    def _of_film(self, path: Path, options: EventOptions) -> Iterator[str]:
+        """The event at each step of a film, as soon as it is known."""
+        frames = films.decode(path, self.layout.fps, self.layout.side)
+        if self._offline(options):
+            yield from self.label(np.stack(list(frames)), offline=True)
+            return
+        stream = self.stream()
+        for frame in frames:
+            yield self.classes[int(stream.feed(frame[None])[0])]
+
+    def _told(
+        self, name: str, labels: Iterable[str], options: EventOptions, truth: list[Event] | None
+    ) -> Iterator[Output]:
+        """The rows of one sequence, as its labels come, and the pictures of it."""
+        rate = self.layout.fps if self.kind == "films" else 1.0
+        kept: list[Event] = []
+        columns = "time,event" if options.every else "start,end,event"
+        heading = f"# {name}\n{columns}\n"
+        for event in films.steps_to_events(labels, rate) if not options.every else ():
+            kept.append(event)
+            line = f"{event.start:g},{event.end:g},{_quoted(event.name)}"
+            record = {"sequence": name, "start": event.start, "end": event.end, "event": event.name}
+            yield Output(heading + line, record)
+            heading = ""
+        if options.every:
+            said: list[str] = []
+            for step, label in enumerate(labels):
+                said.append(label)
+                line = f"{step / rate:g},{_quoted(label)}"
+                yield Output(heading + line, {"sequence": name, "time": step / rate, "event": label})
+                heading = ""
+            kept = list(films.steps_to_events(said, rate))
+        if options.video:
+            films.write_with_ribbon(Path(name), Path(options.video), kept, self.classes)
+        if options.plot:
+            from unrolled import plots
+
+            rows = {"truth": truth, "model": kept} if truth is not None else {"model": kept}
+            names = [*self.classes, *sorted({e.name for e in truth or []} - set(self.classes))]
+            plots.ribbons(Path(options.plot), rows, names, "seconds" if self.kind == "films" else "steps")
+
+    def show(self, series: Series) -> str:
+        """What the model makes of one labelled sequence beside the truth, for people."""
+        logits = self._labeller.logits(series.inputs)
+        said = {READINGS[name]: [self.classes[n] for n in one.argmax(-1)] for name, one in logits.items()}
+        rows = {"truth": list(series.labels or []), **said}
+        if self.kind == "words":
+            return "\n".join(
+                f"{name:20}" + " ".join(f"{w}/{e}" for w, e in zip(series.inputs, events, strict=True))
+                for name, events in rows.items()
+            )
+        places = np.linspace(0, len(series.inputs) - 1, min(RIBBON, len(series.inputs))).round().astype(int)
+        letters = {name: chr(ord("a") + number % 26) for number, name in enumerate(self.classes)}
+        lines = [
+            f"{name:20}" + "".join(letters.get(events[place], "?") for place in places)
+            for name, events in rows.items()
+        ]
+        legend = ", ".join(f"{letter} {name}" for name, letter in letters.items())
+        return "\n".join([f"{series.name}: {legend}", *lines])
+
+    def next_commands(self, path: str) -> list[str]:
+        """Commands that a person may like to try next with this model, which is in the file `path`."""
+        example = self.file.training.get("example")
+        if self.kind == "words":
+            return [f"unrolled run {path} 'The old man the boat .'", f"unrolled eval {path}"]
+        run = f"unrolled run {path} {example}" if example else f"unrolled run {path} FILE"
+        return [run, f"unrolled eval {path}"]
+
+
+def encode_labels(series: Series, classes: Sequence[str]) -> NDArray[np.int64]:
+    """The class of each step; raises `InputError` for an event that is not among `classes`."""
+    numbers = {name: number for number, name in enumerate(classes)}
+    for step, label in enumerate(series.labels or ()):
+        if label not in numbers:
+            raise InputError(
+                f"{series.name}, step {step}: the event {label!r} is not in the training data, expected one of "
+                f"{', '.join(classes)}"
+            )
+    return np.array([numbers[label] for label in series.labels or ()], np.int64)
+
+
+def _title(name: str) -> str:
+    reading, _, rest = name.partition(",")
+    return READINGS[reading] + ("," + rest if rest else "")
+
+
+def _quoted(name: str) -> str:
+    """A cell of a CSV row."""
+    return '"' + name.replace('"', '""') + '"' if any(c in name for c in ',"\n') else name

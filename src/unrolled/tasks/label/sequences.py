@@ -1,0 +1,183 @@
+"""Sequences with an event at every step, from the files that people have them in.
+
+Tables (CSV, Parquet), NumPy arrays, MATLAB files of per-step scores, CoNLL-U sentences and films. This file knows
+how a file says which event a step has, and nothing about models.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unrolled.errors import InputError
+from unrolled.examples import Refused
+from unrolled.tasks.label import conllu, films, tables
+
+__all__ = ["Layout", "Series", "Source", "fingerprint", "read", "sources"]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How files are to be read.
+
+    In a table, `label` names the column of events, `sequence` the column that tells sequences apart (else a file
+    is one) and `features` the columns of numbers (empty: all others but those in `ignore`). A film is read at
+    `fps` frames a second of `side` x `side` pixels; where its CSV names no event, the event is `background`.
+    """
+
+    label: str = "label"
+    sequence: str | None = None
+    ignore: tuple[str, ...] = ()
+    features: tuple[str, ...] = ()
+    fps: float = 10.0
+    side: int = 32
+    background: str = "nothing"
+
+    @classmethod
+    def from_json(cls, document: dict[str, Any]) -> "Layout":
+        """What `dataclasses.asdict` made, after JSON."""
+        lists = {name: tuple(document[name]) for name in ("ignore", "features")}
+        return cls(**{**document, **lists})
+
+    def to_json(self) -> dict[str, Any]:
+        """All of it, as JSON can hold it."""
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+
+
+@dataclass(frozen=True)
+class Series:
+    """One sequence: `inputs` [T, ...] (numbers, words or frames) and, where known, the event of each step.
+
+    `features` has the names of the numbers of a step, where they have names.
+    """
+
+    name: str
+    inputs: Any
+    labels: list[str] | None
+    features: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Source:
+    """A file to read sequences from; `kind` is numbers, words or films."""
+
+    path: Path
+    kind: str
+
+
+Reader = Callable[[Path, Layout, bool, Refused], Iterator[Series]]
+
+
+def _table(path: Path, layout: Layout, labelled: bool, refused: Refused) -> Iterator[Series]:
+    table = tables.read(path, refused)
+    if table is None:
+        return
+    label = layout.label if labelled or layout.label in table.columns else None
+    found = tables.series(table, label, layout.sequence, layout.ignore, layout.features, refused)
+    for name, inputs, labels, features in found:
+        yield Series(name, inputs, labels, features)
+
+
+def _arrays(path: Path, layout: Layout, labelled: bool, refused: Refused) -> Iterator[Series]:
+    for name, inputs, labels in tables.arrays(path, labelled, refused):
+        yield Series(name, inputs, labels)
+
+
+def _sentences(path: Path, layout: Layout, labelled: bool, refused: Refused) -> Iterator[Series]:
+    for name, words, tags in conllu.read(path, labelled, refused):
+        yield Series(name, words, tags)
+
+
+def _film(path: Path, layout: Layout, labelled: bool, refused: Refused) -> Iterator[Series]:
+    beside = path.with_suffix(".csv")
+    try:
+        events = films.read_events(beside) if labelled or beside.exists() else None
+        frames = np.stack(list(films.decode(path, layout.fps, layout.side)))
+        labels = None if events is None else films.label_steps(events, len(frames), layout.fps, layout.background)
+    except InputError as error:
+        refused(str(error))
+        return
+    yield Series(str(path), frames, labels)
+
+
+READERS: dict[str, tuple[str, Reader]] = {
+    **dict.fromkeys((".csv", ".parquet"), ("numbers", _table)),
+    **dict.fromkeys((".npy", ".npz", ".mat"), ("numbers", _arrays)),
+    **dict.fromkeys((".conllu", ".conllu.gz"), ("words", _sentences)),
+    **dict.fromkeys(films.SUFFIXES, ("films", _film)),
+}
+
+
+def _suffix(path: Path) -> str:
+    return "".join(path.suffixes[-2:]).lower() if path.suffix.lower() == ".gz" else path.suffix.lower()
+
+
+def _in_folder(folder: Path) -> list[Path]:
+    """The files of a folder that hold sequences; beside films, a CSV holds their events."""
+    found = [path for path in sorted(folder.iterdir()) if path.is_file() and _suffix(path) in READERS]
+    found = [path for path in found if not path.name.endswith(".labels.npy")]
+    shown = [path for path in found if READERS[_suffix(path)][0] == "films"]
+    if not found:
+        raise InputError(f"{folder} has no file of sequences; expected files ending in {', '.join(READERS)}.")
+    return shown or found
+
+
+def sources(paths: Iterable[str | Path]) -> list[Source]:
+    """The files to read, those of folders by name; raises `InputError` for one that is not there or not known."""
+    found: list[Source] = []
+    for given in map(Path, paths):
+        if not given.exists():
+            raise InputError(f"{given} does not exist; expected a file or a folder of sequences.")
+        for path in _in_folder(given) if given.is_dir() else [given]:
+            if _suffix(path) not in READERS:
+                raise InputError(f"{path} is of an unknown kind; expected a name ending in {', '.join(READERS)}.")
+            found.append(Source(path, READERS[_suffix(path)][0]))
+    kinds = {source.kind: source.path for source in found}
+    if len(kinds) > 1:
+        (one, other), (first, second) = list(kinds)[:2], list(kinds.values())[:2]
+        raise InputError(f"{first} has {one} and {second} has {other}; expected sequences of one kind.")
+    return found
+
+
+def read(
+    paths: Iterable[str | Path], layout: Layout, refused: Refused, labelled: bool = True
+) -> tuple[str, list[Series]]:
+    """The kind of the sequences in `paths`, and the sequences.
+
+    Raises `InputError` for a file that cannot be read; what `refused` lets pass is left out. Where not
+    `labelled`, events may be missing.
+    """
+    found: list[Series] = []
+    files = sources(paths)
+    for source in files:
+        for series in READERS[_suffix(source.path)][1](source.path, layout, labelled, refused):
+            if not len(series.inputs):
+                refused(f"{series.name} has no steps, expected at least one")
+                continue
+            if source.kind == "numbers" and found and series.inputs.shape[1] != found[0].inputs.shape[1]:
+                refused(
+                    f"{series.name} has {series.inputs.shape[1]} numbers a step, expected "
+                    f"{found[0].inputs.shape[1]} as {found[0].name} has"
+                )
+                continue
+            if series.features and not layout.features:
+                layout = replace(layout, features=series.features)
+            found.append(series)
+    if not found:
+        names = ", ".join(str(source.path) for source in files)
+        raise InputError(f"{names}: no sequence that can be used, expected at least one.")
+    return files[0].kind, found
+
+
+def fingerprint(series: Sequence[Series]) -> str:
+    """SHA-256 over inputs and events of all sequences."""
+    digest = hashlib.sha256()
+    for one in series:
+        content: NDArray[Any] | None = one.inputs if isinstance(one.inputs, np.ndarray) else None
+        digest.update("\n".join(one.inputs).encode() if content is None else content.tobytes())
+        digest.update(("\0" + "\n".join(one.labels or []) + f"\0{len(one.inputs)}\0").encode())
+    return digest.hexdigest()

@@ -1,0 +1,134 @@
+"""Sound files become samples: mono, at one rate, float32 between -1 and 1.
+
+WAV, FLAC, OGG and what else libsndfile reads. A file of another sample rate is resampled with a polyphase
+filter; several channels are mixed down to their mean. A file that was cut off is refused, also where the library
+would read what is left of it. This file knows nothing of models.
+"""
+
+import struct
+from math import gcd
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unrolled.errors import InputError
+
+__all__ = ["LOWEST_RATE", "Samples", "from_pcm", "rate_of", "read", "resample", "write"]
+
+Samples = NDArray[np.float32]
+
+LOWEST_RATE = 1000  # samples a second
+UNKNOWN_SIZE = (0, 0xFFFFFFFF)  # what programs that write WAV into a pipe leave in its header
+
+
+def read(path: Path, rate: int) -> Samples:
+    """The sound of a file as samples [N] at `rate` a second, its channels mixed down.
+
+    Raises `InputError` for a file that is missing, no sound, cut off, without samples, or with samples that are
+    not finite.
+    """
+    library = _soundfile()
+    _check_file(path)
+    _check_whole(path)
+    try:
+        samples, own_rate = library.read(path, dtype="float32", always_2d=True)
+    except (library.LibsndfileError, RuntimeError, TypeError) as error:
+        raise InputError(f"{path} is damaged or not a sound file: {_reason(error)}.") from error
+    if not len(samples):
+        raise InputError(f"{path} is a sound file of 0 samples, expected at least one.")
+    mono = samples[:, 0] if samples.shape[1] == 1 else samples.mean(axis=1)
+    if not np.isfinite(mono).all():
+        at = int(np.flatnonzero(~np.isfinite(mono))[0])
+        raise InputError(f"{path}: sample {at} is {mono[at]}, expected a finite number.")
+    return resample(np.ascontiguousarray(mono), _checked_rate(path, own_rate), rate)
+
+
+def rate_of(path: Path) -> int:
+    """The samples a second of a sound file; raises `InputError` for one that cannot be opened."""
+    library = _soundfile()
+    _check_file(path)
+    try:
+        return _checked_rate(path, library.info(path).samplerate)
+    except (library.LibsndfileError, RuntimeError, TypeError) as error:
+        raise InputError(f"{path} is damaged or not a sound file: {_reason(error)}.") from error
+
+
+def resample(samples: Samples, own_rate: int, rate: int) -> Samples:
+    """Samples [N] of `own_rate` at `rate` a second, by a polyphase low-pass filter (scipy's `resample_poly`)."""
+    if own_rate == rate:
+        return samples
+    try:
+        from scipy.signal import resample_poly
+    except ImportError as error:
+        raise InputError("changing a sound's rate needs scipy: pip install 'unrolled[audio]'.") from error
+    divisor = gcd(own_rate, rate)
+    resampled: Samples = resample_poly(samples, rate // divisor, own_rate // divisor).astype(np.float32)
+    return resampled
+
+
+def from_pcm(content: bytes) -> Samples:
+    """Samples from raw PCM: signed 16-bit little-endian, mono; a last odd byte is left out."""
+    whole = len(content) - len(content) % 2
+    return np.frombuffer(content[:whole], "<i2").astype(np.float32) / np.float32(32768)
+
+
+def write(path: Path, samples: Samples, rate: int) -> None:
+    """Write samples [N] as a 16-bit file of the kind that the name says; louder than 1 is clipped."""
+    _soundfile().write(path, np.clip(samples, -1, 1), rate, subtype="PCM_16")
+
+
+def _soundfile() -> ModuleType:
+    try:
+        import soundfile
+    except (ImportError, OSError) as error:
+        raise InputError("reading sound files needs soundfile: pip install 'unrolled[audio]'.") from error
+    module: ModuleType = soundfile
+    return module
+
+
+def _check_file(path: Path) -> None:
+    if not path.exists():
+        raise InputError(f"{path} does not exist; expected a sound file.")
+    if not path.is_file():
+        raise InputError(f"{path} is not a regular file; expected a sound file.")
+    if not path.stat().st_size:
+        raise InputError(f"{path} is empty (0 bytes); expected a sound file.")
+
+
+def _checked_rate(path: Path, rate: int) -> int:
+    if rate < LOWEST_RATE:
+        raise InputError(f"{path} has {rate} samples a second, expected at least {LOWEST_RATE}.")
+    return rate
+
+
+def _reason(error: Exception) -> str:
+    return str(getattr(error, "error_string", error)).rstrip(".")
+
+
+def _check_whole(path: Path) -> None:
+    """Refuse a WAV that ends before its header says, and an OGG without its last page."""
+    size = path.stat().st_size
+    with open(path, "rb") as file:
+        head = file.read(12)
+        if head[:4] == b"RIFF" and head[8:] == b"WAVE":
+            while len(chunk := file.read(8)) == 8:
+                name, length = struct.unpack("<4sI", chunk)
+                if name == b"data":
+                    if length not in UNKNOWN_SIZE and file.tell() + length > size:
+                        raise InputError(
+                            f"{path} is cut off: its header says {length:,} bytes of sound, but "
+                            f"{size - file.tell():,} are there."
+                        )
+                    return
+                file.seek(length + length % 2, 1)
+        elif head[:4] == b"OggS":
+            file.seek(max(0, size - (1 << 17)))  # more than the longest page
+            tail = file.read()
+            page = tail.rfind(b"OggS")
+            if page < 0 or len(tail) < page + 27 or not tail[page + 5] & 4:
+                raise InputError(f"{path} is cut off: its last page is missing.")
+            segments = tail[page + 27 : page + 27 + tail[page + 26]]
+            if len(segments) < tail[page + 26] or len(tail) < page + 27 + len(segments) + sum(segments):
+                raise InputError(f"{path} is cut off: its last page is not whole.")

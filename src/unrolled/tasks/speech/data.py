@@ -1,0 +1,98 @@
+"""Sounds to train on and sounds held out, the symbols of their texts, and the filter bank that they need."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+from unrolled import examples
+from unrolled.errors import InputError
+from unrolled.examples import ExampleOptions, Refused
+from unrolled.settings import setting
+from unrolled.tasks.speech import audio, transcripts
+from unrolled.tasks.speech.augment import AugmentOptions
+from unrolled.tasks.speech.filterbank import Bank
+from unrolled.tasks.speech.transcripts import Recordings
+from unrolled.vocabulary import CharVocabulary, Vocabulary
+
+if TYPE_CHECKING:
+    pass
+
+
+__all__ = ["Data", "SpeechOptions", "usable"]
+
+
+@dataclass(frozen=True)
+class SpeechOptions(AugmentOptions, ExampleOptions):
+    """What a speech model is and how its sounds are read; the command line documents each."""
+
+    rate: int | None = setting(
+        None,
+        "Samples a second that sounds are brought to.",
+        at_least=audio.LOWEST_RATE,
+        default_help=f"that of the lowest file, at most {transcripts.HIGHEST_RATE:,}",
+    )
+    mels: int = setting(40, "Filters of the filter bank.", at_least=1)
+    stack: int = setting(3, "Frames of 10 ms that make a step of the model.", at_least=1)
+    cell: str = setting("lstm", "The recurrent cell.", choices=("rnn", "lstm", "gru"))
+    hidden: int = setting(256, "Hidden units of a layer.", at_least=1)
+    layers: int = setting(2, "Recurrent layers.", at_least=1)
+    dropout: float = setting(
+        0.1, "Dropout on what a layer gives to the next and to the head.", at_least=0, below=1
+    )
+
+
+@dataclass(frozen=True)
+class Data:
+    """Sounds to train on and sounds held out, the symbols of their texts, and the filter bank that they need."""
+
+    train: Recordings
+    held_out: Recordings
+    vocabulary: CharVocabulary
+    bank: Bank
+    fingerprint: str
+    refused: Refused
+
+    @classmethod
+    def read(cls, options: SpeechOptions, paths: Sequence[str | Path], seed: int) -> Self:
+        """Read the sounds of these tables (without: the built-in ones), divided as `options` say."""
+        refused = Refused(options.skip_bad)
+        whole = transcripts.read(paths, options.rate, refused) if paths else transcripts.builtin(options.rate)
+        known = CharVocabulary.learn(whole.texts)
+        bank = Bank.usual(whole.rate, options.mels, options.stack)
+        whole = usable(whole, known, bank, refused)
+        if options.held_out is None:
+            train, held_out = (
+                transcripts.select(whole, part.tolist())
+                for part in examples.divide(len(whole), options.split, seed)
+            )
+        else:
+            train, held_out = whole, transcripts.read([options.held_out], whole.rate, refused)
+            held_out = usable(held_out, known, bank, refused)
+        digest = hashlib.sha256(f"{whole.fingerprint} {held_out.fingerprint}".encode()).hexdigest()
+        return cls(train, held_out, known, bank, digest, refused)
+
+
+def usable(recordings: Recordings, known: Vocabulary, bank: Bank, refused: Refused) -> Recordings:
+    """Those whose text is of known characters and no longer than the model's steps."""
+    chosen = []
+    for number, text in enumerate(recordings.texts):
+        place = recordings.places[number]
+        try:
+            known.encode(text)
+        except InputError as error:
+            refused(f"{place}: {error}")
+            continue
+        samples = round(recordings.seconds[number] * bank.rate)
+        steps = bank.steps(samples + bank.padding(samples))
+        needed = len(text) + sum(one == other for one, other in pairwise(text))
+        if needed > steps:
+            refused(
+                f"{place}: {recordings.seconds[number]:.2f} seconds make {steps} steps, expected at least "
+                f"{needed} for its {len(text)} characters (a smaller --stack makes more)"
+            )
+            continue
+        chosen.append(number)
+    return recordings if len(chosen) == len(recordings) else transcripts.select(recordings, chosen)

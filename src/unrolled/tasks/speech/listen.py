@@ -1,0 +1,159 @@
+"""Listening: samples in, text out, as a stream without end.
+
+A `SpeechStream` is a filter bank, a network and a search, each with a state of its own; what it keeps and what a
+chunk costs do not grow with what it has heard. Also here is the language model that may weigh what it hears.
+Needs no torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unrolled.errors import InputError
+from unrolled.stream import Stream
+from unrolled.tasks.speech import audio
+from unrolled.tasks.speech.audio import Samples
+from unrolled.tasks.speech.ctc import Search
+from unrolled.tasks.speech.filterbank import FilterBank, Floats
+from unrolled.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    from unrolled.tasks.text import TextModel
+
+__all__ = ["CharacterModel", "Heard", "SpeechStream", "live"]
+
+CHUNK = 0.1  # seconds of live sound that are heard at a time
+PAUSE = 0.8  # seconds after which a word is over, though no space was heard
+
+
+class Heard(NamedTuple):
+    """A word of live sound, or (not `final`) a guess at what is not yet certain; `seconds` is when."""
+
+    text: str
+    seconds: float
+    final: bool
+
+
+class SpeechStream:
+    """One stream of sound, which becomes text.
+
+    `feed` gives the text that has become certain; `partial` guesses what follows it, and changes nothing.
+    """
+
+    def __init__(self, filters: FilterBank, network: Stream, search: Search, vocabulary: Vocabulary) -> None:
+        self._filters, self._network, self._search = filters, network, search
+        self._vocabulary = vocabulary
+        self.samples = 0
+
+    @property
+    def rate(self) -> int:
+        """Samples a second."""
+        return self._filters.bank.rate
+
+    @property
+    def seconds(self) -> float:
+        """How much it has heard."""
+        return self.samples / self.rate
+
+    def feed(self, samples: Samples) -> str:
+        """Hear samples [N] at the model's rate; returns the text that has become certain."""
+        self.samples += len(samples)
+        return self._recognise(self._filters.feed(samples))
+
+    def partial(self) -> str:
+        """What would follow the certain text if the sound ended here: the newest sample counts."""
+        return self.fork().finish()
+
+    def finish(self) -> str:
+        """The rest of the text; the sound is over, and a moment of silence is heard after it."""
+        text = self._recognise(self._filters.finish())
+        return text + self._vocabulary.decode(self._search.open())
+
+    def fork(self) -> SpeechStream:
+        """A second stream that goes on from here on its own."""
+        other = SpeechStream(self._filters.fork(), self._network.fork(), self._search.fork(), self._vocabulary)
+        other.samples = self.samples
+        return other
+
+    def _recognise(self, steps: Floats) -> str:
+        if not len(steps):
+            return ""
+        return self._vocabulary.decode(self._search.feed(self._network.feed(steps)))
+
+
+def live(source: BinaryIO, stream: SpeechStream, spaced: bool, partial: bool) -> Iterator[Heard]:
+    """Words as they are recognised in raw PCM from `source` (16 bits, mono, little-endian, the model's rate).
+
+    Where texts are not `spaced` into words, each is what became certain at once. With `partial`, guesses come
+    between them, each when it differs from the one before.
+    """
+    rest, word, guess, newest = b"", "", "", 0.0
+    size = 2 * max(1, round(CHUNK * stream.rate))
+    while content := source.read1(size):  # type: ignore[attr-defined]
+        rest += content
+        whole = len(rest) - len(rest) % 2
+        new, rest = stream.feed(audio.from_pcm(rest[:whole])), rest[whole:]
+        if new:
+            word, newest = word + new, stream.seconds
+        over = not spaced or stream.seconds - newest > PAUSE
+        cut = len(word) if over else word.rfind(" ") + 1
+        done, word = word[:cut].strip(), word[cut:]
+        if done:
+            yield Heard(done, stream.seconds, True)
+        if partial and (now := (word + stream.partial()).strip()) != guess:
+            guess = now
+            yield Heard(guess, stream.seconds, False)
+    if last := (word + stream.finish()).strip():
+        yield Heard(last, stream.seconds, True)
+
+
+class CharacterModel:
+    """A text model over characters, as `unrolled.tasks.speech.ctc` asks for a language model (shallow fusion).
+
+    A symbol's score is `weight` times its log probability, plus `bonus` for each symbol, which makes up for
+    strings becoming less probable as they grow. Raises `InputError` for a text model that is not of characters,
+    or that lacks one of `vocabulary`.
+    """
+
+    def __init__(self, model: TextModel, vocabulary: Vocabulary, weight: float, bonus: float) -> None:
+        if model.vocabulary.level != "char":
+            raise InputError(f"the language model is of level {model.vocabulary.level!r}, expected 'char'")
+        self._model, self._weight, self._bonus = model, weight, bonus
+        symbols = [vocabulary.decode([number]) for number in range(vocabulary.size)]
+        try:
+            self._ids = np.concatenate([model.vocabulary.encode(symbol) for symbol in symbols])
+        except InputError as error:
+            raise InputError(
+                f"the language model does not know all that the speech model says: {error}"
+            ) from error
+
+    def first(self) -> tuple[Stream, list[float]]:
+        """The state at the beginning of a line."""
+        stream = self._model.stream()
+        return stream, self._scores(stream.feed(self._newline())[-1])
+
+    def after(self, state: Any, symbol: int) -> tuple[Stream, list[float]]:
+        """The state after one more symbol."""
+        stream = state[0].fork()
+        return stream, self._scores(stream.step(int(self._ids[symbol])))
+
+    def scores(self, state: Any) -> list[float]:
+        """What each symbol adds to a log probability when it comes next."""
+        scores: list[float] = state[1]
+        return scores
+
+    def _newline(self) -> NDArray[np.int64]:
+        try:
+            return self._model.vocabulary.encode("\n")
+        except InputError:
+            return np.zeros(1, np.int64)
+
+    def _scores(self, logits: Floats) -> list[float]:
+        wide = logits.astype(np.float64)
+        wide -= wide.max()
+        log_probabilities = wide - np.log(np.exp(wide).sum())
+        return [self._weight * value + self._bonus for value in log_probabilities[self._ids].tolist()]

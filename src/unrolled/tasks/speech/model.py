@@ -1,0 +1,155 @@
+"""A finished speech model: it transcribes files and live sound on the engine alone."""
+
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from unrolled import vocabulary
+from unrolled.edits import error_rates
+from unrolled.errors import InputError
+from unrolled.examples import Refused
+from unrolled.modelfile import ModelFile
+from unrolled.results import Evaluation, Output, Table
+from unrolled.settings import setting
+from unrolled.stream import Network, Stream
+from unrolled.tasks.speech import audio, ctc, transcripts
+from unrolled.tasks.speech.audio import Samples
+from unrolled.tasks.speech.filterbank import Bank, FilterBank, Floats
+from unrolled.tasks.speech.listen import CharacterModel, SpeechStream, live
+from unrolled.tasks.speech.transcripts import Recordings
+
+if TYPE_CHECKING:
+    pass
+
+
+from unrolled.tasks.speech.data import Data, SpeechOptions, usable
+
+__all__ = ["ListenOptions", "SpeechModel"]
+
+SHOWN = 5
+
+
+@dataclass(frozen=True)
+class ListenOptions:
+    """How a speech model listens."""
+
+    beam: int = setting(8, "Hypotheses kept in a beam search; 1 takes the best at every step.", at_least=1)
+    lm: str | None = setting(None, "A text model of characters (`unrolled train text`) that weighs them.")
+    lm_weight: float = setting(0.3, "The weight of its log probabilities.", at_least=0)
+    lm_bonus: float = setting(0.0, "Added for each character, against short texts.")
+    partial: bool = setting(False, "Live: also print the guess at what is not yet certain.")
+
+
+class SpeechModel:
+    """A trained speech model: `transcribe` reads a sound, `stream` listens."""
+
+    RunOptions: ClassVar[type[Any]] = ListenOptions
+
+    def __init__(self, file: ModelFile) -> None:
+        self.file = file
+        encoding = file.encoding
+        self.vocabulary = vocabulary.from_json(encoding.get("vocabulary"))
+        self.bank = Bank.from_json(encoding.get("bank"))
+        self._mean, self._deviation = (_filter_values(encoding, n, self.bank) for n in ("mean", "deviation"))
+        sizes = file.architecture
+        if (self.vocabulary.size, self.bank.width) != (sizes.symbols, sizes.features):
+            raise InputError(
+                f"it has {self.vocabulary.size} symbols and {self.bank.width} features, but the architecture "
+                f"{sizes.symbols} and {sizes.features}."
+            )
+        self._network = Network(file)
+
+    def stream(self, options: ListenOptions = ListenOptions()) -> SpeechStream:
+        """A new stream of sound at `bank.rate` samples a second."""
+        filters = FilterBank(self.bank, self._mean, self._deviation)
+        return SpeechStream(filters, Stream(self._network), self._search(options), self.vocabulary)
+
+    def transcribe(self, samples: Samples, options: ListenOptions = ListenOptions()) -> str:
+        """The text of a whole sound: samples [N] at `bank.rate` a second."""
+        stream = self.stream(options)
+        return stream.feed(samples) + stream.finish()
+
+    def run(self, inputs: Sequence[str], options: ListenOptions) -> Iterator[Output]:
+        """The text of each sound file; `-` listens to raw PCM on standard input (16 bits, mono, little-endian)."""
+        fresh = self.stream(options)
+        for name in inputs:
+            if name == "-":
+                spaced = " " in self.file.encoding["vocabulary"]["characters"]
+                for heard in live(sys.stdin.buffer, fresh.fork(), spaced, options.partial):
+                    line = heard.text if heard.final else f"... {heard.text}"
+                    yield Output(line, {"file": name, **heard._asdict()})
+                continue
+            stream, samples = fresh.fork(), audio.read(Path(name), self.bank.rate)
+            text = stream.feed(samples) + stream.finish()
+            yield Output(
+                text if len(inputs) == 1 else f"{name}: {text}",
+                {"file": name, "text": text, "seconds": round(stream.seconds, 3)},
+            )
+
+    def evaluate(self, paths: Sequence[str | Path] = ()) -> Evaluation:
+        """Error rates on tables of transcripts (default: what was held out of its training), freely decoded."""
+        if paths:
+            refused = Refused(skip=False)
+            recordings = transcripts.read(paths, self.bank.rate, refused)
+            return self.measure(usable(recordings, self.vocabulary, self.bank, refused))
+        return self.measure(self._held_out())
+
+    def measure(self, recordings: Recordings) -> Evaluation:
+        """Character, word and string error rates, of the best path and of the beam search."""
+        figures: dict[str, Any] = {"sounds": len(recordings), "seconds": round(sum(recordings.seconds), 1)}
+        rows = []
+        shown: list[str] = []
+        for name, options in (("greedy", ListenOptions(beam=1)), ("beam", ListenOptions())):
+            found = [self.transcribe(recordings.sound(i), options) for i in range(len(recordings))]
+            rates = error_rates(recordings.texts, found)
+            figures[name] = rates
+            rows.append([name, *(f"{100 * rate:.2f} %" for rate in rates.values())])
+            shown = [
+                f"{'right' if text == said else 'wrong'}: heard {text!r}, said {said!r}"
+                for text, said in zip(found[:SHOWN], recordings.texts, strict=False)
+            ]
+        columns = ["decoding", *(f"{name} error rate" for name in ("character", "word", "text"))]
+        return Evaluation(figures, [Table(columns, rows)], "\n".join(shown))
+
+    def next_commands(self, path: str) -> list[str]:
+        """Commands that a person may like to try next with this model, which is in the file `path`."""
+        record = f"arecord -q -t raw -f S16_LE -c 1 -r {self.bank.rate}"
+        return [f"unrolled eval {path}", f"unrolled run {path} SOUND.wav", f"{record} | unrolled run {path} -"]
+
+    def _search(self, options: ListenOptions) -> ctc.Search:
+        blank = self.vocabulary.size
+        if options.lm is None:
+            return ctc.Greedy(blank) if options.beam == 1 else ctc.BeamSearch(blank, options.beam)
+        from unrolled.tasks import load
+
+        text = load(options.lm)
+        if text.file.task != "text":
+            raise InputError(f"{options.lm} was trained for the task {text.file.task!r}; --lm takes a text model.")
+        try:
+            language = CharacterModel(text, self.vocabulary, options.lm_weight, options.lm_bonus)
+        except InputError as error:
+            raise InputError(f"{options.lm}: {error}") from error
+        return ctc.BeamSearch(blank, options.beam, language)
+
+    def _held_out(self) -> Recordings:
+        training = self.file.training
+        names = [] if training["names"] == [transcripts.BUILTIN] else training["names"]
+        options = SpeechOptions(**{field.name: training[field.name] for field in fields(SpeechOptions)})
+        data = Data.read(options, names, training["seed"])
+        if data.fingerprint != training["data"]:
+            raise InputError(
+                f"{', '.join(training['names'])}: not the sounds that the model was trained on; name a TSV."
+            )
+        return data.held_out
+
+
+def _filter_values(encoding: dict[str, Any], name: str, bank: Bank) -> Floats:
+    """A number for each filter, from a model file."""
+    values = encoding.get(name)
+    if not isinstance(values, list) or len(values) != bank.mels or not all(type(v) is float for v in values):
+        raise InputError(f"{name} is not a list of {bank.mels} numbers.")
+    return np.array(values, np.float32)

@@ -1,0 +1,125 @@
+"""Parallel text: sentences and their translations, from two aligned files or one of tab-separated columns.
+
+Gzip is read as it is, whatever the file is called. This file knows no vocabulary and no model.
+"""
+
+import gzip
+import hashlib
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from unrolled.errors import InputError
+from unrolled.examples import Refused
+
+__all__ = ["Pair", "Pairs", "fingerprint", "named", "read"]
+
+GZIP = b"\x1f\x8b"
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A sentence and its translation, without white space around them; `place` names file and line."""
+
+    source: str
+    target: str
+    place: str
+
+
+Pairs = Sequence[Pair]
+
+
+def read(paths: Sequence[str | Path], refused: Refused) -> list[Pair]:
+    """The pairs of `paths`: two aligned files, a sentence a line, or one TSV with source and target on each line.
+
+    A pair that lacks one side, or is not UTF-8, goes to `refused`. Raises `InputError` for files that cannot be
+    read, that have no line, or that are not of one length.
+    """
+    if len(paths) == 1:
+        pairs = _read_columns(Path(paths[0]), refused)
+    elif len(paths) == 2:
+        pairs = _read_aligned(Path(paths[0]), Path(paths[1]), refused)
+    else:
+        raise InputError(f"{len(paths)} files were given, expected two aligned ones (SOURCE TARGET) or one TSV.")
+    if not pairs:
+        raise InputError(f"{', '.join(map(str, paths))}: there is no pair of sentences, expected at least one.")
+    return pairs
+
+
+def named(data: str) -> list[str]:
+    """The paths in a setting that names a TSV file, or two aligned ones with a comma between them."""
+    parts = data.split(",")
+    return [data] if Path(data).exists() or len(parts) != 2 else parts
+
+
+def fingerprint(pairs: Pairs) -> str:
+    """SHA-256 of the sentences."""
+    digest = hashlib.sha256()
+    for pair in pairs:
+        digest.update(f"{pair.source}\t{pair.target}\n".encode())
+    return digest.hexdigest()
+
+
+def _read_aligned(source: Path, target: Path, refused: Refused) -> list[Pair]:
+    lines, translations = _lines(source), _lines(target)
+    if len(lines) != len(translations):
+        raise InputError(
+            f"{source} has {len(lines):,} lines but {target} has {len(translations):,}; expected as many, "
+            "line by line a sentence and its translation."
+        )
+    pairs = []
+    for number, both in enumerate(zip(lines, translations, strict=True), 1):
+        texts = []
+        for path, line in zip((source, target), both, strict=True):
+            text = _text(line, f"{path}, line {number}", refused)
+            if text == "":
+                refused(f"{path}, line {number} is empty, expected a sentence")
+            texts.append(text)
+        if texts[0] and texts[1]:
+            pairs.append(Pair(texts[0], texts[1], f"{source}, line {number}"))
+    return pairs
+
+
+def _read_columns(path: Path, refused: Refused) -> list[Pair]:
+    pairs = []
+    for number, line in enumerate(_lines(path), 1):
+        place = f"{path}, line {number}"
+        text = _text(line, place, refused)
+        if text is None:
+            continue
+        columns = [column.strip() for column in text.split("\t")]
+        if text == "":
+            refused(f"{place} is empty, expected a sentence, a tab and its translation")
+        elif len(columns) != 2:
+            counted = "1 column" if len(columns) == 1 else f"{len(columns)} columns"
+            refused(f"{place} has {counted}, expected 2: a sentence, a tab and its translation")
+        elif not all(columns):
+            refused(f"{place} has nothing {'after' if columns[0] else 'before'} its tab, expected a sentence")
+        else:
+            pairs.append(Pair(columns[0], columns[1], place))
+    return pairs
+
+
+def _lines(path: Path) -> list[bytes]:
+    """The lines of a file, unpacked if it is gzip; a byte order mark is left out."""
+    try:
+        content = path.read_bytes()
+        if content.startswith(GZIP):
+            content = gzip.decompress(content)
+    except IsADirectoryError as error:
+        raise InputError(f"{path} is a folder, expected a file of sentences.") from error
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise InputError(f"{path} is damaged gzip: {error}.") from error
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}.") from error
+    return content.removeprefix(b"\xef\xbb\xbf").removesuffix(b"\n").split(b"\n") if content else []
+
+
+def _text(line: bytes, place: str, refused: Refused) -> str | None:
+    """A line's text without white space around it; None where it is refused."""
+    try:
+        return line.decode("utf-8").strip(" \r\n\v\f")
+    except UnicodeDecodeError as error:
+        refused(f"{place}, byte {error.start + 1}: 0x{line[error.start]:02X} is not UTF-8, expected text in UTF-8")
+        return None

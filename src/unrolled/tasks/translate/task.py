@@ -1,0 +1,162 @@
+"""Training a translation model on pairs of sentences.
+
+A sentence is cut into symbols (BPE pieces or words) of its side's vocabulary, and one more symbol stands before
+the first and after the last. Nothing here needs torch but `TranslateTask.build`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unrolled import vocabulary
+from unrolled.architecture import TranslateArchitecture
+from unrolled.errors import InputError
+from unrolled.examples import Batches, ExampleOptions, Refused, pad
+from unrolled.modelfile import ModelFile
+from unrolled.results import Evaluation
+from unrolled.settings import setting
+from unrolled.tasks.translate import sentences
+from unrolled.tasks.translate.parallel import Pair
+from unrolled.tasks.translate.sentences import Symbols, encode, learn
+
+if TYPE_CHECKING:
+    import torch
+
+
+from unrolled.tasks.translate.model import AT_ONCE, LONGEST, TranslateModel
+
+__all__ = ["TranslateOptions", "TranslateTask"]
+
+BPE_VOCABULARY = 6_000
+BUILTIN_VOCABULARY = 320
+
+
+@dataclass(frozen=True)
+class TranslateOptions(ExampleOptions):
+    """What a translation model is and how its sentences are read; the command line documents each."""
+
+    held_out: str | None = setting(
+        None, "Pairs to measure on, in place of a part of DATA: a TSV, or SOURCE,TARGET with a comma."
+    )
+    batch: int = setting(64, "Pairs of a batch.", at_least=1)
+    level: str = setting("bpe", "What a symbol is.", choices=("bpe", "word"))
+    vocab_size: int | None = setting(
+        None,
+        "Symbols of each side's vocabulary.",
+        at_least=2,
+        default_help=f"{BPE_VOCABULARY:,} (bpe), {vocabulary.WORD_VOCABULARY:,} (word), "
+        f"{BUILTIN_VOCABULARY} (without DATA)",
+    )
+    shared_vocab: bool = setting(False, "Learn one vocabulary for both sides together.")
+    longest: int = setting(LONGEST, "Symbols of a sentence at most, in training and in translation.", at_least=1)
+    cell: str = setting("lstm", "The recurrent cell.", choices=("rnn", "lstm", "gru"))
+    embedding: int = setting(128, "Width of an embedded symbol.", at_least=1)
+    hidden: int = setting(256, "Hidden units of the decoder and of each direction of the encoder.", at_least=1)
+    layers: int = setting(1, "Recurrent layers of the encoder.", at_least=1)
+    dropout: float = setting(
+        0.1, "Dropout on embedded symbols, on what the encoder gives and on attended vectors.", at_least=0, below=1
+    )
+    label_smoothing: float = setting(
+        0.1, "Part of each target's probability spread over all symbols.", at_least=0, below=1
+    )
+
+
+class TranslateTask:
+    """Train a translation model on two aligned files SOURCE TARGET or a TSV (without DATA: numbers in words)."""
+
+    name: ClassVar[str] = "translate"
+    example: ClassVar[str] = "train.de train.en --held-out val.de,val.en --minutes 60"
+    Options: ClassVar[type[Any]] = TranslateOptions
+    Model: ClassVar[type[Any]] = TranslateModel
+    defaults: ClassVar[dict[str, Any]] = {"steps": 320, "lr": 0.01}
+
+    def __init__(self, options: TranslateOptions, paths: Sequence[str | Path] = (), seed: int = 0) -> None:
+        self.options = options
+        self.seed = seed
+        refused = Refused(options.skip_bad)
+        self.data = sentences.read(options, paths, seed, refused)
+        sides = ([pair.source for pair in self.data.train], [pair.target for pair in self.data.train])
+        size = options.vocab_size or (None if paths or options.level == "word" else BUILTIN_VOCABULARY)
+        if size is None and options.level == "bpe":
+            size = BPE_VOCABULARY
+        if options.shared_vocab:
+            self.source = self.target = learn(options.level, sides[0] + sides[1], size)
+        else:
+            self.source, self.target = (learn(options.level, side, size) for side in sides)
+        examples = [(encode(self.source, a), encode(self.target, b)) for a, b in zip(*sides, strict=True)]
+        self._train = [
+            both for both, pair in zip(examples, self.data.train, strict=True) if self._fits(both, pair, refused)
+        ]
+        if not self._train:
+            raise InputError(f"{', '.join(self.data.names)}: no pair is left to train on.")
+        self.left_out = len(refused.reasons)
+        self._batches = Batches([len(target) for _, target in self._train], options.batch, seed)
+
+    def _fits(self, both: tuple[Symbols, Symbols], pair: Pair, refused: Refused) -> bool:
+        most = max(map(len, both)) - 1
+        if most > self.options.longest:
+            refused(f"{pair.place} has {most} symbols, expected at most {self.options.longest} (--longest)")
+        return most <= self.options.longest
+
+    @property
+    def architecture(self) -> TranslateArchitecture:
+        """The model's sizes."""
+        o = self.options
+        return TranslateArchitecture(
+            o.cell, self.source.size + 1, self.target.size + 1, o.embedding, o.hidden, o.layers
+        )
+
+    def build(self) -> "torch.nn.Module":
+        """A `Translator` with fresh weights."""
+        from unrolled.models.translate import Translator
+
+        return Translator(self.architecture, self.options.dropout, self.options.label_smoothing)
+
+    def batch(self, step: int) -> dict[str, NDArray[Any]]:
+        """source [S, B], inputs and targets [T, B], source_lengths and target_lengths [B]."""
+        return self._arranged([self._train[number] for number in self._batches.of(step)])
+
+    @cached_property
+    def _held_out(self) -> list[tuple[dict[str, NDArray[Any]], int]]:
+        pairs = sorted(
+            ((encode(self.source, pair.source), encode(self.target, pair.target)) for pair in self.data.held_out),
+            key=lambda both: len(both[1]),
+        )
+        batches = [self._arranged(pairs[first : first + AT_ONCE]) for first in range(0, len(pairs), AT_ONCE)]
+        return [(batch, int(batch["target_lengths"].sum())) for batch in batches]
+
+    def held_out(self) -> list[tuple[dict[str, NDArray[Any]], int]]:
+        """The held-out pairs in batches of like length, each weighted by its target symbols."""
+        return self._held_out
+
+    def _arranged(self, examples: Sequence[tuple[Symbols, Symbols]]) -> dict[str, NDArray[Any]]:
+        source, source_lengths = pad([source for source, _ in examples])
+        targets, target_lengths = pad([target for _, target in examples])
+        inputs = np.concatenate([np.full((1, len(examples)), self.target.size), targets[:-1]])
+        return {
+            "source": source,
+            "source_lengths": source_lengths,
+            "inputs": inputs,
+            "targets": targets,
+            "target_lengths": target_lengths,
+        }
+
+    def settings(self) -> dict[str, Any]:
+        """The options, how many examples were left out, and the fingerprint of the data."""
+        return {**asdict(self.options), "left_out": self.left_out, "data": self.data.fingerprint}
+
+    def describe(self, tensors: dict[str, NDArray[np.float32]], training: dict[str, Any]) -> ModelFile:
+        """The model file of a model with these weights."""
+        sample = {"sample": self.data.held_out[len(self.data.held_out) // 2].source}
+        document = {"names": self.data.names, **self.settings(), **training, **sample}
+        encoding = {"source": self.source.to_json(), "target": self.target.to_json()}
+        return ModelFile(self.name, self.architecture, encoding, document, tensors)
+
+    def report(self, model: TranslateModel) -> Evaluation:
+        """BLEU, chrF and exact matches on the held-out pairs, and some translations."""
+        return model.measure(self.data.held_out)

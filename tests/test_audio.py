@@ -1,0 +1,124 @@
+"""Sound files: every kind gives the samples that were written, and what is no whole sound is refused."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from unrolled.errors import InputError
+from unrolled.tasks.speech import audio
+
+SINE = (0.5 * np.sin(2 * np.pi * 440 * np.arange(8000) / 8000)).astype(np.float32)
+
+
+@pytest.mark.parametrize("kind", ["wav", "flac"])
+def test_a_file_gives_its_samples(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / f"a.{kind}"
+    audio.write(path, SINE, 8000)
+    samples = audio.read(path, 8000)
+    assert samples.dtype == np.float32
+    assert np.abs(samples - SINE).max() <= 1 / 32768
+    assert audio.rate_of(path) == 8000
+
+
+def test_an_ogg_file_gives_about_its_samples(tmp_path: Path) -> None:
+    path = tmp_path / "a.ogg"
+    soundfile.write(path, SINE, 8000)
+    samples = audio.read(path, 8000)
+    assert len(samples) == len(SINE)
+    assert np.corrcoef(samples, SINE)[0, 1] > 0.99
+
+
+def test_another_rate_is_resampled(tmp_path: Path) -> None:
+    path = tmp_path / "a.wav"
+    audio.write(path, (0.5 * np.sin(2 * np.pi * 440 * np.arange(44100) / 44100)).astype(np.float32), 44100)
+    samples = audio.read(path, 8000)
+    assert len(samples) == 8000
+    assert np.abs(samples - SINE)[200:-200].max() < 0.01
+
+
+def test_channels_are_mixed_down(tmp_path: Path) -> None:
+    path = tmp_path / "a.wav"
+    soundfile.write(path, np.stack([SINE, np.zeros_like(SINE)], axis=1), 8000, subtype="FLOAT")
+    assert np.array_equal(audio.read(path, 8000), SINE / 2)
+
+
+def test_raw_pcm_is_little_endian_and_an_odd_byte_is_left() -> None:
+    assert audio.from_pcm(b"\x00\x40\x00\x80\x01").tolist() == [0.5, -1.0]
+
+
+def write_bytes(path: Path, content: bytes) -> Path:
+    path.write_bytes(content)
+    return path
+
+
+def cut(path: Path, part: float) -> Path:
+    content = path.read_bytes()
+    return write_bytes(path, content[: int(part * len(content))])
+
+
+@pytest.mark.parametrize("part", [0.02, 0.5, 0.99])
+@pytest.mark.parametrize("kind", ["wav", "ogg"])
+def test_a_cut_off_file_is_refused(tmp_path: Path, kind: str, part: float) -> None:
+    path = tmp_path / f"a.{kind}"
+    soundfile.write(path, SINE, 8000)
+    cut(path, part)
+    with pytest.raises(InputError, match=f"^{path} is (cut off|damaged)"):
+        audio.read(path, 8000)
+
+
+@pytest.mark.parametrize("part", [0.02, 0.5, 0.9])
+def test_a_cut_off_flac_is_refused(tmp_path: Path, part: float) -> None:
+    path = tmp_path / "a.flac"
+    audio.write(path, np.random.default_rng(0).uniform(-1, 1, 40_000).astype(np.float32), 8000)
+    cut(path, part)
+    with pytest.raises(InputError, match=f"^{path} is (cut off|damaged)"):
+        audio.read(path, 8000)
+
+
+def test_a_wav_written_into_a_pipe_is_read_to_its_end(tmp_path: Path) -> None:
+    path = tmp_path / "a.wav"
+    audio.write(path, SINE, 8000)
+    content = bytearray(path.read_bytes())
+    place = content.index(b"data") + 4
+    content[place : place + 4] = b"\xff\xff\xff\xff"
+    assert len(audio.read(write_bytes(path, bytes(content)), 8000)) == 8000
+
+
+def test_a_sound_of_no_samples_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.wav"
+    audio.write(path, SINE[:0], 8000)
+    with pytest.raises(InputError, match=r"a\.wav is a sound file of 0 samples, expected at least one"):
+        audio.read(path, 8000)
+
+
+def test_samples_that_are_not_finite_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.wav"
+    soundfile.write(path, np.array([0, np.nan, 0], np.float32), 8000, subtype="FLOAT")
+    with pytest.raises(InputError, match=r"a\.wav: sample 1 is nan, expected a finite number"):
+        audio.read(path, 8000)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (None, "does not exist"),
+        (b"", r"is empty \(0 bytes\)"),
+        (b"no sound at all", "is damaged or not a sound file"),
+    ],
+)
+def test_what_is_no_sound_is_refused(tmp_path: Path, content: bytes | None, reason: str) -> None:
+    path = tmp_path / "a.wav"
+    if content is not None:
+        path.write_bytes(content)
+    for call in (lambda: audio.read(path, 8000), lambda: audio.rate_of(path)):
+        with pytest.raises(InputError, match=reason):
+            call()
+
+
+def test_a_rate_that_no_sound_has_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.wav"
+    audio.write(path, SINE, 100)
+    with pytest.raises(InputError, match="has 100 samples a second, expected at least 1000"):
+        audio.read(path, 8000)

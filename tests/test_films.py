@@ -1,0 +1,196 @@
+"""Films: read as streams at a chosen rate, refused with a reason, written with their events; the rendered ones."""
+
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from unrolled.errors import InputError
+from unrolled.tasks.label import films, rendered
+from unrolled.tasks.label.films import Event
+
+
+def pictures(count: int, side: int = 32) -> list[NDArray[np.uint8]]:
+    """Pictures that get lighter."""
+    return [np.full((side, side, 3), 250 * number // count, np.uint8) for number in range(count)]
+
+
+@pytest.fixture
+def film(tmp_path: Path) -> Path:
+    """40 frames at 20 a second."""
+    films.write(tmp_path / "a.mp4", pictures(40), 20)
+    return tmp_path / "a.mp4"
+
+
+@pytest.mark.parametrize(("fps", "taken"), [(20, range(40)), (10, range(0, 40, 2)), (4, range(0, 40, 5))])
+def test_a_film_is_read_at_the_rate_asked_for(film: Path, fps: float, taken: range) -> None:
+    found = list(films.decode(film, fps, 16))
+    assert [frame.shape for frame in found] == [(16, 16, 3)] * len(taken)
+    for frame, number in zip(found, taken, strict=True):
+        assert abs(frame.mean() - 250 * number // 40) < 5
+
+
+def test_a_higher_rate_repeats_frames(film: Path) -> None:
+    found = list(films.decode(film, 40, 8))
+    assert len(found) == 79
+    assert np.array_equal(found[2], found[1]) and not np.array_equal(found[3], found[2])
+
+
+def test_frames_come_while_the_film_is_still_being_decoded(film: Path) -> None:
+    stream = films.decode(film, 20, 8)
+    assert next(stream).mean() < 5
+    stream.close()
+
+
+def test_a_film_that_is_cut_off_is_refused(film: Path, tmp_path: Path) -> None:
+    whole = film.read_bytes()
+    film.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(InputError, match=r"a\.mp4 is cut off or not a film"):
+        list(films.decode(film, 20, 8))
+
+
+def test_a_film_that_ends_before_it_says_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.mkv"
+    noise = np.random.default_rng(0).integers(0, 256, (60, 64, 64, 3), np.uint8)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=20)
+        stream.width = stream.height = 64
+        stream.pix_fmt = "yuv420p"
+        for picture in noise:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode())
+    assert len(list(films.decode(path, 20, 8))) == 60
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(InputError, match=r"a\.mkv is cut off"):
+        list(films.decode(path, 20, 8))
+
+
+def test_a_file_without_a_video_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.mkv"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("pcm_s16le", rate=8000, layout="mono")
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 800), np.int16), format="s16", layout="mono")
+        frame.sample_rate = 8000
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    with pytest.raises(InputError, match=r"a\.mkv has no video"):
+        list(films.decode(path, 20, 8))
+
+
+def test_a_video_with_no_frames_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.avi"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=20)
+        stream.width = stream.height = 32
+        stream.pix_fmt = "yuv420p"
+        container.start_encoding()
+    with pytest.raises(InputError, match=r"a\.avi (has a video with no frames|is cut off|has no video)"):
+        list(films.decode(path, 20, 8))
+
+
+def test_a_text_is_no_film(tmp_path: Path) -> None:
+    (tmp_path / "a.mp4").write_text("no film")
+    with pytest.raises(InputError, match=r"a\.mp4 is cut off or not a film"):
+        list(films.decode(tmp_path / "a.mp4", 20, 8))
+
+
+def test_events_are_read_in_order_of_time(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("event,start,end\nb,1.5,2\na,0,1.5\n")
+    assert films.read_events(tmp_path / "a.csv") == [Event(0, 1.5, "a"), Event(1.5, 2, "b")]
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("start,end\n0,1\n", "has no column 'event', expected start,end,event in line 1"),
+        ("", "has no column 'start'"),
+        ("start,end,event\n0,1,a\nsoon,2,b\n", "line 3: start is 'soon', expected a number of seconds"),
+        ("start,end,event\n0,,a\n", "line 2: end is '', expected a number of seconds"),
+        ("start,end,event\n0\n", "line 2: end is None, expected a number of seconds"),
+        ("start,end,event\n0,nan,a\n", "line 2: end is 'nan', expected a number of seconds"),
+        ("start,end,event\n2,1,a\n", "line 2: from 2 to 1 s, expected a start before the end"),
+        ("start,end,event\n-1,1,a\n", "line 2: from -1 to 1 s, expected a start before the end"),
+        ("start,end,event\n0,1,\n", "line 2: no event, expected its name"),
+        ("start,end,event\n0,2,a\n1,3,b\n", "'b' starts at 1 s, before 'a' ends at 2 s"),
+    ],
+)
+def test_events_that_cannot_be_read_are_refused_with_their_line(tmp_path: Path, text: str, reason: str) -> None:
+    (tmp_path / "a.csv").write_text(text)
+    with pytest.raises(InputError) as refused:
+        films.read_events(tmp_path / "a.csv")
+    assert reason in str(refused.value)
+
+
+def test_a_film_without_events_is_refused_with_what_is_expected(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"a\.csv cannot be read: .*; expected the events of the film"):
+        films.read_events(tmp_path / "a.csv")
+
+
+def test_each_step_has_the_event_of_its_time() -> None:
+    events = [Event(0.2, 0.5, "a"), Event(0.5, 9, "b")]
+    labels = films.label_steps(events, 8, 10, "-")
+    assert labels == ["-", "-", "a", "a", "a", "b", "b", "b"]
+    assert [event.name for event in films.steps_to_events(labels, 10)] == ["-", "a", "b"]
+    assert list(films.steps_to_events(labels, 10))[1] == Event(0.2, 0.5, "a")
+    with pytest.raises(InputError, match=r"the event 'c' starts at 5 s, but the film ends at 0\.8 s"):
+        films.label_steps([Event(5, 6, "c")], 8, 10, "-")
+
+
+def test_an_event_is_told_as_soon_as_it_has_ended() -> None:
+    told = films.steps_to_events(iter(["a", "a", "b", "endless"]), 1)
+    assert next(told) == Event(0, 2, "a")
+    assert list(films.steps_to_events([], 1)) == []
+
+
+def test_the_ribbon_stands_below_the_film(film: Path, tmp_path: Path) -> None:
+    films.write_with_ribbon(film, tmp_path / "out.mp4", [Event(0, 1, "a"), Event(1, 2, "b")], ["a", "b"])
+    found = [frame.to_ndarray(format="rgb24") for _, frame in films.frames(tmp_path / "out.mp4")]
+    assert len(found) == 40
+    assert found[0].shape == (32 + films.RIBBON, 32, 3)
+    last = found[-1][-4]
+    for place, event in ((4, 0), (26, 1)):
+        assert np.abs(last[place].astype(int) - films.colour(event)).max() < 40
+    assert found[5][-4, 26].max() < 80, "the ribbon has not come so far yet"
+
+
+def test_a_rendered_film_is_always_the_same_and_others_differ() -> None:
+    one, again, other = rendered.film(3), rendered.film(3), rendered.film(4)
+    assert np.array_equal(one.pictures, again.pictures) and one.labels == again.labels
+    assert one.labels != other.labels
+    assert 100 < len(one.pictures) == len(one.labels) < 400
+
+
+def test_what_a_box_takes_along_was_decided_long_before() -> None:
+    leaving: dict[str, list[NDArray[np.uint8]]] = {"is carried off": [], "leaves empty": []}
+    for number in range(12):
+        made = rendered.film(number)
+        before = ""
+        for picture, label in zip(made.pictures, made.labels, strict=True):
+            if label in leaving and label != before:
+                leaving[label].append(picture)
+                assert any(earlier == "covers" for earlier in made.labels)
+            before = label
+    assert all(len(found) > 3 for found in leaving.values())
+    boxes = {
+        name: np.mean([picture[45:55, 27:37] for picture in found], axis=0) for name, found in leaving.items()
+    }
+    assert np.abs(boxes["is carried off"] - boxes["leaves empty"]).max() < 15, "the box looks the same"
+
+
+def test_rendered_films_are_written_once_and_read_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(rendered, "FILMS", 2)
+    folder = rendered.folder()
+    times = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
+    assert sorted(times) == ["film-00.csv", "film-00.mp4", "film-01.csv", "film-01.mp4"]
+    assert rendered.folder() == folder
+    assert {path.name: path.stat().st_mtime_ns for path in folder.iterdir()} == times
+    made = rendered.film(1)
+    frames = list(films.decode(folder / "film-01.mp4", rendered.FPS, rendered.SIDE))
+    assert len(frames) == len(made.pictures)
+    assert np.mean(np.abs(np.stack(frames).astype(int) - np.stack(made.pictures))) < 6
+    events = films.read_events(folder / "film-01.csv")
+    assert films.label_steps(events, len(frames), rendered.FPS, rendered.BACKGROUND) == made.labels

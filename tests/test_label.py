@@ -1,0 +1,325 @@
+"""The label task: batches, the torch model and the engine's twin of it, decoding, files, films told live."""
+
+import itertools
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tolerances import assert_close
+from unrolled import modelfile
+from unrolled.errors import InputError
+from unrolled.models.label import LabelNetwork
+from unrolled.recipe import TrainOptions
+from unrolled.tasks.label import LabelOptions, LabelTask, films
+from unrolled.tasks.label.labelling import SwitchFilter, viterbi
+from unrolled.tasks.label.model import EventOptions, LabelModel
+from unrolled.train import train
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+RNG_SEED = 5
+
+
+def numbers(folder: Path, count: int = 12) -> Path:
+    """Sequences whose event is the one that the last spike named: a single step does not tell it."""
+    rng = np.random.default_rng(RNG_SEED)
+    folder.mkdir(exist_ok=True)
+    for number in range(count):
+        steps = int(rng.integers(20, 40))
+        spikes = np.zeros((steps, 2))
+        labels, now = [], "left"
+        for step in range(steps):
+            if step == 0 or rng.random() < 0.15:
+                now = ("left", "right")[int(rng.integers(2))]
+                spikes[step, int(now == "right")] = 1
+            labels.append(now)
+        np.savez(folder / f"{number:02}.npz", inputs=spikes, labels=np.array(labels))
+    return folder
+
+
+def words(folder: Path) -> Path:
+    folder.mkdir(exist_ok=True)
+    line = "{}\t{}\t_\t{}\t_\t_\t_\t_\t_\t_\n"
+    sentences = [[("the", "DET"), (f"{a}ing", "VERB"), (f"{b}ers", "NOUN")] for a in "abcd" for b in "xyz"]
+    text = "\n".join(
+        "".join(line.format(n, word, tag) for n, (word, tag) in enumerate(sentence[: 2 + k % 2], 1))
+        for k, sentence in enumerate(sentences)
+    )
+    (folder / "a.conllu").write_text(text + "\n")
+    return folder
+
+
+def shots(folder: Path, count: int = 4) -> Path:
+    """Films of 3 seconds that are dark, then light."""
+    folder.mkdir(exist_ok=True)
+    for number in range(count):
+        cut = 10 + 2 * number
+        pictures = [np.full((16, 16, 3), 30 if n < cut else 220, np.uint8) for n in range(30)]
+        films.write(folder / f"{number}.mp4", pictures, 10)
+        (folder / f"{number}.csv").write_text(f"start,end,event\n{cut / 10},3,light\n")
+    return folder
+
+
+MAKERS = {"numbers": numbers, "words": words, "films": shots}
+SMALL: dict[str, Any] = {"hidden": 9, "embedding": 6, "spelling": 4, "side": 8, "batch": 4, "split": 0.75}
+
+
+def task_of(kind: str, folder: Path, **options: Any) -> LabelTask:
+    return LabelTask(LabelOptions(**{**SMALL, **options}), [MAKERS[kind](folder / kind)], seed=1)
+
+
+def untrained(task: LabelTask) -> tuple[LabelNetwork, LabelModel]:
+    torch.manual_seed(0)
+    network = task.build()
+    assert isinstance(network, LabelNetwork)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(0.3 * torch.randn_like(parameter))
+    tensors = {name: value.numpy() for name, value in network.state_dict().items()}
+    return network.eval(), LabelModel(task.describe(tensors, {**asdict(TrainOptions()), "seed": 1}))
+
+
+def as_tensors(batch: dict[str, Any]) -> dict[str, torch.Tensor]:
+    return {name: torch.from_numpy(array) for name, array in batch.items()}
+
+
+every_kind = pytest.mark.parametrize("kind", list(MAKERS))
+
+
+@every_kind
+@pytest.mark.parametrize(("cell", "bidirectional"), [("lstm", True), ("gru", False), ("rnn", True)])
+def test_the_engine_says_what_torch_says(tmp_path: Path, kind: str, cell: str, bidirectional: bool) -> None:
+    task = task_of(kind, tmp_path, cell=cell, bidirectional=bidirectional, layers=2)
+    network, model = untrained(task)
+    shapes = {name: tuple(value.shape) for name, value in network.state_dict().items()}
+    assert shapes == task.architecture.shapes()
+    batch = as_tensors(task._gather([task._encoded(one) for one in task.held]))
+    del batch["targets"]
+    with torch.no_grad():
+        expected = network.logits(**batch)
+    for row, one in enumerate(task.held):
+        found = model._labeller.logits(one.inputs)
+        assert list(found) == ["alone", "causal", "offline"][: len(expected)]
+        for name, logits in zip(found, expected, strict=True):
+            assert_close(torch.from_numpy(found[name]), logits[: len(one.inputs), row], name)
+
+
+@every_kind
+def test_a_stream_says_the_same_however_it_is_cut(tmp_path: Path, kind: str) -> None:
+    _, model = untrained(task_of(kind, tmp_path, bidirectional=True, switch_penalty=0.5))
+    task = task_of(kind, tmp_path)
+    inputs = task.held[0].inputs
+    whole = model.stream().feed(inputs)
+    stream = model.stream()
+    assert [int(stream.feed(inputs[t : t + 1])[0]) for t in range(len(inputs))] == whole.tolist()
+
+
+@every_kind
+def test_padding_changes_no_loss(tmp_path: Path, kind: str) -> None:
+    task = task_of(kind, tmp_path, bidirectional=True)
+    network, _ = untrained(task)
+    pieces = [task._encoded(one) for one in task.train[:3]]
+    with torch.no_grad():
+        together = network(**as_tensors(task._gather(pieces)))[0]
+        alone = [network(**as_tensors(task._gather([piece])))[0] * len(piece[1]) for piece in pieces]
+    assert_close(together, sum(alone) / sum(len(targets) for _, targets in pieces))
+
+
+@every_kind
+def test_a_batch_depends_on_the_step_and_the_seed_alone(tmp_path: Path, kind: str) -> None:
+    extra = {"noise": 0.5, "stretch": 1.5, "window": 10} if kind == "numbers" else {}
+    one, again = (task_of(kind, tmp_path, **extra) for _ in range(2))
+    for step in (7, 0, 3):
+        for name, array in again.batch(step).items():
+            assert np.array_equal(array, one.batch(step)[name]), name
+    assert any(not np.array_equal(one.batch(0)["inputs"], one.batch(step)["inputs"]) for step in (1, 2, 3))
+
+
+def test_numbers_are_normalised_by_the_training_part(tmp_path: Path) -> None:
+    task = task_of("numbers", tmp_path, batch=100)
+    batch = task.batch(0)
+    steps = np.concatenate([batch["inputs"][:n, row] for row, n in enumerate(batch["lengths"])])
+    assert np.abs(steps.mean(0)).max() < 1e-5
+    assert np.abs(steps.std(0) - 1).max() < 1e-5
+
+
+def test_pieces_are_no_longer_than_the_window_and_keep_their_targets(tmp_path: Path) -> None:
+    task = task_of("numbers", tmp_path, window=7)
+    places = {one.inputs.tobytes(): one for one in task.train}
+    assert len(places) == len(task.train)
+    for step in range(5):
+        batch = task.batch(step)
+        assert batch["inputs"].shape[0] == 7
+        assert (batch["lengths"] == 7).all() and (batch["targets"] >= 0).all()
+
+
+def test_a_stretched_sequence_has_its_events_in_order(tmp_path: Path) -> None:
+    task = task_of("numbers", tmp_path, stretch=2.0)
+    lengths = set()
+    for draw in range(20):
+        _, targets = task._piece(task.train[0], np.random.default_rng(draw))
+        lengths.add(len(targets))
+        _, plain = task._encoded(task.train[0])
+        assert set(targets) <= set(plain)
+        assert len(plain) / 2 - 1 <= len(targets) <= len(plain) * 2 + 1
+    assert len(lengths) > 5
+
+
+def test_rare_words_are_forgotten_now_and_then_and_unknown_ones_always(tmp_path: Path) -> None:
+    task = task_of("words", tmp_path, word_dropout=1.0)
+    known = task._spelling.encode(["THE", "the", "unheard"])
+    assert known[0] == known[1] > 0 and known[2] == 0
+    forgotten = np.concatenate([(task.batch(step)["inputs"] == 0).ravel() for step in range(40)])
+    assert 0.1 < forgotten.mean() < 0.6
+
+
+def test_without_a_penalty_each_step_has_its_likeliest_event() -> None:
+    logits = np.random.default_rng(0).normal(size=(50, 4)).astype(np.float32)
+    assert np.array_equal(SwitchFilter(4, 0).feed(logits), logits.argmax(-1))
+    assert np.array_equal(viterbi(logits, 0), logits.argmax(-1))
+
+
+@given(st.integers(0, 10**6), st.floats(0, 4))
+def test_the_course_is_the_likeliest_of_all(seed: int, penalty: float) -> None:
+    logits = np.random.default_rng(seed).normal(size=(5, 3)).astype(np.float32)
+    likelihoods = torch.from_numpy(logits).double().log_softmax(-1).numpy()
+
+    def worth(course: Any) -> float:
+        changes = sum(a != b for a, b in itertools.pairwise(course))
+        return float(sum(likelihoods[t, label] for t, label in enumerate(course)) - penalty * changes)
+
+    best = max(itertools.product(range(3), repeat=5), key=worth)
+    assert worth(viterbi(logits, penalty)) == pytest.approx(worth(best))
+    ends = [max(itertools.product(range(3), repeat=t + 1), key=worth)[-1] for t in range(5)]
+    assert SwitchFilter(3, penalty).feed(logits).tolist() == ends
+
+
+def trained(task: LabelTask, out: Path, steps: int, lr: float = 0.02) -> LabelModel:
+    for _ in train(task, TrainOptions(steps=steps, lr=lr, seed=1), out):
+        pass
+    return LabelModel(modelfile.read(out))
+
+
+def test_what_a_step_does_not_tell_is_remembered_and_measured_again_from_the_file(tmp_path: Path) -> None:
+    task = task_of("numbers", tmp_path, hidden=16, bidirectional=True, switch_penalty=0.1, dropout=0.0)
+    model = trained(task, tmp_path / "model", 300)
+    report = task.report(model).figures
+    assert report["causal"]["accuracy"] > 95 > 80 > report["alone"]["accuracy"]
+    assert report["offline_smoothed"]["f1@50"] > 90
+    again = model.evaluate().figures
+    assert {name: report[name] for name in again} == again
+    given = model.evaluate([tmp_path / "numbers"]).figures
+    assert given["sequences"] == 12
+    assert "truth" in task.report(model).shown
+    rows = list(model.run([str(tmp_path / "numbers" / "00.npz")], EventOptions(plot=str(tmp_path / "p.png"))))
+    assert rows[0].line.splitlines()[1] == "start,end,event"
+    assert (tmp_path / "p.png").stat().st_size > 1000
+    steps = list(model.run([str(tmp_path / "numbers" / "00.npz")], EventOptions(every=True, offline=False)))
+    assert len(steps) == rows[-1].record["end"]
+
+
+def test_words_are_tagged_from_text_and_from_files(tmp_path: Path) -> None:
+    model = trained(task_of("words", tmp_path, bidirectional=True), tmp_path / "model", 200)
+    (output,) = model.run(["The cing yers"], EventOptions())
+    assert output.line == "The/DET cing/VERB yers/NOUN"
+    assert len(list(model.run([str(tmp_path / "words" / "a.conllu")], EventOptions(offline=False)))) == 12
+    assert set(model.evaluate().figures["offline"]) == {"accuracy"}
+    with pytest.raises(InputError, match="the sentence has no words"):
+        list(model.run([" "], EventOptions()))
+
+
+def test_a_film_is_told_while_it_is_decoded_and_drawn_with_its_events(tmp_path: Path) -> None:
+    model = trained(task_of("films", tmp_path, dropout=0.0), tmp_path / "model", 150)
+    film = tmp_path / "films" / "0.mp4"
+    video, plot = tmp_path / "out.mp4", tmp_path / "out.svg"
+    told = model.run([str(film)], EventOptions(video=str(video), plot=str(plot)))
+    first = next(told)
+    assert first.record == {"sequence": str(film), "start": 0.0, "end": 1.0, "event": "nothing"}
+    assert not video.exists()
+    assert [one.line for one in told] == ["1,3,light"]
+    assert video.stat().st_size > 1000 and "svg" in plot.read_text()
+    every = list(model.run([str(film)], EventOptions(every=True)))
+    assert len(every) == 30 and every[-1].line == "2.9,light"
+    assert model.evaluate().figures["causal"]["accuracy"] == 100
+
+
+@every_kind
+def test_a_model_that_reads_forward_alone_says_so(tmp_path: Path, kind: str) -> None:
+    task = task_of(kind, tmp_path)
+    _, model = untrained(task)
+    with pytest.raises(InputError, match="--offline needs a model trained with --bidirectional"):
+        model.label(task.held[0].inputs, offline=True)
+
+
+def test_data_that_is_no_longer_the_same_is_refused(tmp_path: Path) -> None:
+    task = task_of("numbers", tmp_path)
+    _, model = untrained(task)
+    assert model.evaluate().figures["sequences"] == 3
+    path = Path(task.held[0].name)
+    np.savez(path, inputs=task.held[0].inputs + 1, labels=np.array(task.held[0].labels))
+    with pytest.raises(InputError, match="not the data that the model was trained with"):
+        model.evaluate()
+
+
+def test_held_out_files_are_measured_in_place_of_a_part(tmp_path: Path) -> None:
+    other = numbers(tmp_path / "other", 3)
+    task = task_of("numbers", tmp_path, held_out=str(other), keep="last")
+    assert len(task.train) == 12 and len(task.held) == 3
+    assert task.held_out() == []
+    _, model = untrained(task)
+    assert model.evaluate().figures["sequences"] == 3
+
+
+def test_an_event_that_training_never_saw_is_refused_or_left_out(tmp_path: Path) -> None:
+    other = numbers(tmp_path / "other", 2)
+    np.savez(other / "00.npz", inputs=np.zeros((2, 2)), labels=np.array(["left", "up"]))
+    with pytest.raises(
+        InputError, match=r"00.npz, step 1: the event 'up' is not in the training data, expected one"
+    ):
+        task_of("numbers", tmp_path, held_out=str(other))
+    task = task_of("numbers", tmp_path, held_out=str(other), skip_bad=True)
+    assert len(task.held) == 1
+    _, model = untrained(task)
+    assert model.file.training["left_out"] == 1
+    assert task.report(model).figures["left_out"] == 1
+    assert model.evaluate().figures["sequences"] == 1
+    with pytest.raises(InputError, match="the event 'up' is not in the training data"):
+        model.evaluate([other])
+
+
+def test_inputs_that_do_not_fit_the_model_are_refused(tmp_path: Path) -> None:
+    _, model = untrained(task_of("numbers", tmp_path))
+    np.save(tmp_path / "wide.npy", np.zeros((3, 4)))
+    for inputs, options, reason in [
+        ([str(tmp_path / "wide.npy")], EventOptions(), "wide.npy has 4 numbers a step, but the model reads 2"),
+        ([str(words(tmp_path / "w"))], EventOptions(), "has words, but the model reads numbers"),
+        (["a", "b"], EventOptions(plot="x.png"), "2 inputs, expected one for --video or --plot"),
+        (["a"], EventOptions(video="x.mp4"), "--video needs a film, but the model reads numbers"),
+    ]:
+        with pytest.raises(InputError, match=reason):
+            list(model.run(inputs, options))
+
+
+def test_a_single_event_or_nothing_held_out_is_refused(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        np.savez(tmp_path / f"{name}.npz", inputs=np.zeros((2, 1)), labels=np.array(["x", "x"]))
+    with pytest.raises(InputError, match="the only event is 'x', expected at least two"):
+        LabelTask(LabelOptions(), [tmp_path])
+
+
+def test_a_file_with_another_encoding_is_refused(tmp_path: Path) -> None:
+    task = task_of("numbers", tmp_path)
+    _, model = untrained(task)
+    for encoding, reason in [
+        ({}, "its encoding is not that of a label model"),
+        ({"classes": ["a"]}, "it names 1 "),
+    ]:
+        changed = replace(model.file, encoding={**model.file.encoding, **encoding} if encoding else {})
+        with pytest.raises(InputError, match=reason):
+            LabelModel(changed)

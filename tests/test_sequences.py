@@ -1,0 +1,192 @@
+"""Files of sequences: what is read from each kind, and the one sentence about each that cannot be used."""
+
+import gzip
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import scipy.io
+from pyarrow import parquet
+
+from unrolled.errors import InputError
+from unrolled.examples import Refused
+from unrolled.tasks.label.sequences import Layout, Series, fingerprint, read
+
+CSV = "x,y,label\n1,2,walk\n3,4.5,walk\n5,6,run\n"
+
+
+def written(path: Path, text: str) -> Path:
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def one(path: Path, layout: Layout = Layout(), labelled: bool = True) -> Series:  # noqa: B008
+    (found,) = read([path], layout, Refused(False), labelled)[1]
+    return found
+
+
+def test_a_table_is_a_sequence(tmp_path: Path) -> None:
+    found = one(written(tmp_path / "a.csv", CSV))
+    assert found.inputs.tolist() == [[1, 2], [3, 4.5], [5, 6]]
+    assert found.inputs.dtype == np.float32
+    assert found.labels == ["walk", "walk", "run"]
+    assert found.features == ("x", "y")
+
+
+def test_parquet_reads_as_csv_does(tmp_path: Path) -> None:
+    table = pa.table({"x": [1, 3, 5], "y": [2.0, 4.5, 6.0], "label": ["walk", "walk", "run"]})
+    parquet.write_table(table, tmp_path / "a.parquet")
+    expected, found = one(written(tmp_path / "a.csv", CSV)), one(tmp_path / "a.parquet")
+    assert np.array_equal(found.inputs, expected.inputs) and found.labels == expected.labels
+
+
+def test_a_column_tells_sequences_apart_and_columns_may_be_left_out(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.csv", "who,x,note,event\n1,1,q,a\n2,2,w,b\n1,3,e,b\n")
+    layout = Layout(label="event", sequence="who", ignore=("note",))
+    _, found = read([path], layout, Refused(False))
+    assert [series.name for series in found] == [f"{path}, 1", f"{path}, 2"]
+    assert [series.inputs.tolist() for series in found] == [[[1], [3]], [[2]]]
+    assert [series.labels for series in found] == [["a", "b"], ["b"]]
+
+
+def test_columns_are_found_by_name_in_every_file(tmp_path: Path) -> None:
+    written(tmp_path / "a.csv", CSV)
+    written(tmp_path / "b.csv", "label,y,x\nrun,2,1\n")
+    _, found = read([tmp_path], Layout(), Refused(False))
+    assert found[1].inputs.tolist() == [[1, 2]]
+
+
+def test_arrays_come_with_their_labels(tmp_path: Path) -> None:
+    inputs, labels = np.arange(6.0).reshape(3, 2), np.array(["a", "b", "b"])
+    np.savez(tmp_path / "a.npz", inputs=inputs, labels=labels)
+    np.save(tmp_path / "b.npy", inputs)
+    np.save(tmp_path / "b.labels.npy", np.array([0, 1, 1]))
+    _, found = read([tmp_path], Layout(), Refused(False))
+    assert [series.labels for series in found] == [["a", "b", "b"], ["0", "1", "1"]]
+    assert all(np.array_equal(series.inputs, inputs) for series in found)
+
+
+def test_a_matlab_file_has_a_cell_a_sequence(tmp_path: Path) -> None:
+    cells = {name: np.empty((1, 2), object) for name in ("S", "Y")}
+    for place, count in enumerate((3, 4)):
+        cells["S"][0, place] = np.full((count, 5), place, float)
+        cells["Y"][0, place] = np.arange(count)[None]
+    scipy.io.savemat(tmp_path / "a.mat", cells)
+    _, found = read([tmp_path / "a.mat"], Layout(), Refused(False))
+    assert [series.inputs.shape for series in found] == [(3, 5), (4, 5)]
+    assert found[1].labels == ["0", "1", "2", "3"]
+
+
+SENTENCES = (
+    "# text = a b\n1-2\tab\t_\t_\t_\t_\t_\t_\t_\t_\n1\ta\t_\tDET\t_\t_\t_\t_\t_\t_\n"
+    "2\tb\t_\tNOUN\t_\t_\t_\t_\t_\t_\n\n"
+    "1\tc\t_\tVERB\t_\t_\t_\t_\t_\t_\n1.1\td\t_\tX\t_\t_\t_\t_\t_\t_\n"
+)
+
+
+def test_words_have_their_upos(tmp_path: Path) -> None:
+    with gzip.open(tmp_path / "a.conllu.gz", "wt", encoding="utf-8") as file:
+        file.write(SENTENCES)
+    for path in (written(tmp_path / "a.conllu", SENTENCES), tmp_path / "a.conllu.gz"):
+        kind, found = read([path], Layout(), Refused(False))
+        assert kind == "words"
+        assert [(series.inputs, series.labels) for series in found] == [
+            (["a", "b"], ["DET", "NOUN"]),
+            (["c"], ["VERB"]),
+        ]
+        assert found[1].name == f"{path}, line 6"
+
+
+def test_events_may_be_missing_where_they_are_to_be_found(tmp_path: Path) -> None:
+    assert one(written(tmp_path / "a.csv", "x,y\n1,2\n"), labelled=False).labels is None
+    np.save(tmp_path / "a.npy", np.zeros((3, 2)))
+    assert one(tmp_path / "a.npy", labelled=False).labels is None
+
+
+def numpy_file(**arrays: Any) -> Callable[[Path], Path]:
+    def make(folder: Path) -> Path:
+        np.savez(folder / "a.npz", **arrays)
+        return folder / "a.npz"
+
+    return make
+
+
+def text_file(name: str, text: str) -> Callable[[Path], Path]:
+    return lambda folder: written(folder / name, text)
+
+
+LINE = "1\ta\t_\t{}\t_\t_\t_\t_\t_\t_\n"
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (text_file("a.csv", "x,y\n1,2\n"), "a.csv has no column 'label', expected it among x, y"),
+        (text_file("a.csv", "label\nrun\n"), "a.csv has no column of numbers beside label"),
+        (
+            text_file("a.csv", "x,label\n1,a\nfast,a\n"),
+            "a.csv, line 3, column 'x': 'fast', expected a finite number",
+        ),
+        (text_file("a.csv", "x,label\n1,a\n,a\n"), "a.csv, line 3, column 'x': nothing, expected a finite number"),
+        (text_file("a.csv", "x,label\n1,a\n2,\n"), "a.csv, line 3, column 'label': nothing, expected an event"),
+        (text_file("a.csv", "x,label\n1,a\n2\n"), "a.csv is not a table that can be read"),
+        (text_file("a.csv", ""), "a.csv is not a table that can be read"),
+        (text_file("a.csv", "x,label\n"), "a.csv: no sequence that can be used"),
+        (text_file("a.parquet", "nonsense"), "a.parquet is not a table that can be read"),
+        (text_file("a.npz", "nonsense"), "a.npz is not a NumPy file that can be read"),
+        (text_file("a.mat", "nonsense"), "a.mat is not a MATLAB file that can be read"),
+        (text_file("a.txt", "x"), "a.txt is of an unknown kind; expected a name ending in .csv"),
+        (lambda folder: folder / "none.csv", "none.csv does not exist"),
+        (lambda folder: folder, "has no file of sequences"),
+        (numpy_file(labels=[1]), "a.npz has no array 'inputs', expected it among labels"),
+        (numpy_file(inputs=np.zeros((2, 1)), labels=[1]), "a.npz: labels are [1], expected one for each of the 2"),
+        (numpy_file(inputs=np.zeros(2), labels=[1, 2]), "a.npz: inputs are float64 [2], expected numbers"),
+        (numpy_file(inputs=np.full((2, 1), np.nan), labels=[1, 2]), "a.npz, step 0, feature 0: nan, expected"),
+        (numpy_file(inputs=np.zeros((2, 1)), labels=[0.5, 1]), "a.npz: labels are float64, expected texts"),
+        (text_file("a.conllu", "1 a DET\n"), "a.conllu, line 1: 1 columns, expected 10"),
+        (text_file("a.conllu", "\n" + LINE.format("_")), "a.conllu, line 2: the word 'a' has no UPOS tag"),
+        (text_file("a.conllu.gz", "plain"), "a.conllu.gz cannot be read"),
+    ],
+)
+def test_what_cannot_be_used_is_refused_with_its_place(
+    tmp_path: Path, make: Callable[[Path], Path], reason: str
+) -> None:
+    with pytest.raises(InputError) as refused:
+        read([make(tmp_path)], Layout(), Refused(False))
+    assert reason in str(refused.value)
+
+
+def test_bad_sequences_are_left_out_and_counted_where_that_is_asked_for(tmp_path: Path) -> None:
+    written(tmp_path / "a.csv", CSV)
+    written(tmp_path / "b.csv", "x,y,label\n1,slow,run\n")
+    written(tmp_path / "c.csv", "x,label\n1,run\n")
+    refused = Refused(True)
+    _, found = read([tmp_path], Layout(), refused)
+    assert len(found) == 1
+    assert ["b.csv" in refused.reasons[0], "c.csv" in refused.reasons[1]] == [True, True]
+
+
+def test_sequences_of_other_widths_and_kinds_are_refused(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", inputs=np.zeros((2, 1)), labels=[1, 2])
+    np.savez(tmp_path / "b.npz", inputs=np.zeros((2, 3)), labels=[1, 2])
+    with pytest.raises(InputError, match=r"b\.npz has 3 numbers a step, expected 1"):
+        read([tmp_path], Layout(), Refused(False))
+    words = written(tmp_path / "c.conllu", SENTENCES)
+    with pytest.raises(
+        InputError, match=r"a\.npz has numbers and .*c\.conllu has words; expected sequences of one kind"
+    ):
+        read([tmp_path / "a.npz", words], Layout(), Refused(False))
+
+
+def test_the_fingerprint_tells_any_change() -> None:
+    series = [Series("a", np.zeros((2, 1), np.float32), ["x", "y"])]
+    others = [
+        [Series("a", np.ones((2, 1), np.float32), ["x", "y"])],
+        [Series("a", np.zeros((2, 1), np.float32), ["x", "x"])],
+        [*series, *series],
+    ]
+    assert len({fingerprint(one) for one in [series, *others]}) == 4
+    assert fingerprint(series) == fingerprint([Series("b", np.zeros((2, 1), np.float32), ["x", "y"])])

@@ -1,0 +1,338 @@
+"""The speech task: from a table of sounds to a model that hears the same however the sound is cut."""
+
+import io
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from tolerances import assert_close
+from unrolled import modelfile
+from unrolled.errors import InputError
+from unrolled.modelfile import ModelFile
+from unrolled.models.speech import SpeechNetwork
+from unrolled.recipe import TrainOptions
+from unrolled.tasks.speech import ListenOptions, SpeechModel, SpeechOptions, SpeechTask, audio, tones, transcripts
+from unrolled.tasks.speech.augment import AugmentOptions, augmented, mask
+from unrolled.tasks.speech.filterbank import Bank, features
+from unrolled.train import train
+from unrolled.vocabulary import CharVocabulary
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+SMALL = SpeechOptions(mels=20, hidden=16, layers=1, batch=4, rate=8000)
+LIVELY = ListenOptions(partial=True)
+
+
+def table(folder: Path, count: int = 12, rate: int = 8000) -> Path:
+    """Dialled digits as WAV files with their transcripts."""
+    folder.mkdir(exist_ok=True)
+    rows = [transcripts.HEADER]
+    for number in range(count):
+        samples, text = tones.dial(np.random.default_rng(number))
+        audio.write(folder / f"{number}.wav", audio.resample(samples, 8000, rate), rate)
+        rows.append(f"{number}.wav\t{text}")
+    path = folder / "transcripts.tsv"
+    path.write_text("\n".join(rows) + "\n")
+    return path
+
+
+def fresh(task: SpeechTask, seed: int = 0) -> ModelFile:
+    """A model file with random weights, wide enough that something is heard."""
+    rng = np.random.default_rng(seed)
+    shapes = task.architecture.shapes()
+    tensors = {name: rng.normal(0, 0.7, shape).astype(np.float32) for name, shape in shapes.items()}
+    return task.describe(tensors, {"seed": task.seed})
+
+
+@pytest.fixture
+def task(tmp_path: Path) -> SpeechTask:
+    return SpeechTask(SMALL, [table(tmp_path / "data")])
+
+
+@pytest.fixture
+def model(task: SpeechTask) -> SpeechModel:
+    return SpeechModel(fresh(task))
+
+
+@pytest.mark.parametrize("cell", ["rnn", "lstm", "gru"])
+def test_the_parameters_are_those_of_the_model_file(tmp_path: Path, cell: str) -> None:
+    task = SpeechTask(replace(SMALL, cell=cell, layers=2), [table(tmp_path / "data", 2)])
+    shapes = {name: tuple(value.shape) for name, value in task.build().state_dict().items()}
+    assert shapes == task.architecture.shapes()
+
+
+def test_a_batch_depends_on_the_step_and_the_seed_alone(tmp_path: Path, task: SpeechTask) -> None:
+    again, other = (SpeechTask(SMALL, [tmp_path / "data"], seed) for seed in (0, 1))
+    later = {step: again.batch(step) for step in (5, 3, 0, 4)}
+    for step, expected in later.items():
+        batch = task.batch(step)
+        assert all(np.array_equal(batch[name], expected[name]) for name in expected)
+    assert not any(np.array_equal(task.batch(step)["inputs"], other.batch(step)["inputs"]) for step in range(3))
+
+
+def test_the_loss_is_that_of_each_example_alone(task: SpeechTask) -> None:
+    torch.manual_seed(0)
+    network = task.build().eval()
+    batch = {name: torch.from_numpy(array) for name, array in task.batch(0).items()}
+    total = 0.0
+    for row in range(batch["lengths"].numel()):
+        steps, symbols = int(batch["lengths"][row]), int(batch["target_lengths"][row])
+        with torch.no_grad():
+            logits, _ = network(batch["inputs"][:steps, row : row + 1])
+        total += torch.nn.functional.ctc_loss(
+            logits.log_softmax(-1)[:, 0],
+            batch["targets"][:symbols, row],
+            torch.tensor([steps]),
+            torch.tensor([symbols]),
+            blank=task.architecture.symbols,
+            reduction="sum",
+        ).item()
+    with torch.no_grad():
+        loss, state = network(**batch)
+    assert state == ()
+    assert_close(loss, torch.tensor(total / int(batch["target_lengths"].sum()), dtype=torch.float64))
+
+
+def test_padding_changes_no_loss(task: SpeechTask) -> None:
+    network = task.build().eval()
+    batch = {name: torch.from_numpy(array) for name, array in task.batch(0).items()}
+    longer = batch | {"inputs": torch.cat([batch["inputs"], torch.randn_like(batch["inputs"])])}
+    with torch.no_grad():
+        assert_close(network(**longer)[0], network(**batch)[0])
+
+
+def test_every_parameter_learns(task: SpeechTask) -> None:
+    network = task.build()
+    loss, _ = network(**{name: torch.from_numpy(array) for name, array in task.batch(0).items()})
+    loss.backward()
+    for name, parameter in network.named_parameters():
+        assert parameter.grad is not None and parameter.grad.any(), name
+
+
+def test_the_file_has_the_model_that_was_trained(tmp_path: Path, task: SpeechTask) -> None:
+    out = tmp_path / "model.safetensors"
+    reports = list(train(task, TrainOptions(steps=40), out))
+    assert reports[-1].best < reports[3].best
+    model = SpeechModel(modelfile.read(out))
+    network = SpeechNetwork(model.file.architecture)
+    network.load_state_dict({name: torch.from_numpy(value) for name, value in model.file.tensors.items()})
+    (batch, _), *_ = task.held_out()
+    with torch.no_grad():
+        expected, _ = network.double()(torch.from_numpy(batch["inputs"]).double())
+    logits = model._network.run(batch["inputs"], model._network.initial_state(batch["inputs"].shape[1]))
+    assert_close(torch.from_numpy(logits), expected)
+    assert task.report(model).figures == {**model.evaluate().figures, "left_out": 0}
+
+
+def test_the_held_out_sounds_are_found_again(tmp_path: Path, model: SpeechModel, task: SpeechTask) -> None:
+    figures = model.evaluate().figures
+    assert figures["sounds"] == 1
+    path = tmp_path / "data" / "3.wav"
+    audio.write(path, np.zeros(9000, np.float32), 8000)
+    with pytest.raises(InputError, match="not the sounds that the model was trained on; name a TSV"):
+        model.evaluate()
+
+
+@pytest.mark.parametrize("beam", [1, 4])
+@pytest.mark.parametrize("size", [1, 333, 800, 20_000])
+def test_any_cut_of_a_sound_gives_the_same_text(model: SpeechModel, beam: int, size: int) -> None:
+    sound = tones.dial(np.random.default_rng(5))[0][:4000]
+    options = ListenOptions(beam=beam)
+    stream = model.stream(options)
+    text = "".join(stream.feed(sound[begin : begin + size]) for begin in range(0, len(sound), size))
+    assert text + stream.finish() == model.transcribe(sound, options) != ""
+
+
+def test_a_partial_result_hears_the_newest_sample_and_changes_nothing(model: SpeechModel) -> None:
+    sound = tones.dial(np.random.default_rng(5))[0]
+    stream, certain = model.stream(), ""
+    for begin in range(0, len(sound), 700):
+        certain += stream.feed(sound[begin : begin + 700])
+        assert certain + stream.partial() == model.transcribe(sound[: begin + 700])
+    assert certain + stream.finish() == model.transcribe(sound)
+
+
+def test_what_a_stream_keeps_does_not_grow(model: SpeechModel) -> None:
+    stream = model.stream()
+    sound = tones.dial(np.random.default_rng(5))[0]
+    for _ in range(15):
+        stream.feed(sound)
+        assert len(stream._filters._rest) < model.bank.span + model.bank.advance
+        assert len(stream._search.open()) <= 65
+    assert stream.seconds == pytest.approx(15 * len(sound) / 8000)
+
+
+def pcm(samples: np.ndarray) -> bytes:
+    return bytes((np.clip(samples, -1, 1) * 32767).astype("<i2").tobytes())
+
+
+class Trickle(io.BytesIO):
+    """A pipe that gives an odd number of bytes at a time."""
+
+    def read1(self, size: int | None = -1, /) -> bytes:
+        return super().read1(min(size or 0, 777))
+
+
+def test_live_sound_becomes_what_a_file_would(model: SpeechModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    content = pcm(tones.dial(np.random.default_rng(5))[0])
+    monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=Trickle(content)))
+    outputs = list(model.run(["-"], LIVELY))
+    final = [output.record for output in outputs if output.record["final"]]
+    assert "".join(record["text"] for record in final) == model.transcribe(audio.from_pcm(content))
+    assert any(not output.record["final"] for output in outputs)
+    seconds = [output.record["seconds"] for output in outputs]
+    assert seconds == sorted(seconds) and seconds[-1] == pytest.approx(len(content) / 16_000)
+
+
+def test_files_are_heard_at_any_rate(tmp_path: Path, model: SpeechModel) -> None:
+    paths = [str(tmp_path / "data" / f"{number}.wav") for number in (0, 1)]
+    one, other = model.run(paths, ListenOptions())
+    assert one.line == f"{paths[0]}: {one.record['text']}"
+    assert other.record["text"] == model.transcribe(audio.read(Path(paths[1]), 8000))
+    (alone,) = model.run(paths[:1], ListenOptions())
+    assert alone.line == one.record["text"]
+
+
+def test_a_language_model_changes_what_is_heard(
+    tmp_path: Path, model: SpeechModel, random_model: Callable[..., ModelFile]
+) -> None:
+    path = tmp_path / "text.safetensors"
+    modelfile.write(path, random_model(vocabulary=CharVocabulary("\n0123456789")))
+    sound = tones.dial(np.random.default_rng(5))[0]
+    heavy = ListenOptions(lm=str(path), lm_weight=3.0)
+    none = ListenOptions(lm=str(path), lm_weight=0.0)
+    assert model.transcribe(sound, none) == model.transcribe(sound) != model.transcribe(sound, heavy)
+    modelfile.write(path, random_model())
+    with pytest.raises(InputError, match="the language model does not know all that the speech model says"):
+        model.transcribe(sound, heavy)
+
+
+def refused(options: SpeechOptions, path: Path) -> str:
+    with pytest.raises(InputError) as error:
+        SpeechTask(options, [path])
+    return str(error.value)
+
+
+def test_a_bad_sound_is_refused_with_its_row_or_left_out_and_counted(tmp_path: Path) -> None:
+    path = table(tmp_path / "data")
+    audio.write(tmp_path / "data" / "4.wav", np.zeros(0, np.float32), 8000)
+    sentence = refused(SMALL, path)
+    assert sentence.startswith(f"{path}, line 6: {tmp_path / 'data' / '4.wav'} is a sound file of 0 samples")
+    assert "--skip-bad" in sentence
+    task = SpeechTask(replace(SMALL, skip_bad=True), [path])
+    assert task.settings()["left_out"] == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ("0.wav\t12\n", r"line 1: found '0.wav\\t12', expected the heading"),
+        ("file\ttext\n0.wav 12\n", "line 2: found 1 columns, expected 2"),
+        ("file\ttext\n0.wav\t\n", "line 2: the text is empty"),
+        ("file\ttext\nnone.wav\t12\n", "line 2: .*none.wav does not exist"),
+        ("file\ttext\n0.wav\t" + "12" * 300 + "\n", "line 2 .* seconds make .* steps, expected at least 600"),
+        ("file\ttext\n", "there is no sound with a transcript"),
+    ],
+)
+def test_a_bad_table_is_refused(tmp_path: Path, content: str, reason: str) -> None:
+    path = table(tmp_path / "data", 2)
+    path.write_text(content)
+    assert re.search(reason, refused(SMALL, path))
+
+
+def test_a_held_out_character_that_is_not_known_is_refused(tmp_path: Path, model: SpeechModel) -> None:
+    path = table(tmp_path / "other", 3)
+    path.write_text(path.read_text().replace("0.wav\t", "0.wav\tx"))
+    for call in (
+        lambda: model.evaluate([path]),
+        lambda: SpeechTask(replace(SMALL, held_out=str(path)), [tmp_path / "data"]),
+    ):
+        with pytest.raises(InputError, match=r"transcripts.tsv, line 2 .*the character 'x' \(U\+0078\)"):
+            call()
+
+
+def test_a_folder_without_one_table_is_refused(tmp_path: Path) -> None:
+    assert "is a folder with 0 TSV files, expected one" in refused(SMALL, tmp_path)
+    assert "does not exist; expected a TSV file" in refused(SMALL, tmp_path / "none.tsv")
+
+
+def test_the_rate_is_the_lowest_of_the_files(tmp_path: Path) -> None:
+    path = table(tmp_path / "data", 4)
+    samples, _ = tones.dial(np.random.default_rng(0))
+    audio.write(tmp_path / "data" / "1.wav", audio.resample(samples, 8000, 44_100), 44_100)
+    task = SpeechTask(replace(SMALL, rate=None), [path])
+    assert fresh(task).encoding["bank"]["rate"] == 8000
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "reason"),
+    [
+        ("mean", [0.0], "mean is not a list of 20 numbers"),
+        ("bank", {}, "the filter bank must have"),
+        ("vocabulary", {"level": "char", "characters": "ab"}, "it has 2 symbols and 60 features"),
+    ],
+)
+def test_a_damaged_model_is_refused(model: SpeechModel, name: str, value: Any, reason: str) -> None:
+    with pytest.raises(InputError, match=reason):
+        SpeechModel(replace(model.file, encoding={**model.file.encoding, name: value}))
+
+
+def test_no_change_is_no_change() -> None:
+    bank = Bank.usual(8000, 20, 3)
+    sound, _ = tones.dial(np.random.default_rng(0))
+    still = AugmentOptions(pitch=0, tempo=0, vocal_tract=0, noise=None, masks=0)
+    frames = augmented(sound, bank, still, np.random.default_rng(0))
+    louder = frames - features(sound, bank)
+    assert frames.shape == features(sound, bank).shape
+    assert np.ptp(np.median(louder, axis=0)) < 1  # but for the level
+
+
+def test_each_change_does_what_it_says() -> None:
+    bank, still = Bank.usual(8000, 40, 1), AugmentOptions(pitch=0, tempo=0, vocal_tract=0, noise=None, masks=0)
+    sine = np.sin(2 * np.pi * 1000 * np.arange(8000) / 8000).astype(np.float32)
+
+    def peaks_and_steps(**options: Any) -> tuple[set[int], set[int]]:
+        all_frames = [
+            augmented(sine, bank, replace(still, **options), np.random.default_rng(s)) for s in range(12)
+        ]
+        return {int(f[:50].mean(0).argmax()) for f in all_frames}, {len(f) for f in all_frames}
+
+    assert [len(found) > 1 for found in peaks_and_steps()] == [False, False]
+    assert [len(found) > 1 for found in peaks_and_steps(pitch=0.3)] == [True, True]
+    assert [len(found) > 1 for found in peaks_and_steps(tempo=0.3)] == [False, True]
+    assert [len(found) > 1 for found in peaks_and_steps(vocal_tract=0.3)] == [True, False]
+    assert [len(found) > 1 for found in peaks_and_steps(noise=30.0)] == [False, False]
+
+
+def test_masks_are_of_bounded_width() -> None:
+    frames = np.ones((100, 40), np.float32)
+    masked = mask(frames, 2, np.random.default_rng(0))
+    assert (frames == 1).all()
+    assert (masked == 0).any()
+    assert (masked.max(axis=1) == 0).sum() <= 20 and (masked.max(axis=0) == 0).sum() <= 16
+
+
+def test_keypad_tones_have_the_frequencies_of_the_keys() -> None:
+    for seed in range(40):
+        samples, text = tones.dial(np.random.default_rng(seed))
+        if len(text) == 1:
+            spectrum = np.abs(np.fft.rfft(samples))
+            hertz = np.fft.rfftfreq(len(samples), 1 / 8000)
+            low, high = tones.KEYS[text]
+            for wanted in (low, high):
+                band = (hertz > wanted * 0.95) & (hertz < wanted * 1.05)
+                assert hertz[band][spectrum[band].argmax()] == pytest.approx(wanted, rel=0.03)
+
+
+def test_the_tones_train_without_a_file() -> None:
+    task = SpeechTask(SMALL)
+    assert fresh(task).training["names"] == [transcripts.BUILTIN]
+    assert task.batch(0)["inputs"].shape[1:] == (4, 60)
+    assert (task.options.pitch, task.options.vocal_tract) == (0, 0)  # keys are told apart by pitch
