@@ -23,9 +23,9 @@ $(INSTALLED): $(SOURCES)
 	@$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
-demo: $(INSTALLED)  ## Train a small model for about a minute and let it write
+demo: $(INSTALLED)  ## Train a small model and show what it does: TASK=text (a minute), label, speech, translate
 	@rm -f $(DEMO).checkpoint
-	@$(BIN)/unrolled train $(TASK) --minutes 1 --out $(DEMO)
+	@$(BIN)/unrolled train $(TASK) $(if $(filter text,$(TASK)),--minutes 1) --out $(DEMO)
 
 test: $(INSTALLED)  ## Run every test
 	@$(BIN)/pytest
@@ -39,7 +39,7 @@ format: $(INSTALLED)  ## Put the code into its format
 	@$(BIN)/ruff format
 	@$(BIN)/ruff check --fix
 
-bench: $(INSTALLED)  ## Train on real text for three minutes and record the held-out loss
+bench: $(INSTALLED)  ## Train on real text for three minutes and record the loss (benchmarks.tasks has the rest)
 	@$(BIN)/python -m benchmarks.text
 
 clean:  ## Remove what these commands made

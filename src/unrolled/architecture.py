@@ -252,8 +252,8 @@ class CaptionArchitecture(Architecture):
 
     @property
     def memory(self) -> int:
-        """M, the numbers of a place of the grid: what the last stage gives, and where the place is."""
-        return (self.width << GRID_STAGES - 1) + 2
+        """M, the numbers of a place of the grid: the channels of the last stage."""
+        return self.width << GRID_STAGES - 1
 
     def _grid(self) -> Iterator[tuple[str, tuple[int, ...]]]:
         before = self.channels
@@ -266,6 +266,7 @@ class CaptionArchitecture(Architecture):
             before = after
         yield "norm.weight", (before,)
         yield "norm.bias", (before,)
+        yield "position", (before, grid_side(self.size), grid_side(self.size))
 
     def shapes(self) -> Shapes:
         """The name and shape of every tensor, as torch names them."""

@@ -34,7 +34,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="Recurrent networks that remember: train one on your own text, let it write, measure it.\n\n"
+    help="Recurrent networks that remember: train one on your own sequences, let it run, measure it.\n\n"
     "Begin with: [bold]unrolled train text --minutes 1 --out model.safetensors[/bold]",
     epilog="Exit status: 0 done, 1 the run failed, 2 the input cannot be used, 130 stopped by Ctrl-C.",
 )
@@ -61,9 +61,12 @@ def _fail(message: str, status: int) -> NoReturn:
 
 
 def with_settings(
-    *kinds: type[Any], defaults: Mapping[str, Any] = MappingProxyType({})
+    *kinds: type[Any], defaults: Mapping[str, Any] = MappingProxyType({}), panels: Mapping[str, str] | None = None
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Give a command an option for every field of these dataclasses; those given arrive as keyword arguments."""
+    """Give a command an option for every field of these dataclasses; those given arrive as keyword arguments.
+
+    `defaults` stand in the help in place of the fields' own; `panels` has the heading that an option stands under.
+    """
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         own = inspect.signature(command)
@@ -71,7 +74,11 @@ def with_settings(
         for kind in kinds:
             hints = get_type_hints(kind)
             for field in (f for f in fields(kind) if f.name not in {p.name for p in parameters}):
-                option = typer.Option(help=settings.help_text(field.name, kind, defaults), show_default=False)
+                option = typer.Option(
+                    help=settings.help_text(field.name, kind, defaults),
+                    show_default=False,
+                    rich_help_panel=panels[field.name] if panels else None,
+                )
                 annotation: Any = Annotated[hints[field.name] | None, option]
                 parameters.append(
                     inspect.Parameter(
@@ -83,6 +90,15 @@ def with_settings(
         return command
 
     return decorate
+
+
+def _run_panels() -> dict[str, str]:
+    """For each setting of `run`, a heading that names the tasks whose models take it."""
+    takers: dict[str, list[str]] = {}
+    for task in TASKS.values():
+        for field in fields(task.Model.RunOptions):
+            takers.setdefault(field.name, []).append(task.name)
+    return {name: f"For {' and '.join(tasks)} models" for name, tasks in takers.items()}
 
 
 def _add_train_command(kind: type[Task]) -> None:
@@ -199,14 +215,14 @@ def evaluate(model: ModelPath, data: Data = None, as_json: Json = False) -> None
 
 
 @app.command("run", epilog="Example: unrolled run model.safetensors 'Once upon a time' --length 50 --json")
-@with_settings(*(task.Model.RunOptions for task in TASKS.values()))
+@with_settings(*(task.Model.RunOptions for task in TASKS.values()), panels=_run_panels())
 def run_model(
     model: ModelPath,
     inputs: Annotated[list[str], typer.Argument(metavar="INPUT", help="Texts or files, as the task has it.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")] = False,
     **given: Any,
 ) -> None:
-    """Let a model do what it was trained for, with each INPUT. A setting may be one of another task's models."""
+    """Let a model do what it was trained for, with each INPUT: a text, a file, or - for sound that comes in."""
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # end quietly when the reader has had enough, as cat does
     loaded = unrolled.load(model)
     chosen = {name: value for name, value in given.items() if value is not None}

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,15 +22,11 @@ def ribbons(path: Path, rows: Mapping[str, Sequence[films.Event]], names: Sequen
 
     `names` are all the events, which give the colours; `unit` says what their times are in.
     """
-    try:
-        from matplotlib.figure import Figure
-        from matplotlib.patches import Patch
-    except ImportError as error:
-        raise InputError("plots need matplotlib: pip install 'unrolled[plots]'.") from error
-    if path.suffix not in (".png", ".svg", ".pdf"):
-        raise InputError(f"{path} is of an unknown kind of picture; expected a name ending in .png, .svg or .pdf.")
+    figure_of = _library(path)
+    from matplotlib.patches import Patch
+
     colours = {name: "#{:02x}{:02x}{:02x}".format(*films.colour(number)) for number, name in enumerate(names)}
-    figure = Figure(figsize=(10, 1.4 + 0.45 * len(rows)), layout="constrained")
+    figure = figure_of(figsize=(10, 1.4 + 0.45 * len(rows)), layout="constrained")
     axes = figure.subplots()
     for place, events in enumerate(rows.values()):
         for event in events:
@@ -38,11 +35,11 @@ def ribbons(path: Path, rows: Mapping[str, Sequence[films.Event]], names: Sequen
     axes.set_yticks(range(len(rows)), list(rows))
     axes.invert_yaxis()
     axes.set_xlabel(unit)
+    axes.set_xlim(left=0)
     shown = [name for name in names if any(event.name == name for events in rows.values() for event in events)]
     handles = [Patch(color=colours[name], label=name) for name in shown]
     figure.legend(handles=handles, loc="outside lower center", ncols=min(6, len(handles)), frameon=False)
-    with replacing(path) as temporary:
-        figure.savefig(temporary, format=path.suffix[1:])
+    _save(figure, path)
 
 
 def alignment(path: Path, attention: NDArray[np.floating], source: Sequence[str], target: Sequence[str]) -> None:
@@ -51,16 +48,11 @@ def alignment(path: Path, attention: NDArray[np.floating], source: Sequence[str]
     A row a target word, a column a source word, the darker the more; `path` ends in .png, .svg or .pdf. The
     picture grows with the words' number and length, so that none is cut off or lies over another.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise InputError("plots need matplotlib: pip install 'unrolled[plots]'.") from error
-    if path.suffix not in (".png", ".svg", ".pdf"):
-        raise InputError(f"{path} is of an unknown kind of picture; expected a name ending in .png, .svg or .pdf.")
+    figure_of = _library(path)
     cell, letter = 0.32, 0.1  # inches
     beside, above = (0.4 + letter * max(map(len, words)) for words in (target, source))
     width, height = cell * len(source), cell * len(target)
-    figure = Figure(figsize=(beside + width + 0.2, above + height + 0.2), dpi=150)
+    figure = figure_of(figsize=(beside + width + 0.2, above + height + 0.2), dpi=150)
     size = figure.get_size_inches()
     axes = figure.add_axes((beside / size[0], 0.2 / size[1], width / size[0], height / size[1]))
     axes.imshow(attention, cmap="Blues", vmin=0, vmax=1, aspect="auto")
@@ -69,8 +61,7 @@ def alignment(path: Path, attention: NDArray[np.floating], source: Sequence[str]
     axes.set_xticks(range(len(source)), [word.replace("$", r"\$") for word in source], rotation=90)
     axes.set_yticks(range(len(target)), [word.replace("$", r"\$") for word in target])
     axes.tick_params(length=0)
-    with replacing(path) as temporary:
-        figure.savefig(temporary, format=path.suffix[1:])
+    _save(figure, path)
 
 
 def panels(path: Path, picture: NDArray[np.uint8], words: Sequence[str], attention: NDArray[np.float32]) -> None:
@@ -79,17 +70,12 @@ def panels(path: Path, picture: NDArray[np.uint8], words: Sequence[str], attenti
     `attention` [words, rows, columns] covers the whole picture. `path` ends in .png, .svg or .pdf; raises
     `InputError` for another ending, a file that cannot be written, and where matplotlib is missing.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise InputError("plots need matplotlib: pip install 'unrolled[plots]'.") from error
-    if path.suffix not in (".png", ".svg", ".pdf"):
-        raise InputError(f"{path} is of an unknown kind of picture; expected a name ending in .png, .svg or .pdf.")
+    figure_of = _library(path)
     shown = picture.repeat(3, 2) if picture.shape[2] == 1 else picture
     extent = (0, shown.shape[1], shown.shape[0], 0)
     columns = min(PANELS_A_ROW, len(words) + 1)
     rows = -(-(len(words) + 1) // columns)
-    figure = Figure(figsize=(2 * columns, 2.2 * rows), layout="constrained")
+    figure = figure_of(figsize=(2 * columns, 2.2 * rows), layout="constrained")
     for number, axes in enumerate(figure.subplots(rows, columns, squeeze=False).flat):
         axes.axis("off")
         if number <= len(words):
@@ -97,5 +83,20 @@ def panels(path: Path, picture: NDArray[np.uint8], words: Sequence[str], attenti
         if 0 < number <= len(words):
             axes.set_title(words[number - 1])
             axes.imshow(attention[number - 1], extent=extent, cmap="inferno", alpha=0.6, interpolation="bicubic")
+    _save(figure, path)
+
+
+def _library(path: Path) -> Any:
+    """matplotlib's Figure; raises `InputError` where it is missing, or where `path` is no kind of picture."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise InputError("plots need matplotlib: pip install 'unrolled[plots]'.") from error
+    if path.suffix not in (".png", ".svg", ".pdf"):
+        raise InputError(f"{path} is of an unknown kind of picture; expected a name ending in .png, .svg or .pdf.")
+    return Figure
+
+
+def _save(figure: Any, path: Path) -> None:
     with replacing(path) as temporary:
         figure.savefig(temporary, format=path.suffix[1:])

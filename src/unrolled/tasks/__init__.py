@@ -89,9 +89,7 @@ class Task(Protocol):
         """How good the finished model is on what was held out, beside baselines where there are any."""
 
 
-TASKS: dict[str, type[Task]] = {
-    task.name: task for task in (TextTask, SpeechTask, LabelTask, TranslateTask)
-}
+TASKS: dict[str, type[Task]] = {task.name: task for task in (TextTask, SpeechTask, LabelTask, TranslateTask)}
 
 
 def load(path: str | Path) -> Any:

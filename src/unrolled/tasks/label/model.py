@@ -253,6 +253,8 @@ class LabelModel:
         if options.plot:
             from unrolled import plots
 
+            if self.kind == "films":  # whose tables of events do not name the background
+                kept = [event for event in kept if event.name != self.layout.background]
             rows = {"truth": truth, "model": kept} if truth is not None else {"model": kept}
             names = [*self.classes, *sorted({e.name for e in truth or []} - set(self.classes))]
             plots.ribbons(Path(options.plot), rows, names, "seconds" if self.kind == "films" else "steps")
