@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 import unrolled
 from unrolled import modelfile
-from unrolled.architecture import CaptionArchitecture, TextArchitecture
+from unrolled.architecture import TextArchitecture
 from unrolled.atomic import replacing
 from unrolled.errors import InputError
 from unrolled.modelfile import ModelFile
@@ -306,14 +306,6 @@ def test_a_model_of_an_unknown_task_is_not_run(model_path: Path) -> None:
         refusal(model_path, unrolled.load)
         == "cannot be used: it was trained for the task 'poker', which this version cannot run."
     )
-
-
-def test_a_model_of_a_task_that_is_not_there_yet_is_not_run(tmp_path: Path) -> None:
-    sizes = CaptionArchitecture(1, 8, 8, "lstm", 5, 4, 6)
-    tensors = {name: np.zeros(shape, np.float32) for name, shape in sizes.shapes().items()}
-    modelfile.write(tmp_path / "model", modelfile.ModelFile("caption", sizes, {}, {}, tensors))
-    reason = refusal(tmp_path / "model", unrolled.load)
-    assert reason == "was trained for the task 'caption', which this version cannot run."
 
 
 @pytest.mark.parametrize("vocabulary", [CharVocabulary("ab").to_json(), {"level": "char"}, {"level": "runes"}, {}])

@@ -11,10 +11,7 @@ from unrolled.atomic import replacing
 from unrolled.errors import InputError
 from unrolled.tasks.label import films
 
-__all__ = ["alignment", "panels", "ribbons"]
-
-
-PANELS_A_ROW = 5
+__all__ = ["alignment", "ribbons"]
 
 
 def ribbons(path: Path, rows: Mapping[str, Sequence[films.Event]], names: Sequence[str], unit: str) -> None:
@@ -61,28 +58,6 @@ def alignment(path: Path, attention: NDArray[np.floating], source: Sequence[str]
     axes.set_xticks(range(len(source)), [word.replace("$", r"\$") for word in source], rotation=90)
     axes.set_yticks(range(len(target)), [word.replace("$", r"\$") for word in target])
     axes.tick_params(length=0)
-    _save(figure, path)
-
-
-def panels(path: Path, picture: NDArray[np.uint8], words: Sequence[str], attention: NDArray[np.float32]) -> None:
-    """Draw `picture` [S, S, C] once for itself and once a word, bright where the word's attention lies.
-
-    `attention` [words, rows, columns] covers the whole picture. `path` ends in .png, .svg or .pdf; raises
-    `InputError` for another ending, a file that cannot be written, and where matplotlib is missing.
-    """
-    figure_of = _library(path)
-    shown = picture.repeat(3, 2) if picture.shape[2] == 1 else picture
-    extent = (0, shown.shape[1], shown.shape[0], 0)
-    columns = min(PANELS_A_ROW, len(words) + 1)
-    rows = -(-(len(words) + 1) // columns)
-    figure = figure_of(figsize=(2 * columns, 2.2 * rows), layout="constrained")
-    for number, axes in enumerate(figure.subplots(rows, columns, squeeze=False).flat):
-        axes.axis("off")
-        if number <= len(words):
-            axes.imshow(shown, extent=extent)
-        if 0 < number <= len(words):
-            axes.set_title(words[number - 1])
-            axes.imshow(attention[number - 1], extent=extent, cmap="inferno", alpha=0.6, interpolation="bicubic")
     _save(figure, path)
 
 
