@@ -70,3 +70,9 @@ def test_a_bad_example_is_an_error_or_counted() -> None:
     refused = Refused(True)
     refused("a.csv, row 3: empty.")
     assert refused.reasons == ["a.csv, row 3: empty."]
+
+
+def test_every_pass_has_an_order_of_its_own() -> None:
+    batches = Batches(np.full(40, 7), 4, 0)
+    first, second = ([batches.of(n * batches.a_pass + step) for step in range(batches.a_pass)] for n in range(2))
+    assert not np.array_equal(np.concatenate(first), np.concatenate(second))
