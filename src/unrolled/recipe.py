@@ -24,6 +24,11 @@ class TrainOptions:
     lr: float = setting(0.02, "Highest learning rate (of Muon; AdamW has 0.4 of it).", above=0)
     weight_decay: float = setting(0.1, "Weight decay.", at_least=0)
     clip: float = setting(1.0, "Greatest length of the gradient.", above=0)
+    precision: str = setting(
+        "float32",
+        "Numbers that large matrix products read; weights and states stay float32.",
+        choices=("float32", "bfloat16"),
+    )
     seed: int = setting(0, "Seed of the weights, the dropout and the order of the data.", at_least=0, below=2**63)
     checkpoint_minutes: float = setting(1.0, "Time between checkpoints.", at_least=0)
 

@@ -125,7 +125,8 @@ class _Run:
         rate = self.options.lr * learning_rate_factor(before)
         optimizers.set_rate(self.optimizers, rate)
         batch = self._on_device(self.task.batch(self.steps_done))
-        loss, state = self.model(**batch, **self._carried(self.state))
+        with self._autocast():
+            loss, state = self.model(**batch, **self._carried(self.state))
         self.accelerator.backward(loss)
         norm = self.accelerator.clip_grad_norm_(self.model.parameters(), self.options.clip)
         value = loss.item()
@@ -153,7 +154,7 @@ class _Run:
         """The mean held-out loss; None where nothing is held out."""
         self.model.eval()
         total, count, state = 0.0, 0, ()
-        with torch.no_grad():
+        with torch.no_grad(), self._autocast():
             for batch, weight in self.task.held_out():
                 loss, state = self.model(**self._on_device(batch), **self._carried(state))
                 total += loss.item() * weight
@@ -165,6 +166,11 @@ class _Run:
     def _carried(state: tuple[Tensor, ...]) -> dict[str, tuple[Tensor, ...]]:
         """The argument that takes a state on; none where batches have nothing to do with each other."""
         return {"state": state} if state else {}
+
+    def _autocast(self) -> torch.autocast:
+        """Large matrix products in the chosen precision, in training and in held-out evaluation alike."""
+        wanted = self.options.precision == "bfloat16"
+        return torch.autocast(self.accelerator.device.type, torch.bfloat16, enabled=wanted)
 
     def checkpoint_due(self) -> bool:
         return time.monotonic() - self.saved >= 60 * self.options.checkpoint_minutes

@@ -92,8 +92,9 @@ class AttentionDecoder(nn.Module):
         """Consume `symbols` [N]; returns the next ones' log-probabilities [N, V], where in the memory the decoder
         looked [N, S] (weights that sum to 1), and the state after.
         """
-        x_gates = self._x_gates(self.embedding(symbols))
-        carried, attention = self._advance(x_gates, state.memory, state.carried)
+        embedded, attended = self._input_weights()
+        x_gates = F.linear(self.embedding(symbols), embedded, self._layer._input_bias("_l0"))
+        carried, attention = self._advance(x_gates, attended, state.memory, state.carried)
         log_probabilities = self._logits(carried[0]).log_softmax(-1)
         return log_probabilities, attention, state._replace(carried=carried)
 
@@ -103,26 +104,33 @@ class AttentionDecoder(nn.Module):
         `chosen` [T, B] bool keeps some of them: then the logits are [chosen, V], in the order of steps.
         """
         state = self.start(memory, lengths)
-        x_gates = self._x_gates(drop(self.embedding(inputs), self.dropout, self.training))
+        embedded, attended_weight = self._input_weights()
+        x = drop(self.embedding(inputs), self.dropout, self.training)
+        x_gates = F.linear(x, embedded, self._layer._input_bias("_l0"))
         kept = drop(x_gates.new_ones(1, inputs.shape[1], self.width), self.dropout, self.training)[0]
         carried, attended = state.carried, []
         for step_gates in x_gates.unbind():
-            carried, _ = self._advance(step_gates, state.memory, carried, kept)
+            carried, _ = self._advance(step_gates, attended_weight, state.memory, carried, kept)
             attended.append(carried[0])
         outputs = torch.stack(attended)
         return self._logits(outputs if chosen is None else outputs[chosen])
 
-    def _x_gates(self, embedded: Tensor) -> Tensor:
-        """The embedded symbols' share of the gates, [..., gates], with all biases that can be added now."""
-        weight = self._layer._parameter("weight_ih_l0")[:, : self.width]
-        return F.linear(embedded, weight, self._layer._input_bias("_l0"))
+    def _input_weights(self) -> tuple[Tensor, Tensor]:
+        """The part of the cell's input weights that embedded symbols meet, and that of attended vectors."""
+        embedded, attended = self._layer._parameter("weight_ih_l0").split(self.width, dim=1)
+        return embedded, attended
 
     def _advance(
-        self, x_gates: Tensor, memory: Memory, carried: tuple[Tensor, ...], kept: Tensor | None = None
+        self,
+        x_gates: Tensor,
+        attended_weight: Tensor,
+        memory: Memory,
+        carried: tuple[Tensor, ...],
+        kept: Tensor | None = None,
     ) -> tuple[tuple[Tensor, ...], Tensor]:
         """One step from the embedded symbols' share of the gates; what is carried on, and the attention [N, S]."""
         attended, h, *rest = carried
-        gates = torch.addmm(x_gates, attended, self._layer._parameter("weight_ih_l0")[:, self.width :].T)
+        gates = torch.addmm(x_gates, attended, attended_weight.T)
         weight_hh = self._layer._parameter("weight_hh_l0")
         if self.cell == "lstm":
             h, c, _ = cells.lstm_step(gates, weight_hh, h, rest[0])
