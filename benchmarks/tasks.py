@@ -2,7 +2,7 @@
 
     UNROLLED_DATA=../shared/data python -m benchmarks.tasks NAME [--seed 0] [--minutes M]
 
-NAME is gtea, 50salads, ewt, fsdd, fsdd-left-out or multi30k. Trains by `configs/NAME.toml` as
+NAME is gtea, 50salads, ewt, fsdd, fsdd-left-out, multi30k or mnist-scenes. Trains by `configs/NAME.toml` as
 `unrolled train TASK --config` does, a model for each fold, measures each on test data that neither training nor
 the choice of weights has seen, and records it all in `benchmarks/results/`. The last line is the result as JSON.
 """
@@ -20,7 +20,7 @@ from typing import Any
 from rich.console import Console
 
 import unrolled
-from benchmarks import fsdd, machine
+from benchmarks import fsdd, machine, scenes
 from unrolled import settings
 from unrolled.examples import Refused
 from unrolled.progress import train_with_progress
@@ -93,6 +93,12 @@ def sentence_pairs(data: Path, _: Path, __: int) -> Iterator[Fold]:
     yield Fold("test_2016_flickr", train, ",".join(map(str, valid)), test)
 
 
+def digit_scenes(data: Path, folder: Path, seed: int) -> Iterator[Fold]:
+    """Scenes of MNIST's training digits, and 1,000 of its test digits."""
+    scenes.write_both(data / "mnist", folder, seed)
+    yield Fold("scenes", [folder / "train"], None, [folder / "test"])
+
+
 BENCHMARKS = {
     "gtea": Benchmark(
         "label",
@@ -123,6 +129,7 @@ BENCHMARKS = {
         sentence_pairs,
         {"bidirectional GRU with attention, 20.5 million parameters": {"bleu": 28.3}},
     ),
+    "mnist-scenes": Benchmark("caption", "mnist-scenes", digit_scenes, {}),
 }
 
 

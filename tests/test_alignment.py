@@ -8,15 +8,15 @@ import pytest
 from matplotlib import image
 from matplotlib.figure import Figure
 
-from unrolled import plots
 from unrolled.errors import InputError
+from unrolled.tasks.translate import alignment
 
 LONG = "Donaudampfschifffahrtsgesellschaftskapitän"
 
 
 def test_dark_squares_stand_where_attention_is(tmp_path: Path) -> None:
     attention = np.eye(4)[:, ::-1]
-    plots.alignment(tmp_path / "a.png", attention, [" "] * 4, [" "] * 4)
+    alignment.draw(tmp_path / "a.png", attention, [" "] * 4, [" "] * 4)
     pixels = image.imread(tmp_path / "a.png")[..., :3].mean(-1)
     dark = pixels < 0.3
     rows, columns = np.flatnonzero(dark.sum(1) > 40), np.flatnonzero(dark.sum(0) > 40)
@@ -36,7 +36,7 @@ def test_no_label_is_cut_off_or_lies_over_another(tmp_path: Path, monkeypatch: p
 
     monkeypatch.setattr(Figure, "savefig", saved)
     source, target = ["Ein", LONG, "$kostet$", "Äpfel", "."], ["A", LONG, LONG, "$1_000^2$"]
-    plots.alignment(tmp_path / "a.png", np.full((4, 5), 0.2), source, target)
+    alignment.draw(tmp_path / "a.png", np.full((4, 5), 0.2), source, target)
     (figure,) = drawn
     (axes,) = figure.axes
     figure.canvas.draw()
@@ -50,11 +50,11 @@ def test_no_label_is_cut_off_or_lies_over_another(tmp_path: Path, monkeypatch: p
 
 @pytest.mark.parametrize("kind", ["png", "svg", "pdf"])
 def test_kinds_of_picture(tmp_path: Path, kind: str) -> None:
-    plots.alignment(tmp_path / f"a.{kind}", np.ones((1, 1)), ["a"], ["b"])
+    alignment.draw(tmp_path / f"a.{kind}", np.ones((1, 1)), ["a"], ["b"])
     starts = {"png": b"\x89PNG", "svg": b"<?xml", "pdf": b"%PDF"}
     assert (tmp_path / f"a.{kind}").read_bytes().startswith(starts[kind])
 
 
 def test_other_kinds_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"a\.bmp is of an unknown kind of picture"):
-        plots.alignment(tmp_path / "a.bmp", np.ones((1, 1)), ["a"], ["b"])
+        alignment.draw(tmp_path / "a.bmp", np.ones((1, 1)), ["a"], ["b"])

@@ -129,7 +129,6 @@ def translation(rows: slice = slice(None)) -> dict[str, Tensor]:
     return {
         "source": torch.randint(9, (PLACES, ROWS), generator=generator)[:, rows],
         "source_lengths": LENGTHS[rows],
-        "inputs": inputs()[:, rows],
         "targets": torch.randint(SYMBOLS, (STEPS, ROWS), generator=generator)[:, rows],
         "target_lengths": lengths[rows],
     }

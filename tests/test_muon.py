@@ -5,7 +5,12 @@ import math
 import pytest
 import torch
 
+from unrolled import optimizers
+from unrolled.architecture import CaptionArchitecture
+from unrolled.models.caption import CaptionNetwork
+from unrolled.models.layers import Head
 from unrolled.muon import Muon, orthogonalized
+from unrolled.recipe import TrainOptions
 
 
 @pytest.mark.parametrize("shape", [(1, 8, 8), (4, 32, 32), (4, 64, 16), (3, 17, 65), (1, 1, 9), (2, 130, 130)])
@@ -82,3 +87,34 @@ def test_a_closure_is_called_and_its_loss_given_back() -> None:
 
     assert Muon([parameter]).step(closure) == 7.0
     assert not torch.equal(parameter, torch.ones(3, 2))
+
+
+def test_a_convolution_moves_as_the_matrix_of_its_filters() -> None:
+    torch.manual_seed(0)
+    filters = torch.nn.Parameter(torch.randn(8, 3, 2, 2))
+    matrix = torch.nn.Parameter(filters.detach().flatten(1).clone())
+    filters.grad = torch.randn_like(filters)
+    matrix.grad = filters.grad.flatten(1)
+    for parameter in (filters, matrix):
+        Muon([parameter]).step()
+    assert torch.equal(filters.flatten(1), matrix)
+
+
+def test_muon_moves_the_matrices_inside_and_adamw_the_rest() -> None:
+    sizes = CaptionArchitecture(channels=1, size=8, width=4, cell="gru", symbols=5, embedding=6, hidden=7)
+    network = CaptionNetwork(sizes)
+    adamw, muon = optimizers.make(network, TrainOptions())
+    names = {id(parameter): name for name, parameter in network.named_parameters()}
+    gates = {names[id(p)]: group["gates"] for group in muon.param_groups for p in group["params"]}
+    assert gates["decoder.recurrent.0.weight_hh_l0"] == 3 and gates["decoder.keys.weight"] == 1
+    assert gates["grid.0.first.weight"] == 1
+    rest = {names[id(p)] for group in adamw.param_groups for p in group["params"]}
+    assert {"decoder.embedding.weight", "decoder.bias", "position", "grid.0.first_norm.weight"} <= rest
+    assert not rest & set(gates) and rest | set(gates) == set(names.values())
+
+
+def test_adamw_moves_heads() -> None:
+    network = torch.nn.ModuleDict({"inner": torch.nn.Linear(4, 4), "head": Head(4, 2)})
+    adamw, muon = optimizers.make(network, TrainOptions())
+    assert [p for group in muon.param_groups for p in group["params"]] == [network["inner"].weight]
+    assert any(p is network["head"].weight for group in adamw.param_groups for p in group["params"])

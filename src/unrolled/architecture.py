@@ -14,6 +14,7 @@ import numpy as np
 __all__ = [
     "ARCHITECTURES",
     "Architecture",
+    "CaptionArchitecture",
     "LabelArchitecture",
     "SpeechArchitecture",
     "TextArchitecture",
@@ -222,6 +223,55 @@ class LabelArchitecture(Architecture):
         return dict(tensors)
 
 
+GRID_STAGES = 3
+"""Stages of a picture's convolutions; each halves its side and, but for the first, doubles its channels."""
+
+
+def grid_side(side: int) -> int:
+    """Places across, and down, that the convolutions leave of a picture of `side` pixels."""
+    for _ in range(GRID_STAGES):
+        side = (side + 1) // 2
+    return side
+
+
+@dataclass(frozen=True)
+class CaptionArchitecture(Architecture):
+    """Convolutions that make a grid of a picture, and a decoder that looks at it and gives a word at a time.
+
+    `channels` is 1 for grey and 3 for RGB pictures of `size` x `size` pixels, `width` the channels after the first
+    stage; `symbols` is V, `embedding` the width of an embedded symbol, `hidden` H.
+    """
+
+    channels: int
+    size: int
+    width: int
+    cell: str
+    symbols: int
+    embedding: int
+    hidden: int
+
+    @property
+    def memory(self) -> int:
+        """M, the numbers of a place of the grid: the channels of the last stage."""
+        return self.width << GRID_STAGES - 1
+
+    def _grid(self) -> Iterator[tuple[str, tuple[int, ...]]]:
+        before = self.channels
+        for stage in range(GRID_STAGES):
+            after = self.width << stage
+            for name, inputs in (("reduce", before), ("first", after), ("second", after)):
+                yield f"grid.{stage}.{name}.weight", (after, inputs, 3, 3)
+                for part in ("weight", "bias", "running_mean", "running_var"):
+                    yield f"grid.{stage}.{name}_norm.{part}", (after,)
+            before = after
+        yield "position", (before, grid_side(self.size), grid_side(self.size))
+
+    def shapes(self) -> Shapes:
+        """The name and shape of every tensor, as torch names them."""
+        sizes = (self.cell, self.symbols, self.embedding, self.hidden, self.memory)
+        return dict([*self._grid(), *decoder("decoder", *sizes)])
+
+
 @dataclass(frozen=True)
 class TranslateArchitecture(Architecture):
     """An embedding, bidirectional recurrent layers, and a decoder that attends to what they give.
@@ -250,6 +300,7 @@ class TranslateArchitecture(Architecture):
 
 
 ARCHITECTURES: dict[str, type[Architecture]] = {
+    "caption": CaptionArchitecture,
     "label": LabelArchitecture,
     "speech": SpeechArchitecture,
     "text": TextArchitecture,

@@ -1,4 +1,4 @@
-"""Muon for the matrices of recurrent layers, gate by gate.
+"""Muon for the matrices inside a network; those of recurrent layers gate by gate.
 
 Muon (Jordan et al. 2024) takes the momentum of a matrix's gradient and makes all its singular values alike before
 it steps, so that rare directions are learned as fast as common ones. `weight_ih` and `weight_hh` are a matrix a
@@ -24,8 +24,8 @@ MOMENTUM = 0.95
 class Muon(Optimizer):
     """Muon with Nesterov momentum 0.95 and decoupled weight decay.
 
-    A parameter [gates * rows, columns] has `gates` matrices, a setting of its group (default 1). The step is
-    scaled by 0.2 * sqrt(max(rows, columns)), so that its root mean square is that of AdamW's and one `lr` and
+    A parameter [gates * rows, columns] has `gates` matrices, a setting of its group (default 1); a convolution's
+    [outputs, inputs, height, width] is read as [outputs, inputs * height * width]. The step is scaled by 0.2 * sqrt(max(rows, columns)), so that its root mean square is that of AdamW's and one `lr` and
     `weight_decay` suit both (Liu et al. 2025).
     """
 
@@ -51,10 +51,11 @@ class Muon(Optimizer):
             state["momentum"] = torch.zeros_like(parameter)
         momentum: Tensor = state["momentum"]
         momentum.lerp_(gradient, 1 - MOMENTUM)
-        blocks = gradient.lerp(momentum, MOMENTUM).view(group["gates"], -1, parameter.shape[1])
+        rows = len(parameter) // group["gates"]
+        blocks = gradient.lerp(momentum, MOMENTUM).reshape(group["gates"], rows, -1)
         scale = 0.2 * math.sqrt(max(blocks.shape[1:]))
         parameter.mul_(1 - group["lr"] * group["weight_decay"])
-        parameter.add_(orthogonalized(blocks).flatten(0, 1), alpha=-group["lr"] * scale)
+        parameter.add_(orthogonalized(blocks).view(parameter.shape), alpha=-group["lr"] * scale)
 
 
 def orthogonalized(blocks: Tensor) -> Tensor:

@@ -1,13 +1,16 @@
 """Which optimiser moves which parameter.
 
-The matrices of recurrent layers are moved by Muon, whose steps change all directions of a matrix by the same
-amount; embeddings, heads, biases and the rest by AdamW (Loshchilov & Hutter 2019). On
-characters it learns far more from the same number of steps: docs/training.md.
+The matrices inside a network (of recurrent and linear layers, and of convolutions) are moved by Muon, whose steps
+change all directions of a matrix by the same amount; embeddings, heads, biases and the rest by AdamW (Loshchilov &
+Hutter 2019). It learns far more from the same number of steps: docs/training.md.
 """
+
+from collections.abc import Iterator
 
 from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 
+from unrolled.models.layers import Head
 from unrolled.muon import Muon
 from unrolled.recipe import TrainOptions
 
@@ -18,13 +21,11 @@ ADAMW_RATE = 0.4  # of lr, which is Muon's
 
 def make(model: nn.Module, options: TrainOptions) -> list[Optimizer]:
     """The optimisers of a model; vectors (biases) are not decayed."""
-    recurrent: dict[int, list[nn.Parameter]] = {}
+    inside: dict[int, list[nn.Parameter]] = {}
     for module in model.modules():
-        if isinstance(module, nn.RNNBase):
-            for name, parameter in module.named_parameters():
-                if name.startswith(("weight_ih", "weight_hh")):
-                    recurrent.setdefault(len(parameter) // module.hidden_size, []).append(parameter)
-    taken = {id(parameter) for parameters in recurrent.values() for parameter in parameters}
+        for gates, parameter in _matrices(module):
+            inside.setdefault(gates, []).append(parameter)
+    taken = {id(parameter) for parameters in inside.values() for parameter in parameters}
     rest = [parameter for parameter in model.parameters() if id(parameter) not in taken]
     decay = options.weight_decay
     groups = [
@@ -32,10 +33,20 @@ def make(model: nn.Module, options: TrainOptions) -> list[Optimizer]:
         {"params": [p for p in rest if p.dim() <= 1], "weight_decay": 0.0, "rate": ADAMW_RATE},
     ]
     made: list[Optimizer] = [AdamW([g for g in groups if g["params"]], betas=(0.9, 0.99), fused=True)]
-    if recurrent:
-        by_gates = [{"params": found, "gates": gates, "rate": 1.0} for gates, found in recurrent.items()]
+    if inside:
+        by_gates = [{"params": found, "gates": gates, "rate": 1.0} for gates, found in inside.items()]
         made.append(Muon(by_gates, weight_decay=decay))
     return made
+
+
+def _matrices(module: nn.Module) -> Iterator[tuple[int, nn.Parameter]]:
+    """The module's own matrices for Muon, each with how many gates it has."""
+    if isinstance(module, nn.RNNBase):
+        for name, parameter in module.named_parameters():
+            if name.startswith(("weight_ih", "weight_hh")):
+                yield len(parameter) // module.hidden_size, parameter
+    elif isinstance(module, nn.Linear | nn.Conv2d) and not isinstance(module, Head):
+        yield 1, module.weight
 
 
 def set_rate(optimizers: list[Optimizer], lr: float) -> None:

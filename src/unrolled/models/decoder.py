@@ -115,10 +115,28 @@ class AttentionDecoder(nn.Module):
         outputs = torch.stack(attended)
         return self._logits(outputs if chosen is None else outputs[chosen])
 
+    def loss(
+        self,
+        memory: Tensor,
+        lengths: Tensor,
+        targets: Tensor,
+        target_lengths: Tensor,
+        label_smoothing: float = 0.0,
+    ) -> Tensor:
+        """The mean loss in nats a symbol of `targets` [T, B], rows of `target_lengths` [B], one after another.
+
+        The last of the V symbols both begins and ends a sequence. `label_smoothing` (default 0) is the part of
+        each target's probability spread over all symbols (Szegedy et al. 2016).
+        """
+        start = targets.new_full((1, targets.shape[1]), len(self.bias) - 1)
+        chosen = targets.new_ones(targets.shape).cumsum(0) <= target_lengths
+        logits = self(memory, lengths, torch.cat([start, targets[:-1]]), chosen)
+        return F.cross_entropy(logits, targets[chosen], label_smoothing=label_smoothing)
+
     def _input_weights(self) -> tuple[Tensor, Tensor]:
         """The part of the cell's input weights that embedded symbols meet, and that of attended vectors."""
-        embedded, attended = self._layer._parameter("weight_ih_l0").split(self.width, dim=1)
-        return embedded, attended
+        weight = self._layer._parameter("weight_ih_l0")
+        return weight[:, : self.width], weight[:, self.width :]
 
     def _advance(
         self,

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from unrolled.architecture import FILM_CHANNELS, LabelArchitecture, film_cells
-from unrolled.models.layers import Layers, drop
+from unrolled.models.layers import Head, Layers, drop
 
 __all__ = ["FilmFront", "LabelNetwork", "WordFront"]
 
@@ -73,12 +73,12 @@ class LabelNetwork(nn.Module):
         fronts = {"words": WordFront, "films": FilmFront}
         self.front = fronts[sizes.kind](sizes) if sizes.kind in fronts else None
         layers = (sizes.cell, sizes.width, sizes.hidden, sizes.layers)
-        self.alone = nn.Linear(sizes.width, sizes.classes)
+        self.alone = Head(sizes.width, sizes.classes)
         self.recurrent = Layers(*layers, dropout=dropout)
-        self.head = nn.Linear(sizes.hidden, sizes.classes)
+        self.head = Head(sizes.hidden, sizes.classes)
         if sizes.bidirectional:
             self.backward_recurrent = Layers(*layers, dropout=dropout)
-            self.offline = nn.Linear(2 * sizes.hidden, sizes.classes)
+            self.offline = Head(2 * sizes.hidden, sizes.classes)
         self.bidirectional = sizes.bidirectional
 
     def logits(self, inputs: Tensor, lengths: Tensor, **spelled: Tensor) -> list[Tensor]:

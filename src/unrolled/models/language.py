@@ -4,7 +4,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from unrolled.architecture import TextArchitecture
-from unrolled.models.layers import Layers, State, drop
+from unrolled.models.layers import Head, Layers, State, drop
 
 __all__ = ["LanguageModel"]
 
@@ -22,7 +22,7 @@ class LanguageModel(nn.Module):
         self.dropout = dropout
         self.embedding = nn.Embedding(sizes.symbols, sizes.embedding)
         self.recurrent = Layers(sizes.cell, sizes.embedding, sizes.hidden, sizes.layers, dropout=dropout)
-        self.head = nn.Linear(sizes.hidden, sizes.symbols)
+        self.head = Head(sizes.hidden, sizes.symbols)
 
     def forward(
         self,

@@ -7,12 +7,16 @@ from torch import Tensor, nn
 
 from unrolled.nn import GRU, LSTM, RNN
 
-__all__ = ["Layers", "State", "drop", "open_forget_gates"]
+__all__ = ["Head", "Layers", "State", "drop", "open_forget_gates"]
 
 State = tuple[Tensor, ...]
 """What is carried from step to step: (h, c) for an LSTM, (h,) otherwise, each [L, B, H] (2 L if bidirectional)."""
 
 KINDS: dict[str, type[RNN | LSTM | GRU]] = {"lstm": LSTM, "gru": GRU, "rnn": RNN}
+
+
+class Head(nn.Linear):
+    """A linear layer that gives the logits of classes or symbols: like an embedding, it is for AdamW to move."""
 
 
 class Layers(nn.ModuleList):

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from unrolled.architecture import SpeechArchitecture
-from unrolled.models.layers import Layers, State, drop
+from unrolled.models.layers import Head, Layers, State, drop
 
 __all__ = ["SpeechNetwork"]
 
@@ -22,7 +22,7 @@ class SpeechNetwork(nn.Module):
         sizes = architecture
         self.dropout = dropout
         self.recurrent = Layers(sizes.cell, sizes.features, sizes.hidden, sizes.layers, dropout=dropout)
-        self.head = nn.Linear(sizes.hidden, sizes.symbols + 1)
+        self.head = Head(sizes.hidden, sizes.symbols + 1)
         with torch.no_grad():
             self.head.bias.zero_()
 

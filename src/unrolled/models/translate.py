@@ -1,7 +1,6 @@
 """The model of the translate task."""
 
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from unrolled.architecture import TranslateArchitecture
 from unrolled.models.decoder import AttentionDecoder
@@ -39,14 +38,12 @@ class Translator(nn.Module):
         return drop(x, self.dropout, self.training)
 
     def forward(
-        self, source: Tensor, source_lengths: Tensor, inputs: Tensor, targets: Tensor, target_lengths: Tensor
+        self, source: Tensor, source_lengths: Tensor, targets: Tensor, target_lengths: Tensor
     ) -> tuple[Tensor, tuple[()]]:
-        """The mean loss in nats a symbol of `targets` [T, B], rows of `target_lengths` [B], after `inputs` [T, B].
+        """The mean loss in nats a symbol of `targets` [T, B], rows of `target_lengths` [B], each with its end.
 
         `source` is [S, B], rows of `source_lengths` [B]. There is no state to go on from.
         """
-        chosen = targets.new_ones(targets.shape).cumsum(0) <= target_lengths
         memory = self.encode(source, source_lengths)
-        logits = self.decoder(memory, source_lengths, inputs, chosen)
         smoothing = self.label_smoothing if self.training else 0.0
-        return F.cross_entropy(logits, targets[chosen], label_smoothing=smoothing), ()
+        return self.decoder.loss(memory, source_lengths, targets, target_lengths, smoothing), ()

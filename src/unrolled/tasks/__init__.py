@@ -16,6 +16,7 @@ from unrolled import modelfile
 from unrolled.errors import InputError
 from unrolled.modelfile import ModelFile
 from unrolled.results import Evaluation, Output
+from unrolled.tasks.caption import CaptionTask
 from unrolled.tasks.label import LabelTask
 from unrolled.tasks.speech import SpeechTask
 from unrolled.tasks.text import TextTask
@@ -89,7 +90,9 @@ class Task(Protocol):
         """How good the finished model is on what was held out, beside baselines where there are any."""
 
 
-TASKS: dict[str, type[Task]] = {task.name: task for task in (TextTask, SpeechTask, LabelTask, TranslateTask)}
+TASKS: dict[str, type[Task]] = {
+    task.name: task for task in (TextTask, SpeechTask, CaptionTask, LabelTask, TranslateTask)
+}
 
 
 def load(path: str | Path) -> Any:

@@ -251,13 +251,13 @@ class LabelModel:
         if options.video:
             films.write_with_ribbon(Path(name), Path(options.video), kept, self.classes)
         if options.plot:
-            from unrolled import plots
+            from unrolled.tasks.label import ribbons
 
             if self.kind == "films":  # whose tables of events do not name the background
                 kept = [event for event in kept if event.name != self.layout.background]
             rows = {"truth": truth, "model": kept} if truth is not None else {"model": kept}
             names = [*self.classes, *sorted({e.name for e in truth or []} - set(self.classes))]
-            plots.ribbons(Path(options.plot), rows, names, "seconds" if self.kind == "films" else "steps")
+            ribbons.draw(Path(options.plot), rows, names, "seconds" if self.kind == "films" else "steps")
 
     def show(self, series: Series) -> str:
         """What the model makes of one labelled sequence beside the truth, for people."""

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from unrolled import plots, vocabulary
+from unrolled import vocabulary
 from unrolled.errors import InputError
 from unrolled.examples import ExampleOptions, Refused, pad
 from unrolled.modelfile import ModelFile
 from unrolled.results import Evaluation, Output, Table
 from unrolled.settings import setting
-from unrolled.tasks.translate import numberwords, parallel, sentences
+from unrolled.tasks.translate import alignment, numberwords, parallel, sentences
 from unrolled.tasks.translate.parallel import Pairs
 from unrolled.tasks.translate.sentences import END, Symbols, encode, labels, pieces
 from unrolled.vocabulary import WordVocabulary
@@ -181,7 +181,7 @@ class TranslateModel:
             record = {"source": text, "translation": found.text, "score": round(found.score, 4)}
             if options.attention:
                 picture = Path(options.attention)
-                plots.alignment(picture, found.attention, labels(found.source), labels(found.target))
+                alignment.draw(picture, found.attention, labels(found.source), labels(found.target))
                 record["attention"] = str(picture)
             yield Output(found.text, record)
 

@@ -118,7 +118,7 @@ class TranslateTask:
         return Translator(self.architecture, self.options.dropout, self.options.label_smoothing)
 
     def batch(self, step: int) -> dict[str, NDArray[Any]]:
-        """source [S, B], inputs and targets [T, B], source_lengths and target_lengths [B]."""
+        """source [S, B], targets [T, B], source_lengths and target_lengths [B]."""
         return self._arranged([self._train[number] for number in self._batches.of(step)])
 
     @cached_property
@@ -137,11 +137,9 @@ class TranslateTask:
     def _arranged(self, examples: Sequence[tuple[Symbols, Symbols]]) -> dict[str, NDArray[Any]]:
         source, source_lengths = pad([source for source, _ in examples])
         targets, target_lengths = pad([target for _, target in examples])
-        inputs = np.concatenate([np.full((1, len(examples)), self.target.size), targets[:-1]])
         return {
             "source": source,
             "source_lengths": source_lengths,
-            "inputs": inputs,
             "targets": targets,
             "target_lengths": target_lengths,
         }

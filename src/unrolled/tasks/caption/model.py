@@ -1,0 +1,187 @@
+"""A finished caption model: beam search, where it looked, BLEU. It needs torch, where its network runs."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unrolled import vocabulary
+from unrolled.architecture import grid_side
+from unrolled.errors import InputError
+from unrolled.examples import Refused
+from unrolled.modelfile import ModelFile
+from unrolled.results import Evaluation, Output, Table
+from unrolled.settings import setting
+from unrolled.tasks.caption import captioned, panels, pictures, scenes
+from unrolled.tasks.caption.pictures import Pictures
+
+if TYPE_CHECKING:
+    from unrolled.models.caption import CaptionNetwork
+
+__all__ = ["AT_ONCE", "Caption", "CaptionModel", "CaptionRunOptions", "measure"]
+
+LONGEST = 50  # words
+BEAM = 4
+LENGTH_PENALTY = 0.7
+AT_ONCE = 64  # pictures
+SHOWN = 6
+
+
+@dataclass(frozen=True)
+class CaptionRunOptions:
+    """How a caption model writes."""
+
+    beam: int = setting(
+        BEAM, "Sentences kept at each step of beam search; 1 takes the likeliest word.", at_least=1
+    )
+    attention: str | None = setting(None, "Draw what the model attends to, word by word, into this file.")
+
+
+@dataclass(frozen=True)
+class Caption:
+    """A caption, its pieces (words and marks), and where the model looked for each: [pieces, rows, columns]."""
+
+    text: str
+    pieces: Sequence[str]
+    attention: NDArray[np.float32]
+
+
+class CaptionModel:
+    """A trained caption model: `captions` writes about pictures. Needs torch."""
+
+    RunOptions: ClassVar[type[Any]] = CaptionRunOptions
+
+    def __init__(self, file: ModelFile) -> None:
+        self.file = file
+        self.vocabulary = vocabulary.from_json(file.encoding)
+        if self.vocabulary.size + 1 != file.architecture.symbols:
+            raise InputError(
+                f"the vocabulary has {self.vocabulary.size} words, but the architecture "
+                f"{file.architecture.symbols - 1}."
+            )
+
+    @cached_property
+    def _network(self) -> "CaptionNetwork":
+        try:
+            import torch
+
+            from unrolled.models.caption import CaptionNetwork
+        except ImportError as error:
+            raise InputError("a caption model needs torch to run: pip install 'unrolled[train]'.") from error
+        network = CaptionNetwork(self.file.architecture)
+        network.load_state_dict({name: torch.from_numpy(value) for name, value in self.file.tensors.items()})
+        return network.eval()
+
+    def captions(self, pixels: NDArray[np.uint8], beam: int = BEAM) -> list[Caption]:
+        """The likeliest caption of each picture [B, C, S, S], found by beam search."""
+        network = self._network
+        import torch
+
+        from unrolled import beam as beam_search
+
+        side, boundary = grid_side(self.file.architecture.size), self.vocabulary.size
+        written = []
+        for begin in range(0, len(pixels), AT_ONCE):
+            with torch.no_grad():
+                memory, lengths = network.look(torch.from_numpy(np.array(pixels[begin : begin + AT_ONCE])))
+            for found in beam_search.search(
+                network.decoder,
+                memory,
+                lengths,
+                start=boundary,
+                end=boundary,
+                beam=beam,
+                longest=LONGEST,
+                length_penalty=LENGTH_PENALTY,
+            ):
+                symbols = found[0].symbols
+                attention = found[0].attention[: len(symbols)].numpy().reshape(-1, side, side)
+                pieces = [self.vocabulary.decode([symbol]).strip() for symbol in symbols]
+                written.append(Caption(self.vocabulary.decode(symbols).strip(), pieces, attention))
+        return written
+
+    def evaluate(self, paths: Sequence[str | Path] = ()) -> Evaluation:
+        """BLEU and exact match, by beam search, on folders of pictures (default: what was held out of its own)."""
+        sizes, training = self.file.architecture, self.file.training
+        if paths:
+            refused = Refused(training["skip_bad"])
+            measured = pictures.read(paths, refused, sizes.size, sizes.channels)
+            return self.measure(measured, len(refused.reasons))
+        builtin = training["names"] == [scenes.BUILTIN]
+        again = captioned.read(
+            [] if builtin else training["names"],
+            **{name: training[name] for name in ("held_out", "split", "seed", "skip_bad")},
+            size=sizes.size,
+            channels=sizes.channels,
+        )
+        if again.fingerprint != training["data"]:
+            raise InputError(
+                f"{', '.join(training['names'])}: not the pictures that the model was trained on; name a folder."
+            )
+        return self.measure(again.held_out)
+
+    def measure(self, examples: Pictures, skipped: int = 0) -> Evaluation:
+        """BLEU and exact match on these pictures; `skipped` says how many others could not be used."""
+        written: list[str] = []
+        for begin in range(0, len(examples), AT_ONCE):
+            written += (one.text for one in self.captions(examples.pixels(slice(begin, begin + AT_ONCE))))
+        figures = measure(written, examples.captions)
+        rows = [
+            [name, f"{value:.2f} %" if name == "exact match" else f"{value:.2f}"]
+            for name, value in figures.items()
+        ]
+        rows.append(["pictures", f"{len(examples):,}"])
+        if skipped:
+            rows.append(["left out", f"{skipped:,}"])
+        record = {name.lower().replace(" ", "_").replace("-", ""): value for name, value in figures.items()}
+        shown = "\n\n".join(
+            f"{name}: {text}\n  of a person: {' | '.join(references)}"
+            for name, text, references in zip(examples.names[:SHOWN], written, examples.captions, strict=False)
+        )
+        return Evaluation(
+            {**record, "pictures": len(examples), "skipped": skipped},
+            [Table(["held-out pictures", ""], rows)],
+            shown,
+        )
+
+    def run(self, inputs: Sequence[str], options: CaptionRunOptions) -> Iterator[Output]:
+        """A caption for each picture file of `inputs`; with `attention`, a drawing of where the model looked."""
+        if options.attention is not None and len(inputs) != 1:
+            raise InputError(f"--attention draws one picture, but {len(inputs)} were given; expected one INPUT.")
+        sizes = self.file.architecture
+        for path in inputs:
+            pixels = pictures.read_picture(path, sizes.size, sizes.channels)
+            (caption,) = self.captions(pixels[None], options.beam)
+            record = {"picture": path, "caption": caption.text}
+            if options.attention is not None:
+                panels.draw(Path(options.attention), pixels.transpose(1, 2, 0), caption.pieces, caption.attention)
+                record["attention"] = options.attention
+            yield Output(caption.text if len(inputs) == 1 else f"{path}: {caption.text}", record)
+
+    def next_commands(self, path: str) -> list[str]:
+        """Commands that a person may like to try next with this model, which is in the file `path`."""
+        return [f"unrolled run {path} PICTURE.png --attention looked.png", f"unrolled eval {path}"]
+
+
+def measure(written: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, float]:
+    """Percent of captions that are exactly one of their references, and BLEU-1 to 4 against all of them.
+
+    BLEU is sacrebleu's, of the corpus, from 0 to 100 (Papineni et al. 2002; Post 2018), with its own cutting of
+    words ("13a"). A picture may have any number of references.
+    """
+    try:
+        from sacrebleu.metrics.bleu import BLEU
+    except ImportError as error:
+        raise InputError("measuring captions needs sacrebleu: pip install 'unrolled[pictures]'.") from error
+    most = max(map(len, references))
+    streams = [[texts[n] if n < len(texts) else "" for texts in references] for n in range(most)]
+    exact = sum(text in texts for text, texts in zip(written, references, strict=True))
+    figures = {"exact match": 100 * exact / len(written)}
+    for order in (1, 2, 3, 4):
+        bleu = BLEU(lowercase=True, force=True, max_ngram_order=order)
+        figures[f"BLEU-{order}"] = float(bleu.corpus_score(written, streams).score)
+    return figures

@@ -1,0 +1,132 @@
+"""Training a caption model on pictures with captions. Nothing here needs torch but `CaptionTask.build`."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unrolled.architecture import CaptionArchitecture
+from unrolled.examples import Batches, ExampleOptions, pad
+from unrolled.modelfile import ModelFile
+from unrolled.results import Evaluation
+from unrolled.settings import setting
+from unrolled.tasks.caption import captioned
+from unrolled.tasks.caption.captioned import spoken
+from unrolled.tasks.caption.model import AT_ONCE, CaptionModel
+from unrolled.tasks.caption.pictures import Pictures
+from unrolled.vocabulary import Vocabulary, WordVocabulary
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["CaptionOptions", "CaptionTask"]
+
+WORDS = 10_000
+FORESEEN = 1_000  # held-out pictures whose loss is watched during training
+
+
+@dataclass(frozen=True)
+class CaptionOptions(ExampleOptions):
+    """What a caption model is and how its pictures are read; the command line documents each."""
+
+    batch: int = setting(32, "Pictures of a batch.", at_least=1)
+    size: int | None = setting(
+        None,
+        "Pictures are fitted into a square of so many pixels.",
+        at_least=8,
+        default_help="the longest side of any, at most 128",
+    )
+    vocab_size: int = setting(WORDS, "Words that the model may use: the most frequent ones.", at_least=2)
+    width: int = setting(32, "Channels after the first convolutions; twice, four times as many after.", at_least=1)
+    cell: str = setting("lstm", "The recurrent cell.", choices=("rnn", "lstm", "gru"))
+    embedding: int = setting(128, "Width of an embedded word.", at_least=1)
+    hidden: int = setting(256, "Hidden units.", at_least=1)
+    dropout: float = setting(0.1, "Dropout on embedded words and on what attention finds.", at_least=0, below=1)
+
+
+class CaptionTask:
+    """Train a model that says what is in a picture, on folders of pictures with a captions.txt in Flickr8k's form
+    (without DATA: on scenes of scikit-learn's handwritten digits).
+    """
+
+    name: ClassVar[str] = "caption"
+    example: ClassVar[str] = "flickr8k/ --minutes 60"
+    Options: ClassVar[type[Any]] = CaptionOptions
+    Model: ClassVar[type[Any]] = CaptionModel
+    defaults: ClassVar[dict[str, Any]] = {"steps": 1500, "lr": 0.01}
+
+    def __init__(self, options: CaptionOptions, paths: Sequence[str | Path] = (), seed: int = 0) -> None:
+        self.options = options
+        self.seed = seed
+        self.examples = captioned.read(
+            paths,
+            held_out=options.held_out,
+            split=options.split,
+            seed=seed,
+            skip_bad=options.skip_bad,
+            size=options.size,
+        )
+        train = self.examples.train
+        texts = (spoken(text) for texts in train.captions for text in texts)
+        self.vocabulary: Vocabulary = WordVocabulary.learn(texts, options.vocab_size)
+        # Not by length: long captions are of other pictures than short ones, and a network that sees now these,
+        # now those, learns far more slowly (the built-in scenes, not at all in two minutes).
+        self._batches = Batches(np.zeros(len(train), np.int64), options.batch, seed)
+
+    @property
+    def architecture(self) -> CaptionArchitecture:
+        """The model's sizes."""
+        o, train = self.options, self.examples.train
+        symbols = self.vocabulary.size + 1  # the last is the boundary, before a caption and after it
+        return CaptionArchitecture(train.channels, train.size, o.width, o.cell, symbols, o.embedding, o.hidden)
+
+    def build(self) -> "torch.nn.Module":
+        """A `CaptionNetwork` with fresh weights."""
+        from unrolled.models.caption import CaptionNetwork
+
+        return CaptionNetwork(self.architecture, self.options.dropout)
+
+    def batch(self, step: int) -> dict[str, NDArray[Any]]:
+        """pictures [B, C, S, S]; targets [T, B] and target_lengths [B]: a caption of each, drawn at every step."""
+        places = self._batches.of(step)
+        return self._batch(self.examples.train, places, np.random.default_rng([self.seed, step]))
+
+    def held_out(self) -> list[tuple[dict[str, NDArray[Any]], int]]:
+        """The first thousand held-out pictures, each with one of its captions; the weight is a batch's words."""
+        return self._held_out
+
+    @cached_property
+    def _held_out(self) -> list[tuple[dict[str, NDArray[Any]], int]]:
+        held_out, rng = self.examples.held_out, np.random.default_rng(self.seed)
+        batches = []
+        for places in np.split(np.arange(min(FORESEEN, len(held_out))), range(AT_ONCE, FORESEEN, AT_ONCE)):
+            if len(places):
+                batch = self._batch(held_out, places, rng)
+                batches.append((batch, int(batch["target_lengths"].sum())))
+        return batches
+
+    def _batch(
+        self, examples: Pictures, places: NDArray[np.integer], rng: np.random.Generator
+    ) -> dict[str, NDArray[Any]]:
+        captions = [examples.captions[int(place)] for place in places]
+        texts = [one[int(rng.integers(len(one)))] for one in captions]
+        spelled = [np.append(self.vocabulary.encode(spoken(text)), self.vocabulary.size) for text in texts]
+        targets, lengths = pad(spelled)
+        return {"pictures": examples.pixels(places), "targets": targets, "target_lengths": lengths}
+
+    def settings(self) -> dict[str, Any]:
+        """The options, what was left out and the fingerprint of the data."""
+        return {**asdict(self.options), "skipped": self.examples.skipped, "data": self.examples.fingerprint}
+
+    def describe(self, tensors: dict[str, NDArray[np.float32]], training: dict[str, Any]) -> ModelFile:
+        """The model file of a model with these weights."""
+        document = {"names": self.examples.names, **self.settings(), **training}
+        return ModelFile(self.name, self.architecture, self.vocabulary.to_json(), document, tensors)
+
+    def report(self, model: CaptionModel) -> Evaluation:
+        """BLEU and exact match on the held-out pictures, and a few of its captions beside people's."""
+        return model.measure(self.examples.held_out, self.examples.skipped)

@@ -1,0 +1,281 @@
+"""The caption task: batches show what is in the pictures, a trained model says it, figures are what they claim."""
+
+import json
+import math
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import unrolled
+from tolerances import assert_close
+from unrolled.architecture import CaptionArchitecture, grid_side
+from unrolled.errors import InputError
+from unrolled.models.caption import CaptionNetwork
+from unrolled.recipe import TrainOptions
+from unrolled.tasks.caption import CaptionModel, CaptionOptions, CaptionRunOptions, CaptionTask, panels, scenes
+from unrolled.tasks.caption.model import measure
+from unrolled.train import train
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+SMALL: dict[str, Any] = {"width": 8, "embedding": 64, "hidden": 64, "batch": 16}
+SIDE, SIZE = 8, 20
+
+
+def shapes() -> tuple[np.ndarray[Any, np.dtype[np.uint8]], np.ndarray[Any, np.dtype[np.int64]]]:
+    """Two shapes that take little learning, in place of a zero and a one: a full square, a thin bar."""
+    pixels = np.zeros((2, SIDE, SIDE), np.uint8)
+    pixels[0] = 255
+    pixels[1, 3:5] = 255
+    return pixels, np.arange(2)
+
+
+def write_scenes(folder: Path, count: int, seed: int = 0) -> Path:
+    digits, labels = shapes()
+    scenes.write(folder, scenes.compose(digits, labels, count, size=SIZE, side=SIDE, turn=0, most=2, seed=seed))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_scenes(tmp_path_factory.mktemp("scenes"), 1000)
+
+
+@pytest.fixture(scope="module")
+def model_path(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A model trained on the 1000 scenes."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    out = tmp_path_factory.mktemp("model") / "caption.safetensors"
+    task = CaptionTask(CaptionOptions(**SMALL), [folder])
+    for _ in train(task, TrainOptions(steps=400, lr=0.01), out):
+        pass
+    yield out
+    torch.set_num_threads(before)
+
+
+def says(task: CaptionTask, symbols: list[int]) -> str:
+    return task.vocabulary.decode(symbols).strip()
+
+
+def test_a_batch_has_a_caption_of_each_picture(tmp_path: Path) -> None:
+    folder = write_scenes(tmp_path / "scenes", 20)
+    with open(folder / "captions.txt", "a") as file:
+        file.writelines(f"{number:05}.png,some shapes\n" for number in range(20))
+    task = CaptionTask(CaptionOptions(**SMALL), [folder])
+    boundary = task.vocabulary.size
+    known = {
+        pixels.tobytes(): texts
+        for pixels, texts in zip(
+            task.examples.train.pixels(slice(None)), task.examples.train.captions, strict=True
+        )
+    }
+    drawn = set()
+    for step in range(30):
+        batch = task.batch(step)
+        assert batch["pictures"].shape[1:] == (1, SIZE, SIZE) and batch["pictures"].dtype == np.uint8
+        for picture, length, targets in zip(
+            batch["pictures"], batch["target_lengths"], batch["targets"].T, strict=True
+        ):
+            assert targets[length - 1] == boundary
+            caption = says(task, targets[: length - 1].tolist())
+            drawn.add((picture.tobytes(), known[picture.tobytes()].index(caption)))
+    assert {number for _, number in drawn} == {0, 1}, "each of its captions is learnt from"
+
+
+def test_a_step_gives_the_same_batch_again(folder: Path) -> None:
+    one, other = (CaptionTask(CaptionOptions(**SMALL), [folder], seed=5) for _ in range(2))
+    for step in (40, 0, 17):
+        first, again = one.batch(step), other.batch(step)
+        assert all(np.array_equal(first[name], again[name]) for name in first)
+
+
+def test_held_out_pictures_are_not_trained_on(folder: Path, tmp_path: Path) -> None:
+    task = CaptionTask(CaptionOptions(split=0.8, **SMALL), [folder])
+    assert (len(task.examples.train), len(task.examples.held_out)) == (800, 200)
+    assert not set(task.examples.train.names) & set(task.examples.held_out.names)
+    assert sum(len(batch["pictures"]) for batch, _ in task.held_out()) == 200
+    other = write_scenes(tmp_path / "other", 7, seed=1)
+    task = CaptionTask(CaptionOptions(held_out=str(other), **SMALL), [folder])
+    assert (len(task.examples.train), len(task.examples.held_out)) == (1000, 7)
+
+
+def architecture(**sizes: Any) -> CaptionArchitecture:
+    given: dict[str, Any] = {
+        "channels": 3,
+        "size": 21,
+        "width": 4,
+        "cell": "lstm",
+        "symbols": 11,
+        "embedding": 5,
+        "hidden": 7,
+    }
+    return CaptionArchitecture(**(given | sizes))
+
+
+@pytest.mark.parametrize("cell", ["rnn", "lstm", "gru"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_parameters_are_those_of_the_model_file(cell: str, channels: int) -> None:
+    sizes = architecture(cell=cell, channels=channels, width=6)
+    network = CaptionNetwork(sizes)
+    assert {name: tuple(value.shape) for name, value in network.state_dict().items()} == sizes.shapes()
+
+
+def test_padding_does_not_count_in_the_loss() -> None:
+    torch.manual_seed(0)
+    network = CaptionNetwork(architecture()).eval()
+    pictures = torch.randint(0, 256, (2, 3, 21, 21), dtype=torch.uint8)
+    targets = torch.randint(11, (6, 2))
+    ends = torch.tensor([6, 4])
+    loss, state = network(pictures, targets, ends)
+    memory, lengths = network.look(pictures)
+    inputs = torch.cat([torch.full((1, 2), 10), targets[:-1]])
+    logs = network.decoder(memory, lengths, inputs).log_softmax(-1)
+    chosen = [logs[t, b, targets[t, b]] for t in range(6) for b in range(2) if t < ends[b]]
+    assert_close(loss, -torch.stack(chosen).mean())
+    assert state == ()
+
+
+@pytest.mark.parametrize("size", [8, 20, 21, 33])
+def test_the_memory_is_the_grid_row_by_row(size: int) -> None:
+    torch.manual_seed(0)
+    network = CaptionNetwork(architecture(size=size)).eval()
+    pictures = torch.randint(0, 256, (2, 3, size, size), dtype=torch.uint8)
+    memory, lengths = network.look(pictures)
+    side = grid_side(size)
+    assert memory.shape == (side * side, 2, architecture().memory) and lengths.tolist() == [side * side] * 2
+    seen = network.grid(pictures.float() / 255)
+    for row in range(side):
+        for column in range(side):
+            expected = seen[:, :, row, column] + network.position[:, row, column]
+            assert_close(memory[row * side + column], expected)
+
+
+def test_a_trained_model_says_what_is_in_new_pictures(model_path: Path, tmp_path: Path) -> None:
+    model = unrolled.load(model_path)
+    assert isinstance(model, CaptionModel)
+    figures = model.evaluate([write_scenes(tmp_path / "new", 60, seed=9)]).figures
+    assert figures["pictures"] == 60
+    assert figures["exact_match"] > 90 and figures["bleu4"] > 90
+
+
+def test_without_data_a_model_is_measured_on_what_was_held_out(model_path: Path, folder: Path) -> None:
+    task = CaptionTask(CaptionOptions(**SMALL), [folder])
+    model = unrolled.load(model_path)
+    evaluation, report = model.evaluate(), task.report(model)
+    assert evaluation.figures == report.figures
+    assert evaluation.figures["pictures"] == 100
+    assert "of a person: " in report.shown
+
+
+def test_changed_pictures_are_not_taken_for_those_held_out(tmp_path: Path) -> None:
+    folder = write_scenes(tmp_path / "scenes", 10)
+    task = CaptionTask(CaptionOptions(**SMALL), [folder])
+    tensors = {name: value.numpy() for name, value in task.build().state_dict().items()}
+    model = CaptionModel(task.describe(tensors, {"seed": 0}))
+    assert model.evaluate().figures["pictures"] == 1
+    captions = folder / "captions.txt"
+    captions.write_text(captions.read_text().replace(" a zero", " a nought"))
+    with pytest.raises(InputError, match="not the pictures that the model was trained on; name a folder"):
+        model.evaluate()
+
+
+def test_run_writes_a_caption_and_draws_where_it_looked(model_path: Path, folder: Path, tmp_path: Path) -> None:
+    drawing = tmp_path / "looked.png"
+    model = unrolled.load(model_path)
+    (output,) = model.run([str(folder / "00000.png")], CaptionRunOptions(attention=str(drawing)))
+    assert output.line == output.record["caption"]
+    assert set(output.line.split()) <= {"a", "zero", "one", "to", "the", "left", "of", "above"}
+    with Image.open(drawing) as image:
+        assert image.format == "PNG" and image.width > image.height
+    both = list(model.run([str(folder / "00000.png"), str(folder / "00001.png")], CaptionRunOptions(beam=1)))
+    assert both[1].line == f"{folder / '00001.png'}: {both[1].record['caption']}"
+
+
+def test_attention_is_on_the_grid_and_sums_to_one(model_path: Path, folder: Path) -> None:
+    model = unrolled.load(model_path)
+    pixels = CaptionTask(CaptionOptions(**SMALL), [folder]).examples.train.pixels(slice(0, 3))
+    for caption in model.captions(pixels):
+        assert caption.attention.shape == (len(caption.pieces), grid_side(SIZE), grid_side(SIZE))
+        assert_close(torch.from_numpy(caption.attention).sum((1, 2)), torch.ones(len(caption.pieces)))
+        assert " ".join(caption.pieces) == caption.text
+
+
+def test_one_drawing_is_of_one_picture(model_path: Path, tmp_path: Path) -> None:
+    options = CaptionRunOptions(attention=str(tmp_path / "x.png"))
+    with pytest.raises(InputError, match="--attention draws one picture, but 2 were given"):
+        next(unrolled.load(model_path).run(["a.png", "b.png"], options))
+
+
+def test_a_drawing_has_a_panel_a_word(tmp_path: Path) -> None:
+    picture, attention = np.zeros((8, 8, 1), np.uint8), np.full((7, 2, 2), 0.25, np.float32)
+    panels.draw(tmp_path / "drawing.svg", picture, ["one"] * 7, attention)
+    assert (tmp_path / "drawing.svg").read_text().count("<!-- one -->") == 7
+    with pytest.raises(InputError, match=r"x\.txt is of an unknown kind of picture"):
+        panels.draw(tmp_path / "x.txt", picture, ["one"] * 7, attention)
+
+
+def test_bleu_is_that_of_its_definition() -> None:
+    figures = measure(["the cat sat on the mat"], [["the cat is on the mat", "there is a cat on the mat"]])
+    # Found in a reference: 5 of 6 words, 3 of 5 pairs, 1 of 4 threes; the nearest length is the same, no penalty.
+    assert figures["BLEU-1"] == pytest.approx(100 * 5 / 6)
+    assert figures["BLEU-2"] == pytest.approx(100 * math.sqrt(5 / 6 * 3 / 5))
+    assert figures["BLEU-3"] == pytest.approx(100 * (5 / 6 * 3 / 5 * 1 / 4) ** (1 / 3))
+
+
+def test_pictures_may_have_different_numbers_of_references() -> None:
+    figures = measure(["a cat", "two dogs"], [["a cat"], ["some dogs run", "two dogs", "dogs"]])
+    assert figures["exact match"] == 100 and figures["BLEU-2"] == pytest.approx(100)
+    assert measure(["a cat", "a dog"], [["a cat"], ["two dogs", "dogs"]])["exact match"] == 50
+
+
+def test_a_picture_that_cannot_be_read_is_refused(model_path: Path, tmp_path: Path) -> None:
+    (tmp_path / "x.png").write_text("nothing")
+    with pytest.raises(InputError, match=r"x\.png is not a picture that can be read"):
+        list(unrolled.load(model_path).run([str(tmp_path / "x.png")], CaptionRunOptions()))
+
+
+def test_left_out_examples_are_counted(tmp_path: Path) -> None:
+    folder = write_scenes(tmp_path / "scenes", 10)
+    with open(folder / "captions.txt", "a") as file:
+        file.write("99999.png,a ghost\n")
+    with pytest.raises(InputError, match=r"line 12: the picture '99999\.png' is not in"):
+        CaptionTask(CaptionOptions(**SMALL), [folder])
+    task = CaptionTask(CaptionOptions(skip_bad=True, **SMALL), [folder])
+    assert task.settings()["skipped"] == 1
+
+
+def test_held_out_needs_data() -> None:
+    with pytest.raises(InputError, match="--held-out is 'x', but there is no DATA to train on"):
+        CaptionTask(CaptionOptions(held_out="x"))
+
+
+def test_a_vocabulary_of_another_size_than_the_network_is_refused(model_path: Path) -> None:
+    file = unrolled.load(model_path).file
+    file.encoding["words"].append(" ghost")
+    with pytest.raises(InputError, match=r"the vocabulary has \d+ words, but the architecture \d+"):
+        CaptionModel(file)
+
+
+def test_the_built_in_scenes_are_held_out_by_digit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scenes, "TRAIN_SCENES", 60)
+    monkeypatch.setattr(scenes, "HELD_OUT_SCENES", 20)
+    task = CaptionTask(CaptionOptions(**SMALL))
+    assert task.examples.names == [scenes.BUILTIN]
+    assert (len(task.examples.train), len(task.examples.held_out)) == (60, 20)
+    assert task.examples.fingerprint == CaptionTask(CaptionOptions(**SMALL)).examples.fingerprint
+    assert task.examples.fingerprint != CaptionTask(CaptionOptions(**SMALL), seed=1).examples.fingerprint
+
+
+def test_the_module_needs_no_library_to_be_imported() -> None:
+    code = "import sys, json, unrolled.tasks.caption; print(json.dumps(list(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ)
+    assert not {"torch", "PIL", "sklearn", "scipy", "sacrebleu", "matplotlib"} & set(json.loads(done.stdout))
