@@ -25,7 +25,8 @@ class Muon(Optimizer):
     """Muon with Nesterov momentum 0.95 and decoupled weight decay.
 
     A parameter [gates * rows, columns] has `gates` matrices, a setting of its group (default 1); a convolution's
-    [outputs, inputs, height, width] is read as [outputs, inputs * height * width]. The step is scaled by 0.2 * sqrt(max(rows, columns)), so that its root mean square is that of AdamW's and one `lr` and
+    [outputs, inputs, height, width] is read as [outputs, inputs * height * width]. The step is
+    scaled by 0.2 * sqrt(max(rows, columns)), so that its root mean square is that of AdamW's and one `lr` and
     `weight_decay` suit both (Liu et al. 2025).
     """
 

@@ -21,7 +21,7 @@ ADAMW_RATE = 0.4  # of lr, which is Muon's
 
 def make(model: nn.Module, options: TrainOptions) -> list[Optimizer]:
     """The optimisers of a model; vectors (biases) are not decayed."""
-    inside: dict[int, list[nn.Parameter]] = {}
+    inside: dict[int, list[Tensor]] = {}
     for module in model.modules():
         for gates, parameter in _matrices(module):
             inside.setdefault(gates, []).append(parameter)
@@ -39,7 +39,7 @@ def make(model: nn.Module, options: TrainOptions) -> list[Optimizer]:
     return made
 
 
-def _matrices(module: nn.Module) -> Iterator[tuple[int, nn.Parameter]]:
+def _matrices(module: nn.Module) -> Iterator[tuple[int, Tensor]]:
     """The module's own matrices for Muon, each with how many gates it has."""
     if isinstance(module, nn.RNNBase):
         for name, parameter in module.named_parameters():
