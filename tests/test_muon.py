@@ -26,9 +26,10 @@ def test_singular_values_come_near_one_and_directions_stay(shape: tuple[int, int
     assert (inside - torch.diag_embed(inside.diagonal(dim1=1, dim2=2))).abs().max() < 0.1
 
 
-def test_each_gate_moves_as_if_it_were_alone() -> None:
+@pytest.mark.parametrize("columns", [7, 30])
+def test_each_gate_moves_as_if_it_were_alone(columns: int) -> None:
     torch.manual_seed(0)
-    whole = torch.nn.Parameter(torch.randn(4 * 12, 7))
+    whole = torch.nn.Parameter(torch.randn(4 * 12, columns))
     parts = [torch.nn.Parameter(part.clone()) for part in whole.detach().chunk(4)]
     together, alone = Muon([whole], gates=4), Muon(parts)
     for _ in range(3):

@@ -46,7 +46,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model that has learnt the words and their order."""
     folder = tmp_path_factory.mktemp("translate")
     out = folder / "model.safetensors"
-    list(train(TranslateTask(SMALL, corpus(folder)), TrainOptions(steps=250, lr=0.02), out))
+    list(train(TranslateTask(SMALL, corpus(folder)), TrainOptions(steps=250, lr=0.01), out))
     return out
 
 

@@ -20,9 +20,15 @@ __all__ = [
     "gru_step_backward",
     "lstm_step",
     "lstm_step_backward",
+    "product",
     "rnn_step",
     "rnn_step_backward",
 ]
+
+
+def product(x: Tensor, weight: Tensor) -> Tensor:
+    """x @ weight in the dtype of x; the factors are read in the weight's, which may be a smaller one."""
+    return (x.to(weight.dtype) @ weight).to(x.dtype)
 
 
 def rnn_step(x_gates: Tensor, weight_hh: Tensor, h_prev: Tensor, relu: bool = False) -> Tensor:
@@ -32,14 +38,14 @@ def rnn_step(x_gates: Tensor, weight_hh: Tensor, h_prev: Tensor, relu: bool = Fa
 
     Shapes: x_gates [B,H], weight_hh [H,H], h_prev [B,H]. Returns h [B,H]. `relu` puts max(0, .) for tanh.
     """
-    a = x_gates + h_prev @ weight_hh.T
+    a = x_gates + product(h_prev, weight_hh.T)
     return torch.relu(a) if relu else torch.tanh(a)
 
 
 def rnn_step_backward(grad_h: Tensor, weight_hh: Tensor, h: Tensor, relu: bool = False) -> tuple[Tensor, Tensor]:
     """Back through `rnn_step`, from its result h [B,H] alone. Returns grad_gates [B,H], grad_h_prev [B,H]."""
     grad_gates = torch.where(h > 0, grad_h, 0) if relu else grad_h * (1 - h * h)
-    grad_h_prev = grad_gates @ weight_hh
+    grad_h_prev = product(grad_gates, weight_hh)
     return grad_gates, grad_h_prev
 
 
@@ -56,7 +62,7 @@ def lstm_step(
     Shapes: x_gates [B,4H] in the order i, f, g, o; weight_hh [4H,H]; h_prev, c_prev [B,H]. With weight_hr
     [P,H]: weight_hh [4H,P], h_prev [B,P]. Returns h (as h_prev), c [B,H], gates [B,4H] after activation.
     """
-    i, f, g, o = (x_gates + h_prev @ weight_hh.T).chunk(4, dim=-1)
+    i, f, g, o = (x_gates + product(h_prev, weight_hh.T)).chunk(4, dim=-1)
     i = torch.sigmoid(i)
     f = torch.sigmoid(f)
     g = torch.tanh(g)
@@ -88,7 +94,7 @@ def lstm_step_backward(
     grad_g = grad_c * i * (1 - g * g)
     grad_o = grad_h * tanh_c * o * (1 - o)
     grad_gates = torch.cat((grad_i, grad_f, grad_g, grad_o), dim=-1)
-    grad_h_prev = grad_gates @ weight_hh
+    grad_h_prev = product(grad_gates, weight_hh)
     grad_c_prev = grad_c * f
     return grad_gates, grad_h_prev, grad_c_prev
 
@@ -105,7 +111,7 @@ def gru_step(x_gates: Tensor, weight_hh: Tensor, bias_hn: Tensor, h_prev: Tensor
     hn = W_hn h + b_hn, which the backward step needs.
     """
     x_r, x_z, x_n = x_gates.chunk(3, dim=-1)
-    h_r, h_z, h_n = (h_prev @ weight_hh.T).chunk(3, dim=-1)
+    h_r, h_z, h_n = product(h_prev, weight_hh.T).chunk(3, dim=-1)
     r = torch.sigmoid(x_r + h_r)
     z = torch.sigmoid(x_z + h_z)
     hn = h_n + bias_hn
@@ -129,5 +135,5 @@ def gru_step_backward(
     grad_hn = grad_n * r
     grad_x_gates = torch.cat((grad_r, grad_z, grad_n), dim=-1)
     grad_h_gates = torch.cat((grad_r, grad_z, grad_hn), dim=-1)
-    grad_h_prev = grad_h_gates @ weight_hh + grad_h * z
+    grad_h_prev = product(grad_h_gates, weight_hh) + grad_h * z
     return grad_x_gates, grad_h_gates, grad_h_prev

@@ -56,7 +56,7 @@ class Muon(Optimizer):
         blocks = gradient.lerp(momentum, MOMENTUM).reshape(group["gates"], rows, -1)
         scale = 0.2 * math.sqrt(max(blocks.shape[1:]))
         parameter.mul_(1 - group["lr"] * group["weight_decay"])
-        parameter.add_(orthogonalized(blocks).view(parameter.shape), alpha=-group["lr"] * scale)
+        parameter.add_(orthogonalized(blocks).reshape(parameter.shape), alpha=-group["lr"] * scale)
 
 
 def orthogonalized(blocks: Tensor) -> Tensor:

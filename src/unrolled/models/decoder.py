@@ -12,23 +12,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from unrolled import cells
+from unrolled.models.attention import Memory, Weights, attend, attended_sequence
 from unrolled.models.layers import Layers, drop
 from unrolled.nn import GRU, LSTM, RNN
 
-__all__ = ["AttentionDecoder", "DecoderState", "Memory"]
+__all__ = ["AttentionDecoder", "DecoderState"]
 
 EMBEDDING_DEVIATION = 0.1
-
-
-class Memory(NamedTuple):
-    """What is attended to, projected once: keys [B, S, H], values [B, S, E], and the places past a row's length
-    (`past` [B, 1, S], true there).
-    """
-
-    keys: Tensor
-    values: Tensor
-    past: Tensor
 
 
 class DecoderState(NamedTuple):
@@ -83,7 +73,7 @@ class AttentionDecoder(nn.Module):
         """The state before the first symbol, for a memory [S, B, M] of which row b has `lengths` [B] places."""
         past = torch.arange(len(memory), device=memory.device)[:, None] >= lengths
         mean = memory.masked_fill(past[:, :, None], 0).sum(0) / lengths[:, None]
-        first = torch.tanh(self.initial(mean)).chunk(2 if self.cell == "lstm" else 1, dim=1)
+        first = torch.tanh(self.initial(mean)).to(mean.dtype).chunk(2 if self.cell == "lstm" else 1, dim=1)
         rows = memory.transpose(0, 1)
         projected = Memory(self.keys(rows), self.values(rows), past.T[:, None])
         return DecoderState(projected, (mean.new_zeros(len(mean), self.width), *first))
@@ -92,9 +82,12 @@ class AttentionDecoder(nn.Module):
         """Consume `symbols` [N]; returns the next ones' log-probabilities [N, V], where in the memory the decoder
         looked [N, S] (weights that sum to 1), and the state after.
         """
-        embedded, attended = self._input_weights()
-        x_gates = F.linear(self.embedding(symbols), embedded, self._layer._input_bias("_l0"))
-        carried, attention = self._advance(x_gates, attended, state.memory, state.carried)
+        x_gates = self._input_share(self.embedding(symbols))
+        attended, *states = state.carried
+        attended, after, attention, _ = attend(
+            self.cell, x_gates, attended, tuple(states), state.memory, self._weights()
+        )
+        carried = (attended, *after)
         log_probabilities = self._logits(carried[0]).log_softmax(-1)
         return log_probabilities, attention, state._replace(carried=carried)
 
@@ -104,15 +97,13 @@ class AttentionDecoder(nn.Module):
         `chosen` [T, B] bool keeps some of them: then the logits are [chosen, V], in the order of steps.
         """
         state = self.start(memory, lengths)
-        embedded, attended_weight = self._input_weights()
         x = drop(self.embedding(inputs), self.dropout, self.training)
-        x_gates = F.linear(x, embedded, self._layer._input_bias("_l0"))
-        kept = drop(x_gates.new_ones(1, inputs.shape[1], self.width), self.dropout, self.training)[0]
-        carried, attended = state.carried, []
-        for step_gates in x_gates.unbind():
-            carried, _ = self._advance(step_gates, attended_weight, state.memory, carried, kept)
-            attended.append(carried[0])
-        outputs = torch.stack(attended)
+        kept = None
+        if self.training and self.dropout:
+            kept = drop(x.new_ones(1, inputs.shape[1], self.width), self.dropout, True)[0]
+        x_gates = self._input_share(x).to(x.dtype)
+        _, *states = state.carried
+        outputs = attended_sequence(self.cell, x_gates, tuple(states), state.memory, self._weights(), kept)
         return self._logits(outputs if chosen is None else outputs[chosen])
 
     def loss(
@@ -133,39 +124,22 @@ class AttentionDecoder(nn.Module):
         logits = self(memory, lengths, torch.cat([start, targets[:-1]]), chosen)
         return F.cross_entropy(logits, targets[chosen], label_smoothing=label_smoothing)
 
-    def _input_weights(self) -> tuple[Tensor, Tensor]:
-        """The part of the cell's input weights that embedded symbols meet, and that of attended vectors."""
-        weight = self._layer._parameter("weight_ih_l0")
-        return weight[:, : self.width], weight[:, self.width :]
+    def _input_share(self, embedded: Tensor) -> Tensor:
+        """The embedded symbols' share of the gates, [..., gates], with all biases that can be added now."""
+        weight = self._layer._parameter("weight_ih_l0")[:, : self.width]
+        return F.linear(embedded, weight, self._layer._input_bias("_l0"))
 
-    def _advance(
-        self,
-        x_gates: Tensor,
-        attended_weight: Tensor,
-        memory: Memory,
-        carried: tuple[Tensor, ...],
-        kept: Tensor | None = None,
-    ) -> tuple[tuple[Tensor, ...], Tensor]:
-        """One step from the embedded symbols' share of the gates; what is carried on, and the attention [N, S]."""
-        attended, h, *rest = carried
-        gates = torch.addmm(x_gates, attended, attended_weight.T)
-        weight_hh = self._layer._parameter("weight_hh_l0")
-        if self.cell == "lstm":
-            h, c, _ = cells.lstm_step(gates, weight_hh, h, rest[0])
-            rest = [c]
-        elif self.cell == "gru":
-            bias_hn = self._layer._parameter("bias_hh_l0")[2 * h.shape[1] :]
-            h, _ = cells.gru_step(gates, weight_hh, bias_hn, h)
-        else:
-            h = cells.rnn_step(gates, weight_hh, h)
-        asked = h.view(len(memory.keys), -1, h.shape[1])
-        scores = torch.bmm(asked, memory.keys.transpose(1, 2)).masked_fill(memory.past, -torch.inf)
-        attention = scores.softmax(-1)
-        found = torch.bmm(attention, memory.values).flatten(0, 1)
-        attended = torch.tanh(found + self.combine(h))
-        if kept is not None:
-            attended = attended * kept
-        return (attended, h, *rest), attention.flatten(0, 1)
+    def _weights(self) -> Weights:
+        """The weights of the recurrence, those that are multiplied in the precision that autocast wants."""
+        layer, device = self._layer, self.bias.device.type
+        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else self.bias.dtype
+        return Weights(
+            layer._parameter("weight_ih_l0")[:, self.width :].to(dtype),
+            layer._parameter("weight_hh_l0").to(dtype),
+            layer._parameter("bias_hh_l0")[2 * layer.hidden_size :] if self.cell == "gru" else None,
+            self.combine.weight.to(dtype),
+            self.combine.bias,
+        )
 
     def _logits(self, attended: Tensor) -> Tensor:
         return F.linear(attended, self.embedding.weight, self.bias)

@@ -95,7 +95,9 @@ class TranslateTask:
         if not self._train:
             raise InputError(f"{', '.join(self.data.names)}: no pair is left to train on.")
         self.left_out = len(refused.reasons)
-        self._batches = Batches([len(target) for _, target in self._train], options.batch, seed)
+        # By target and, among those of one length, by source: either side is padded to the batch's longest.
+        lengths = [len(target) * (options.longest + 2) + len(source) for source, target in self._train]
+        self._batches = Batches(lengths, options.batch, seed)
 
     def _fits(self, both: tuple[Symbols, Symbols], pair: Pair, refused: Refused) -> bool:
         most = max(map(len, both)) - 1
