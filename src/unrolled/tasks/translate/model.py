@@ -152,7 +152,8 @@ class TranslateModel:
             ["exact", f"{ours['exact']:.2%}", f"{copied['exact']:.2%}"],
         ]
         signatures = [["BLEU", ours["bleu_signature"]], ["chrF", ours["chrf_signature"]]]
-        figures = {"sentences": len(pairs), **ours, "source_copied": copied, **asdict(TranslationOptions())}
+        searched = {name: value for name, value in asdict(TranslationOptions()).items() if name != "attention"}
+        figures = {"sentences": len(pairs), **ours, "source_copied": copied, **searched}
         some = range(0, len(pairs), -(-len(pairs) // SHOWN))
         shown = [f"{pairs[n].source}\n  -> {translations[n]}\n  expected: {references[n]}" for n in some]
         tables = [
