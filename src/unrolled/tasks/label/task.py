@@ -51,10 +51,17 @@ class LabelOptions(ExampleOptions):
     embedding: int = setting(64, "Width of a word's vector, or of what is made of a frame.", at_least=1)
     spelling: int = setting(50, "Units that read a word's characters from each side.", at_least=1)
     bidirectional: bool = setting(False, "Also read backward, for whole sequences; it still runs live.")
+    members: int = setting(1, "Networks trained side by side whose mean is what the model says.", at_least=1)
     dropout: float = setting(0.2, "Dropout between layers and before the head.", at_least=0, below=1)
     input_dropout: float = setting(0.0, "Dropout on what the layers read.", at_least=0, below=1)
     word_dropout: float = setting(0.25, "Words of this count are unknown half of the time.", at_least=0)
+    scale: str = setting(
+        "each",
+        "Divide each number by its own standard deviation, or all by a common one.",
+        choices=("each", "common"),
+    )
     noise: float = setting(0.0, "Noise on numbers, in standard deviations.", at_least=0)
+    offset: float = setting(0.0, "Noise that stays the same for a whole sequence.", at_least=0)
     stretch: float = setting(1.0, "Numbers are slowed or sped up by up to this factor.", at_least=1)
     smoothing: float = setting(0.0, "Part of the target spread over all events.", at_least=0, below=1)
     window: int | None = setting(None, "Train on pieces of at most so many steps.", at_least=1)
@@ -140,6 +147,8 @@ class LabelTask:
         if self.kind == "numbers":
             steps = np.concatenate([one.inputs for one in self.train]).astype(np.float64)
             deviation = steps.std(0)
+            if self.options.scale == "common":
+                deviation = np.full_like(deviation, np.sqrt(np.mean(deviation**2)))
             self._encoding = {
                 "mean": steps.mean(0).tolist(),
                 "deviation": np.where(deviation > 0, deviation, 1.0).tolist(),
@@ -164,6 +173,7 @@ class LabelTask:
             hidden=o.hidden,
             layers=o.layers,
             bidirectional=o.bidirectional,
+            members=o.members,
             classes=len(self.classes),
         )
 
@@ -197,8 +207,10 @@ class LabelTask:
             start = int(rng.integers(len(inputs) - self.options.window + 1))
             inputs = inputs[start : start + self.options.window]
             targets = targets[start : start + self.options.window]
-        if self.kind == "numbers" and self.options.noise:
-            inputs = inputs + rng.normal(0, self.options.noise, inputs.shape).astype(np.float32)
+        if self.kind == "numbers":
+            for size, shape in ((self.options.noise, inputs.shape), (self.options.offset, inputs.shape[1:])):
+                if size:
+                    inputs = inputs + rng.normal(0, size, shape).astype(np.float32)
         return inputs, targets
 
     def _encoded(self, series: Series) -> tuple[Any, NDArray[np.int64]]:
