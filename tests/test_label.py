@@ -186,6 +186,22 @@ def test_members_learn_each_by_its_own_loss_and_speak_by_their_mean(tmp_path: Pa
     assert_close(network.train()(**batch)[0], (loss(alone) + sum(of_members)) / 3)
 
 
+def test_balance_makes_a_short_event_count_as_a_long_one(tmp_path: Path) -> None:
+    task = task_of("numbers", tmp_path, balance=1.0)
+    network, _ = untrained(task)
+    batch = as_tensors(task.batch(0))
+    sums = [weights.sum() for weights in batch["weights"].T]
+    changes = [
+        int((row[:n].diff() != 0).sum()) for row, n in zip(batch["targets"].T, batch["lengths"], strict=True)
+    ]
+    assert_close(torch.stack(sums), torch.tensor(changes) + 1.0)
+    shifted = {**batch, "weights": batch["weights"] * 2}
+    plain = {name: value for name, value in batch.items() if name != "weights"}
+    balanced, same, unbalanced = (network(**one)[0] for one in (batch, shifted, plain))
+    assert_close(balanced, same)
+    assert abs(balanced - unbalanced) > 1e-3
+
+
 def test_pieces_are_no_longer_than_the_window_and_keep_their_targets(tmp_path: Path) -> None:
     task = task_of("numbers", tmp_path, window=7)
     places = {one.inputs.tobytes(): one for one in task.train}

@@ -114,24 +114,35 @@ class LabelNetwork(nn.Module):
         return [torch.stack(each).mean(0) for each in self._each(inputs, lengths, **spelled)]
 
     def forward(
-        self, inputs: Tensor, lengths: Tensor, targets: Tensor, **spelled: Tensor
+        self,
+        inputs: Tensor,
+        lengths: Tensor,
+        targets: Tensor,
+        weights: Tensor | None = None,
+        **spelled: Tensor,
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
         """The mean loss in nats a step over sequences [T, B, ...] of `lengths` [B], and no state.
 
         In training the mean over the ways of reading, of all members each on its own, else that of the best
-        informed way. A target of -1 does not count.
+        informed way. Steps count by `weights` [T, B] (default 1), a target of -1 does not.
         """
+        weights = (targets != IGNORED).float() if weights is None else weights
         if not self.training:
-            return self._loss(self.logits(inputs, lengths, **spelled)[-1], targets), ()
+            return self._loss(self.logits(inputs, lengths, **spelled)[-1], targets, weights), ()
         ways = self._each(inputs, lengths, **spelled)
-        losses = [torch.stack([self._loss(one, targets) for one in each]).mean() for each in ways]
+        losses = [torch.stack([self._loss(one, targets, weights) for one in each]).mean() for each in ways]
         return torch.stack(losses).mean(), ()
 
-    def _loss(self, logits: Tensor, targets: Tensor) -> Tensor:
+    def _loss(self, logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
         smoothing = self.smoothing if self.training else 0.0
-        return F.cross_entropy(
-            logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORED, label_smoothing=smoothing
+        losses = F.cross_entropy(
+            logits.flatten(0, 1),
+            targets.flatten(),
+            ignore_index=IGNORED,
+            label_smoothing=smoothing,
+            reduction="none",
         )
+        return (losses * weights.flatten()).sum() / weights.sum()
 
 
 def turn(lengths: Tensor, steps: int) -> Tensor:

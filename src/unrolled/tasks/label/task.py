@@ -24,6 +24,7 @@ from unrolled.settings import setting
 from unrolled.tasks.label import rendered, sequences
 from unrolled.tasks.label.fronts import Spelling
 from unrolled.tasks.label.model import LabelModel, encode_labels
+from unrolled.tasks.label.segments import step_weights
 from unrolled.tasks.label.sequences import Layout, Series
 
 if TYPE_CHECKING:
@@ -64,6 +65,9 @@ class LabelOptions(ExampleOptions):
     offset: float = setting(0.0, "Noise that stays the same for a whole sequence.", at_least=0)
     stretch: float = setting(1.0, "Numbers are slowed or sped up by up to this factor.", at_least=1)
     smoothing: float = setting(0.0, "Part of the target spread over all events.", at_least=0, below=1)
+    balance: float = setting(
+        0.0, "From 0, where all steps count alike, to 1, where all events do, however short.", at_least=0
+    )
     window: int | None = setting(None, "Train on pieces of at most so many steps.", at_least=1)
     switch_penalty: float = setting(0.0, "Nats that it costs to say another event than before.", at_least=0)
     keep: str = setting(
@@ -185,12 +189,15 @@ class LabelTask:
         return LabelNetwork(self.architecture, o.dropout, o.input_dropout, o.smoothing)
 
     def batch(self, step: int) -> Batch:
-        """inputs [T, B, ...], lengths [B] and targets [T, B]; for words also how they are spelled."""
+        """inputs [T, B, ...], lengths [B], targets [T, B]; to balance weights [T, B], for words spelling."""
         rng = np.random.default_rng([self.seed, step])
         pieces = [self._piece(self.train[place], rng) for place in self._batches.of(step)]
         batch = self._gather(pieces)
         if self.kind == "words":
             batch["inputs"][rng.random(batch["inputs"].shape) < self._forgotten[batch["inputs"]]] = 0
+        if self.options.balance:
+            weights = [step_weights(targets, self.options.balance) for _, targets in pieces]
+            batch["weights"] = pad(weights)[0]
         return batch
 
     def _piece(self, series: Series, rng: np.random.Generator) -> tuple[Any, NDArray[np.int64]]:
