@@ -19,6 +19,7 @@ from unrolled.recipe import TrainOptions
 from unrolled.tasks.label import LabelOptions, LabelTask, films
 from unrolled.tasks.label.labelling import SwitchFilter, viterbi
 from unrolled.tasks.label.model import EventOptions, LabelModel
+from unrolled.tasks.label.segments import segments
 from unrolled.train import train
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -138,7 +139,9 @@ def test_padding_changes_no_loss(tmp_path: Path, kind: str) -> None:
 
 @every_kind
 def test_a_batch_depends_on_the_step_and_the_seed_alone(tmp_path: Path, kind: str) -> None:
-    extra = {"noise": 0.5, "offset": 0.5, "stretch": 1.5, "window": 10} if kind == "numbers" else {}
+    extra = (
+        {"noise": 0.5, "offset": 0.5, "exchange": 0.5, "stretch": 1.5, "window": 10} if kind == "numbers" else {}
+    )
     one, again = (task_of(kind, tmp_path, **extra) for _ in range(2))
     for step in (7, 0, 3):
         for name, array in again.batch(step).items():
@@ -222,6 +225,21 @@ def test_a_stretched_sequence_has_its_events_in_order(tmp_path: Path) -> None:
         assert set(targets) <= set(plain)
         assert len(plain) / 2 - 1 <= len(targets) <= len(plain) * 2 + 1
     assert len(lengths) > 5
+
+
+def test_exchanged_events_are_of_the_same_name_and_the_order_stays(tmp_path: Path) -> None:
+    task = task_of("numbers", tmp_path, exchange=0.5)
+    plain, before = task._encoded(task.train[0])
+    events = {
+        (one.label, inputs[one.start : one.end].tobytes())
+        for inputs, targets in map(task._encoded, task.train)
+        for one in segments(targets)
+    }
+    for draw in range(5):
+        inputs, targets = task._piece(task.train[0], np.random.default_rng(draw))
+        assert [one.label for one in segments(targets)] == [one.label for one in segments(before)]
+        assert {(one.label, inputs[one.start : one.end].tobytes()) for one in segments(targets)} <= events
+        assert not np.array_equal(inputs, plain)
 
 
 def test_rare_words_are_forgotten_now_and_then_and_unknown_ones_always(tmp_path: Path) -> None:

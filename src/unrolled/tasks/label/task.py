@@ -22,6 +22,7 @@ from unrolled.modelfile import ModelFile
 from unrolled.results import Evaluation
 from unrolled.settings import setting
 from unrolled.tasks.label import rendered, sequences
+from unrolled.tasks.label.augment import Exchange, shaken, stretched
 from unrolled.tasks.label.fronts import Spelling
 from unrolled.tasks.label.model import LabelModel, encode_labels
 from unrolled.tasks.label.segments import step_weights
@@ -63,6 +64,9 @@ class LabelOptions(ExampleOptions):
     )
     noise: float = setting(0.0, "Noise on numbers, in standard deviations.", at_least=0)
     offset: float = setting(0.0, "Noise that stays the same for a whole sequence.", at_least=0)
+    exchange: float = setting(
+        0.0, "Part of the events that give way to others of the same name.", at_least=0, below=1
+    )
     stretch: float = setting(1.0, "Numbers are slowed or sped up by up to this factor.", at_least=1)
     smoothing: float = setting(0.0, "Part of the target spread over all events.", at_least=0, below=1)
     balance: float = setting(
@@ -203,22 +207,19 @@ class LabelTask:
     def _piece(self, series: Series, rng: np.random.Generator) -> tuple[Any, NDArray[np.int64]]:
         """A sequence as it is trained on this time: inputs [T, ...] and targets [T]."""
         inputs, targets = self._encoded(series)
-        if self.kind == "numbers" and self.options.stretch > 1:
-            factor = self.options.stretch ** rng.uniform(-1, 1)
-            at = np.linspace(0, len(inputs) - 1, max(1, round(len(inputs) * factor)))
-            before = np.floor(at).astype(np.int64)
-            after, part = np.minimum(before + 1, len(inputs) - 1), (at - before)[:, None].astype(np.float32)
-            inputs = inputs[before] * (1 - part) + inputs[after] * part
-            targets = targets[np.round(at).astype(np.int64)]
-        if self.options.window and len(inputs) > self.options.window:
-            start = int(rng.integers(len(inputs) - self.options.window + 1))
-            inputs = inputs[start : start + self.options.window]
-            targets = targets[start : start + self.options.window]
-        if self.kind == "numbers":
-            for size, shape in ((self.options.noise, inputs.shape), (self.options.offset, inputs.shape[1:])):
-                if size:
-                    inputs = inputs + rng.normal(0, size, shape).astype(np.float32)
-        return inputs, targets
+        o, numbers = self.options, self.kind == "numbers"
+        if numbers and o.exchange:
+            inputs, targets = self._exchange(inputs, targets, o.exchange, rng)
+        if numbers and o.stretch > 1:
+            inputs, targets = stretched(inputs, targets, o.stretch, rng)
+        if o.window and len(inputs) > o.window:
+            start = int(rng.integers(len(inputs) - o.window + 1))
+            inputs, targets = inputs[start : start + o.window], targets[start : start + o.window]
+        return shaken(inputs, o.noise, o.offset, rng) if numbers else inputs, targets
+
+    @cached_property
+    def _exchange(self) -> Exchange:
+        return Exchange([self._encoded(one) for one in self.train])
 
     def _encoded(self, series: Series) -> tuple[Any, NDArray[np.int64]]:
         inputs = series.inputs
