@@ -19,6 +19,7 @@ from unrolled.recipe import TrainOptions
 from unrolled.tasks.label import LabelOptions, LabelTask, films
 from unrolled.tasks.label.labelling import SwitchFilter, viterbi
 from unrolled.tasks.label.model import EventOptions, LabelModel
+from unrolled.tasks.label.segments import segments
 from unrolled.train import train
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -93,9 +94,14 @@ every_kind = pytest.mark.parametrize("kind", list(MAKERS))
 
 
 @every_kind
-@pytest.mark.parametrize(("cell", "bidirectional"), [("lstm", True), ("gru", False), ("rnn", True)])
-def test_the_engine_says_what_torch_says(tmp_path: Path, kind: str, cell: str, bidirectional: bool) -> None:
-    task = task_of(kind, tmp_path, cell=cell, bidirectional=bidirectional, layers=2)
+@pytest.mark.parametrize(
+    ("cell", "bidirectional", "members"),
+    [("lstm", True, 1), ("lstm", True, 3), ("gru", False, 2), ("rnn", True, 1)],
+)
+def test_the_engine_says_what_torch_says(
+    tmp_path: Path, kind: str, cell: str, bidirectional: bool, members: int
+) -> None:
+    task = task_of(kind, tmp_path, cell=cell, bidirectional=bidirectional, members=members, layers=2)
     network, model = untrained(task)
     shapes = {name: tuple(value.shape) for name, value in network.state_dict().items()}
     assert shapes == task.architecture.shapes()
@@ -112,7 +118,7 @@ def test_the_engine_says_what_torch_says(tmp_path: Path, kind: str, cell: str, b
 
 @every_kind
 def test_a_stream_says_the_same_however_it_is_cut(tmp_path: Path, kind: str) -> None:
-    _, model = untrained(task_of(kind, tmp_path, bidirectional=True, switch_penalty=0.5))
+    _, model = untrained(task_of(kind, tmp_path, bidirectional=True, members=3, switch_penalty=0.5))
     task = task_of(kind, tmp_path)
     inputs = task.held[0].inputs
     whole = model.stream().feed(inputs)
@@ -133,7 +139,9 @@ def test_padding_changes_no_loss(tmp_path: Path, kind: str) -> None:
 
 @every_kind
 def test_a_batch_depends_on_the_step_and_the_seed_alone(tmp_path: Path, kind: str) -> None:
-    extra = {"noise": 0.5, "stretch": 1.5, "window": 10} if kind == "numbers" else {}
+    extra = (
+        {"noise": 0.5, "offset": 0.5, "exchange": 0.5, "stretch": 1.5, "window": 10} if kind == "numbers" else {}
+    )
     one, again = (task_of(kind, tmp_path, **extra) for _ in range(2))
     for step in (7, 0, 3):
         for name, array in again.batch(step).items():
@@ -147,6 +155,54 @@ def test_numbers_are_normalised_by_the_training_part(tmp_path: Path) -> None:
     steps = np.concatenate([batch["inputs"][:n, row] for row, n in enumerate(batch["lengths"])])
     assert np.abs(steps.mean(0)).max() < 1e-5
     assert np.abs(steps.std(0) - 1).max() < 1e-5
+
+
+def test_a_common_scale_keeps_how_numbers_compare(tmp_path: Path) -> None:
+    task = task_of("numbers", tmp_path, scale="common")
+    given = np.concatenate([one.inputs for one in task.train])
+    encoded = np.concatenate([task._encoded(one)[0] for one in task.train])
+    assert np.allclose(encoded.std(0) / given.std(0), encoded[:, 0].std() / given[:, 0].std())
+    assert (encoded**2).mean() == pytest.approx(1, abs=1e-3)
+
+
+def test_an_offset_is_the_same_for_every_step_of_a_sequence(tmp_path: Path) -> None:
+    task = task_of("numbers", tmp_path, offset=0.5)
+    plain, _ = task._encoded(task.train[0])
+    drawn = [task._piece(task.train[0], np.random.default_rng(draw))[0] - plain for draw in range(200)]
+    assert all(np.ptp(one, axis=0).max() < 1e-5 for one in drawn)
+    assert np.std([one[0] for one in drawn]) == pytest.approx(0.5, rel=0.1)
+
+
+def test_members_learn_each_by_its_own_loss_and_speak_by_their_mean(tmp_path: Path) -> None:
+    network, _ = untrained(task_of("numbers", tmp_path, bidirectional=True, members=2, dropout=0.0))
+    batch = as_tensors(task_of("numbers", tmp_path).batch(0))
+    inputs, lengths, targets = (batch[name] for name in ("inputs", "lengths", "targets"))
+    said = [member(inputs, lengths) for member in network.members]
+    alone, causal, offline = network.logits(inputs, lengths)
+    assert_close(causal, (said[0][0] + said[1][0]) / 2)
+
+    def loss(logits: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=-1)
+
+    assert_close(network(**batch)[0], loss(offline))
+    of_members = [sum(loss(one[way]) for one in said) / 2 for way in (0, 1)]
+    assert_close(network.train()(**batch)[0], (loss(alone) + sum(of_members)) / 3)
+
+
+def test_balance_makes_a_short_event_count_as_a_long_one(tmp_path: Path) -> None:
+    task = task_of("numbers", tmp_path, balance=1.0)
+    network, _ = untrained(task)
+    batch = as_tensors(task.batch(0))
+    sums = [weights.sum() for weights in batch["weights"].T]
+    changes = [
+        int((row[:n].diff() != 0).sum()) for row, n in zip(batch["targets"].T, batch["lengths"], strict=True)
+    ]
+    assert_close(torch.stack(sums), torch.tensor(changes) + 1.0)
+    shifted = {**batch, "weights": batch["weights"] * 2}
+    plain = {name: value for name, value in batch.items() if name != "weights"}
+    balanced, same, unbalanced = (network(**one)[0] for one in (batch, shifted, plain))
+    assert_close(balanced, same)
+    assert abs(balanced - unbalanced) > 1e-3
 
 
 def test_pieces_are_no_longer_than_the_window_and_keep_their_targets(tmp_path: Path) -> None:
@@ -169,6 +225,21 @@ def test_a_stretched_sequence_has_its_events_in_order(tmp_path: Path) -> None:
         assert set(targets) <= set(plain)
         assert len(plain) / 2 - 1 <= len(targets) <= len(plain) * 2 + 1
     assert len(lengths) > 5
+
+
+def test_exchanged_events_are_of_the_same_name_and_the_order_stays(tmp_path: Path) -> None:
+    task = task_of("numbers", tmp_path, exchange=0.5)
+    plain, before = task._encoded(task.train[0])
+    events = {
+        (one.label, inputs[one.start : one.end].tobytes())
+        for inputs, targets in map(task._encoded, task.train)
+        for one in segments(targets)
+    }
+    for draw in range(5):
+        inputs, targets = task._piece(task.train[0], np.random.default_rng(draw))
+        assert [one.label for one in segments(targets)] == [one.label for one in segments(before)]
+        assert {(one.label, inputs[one.start : one.end].tobytes()) for one in segments(targets)} <= events
+        assert not np.array_equal(inputs, plain)
 
 
 def test_rare_words_are_forgotten_now_and_then_and_unknown_ones_always(tmp_path: Path) -> None:

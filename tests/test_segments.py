@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unrolled.tasks.label.segments import Segment, edit_score, matches, score, segments
+from unrolled.tasks.label.segments import Segment, edit_score, matches, score, segments, step_weights
 
 labellings = st.lists(st.integers(0, 3), min_size=1, max_size=30)
 
@@ -26,6 +26,14 @@ def test_segments_cover_every_step_once(labels: list[int]) -> None:
     found = segments(np.array(labels))
     assert [one.label for one in found for _ in range(one.start, one.end)] == labels
     assert all(one.label != other.label for one, other in pairwise(found))
+
+
+@given(labellings)
+def test_steps_or_segments_weigh_alike(labels: list[int]) -> None:
+    steps_alike, segments_alike = (step_weights(np.array(labels), balance) for balance in (0, 1))
+    assert (steps_alike == 1).all() and len(steps_alike) == len(labels)
+    for one in segments(np.array(labels)):
+        assert segments_alike[one.start : one.end].sum() == pytest.approx(1)
 
 
 @pytest.mark.parametrize(

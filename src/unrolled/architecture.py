@@ -63,7 +63,7 @@ class Architecture:
                 raise ValueError(f"{name} is {value!r}, expected a whole number of at least {least}")
             if hints[name] is bool and type(value) is not bool:
                 raise ValueError(f"{name} is {value!r}, expected true or false")
-            if name.endswith("layers") and value > MOST_LAYERS:
+            if name in ("layers", "members") and value > MOST_LAYERS:
                 raise ValueError(f"{name} is {value}, expected at most {MOST_LAYERS}")
         return cls(**document)
 
@@ -167,8 +167,9 @@ def film_cells(side: int) -> int:
 
 @dataclass(frozen=True)
 class LabelArchitecture(Architecture):
-    """A front end, recurrent layers read forward and, if `bidirectional`, as many backward; a head for each use.
+    """A front end and `members`, each with a head for each use.
 
+    A member has recurrent layers that read forward and, if `bidirectional`, as many that read backward.
     `kind` is what a step is: `inputs` numbers, a word of a vocabulary of `inputs` spelled with `characters`, or a
     film's frame of `inputs` x `inputs` pixels. `embedding` is the width of a word's vector or of what the
     convolutions make of a frame, `spelling` the units of each direction that read a word's characters; both are
@@ -184,6 +185,7 @@ class LabelArchitecture(Architecture):
     hidden: int
     layers: int
     bidirectional: bool
+    members: int
     classes: int
 
     @property
@@ -209,17 +211,13 @@ class LabelArchitecture(Architecture):
     def shapes(self) -> Shapes:
         """The name and shape of every tensor, as torch names them."""
         layers = (self.cell, self.width, self.hidden, self.layers)
-        tensors = [
-            *self._front(),
-            *linear("alone", self.width, self.classes),
-            *recurrent("recurrent", *layers),
-            *linear("head", self.hidden, self.classes),
-        ]
-        if self.bidirectional:
-            tensors += [
-                *recurrent("backward_recurrent", *layers),
-                *linear("offline", 2 * self.hidden, self.classes),
-            ]
+        tensors = [*self._front(), *linear("alone", self.width, self.classes)]
+        for member in (f"members.{number}" for number in range(self.members)):
+            tensors += recurrent(f"{member}.recurrent", *layers)
+            tensors += linear(f"{member}.head", self.hidden, self.classes)
+            if self.bidirectional:
+                tensors += recurrent(f"{member}.backward_recurrent", *layers)
+                tensors += linear(f"{member}.offline", 2 * self.hidden, self.classes)
         return dict(tensors)
 
 

@@ -51,13 +51,41 @@ class FilmFront(nn.Module):
         return F.relu(self.out(x.flatten(1))).view(*inputs.shape[:2], -1)
 
 
+class Member(nn.Module):
+    """Recurrent layers in one or both directions: `head` reads the forward ones, `offline` all of them."""
+
+    def __init__(self, sizes: LabelArchitecture, dropout: float) -> None:
+        super().__init__()
+        layers = (sizes.cell, sizes.width, sizes.hidden, sizes.layers)
+        self.dropout = dropout
+        self.recurrent = Layers(*layers, dropout=dropout)
+        self.head = Head(sizes.hidden, sizes.classes)
+        self.bidirectional = sizes.bidirectional
+        if sizes.bidirectional:
+            self.backward_recurrent = Layers(*layers, dropout=dropout)
+            self.offline = Head(2 * sizes.hidden, sizes.classes)
+
+    def forward(self, x: Tensor, lengths: Tensor) -> list[Tensor]:
+        """The logits [T, B, classes] of `head` and, if there is one, of `offline` for x [T, B, width]."""
+        h, _ = self.recurrent(x, lengths=lengths)
+        h = drop(h, self.dropout, self.training)
+        found = [self.head(h)]
+        if self.bidirectional:
+            turned = turn(lengths, len(x))
+            b, _ = self.backward_recurrent(take(x, turned), lengths=lengths)
+            b = drop(take(b, turned), self.dropout, self.training)
+            found.append(self.offline(torch.cat([h, b], dim=-1)))
+        return found
+
+
 class LabelNetwork(nn.Module):
     """Steps in, an event for each out: by the step alone, by all up to it and, if bidirectional, by all.
 
-    `alone` is the classifier of single steps that the others are to be measured by, `head` reads the forward
-    layers, `offline` those of both directions (Graves & Schmidhuber 2005). All are trained together.
-    `input_dropout` applies to what the front end gives, `dropout` between layers and before the heads;
-    `smoothing` is spread over the classes in training (Szegedy et al. 2016).
+    `alone` is the classifier of single steps that the others are to be measured by; the `members`, which read
+    the same front end, have a head for each other way (Graves & Schmidhuber 2005). All are trained together, each
+    by its own loss, and what the model says is the members' mean. `input_dropout` applies to what the front end
+    gives, a mask for each member, `dropout` between layers and before the heads; `smoothing` is spread over the
+    classes in training (Szegedy et al. 2016).
     """
 
     def __init__(
@@ -69,47 +97,52 @@ class LabelNetwork(nn.Module):
     ) -> None:
         super().__init__()
         sizes = architecture
-        self.dropout, self.input_dropout, self.smoothing = dropout, input_dropout, smoothing
+        self.input_dropout, self.smoothing = input_dropout, smoothing
         fronts = {"words": WordFront, "films": FilmFront}
         self.front = fronts[sizes.kind](sizes) if sizes.kind in fronts else None
-        layers = (sizes.cell, sizes.width, sizes.hidden, sizes.layers)
         self.alone = Head(sizes.width, sizes.classes)
-        self.recurrent = Layers(*layers, dropout=dropout)
-        self.head = Head(sizes.hidden, sizes.classes)
-        if sizes.bidirectional:
-            self.backward_recurrent = Layers(*layers, dropout=dropout)
-            self.offline = Head(2 * sizes.hidden, sizes.classes)
-        self.bidirectional = sizes.bidirectional
+        self.members = nn.ModuleList(Member(sizes, dropout) for _ in range(sizes.members))
+
+    def _each(self, inputs: Tensor, lengths: Tensor, **spelled: Tensor) -> list[list[Tensor]]:
+        """For each way of reading, the logits [T, B, classes] of each that reads so."""
+        x = inputs if self.front is None else self.front(inputs, **spelled)
+        said = [member(drop(x, self.input_dropout, self.training), lengths) for member in self.members]
+        return [[self.alone(x)], *(list(one) for one in zip(*said, strict=True))]
 
     def logits(self, inputs: Tensor, lengths: Tensor, **spelled: Tensor) -> list[Tensor]:
-        """The logits [T, B, classes] of `alone`, of `head` and, if there is one, of `offline`."""
-        x = inputs if self.front is None else self.front(inputs, **spelled)
-        alone = self.alone(x)
-        x = drop(x, self.input_dropout, self.training)
-        h, _ = self.recurrent(x, lengths=lengths)
-        h = drop(h, self.dropout, self.training)
-        found = [alone, self.head(h)]
-        if self.bidirectional:
-            turned = turn(lengths, len(x))
-            b, _ = self.backward_recurrent(take(x, turned), lengths=lengths)
-            b = drop(take(b, turned), self.dropout, self.training)
-            found.append(self.offline(torch.cat([h, b], dim=-1)))
-        return found
+        """The logits [T, B, classes] by the step alone, by all up to it and, if bidirectional, by all."""
+        return [torch.stack(each).mean(0) for each in self._each(inputs, lengths, **spelled)]
 
     def forward(
-        self, inputs: Tensor, lengths: Tensor, targets: Tensor, **spelled: Tensor
+        self,
+        inputs: Tensor,
+        lengths: Tensor,
+        targets: Tensor,
+        weights: Tensor | None = None,
+        **spelled: Tensor,
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
         """The mean loss in nats a step over sequences [T, B, ...] of `lengths` [B], and no state.
 
-        In training the mean over the heads, else that of the best informed one. A target of -1 does not count.
+        In training the mean over the ways of reading, of all members each on its own, else that of the best
+        informed way. Steps count by `weights` [T, B] (default 1), a target of -1 does not.
         """
-        found = self.logits(inputs, lengths, **spelled)
-        smoothing = self.smoothing if self.training else 0.0
-        losses = [
-            F.cross_entropy(one.flatten(0, 1), targets.flatten(), ignore_index=IGNORED, label_smoothing=smoothing)
-            for one in (found if self.training else found[-1:])
-        ]
+        weights = (targets != IGNORED).float() if weights is None else weights
+        if not self.training:
+            return self._loss(self.logits(inputs, lengths, **spelled)[-1], targets, weights), ()
+        ways = self._each(inputs, lengths, **spelled)
+        losses = [torch.stack([self._loss(one, targets, weights) for one in each]).mean() for each in ways]
         return torch.stack(losses).mean(), ()
+
+    def _loss(self, logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
+        smoothing = self.smoothing if self.training else 0.0
+        losses = F.cross_entropy(
+            logits.flatten(0, 1),
+            targets.flatten(),
+            ignore_index=IGNORED,
+            label_smoothing=smoothing,
+            reduction="none",
+        )
+        return (losses * weights.flatten()).sum() / weights.sum()
 
 
 def turn(lengths: Tensor, steps: int) -> Tensor:

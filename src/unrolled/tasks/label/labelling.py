@@ -4,6 +4,7 @@ Three ways to read a sequence: each step alone, as it comes (by all steps up to 
 Saying another event than at the step before may cost something, so that one uncertain step makes no event.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -30,38 +31,60 @@ class Labeller:
         self.bidirectional: bool = sizes.bidirectional
         self.front = front(file)
         self._alone = _engine.Linear(tensors["alone.weight"], tensors["alone.bias"])
-        forward = {name: tensor for name, tensor in tensors.items() if name.startswith("recurrent.")}
-        head = {name: tensors[f"head.{name}"] for name in ("weight", "bias")}
-        if sizes.bidirectional:
-            # One product for both heads; what the backward layers add to the second comes later.
-            ahead, back = np.split(tensors["offline.weight"], 2, axis=1)
-            head["weight"] = np.concatenate([head["weight"], ahead])
-            head["bias"] = np.concatenate([head["bias"], tensors["offline.bias"]])
-            backward = {
-                name.removeprefix("backward_"): tensor
-                for name, tensor in tensors.items()
-                if name.startswith("backward_recurrent.")
-            }
-            none = np.zeros_like(tensors["offline.bias"])
-            self._backward = Network(_network(file, backward, {"weight": back, "bias": none}))
-        self.network = Network(_network(file, forward, head))
+        self.members = [Member(file, f"members.{number}.") for number in range(sizes.members)]
 
     def logits(self, inputs: Any) -> dict[str, Floats]:
         """The logits [T, classes] of a sequence's steps: `alone`, `causal` and, if bidirectional, `offline`."""
         x = self.front(inputs)
         alone = np.empty((len(x), self.classes), np.float32)
         self._alone.run(np.ascontiguousarray(x), alone)
-        ahead = self.network.run(x[:, None], self.network.initial_state())[:, 0]
-        found = {"alone": alone, "causal": ahead[:, : self.classes]}
-        if self.bidirectional:
-            turned = np.ascontiguousarray(x[::-1, None])
-            back = self._backward.run(turned, self._backward.initial_state())[::-1, 0]
-            found["offline"] = ahead[:, self.classes :] + back
-        return found
+        said = [member.logits(x) for member in self.members]
+        return {"alone": alone, **{name: _mean([one[name] for one in said]) for name in said[0]}}
 
     def stream(self, penalty: float = 0.0) -> "LabelStream":
         """A new stream, from the zero state."""
         return LabelStream(self, penalty)
+
+
+class Member:
+    """The recurrent layers and heads of one member, its tensors those that begin with `prefix`."""
+
+    def __init__(self, file: ModelFile, prefix: str) -> None:
+        named = file.tensors.items()
+        own = {name.removeprefix(prefix): tensor for name, tensor in named if name.startswith(prefix)}
+        self._classes: int = file.architecture.classes
+        forward = {name: tensor for name, tensor in own.items() if name.startswith("recurrent.")}
+        head = {name: own[f"head.{name}"] for name in ("weight", "bias")}
+        self._backward: Network | None = None
+        if file.architecture.bidirectional:
+            # One product for both heads; what the backward layers add to the second comes later.
+            ahead, back = np.split(own["offline.weight"], 2, axis=1)
+            head["weight"] = np.concatenate([head["weight"], ahead])
+            head["bias"] = np.concatenate([head["bias"], own["offline.bias"]])
+            backward = {
+                name.removeprefix("backward_"): tensor
+                for name, tensor in own.items()
+                if name.startswith("backward_recurrent.")
+            }
+            none = np.zeros_like(own["offline.bias"])
+            self._backward = Network(_network(file, backward, {"weight": back, "bias": none}))
+        self.network = Network(_network(file, forward, head))
+
+    def logits(self, x: Floats) -> dict[str, Floats]:
+        """The logits [T, classes] for x [T, width]: `causal` and, if bidirectional, `offline`."""
+        ahead = self.network.run(x[:, None], self.network.initial_state())[:, 0]
+        found = {"causal": ahead[:, : self._classes]}
+        if self._backward is not None:
+            turned = np.ascontiguousarray(x[::-1, None])
+            back = self._backward.run(turned, self._backward.initial_state())[::-1, 0]
+            found["offline"] = ahead[:, self._classes :] + back
+        return found
+
+
+def _mean(logits: Sequence[Floats]) -> Floats:
+    """The mean of the members' logits, that is the geometric mean of what they hold likely."""
+    mean: Floats = np.mean(logits, axis=0)
+    return mean
 
 
 def _network(file: ModelFile, recurrent: dict[str, Floats], head: dict[str, Floats]) -> ModelFile:
@@ -75,12 +98,13 @@ class LabelStream:
 
     def __init__(self, labeller: Labeller, penalty: float) -> None:
         self._labeller = labeller
-        self._stream = Stream(labeller.network)
+        self._streams = [Stream(member.network) for member in labeller.members]
         self._filter = SwitchFilter(labeller.classes, penalty)
 
     def feed(self, inputs: Any) -> Classes:
         """The class of each of the next steps [T], by all steps so far."""
-        logits = self._stream.feed(self._labeller.front(inputs))
+        x = self._labeller.front(inputs)
+        logits = _mean([stream.feed(x) for stream in self._streams])
         return self._filter.feed(logits[:, : self._labeller.classes])
 
 

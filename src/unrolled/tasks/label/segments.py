@@ -14,7 +14,17 @@ from numpy.typing import NDArray
 
 from unrolled.edits import edits
 
-__all__ = ["OVERLAPS", "ClassScore", "LabelScore", "Segment", "edit_score", "matches", "score", "segments"]
+__all__ = [
+    "OVERLAPS",
+    "ClassScore",
+    "LabelScore",
+    "Segment",
+    "edit_score",
+    "matches",
+    "score",
+    "segments",
+    "step_weights",
+]
 
 OVERLAPS = (10, 25, 50)
 """Percentages of overlap at which F1 is told."""
@@ -77,6 +87,13 @@ def segments(labels: Labels) -> list[Segment]:
     """The segments of a labelling [T], in order."""
     cuts = [0, *(np.flatnonzero(np.diff(labels)) + 1).tolist(), len(labels)] if len(labels) else [0]
     return [Segment(a, b, int(labels[a])) for a, b in pairwise(cuts)]
+
+
+def step_weights(labels: Labels, balance: float) -> NDArray[np.float32]:
+    """How much each step [T] of a labelling counts: its segment's length to the power of -`balance`."""
+    lengths = np.array([segment.end - segment.start for segment in segments(labels)], np.int64)
+    weights: NDArray[np.float32] = np.repeat(lengths.astype(np.float32) ** -balance, lengths)
+    return weights
 
 
 def edit_score(predicted: Labels, true: Labels) -> float:

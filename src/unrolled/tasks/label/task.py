@@ -22,8 +22,10 @@ from unrolled.modelfile import ModelFile
 from unrolled.results import Evaluation
 from unrolled.settings import setting
 from unrolled.tasks.label import rendered, sequences
+from unrolled.tasks.label.augment import Exchange, shaken, stretched
 from unrolled.tasks.label.fronts import Spelling
 from unrolled.tasks.label.model import LabelModel, encode_labels
+from unrolled.tasks.label.segments import step_weights
 from unrolled.tasks.label.sequences import Layout, Series
 
 if TYPE_CHECKING:
@@ -51,12 +53,25 @@ class LabelOptions(ExampleOptions):
     embedding: int = setting(64, "Width of a word's vector, or of what is made of a frame.", at_least=1)
     spelling: int = setting(50, "Units that read a word's characters from each side.", at_least=1)
     bidirectional: bool = setting(False, "Also read backward, for whole sequences; it still runs live.")
+    members: int = setting(1, "Networks trained side by side whose mean is what the model says.", at_least=1)
     dropout: float = setting(0.2, "Dropout between layers and before the head.", at_least=0, below=1)
     input_dropout: float = setting(0.0, "Dropout on what the layers read.", at_least=0, below=1)
     word_dropout: float = setting(0.25, "Words of this count are unknown half of the time.", at_least=0)
+    scale: str = setting(
+        "each",
+        "Divide each number by its own standard deviation, or all by a common one.",
+        choices=("each", "common"),
+    )
     noise: float = setting(0.0, "Noise on numbers, in standard deviations.", at_least=0)
+    offset: float = setting(0.0, "Noise that stays the same for a whole sequence.", at_least=0)
+    exchange: float = setting(
+        0.0, "Part of the events that give way to others of the same name.", at_least=0, below=1
+    )
     stretch: float = setting(1.0, "Numbers are slowed or sped up by up to this factor.", at_least=1)
     smoothing: float = setting(0.0, "Part of the target spread over all events.", at_least=0, below=1)
+    balance: float = setting(
+        0.0, "From 0, where all steps count alike, to 1, where all events do, however short.", at_least=0
+    )
     window: int | None = setting(None, "Train on pieces of at most so many steps.", at_least=1)
     switch_penalty: float = setting(0.0, "Nats that it costs to say another event than before.", at_least=0)
     keep: str = setting(
@@ -140,6 +155,8 @@ class LabelTask:
         if self.kind == "numbers":
             steps = np.concatenate([one.inputs for one in self.train]).astype(np.float64)
             deviation = steps.std(0)
+            if self.options.scale == "common":
+                deviation = np.full_like(deviation, np.sqrt(np.mean(deviation**2)))
             self._encoding = {
                 "mean": steps.mean(0).tolist(),
                 "deviation": np.where(deviation > 0, deviation, 1.0).tolist(),
@@ -164,6 +181,7 @@ class LabelTask:
             hidden=o.hidden,
             layers=o.layers,
             bidirectional=o.bidirectional,
+            members=o.members,
             classes=len(self.classes),
         )
 
@@ -175,31 +193,33 @@ class LabelTask:
         return LabelNetwork(self.architecture, o.dropout, o.input_dropout, o.smoothing)
 
     def batch(self, step: int) -> Batch:
-        """inputs [T, B, ...], lengths [B] and targets [T, B]; for words also how they are spelled."""
+        """inputs [T, B, ...], lengths [B], targets [T, B]; to balance weights [T, B], for words spelling."""
         rng = np.random.default_rng([self.seed, step])
         pieces = [self._piece(self.train[place], rng) for place in self._batches.of(step)]
         batch = self._gather(pieces)
         if self.kind == "words":
             batch["inputs"][rng.random(batch["inputs"].shape) < self._forgotten[batch["inputs"]]] = 0
+        if self.options.balance:
+            weights = [step_weights(targets, self.options.balance) for _, targets in pieces]
+            batch["weights"] = pad(weights)[0]
         return batch
 
     def _piece(self, series: Series, rng: np.random.Generator) -> tuple[Any, NDArray[np.int64]]:
         """A sequence as it is trained on this time: inputs [T, ...] and targets [T]."""
         inputs, targets = self._encoded(series)
-        if self.kind == "numbers" and self.options.stretch > 1:
-            factor = self.options.stretch ** rng.uniform(-1, 1)
-            at = np.linspace(0, len(inputs) - 1, max(1, round(len(inputs) * factor)))
-            before = np.floor(at).astype(np.int64)
-            after, part = np.minimum(before + 1, len(inputs) - 1), (at - before)[:, None].astype(np.float32)
-            inputs = inputs[before] * (1 - part) + inputs[after] * part
-            targets = targets[np.round(at).astype(np.int64)]
-        if self.options.window and len(inputs) > self.options.window:
-            start = int(rng.integers(len(inputs) - self.options.window + 1))
-            inputs = inputs[start : start + self.options.window]
-            targets = targets[start : start + self.options.window]
-        if self.kind == "numbers" and self.options.noise:
-            inputs = inputs + rng.normal(0, self.options.noise, inputs.shape).astype(np.float32)
-        return inputs, targets
+        o, numbers = self.options, self.kind == "numbers"
+        if numbers and o.exchange:
+            inputs, targets = self._exchange(inputs, targets, o.exchange, rng)
+        if numbers and o.stretch > 1:
+            inputs, targets = stretched(inputs, targets, o.stretch, rng)
+        if o.window and len(inputs) > o.window:
+            start = int(rng.integers(len(inputs) - o.window + 1))
+            inputs, targets = inputs[start : start + o.window], targets[start : start + o.window]
+        return shaken(inputs, o.noise, o.offset, rng) if numbers else inputs, targets
+
+    @cached_property
+    def _exchange(self) -> Exchange:
+        return Exchange([self._encoded(one) for one in self.train])
 
     def _encoded(self, series: Series) -> tuple[Any, NDArray[np.int64]]:
         inputs = series.inputs
