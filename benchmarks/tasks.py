@@ -121,7 +121,7 @@ BENCHMARKS = {
     "ewt": Benchmark("label", "ewt", treebank, {"plain biLSTM with a character biLSTM": {"accuracy": 95.0}}),
     "fsdd": Benchmark("speech", "fsdd", digits, {"plain recipe, 150 s": {"digit error rate": 0.013}}),
     "fsdd-left-out": Benchmark(
-        "speech", "fsdd", digits_of_strangers, {"plain recipe, one speaker": {"digit error rate": 0.32}}
+        "speech", "fsdd-left-out", digits_of_strangers, {"plain recipe, one speaker": {"digit error rate": 0.32}}
     ),
     "multi30k": Benchmark(
         "translate",

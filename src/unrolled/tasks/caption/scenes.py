@@ -53,7 +53,7 @@ def compose(
     *,
     size: int,
     side: int,
-    turn: float = 10.0,
+    turn: float = 15.0,
     least: int = 2,
     most: int = 4,
     seed: int = 0,
