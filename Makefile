@@ -23,7 +23,7 @@ $(INSTALLED): $(SOURCES)
 	@$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
-demo: $(INSTALLED)  ## Train a small model and show what it does: TASK=text (a minute), label, speech, translate
+demo: $(INSTALLED)  ## Train a small model and show what it does: TASK=text (a minute), label, speech, translate, caption
 	@rm -f $(DEMO).checkpoint
 	@$(BIN)/unrolled train $(TASK) $(if $(filter text,$(TASK)),--minutes 1) --out $(DEMO)
 
