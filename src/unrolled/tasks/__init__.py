@@ -91,7 +91,7 @@ class Task(Protocol):
 
 
 TASKS: dict[str, type[Task]] = {
-    task.name: task for task in (TextTask, SpeechTask, CaptionTask, LabelTask, TranslateTask)
+    task.name: task for task in (TextTask, LabelTask, SpeechTask, TranslateTask, CaptionTask)
 }
 
 

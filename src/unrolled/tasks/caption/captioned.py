@@ -8,21 +8,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from unrolled.errors import InputError
-from unrolled.examples import Refused, divide
+from unrolled.examples import ExampleOptions, Refused, divide
 from unrolled.tasks.caption import pictures, scenes
 from unrolled.tasks.caption.pictures import Pictures
 
-__all__ = ["Examples", "read", "spoken"]
+__all__ = ["Data", "read", "spoken"]
 
 
 @dataclass(frozen=True)
-class Examples:
-    """The pictures to train on and those held out, and what is noted of them."""
+class Data:
+    """The pictures to train on, those held out, and what they are called."""
 
-    names: list[str]
     train: Pictures
     held_out: Pictures
-    skipped: int
+    names: list[str]
 
     @property
     def fingerprint(self) -> str:
@@ -32,31 +31,30 @@ class Examples:
 
 
 def read(
+    options: ExampleOptions,
     paths: Sequence[str | Path],
-    *,
-    held_out: str | None,
-    split: float,
     seed: int,
-    skip_bad: bool = False,
+    refused: Refused,
     size: int | None = None,
     channels: int | None = None,
-) -> Examples:
-    """The pictures of the folders `paths` (with none: the built-in scenes), divided by `split` and `seed`.
+) -> Data:
+    """The pictures of the folders `paths` (without: the built-in scenes) to train on, and those held out of them.
 
-    With `held_out`, that folder is held out and all others are trained on. Raises `InputError` for what
-    `pictures.read` refuses, and for `held_out` with no `paths`.
+    Lines and pictures that cannot be used go to `refused`. Raises `InputError` for what `pictures.read` refuses,
+    and for something held out of nothing.
     """
     if not paths:
-        if held_out is not None:
-            raise InputError(f"--held-out is {held_out!r}, but there is no DATA to train on; expected a folder.")
-        return Examples([scenes.BUILTIN], *scenes.builtin(split, seed), 0)
-    refused = Refused(skip_bad)
+        if options.held_out is not None:
+            raise InputError(
+                f"--held-out is {options.held_out!r}, but there is no DATA to train on; expected a folder."
+            )
+        return Data(*scenes.builtin(options.split, seed), [scenes.BUILTIN])
     every = pictures.read(paths, refused, size, channels)
-    if held_out is None:
-        train, held = map(every.part, divide(len(every), split, seed))
+    if options.held_out is None:
+        train, held = map(every.part, divide(len(every), options.split, seed))
     else:
-        train, held = every, pictures.read([held_out], refused, every.size, every.channels)
-    return Examples([str(path) for path in paths], train, held, len(refused.reasons))
+        train, held = every, pictures.read([options.held_out], refused, every.size, every.channels)
+    return Data(train, held, [str(path) for path in paths])
 
 
 def spoken(caption: str) -> str:

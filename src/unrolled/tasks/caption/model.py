@@ -1,7 +1,7 @@
 """A finished caption model: beam search, where it looked, BLEU. It needs torch, where its network runs."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from unrolled import vocabulary
 from unrolled.architecture import grid_side
 from unrolled.errors import InputError
-from unrolled.examples import Refused
+from unrolled.examples import ExampleOptions, Refused
 from unrolled.modelfile import ModelFile
 from unrolled.results import Evaluation, Output, Table
 from unrolled.settings import setting
@@ -22,13 +22,14 @@ from unrolled.tasks.caption.pictures import Pictures
 if TYPE_CHECKING:
     from unrolled.models.caption import CaptionNetwork
 
-__all__ = ["AT_ONCE", "Caption", "CaptionModel", "CaptionRunOptions", "measure"]
+__all__ = ["AT_ONCE", "Caption", "CaptionModel", "CaptionRunOptions", "scores"]
 
 LONGEST = 50  # words
 BEAM = 4
 LENGTH_PENALTY = 0.7
 AT_ONCE = 64  # pictures
 SHOWN = 6
+ORDERS = (1, 2, 3, 4)  # of BLEU: the longest runs of words that are compared
 
 
 @dataclass(frozen=True)
@@ -106,47 +107,38 @@ class CaptionModel:
 
     def evaluate(self, paths: Sequence[str | Path] = ()) -> Evaluation:
         """BLEU and exact match, by beam search, on folders of pictures (default: what was held out of its own)."""
-        sizes, training = self.file.architecture, self.file.training
+        sizes = self.file.architecture
         if paths:
-            refused = Refused(training["skip_bad"])
-            measured = pictures.read(paths, refused, sizes.size, sizes.channels)
-            return self.measure(measured, len(refused.reasons))
-        builtin = training["names"] == [scenes.BUILTIN]
-        again = captioned.read(
-            [] if builtin else training["names"],
-            **{name: training[name] for name in ("held_out", "split", "seed", "skip_bad")},
-            size=sizes.size,
-            channels=sizes.channels,
-        )
-        if again.fingerprint != training["data"]:
+            return self.measure(pictures.read(paths, Refused(False), sizes.size, sizes.channels))
+        return self.measure(self._held_out())
+
+    def _held_out(self) -> Pictures:
+        """The pictures that the model was not trained on, read again; `InputError` when they are not the same."""
+        sizes, training = self.file.architecture, self.file.training
+        names = [] if training["names"] == [scenes.BUILTIN] else training["names"]
+        options = ExampleOptions(**{field.name: training[field.name] for field in fields(ExampleOptions)})
+        refused = Refused(options.skip_bad)
+        data = captioned.read(options, names, training["seed"], refused, sizes.size, sizes.channels)
+        if data.fingerprint != training["data"]:
             raise InputError(
                 f"{', '.join(training['names'])}: not the pictures that the model was trained on; name a folder."
             )
-        return self.measure(again.held_out)
+        return data.held_out
 
-    def measure(self, examples: Pictures, skipped: int = 0) -> Evaluation:
-        """BLEU and exact match on these pictures; `skipped` says how many others could not be used."""
+    def measure(self, examples: Pictures) -> Evaluation:
+        """BLEU and exact matches on these pictures; some are shown."""
         written: list[str] = []
         for begin in range(0, len(examples), AT_ONCE):
             written += (one.text for one in self.captions(examples.pixels(slice(begin, begin + AT_ONCE))))
-        figures = measure(written, examples.captions)
-        rows = [
-            [name, f"{value:.2f} %" if name == "exact match" else f"{value:.2f}"]
-            for name, value in figures.items()
-        ]
-        rows.append(["pictures", f"{len(examples):,}"])
-        if skipped:
-            rows.append(["left out", f"{skipped:,}"])
-        record = {name.lower().replace(" ", "_").replace("-", ""): value for name, value in figures.items()}
+        figures = scores(written, examples.captions)
+        rows = [[f"BLEU-{order}", f"{figures[f'bleu{order}']:.2f}"] for order in ORDERS]
+        rows.append(["exact", f"{figures['exact']:.2%}"])
         shown = "\n\n".join(
             f"{name}: {text}\n  of a person: {' | '.join(references)}"
             for name, text, references in zip(examples.names[:SHOWN], written, examples.captions, strict=False)
         )
-        return Evaluation(
-            {**record, "pictures": len(examples), "skipped": skipped},
-            [Table(["held-out pictures", ""], rows)],
-            shown,
-        )
+        table = Table([f"{len(examples):,} pictures", "this model"], rows)
+        return Evaluation({"pictures": len(examples), **figures}, [table], shown)
 
     def run(self, inputs: Sequence[str], options: CaptionRunOptions) -> Iterator[Output]:
         """A caption for each picture file of `inputs`; with `attention`, a drawing of where the model looked."""
@@ -167,8 +159,8 @@ class CaptionModel:
         return [f"unrolled run {path} PICTURE.png --attention looked.png", f"unrolled eval {path}"]
 
 
-def measure(written: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, float]:
-    """Percent of captions that are exactly one of their references, and BLEU-1 to 4 against all of them.
+def scores(written: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, float]:
+    """BLEU-1 to 4 against all references, and the part of the captions that are one of their references.
 
     BLEU is sacrebleu's, of the corpus, from 0 to 100 (Papineni et al. 2002; Post 2018), with its own cutting of
     words ("13a"). A picture may have any number of references.
@@ -179,9 +171,9 @@ def measure(written: Sequence[str], references: Sequence[Sequence[str]]) -> dict
         raise InputError("measuring captions needs sacrebleu: pip install 'unrolled[pictures]'.") from error
     most = max(map(len, references))
     streams = [[texts[n] if n < len(texts) else "" for texts in references] for n in range(most)]
-    exact = sum(text in texts for text, texts in zip(written, references, strict=True))
-    figures = {"exact match": 100 * exact / len(written)}
-    for order in (1, 2, 3, 4):
+    figures = {}
+    for order in ORDERS:
         bleu = BLEU(lowercase=True, force=True, max_ngram_order=order)
-        figures[f"BLEU-{order}"] = float(bleu.corpus_score(written, streams).score)
-    return figures
+        figures[f"bleu{order}"] = float(bleu.corpus_score(written, streams).score)
+    same = [text in texts for text, texts in zip(written, references, strict=True)]
+    return {**figures, "exact": sum(same) / len(same)}

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unrolled.architecture import CaptionArchitecture
-from unrolled.examples import Batches, ExampleOptions, pad
+from unrolled.examples import Batches, ExampleOptions, Refused, pad
 from unrolled.modelfile import ModelFile
 from unrolled.results import Evaluation
 from unrolled.settings import setting
@@ -49,9 +49,7 @@ class CaptionOptions(ExampleOptions):
 
 
 class CaptionTask:
-    """Train a model that says what is in a picture, on folders of pictures with a captions.txt in Flickr8k's form
-    (without DATA: on scenes of scikit-learn's handwritten digits).
-    """
+    """Train a model that says what is in a picture, on folders in Flickr8k's form (without DATA: digit scenes)."""
 
     name: ClassVar[str] = "caption"
     example: ClassVar[str] = "flickr8k/ --minutes 60"
@@ -62,15 +60,10 @@ class CaptionTask:
     def __init__(self, options: CaptionOptions, paths: Sequence[str | Path] = (), seed: int = 0) -> None:
         self.options = options
         self.seed = seed
-        self.examples = captioned.read(
-            paths,
-            held_out=options.held_out,
-            split=options.split,
-            seed=seed,
-            skip_bad=options.skip_bad,
-            size=options.size,
-        )
-        train = self.examples.train
+        refused = Refused(options.skip_bad)
+        self.data = captioned.read(options, paths, seed, refused, options.size)
+        self.left_out = len(refused.reasons)
+        train = self.data.train
         texts = (spoken(text) for texts in train.captions for text in texts)
         self.vocabulary: Vocabulary = WordVocabulary.learn(texts, options.vocab_size)
         # Not by length: long captions are of other pictures than short ones, and a network that sees now these,
@@ -80,7 +73,7 @@ class CaptionTask:
     @property
     def architecture(self) -> CaptionArchitecture:
         """The model's sizes."""
-        o, train = self.options, self.examples.train
+        o, train = self.options, self.data.train
         symbols = self.vocabulary.size + 1  # the last is the boundary, before a caption and after it
         return CaptionArchitecture(train.channels, train.size, o.width, o.cell, symbols, o.embedding, o.hidden)
 
@@ -93,7 +86,7 @@ class CaptionTask:
     def batch(self, step: int) -> dict[str, NDArray[Any]]:
         """pictures [B, C, S, S]; targets [T, B] and target_lengths [B]: a caption of each, drawn at every step."""
         places = self._batches.of(step)
-        return self._batch(self.examples.train, places, np.random.default_rng([self.seed, step]))
+        return self._batch(self.data.train, places, np.random.default_rng([self.seed, step]))
 
     def held_out(self) -> list[tuple[dict[str, NDArray[Any]], int]]:
         """The first thousand held-out pictures, each with one of its captions; the weight is a batch's words."""
@@ -101,7 +94,7 @@ class CaptionTask:
 
     @cached_property
     def _held_out(self) -> list[tuple[dict[str, NDArray[Any]], int]]:
-        held_out, rng = self.examples.held_out, np.random.default_rng(self.seed)
+        held_out, rng = self.data.held_out, np.random.default_rng(self.seed)
         batches = []
         for places in np.split(np.arange(min(FORESEEN, len(held_out))), range(AT_ONCE, FORESEEN, AT_ONCE)):
             if len(places):
@@ -120,13 +113,13 @@ class CaptionTask:
 
     def settings(self) -> dict[str, Any]:
         """The options, what was left out and the fingerprint of the data."""
-        return {**asdict(self.options), "skipped": self.examples.skipped, "data": self.examples.fingerprint}
+        return {**asdict(self.options), "left_out": self.left_out, "data": self.data.fingerprint}
 
     def describe(self, tensors: dict[str, NDArray[np.float32]], training: dict[str, Any]) -> ModelFile:
         """The model file of a model with these weights."""
-        document = {"names": self.examples.names, **self.settings(), **training}
+        document = {"names": self.data.names, **self.settings(), **training}
         return ModelFile(self.name, self.architecture, self.vocabulary.to_json(), document, tensors)
 
     def report(self, model: CaptionModel) -> Evaluation:
         """BLEU and exact match on the held-out pictures, and a few of its captions beside people's."""
-        return model.measure(self.examples.held_out, self.examples.skipped)
+        return model.measure(self.data.held_out)
