@@ -156,6 +156,29 @@ def test_the_ribbon_stands_below_the_film(film: Path, tmp_path: Path) -> None:
     assert found[5][-4, 26].max() < 80, "the ribbon has not come so far yet"
 
 
+def test_the_sound_of_a_film_is_kept(film: Path, tmp_path: Path) -> None:
+    spoken, out, rate = tmp_path / "spoken.mkv", tmp_path / "out.mp4", 8000
+    with av.open(str(spoken), "w") as container:
+        picture = container.add_stream("mpeg4", rate=20)
+        picture.width = picture.height = 32
+        voice = container.add_stream("pcm_s16le", rate=rate, layout="mono")
+        for _, frame in films.frames(film):
+            drawn = av.VideoFrame.from_ndarray(frame.to_ndarray(format="rgb24"), format="rgb24")
+            container.mux(picture.encode(drawn))
+        container.mux(picture.encode())
+        tone = (8000 * np.sin(np.arange(2 * rate) * 2 * np.pi * 440 / rate)).astype(np.int16)
+        samples = av.AudioFrame.from_ndarray(tone[None], format="s16", layout="mono")
+        samples.sample_rate = rate
+        container.mux(voice.encode(samples))
+        container.mux(voice.encode())
+    films.write_with_ribbon(spoken, out, [Event(0, 2, "a")], ["a"])
+    assert len(list(films.frames(out))) == 40
+    with av.open(str(out)) as made:
+        heard = np.concatenate([frame.to_ndarray()[0] for frame in made.decode(audio=0)])
+    spectrum = np.abs(np.fft.rfft(heard[: 2 * rate]))
+    assert len(heard) >= 2 * rate - 1024 and abs(spectrum.argmax() / 2 - 440) < 2
+
+
 def test_a_rendered_film_is_always_the_same_and_others_differ() -> None:
     one, again, other = rendered.film(3), rendered.film(3), rendered.film(4)
     assert np.array_equal(one.pictures, again.pictures) and one.labels == again.labels

@@ -194,8 +194,11 @@ def _encoder() -> str:
     return "libx264" if "libx264" in av.codecs_available else "mpeg4"
 
 
-def write(path: Path, pictures: Iterable[Frame], fps: float) -> None:
-    """Write RGB pictures [height, width, 3], both even, as a film in an MP4 file, which is whole or not there."""
+def write(path: Path, pictures: Iterable[Frame], fps: float, sound: Path | None = None) -> None:
+    """Write RGB pictures [height, width, 3], both even, as a film in an MP4 file, which is whole or not there.
+
+    It has the sound of the film `sound`, if that has any.
+    """
     from fractions import Fraction
 
     av = _av()
@@ -210,20 +213,33 @@ def write(path: Path, pictures: Iterable[Frame], fps: float) -> None:
                 stream.options = (
                     {"crf": "18", "preset": "veryfast"} if stream.codec.name == "libx264" else {"q:v": "3"}
                 )
+                if sound is not None:
+                    _add_sound(container, sound)
             container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
         if stream is not None:
             container.mux(stream.encode())
 
 
+def _add_sound(container: Any, film: Path) -> None:
+    """Write the first sound of `film`, if there is one, into the open `container` as AAC."""
+    with _reading(film) as source:
+        if not source.streams.audio:
+            return
+        stream = container.add_stream("aac", rate=source.streams.audio[0].rate)
+        for frame in source.decode(audio=0):
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+
+
 def write_with_ribbon(film: Path, out: Path, events: Sequence[Event], names: Sequence[str]) -> None:
-    """Write the film `film`, without its sound, to `out` with a ribbon of its events below it.
+    """Write the film `film`, with its sound, to `out` with a ribbon of its events below it.
 
     The ribbon fills up as time goes on, a colour an event of `names`, and says what happens now.
     """
     with _reading(film) as container:
         streams = container.streams.video
         rate = float(streams[0].average_rate or 25) if streams else 25.0
-    write(out, _with_ribbon(film, events, names), rate)
+    write(out, _with_ribbon(film, events, names), rate, sound=film)
 
 
 def _with_ribbon(film: Path, events: Sequence[Event], names: Sequence[str]) -> Iterator[Frame]:
