@@ -263,14 +263,25 @@ def test_a_vocabulary_of_another_size_than_the_network_is_refused(model_path: Pa
         CaptionModel(file)
 
 
-def test_the_built_in_scenes_are_held_out_by_digit(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_built_in_scenes_are_written_once_and_read_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(scenes, "TRAIN_SCENES", 60)
     monkeypatch.setattr(scenes, "HELD_OUT_SCENES", 20)
     task = CaptionTask(CaptionOptions(**SMALL))
     assert task.data.names == [scenes.BUILTIN]
     assert (len(task.data.train), len(task.data.held_out)) == (60, 20)
-    assert task.data.fingerprint == CaptionTask(CaptionOptions(**SMALL)).data.fingerprint
-    assert task.data.fingerprint != CaptionTask(CaptionOptions(**SMALL), seed=1).data.fingerprint
+    train, held_out = scenes.builtin()
+    assert train.parent.parent == tmp_path / "unrolled" and len(list(held_out.glob("*.png"))) == 20
+    before = [path.stat().st_mtime_ns for path in sorted(train.iterdir())]
+    again = CaptionTask(CaptionOptions(**SMALL), seed=1)
+    assert [path.stat().st_mtime_ns for path in sorted(train.iterdir())] == before
+    assert again.data.fingerprint == task.data.fingerprint
+    tensors = {name: value.numpy() for name, value in task.build().state_dict().items()}
+    model = CaptionModel(task.describe(tensors, {"seed": 0}))
+    assert model.evaluate().figures["pictures"] == 20
+    assert str(held_out / "00000.png") in model.next_commands("m")[0]
 
 
 def test_the_module_needs_no_library_to_be_imported() -> None:

@@ -48,7 +48,8 @@ def read(
             raise InputError(
                 f"--held-out is {options.held_out!r}, but there is no DATA to train on; expected a folder."
             )
-        return Data(*scenes.builtin(options.split, seed), [scenes.BUILTIN])
+        train, held = (pictures.read([folder], refused, size, channels) for folder in scenes.builtin())
+        return Data(train, held, [scenes.BUILTIN])
     every = pictures.read(paths, refused, size, channels)
     if options.held_out is None:
         train, held = map(every.part, divide(len(every), options.split, seed))

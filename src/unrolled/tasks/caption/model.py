@@ -1,5 +1,6 @@
 """A finished caption model: beam search, where it looked, BLEU. It needs torch, where its network runs."""
 
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
@@ -156,7 +157,8 @@ class CaptionModel:
 
     def next_commands(self, path: str) -> list[str]:
         """Commands that a person may like to try next with this model, which is in the file `path`."""
-        return [f"unrolled run {path} PICTURE.png --attention looked.png", f"unrolled eval {path}"]
+        example = shlex.quote(self.file.training["example"])
+        return [f"unrolled run {path} {example} --attention looked.png", f"unrolled eval {path}"]
 
 
 def scores(written: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, float]:

@@ -30,7 +30,7 @@ GREY = ("1", "L", "LA", "La", "I", "I;16", "I;16L", "I;16B", "F")  # Pillow's mo
 
 @dataclass(frozen=True)
 class Pictures:
-    """Some pictures, and of each its name and its captions, which are normal (see `normal`), one or more.
+    """Some pictures, and of each its file and its captions, which are normal (see `normal`), one or more.
 
     `stored` [M, C, S, S] are the bytes of these and other pictures (C is 1 for grey, 3 for RGB), and `rows` [N]
     says which are these. `fingerprint` is the SHA-256 of the files' bytes and the captions of all that were read
@@ -95,7 +95,7 @@ def read(
         for path, texts in captions.items():
             try:
                 content = path.read_bytes()
-                yield path.name, texts, fit(content, str(path), size, channels), content
+                yield str(path), texts, fit(content, str(path), size, channels), content
             except OSError as error:
                 refused(f"{path} could not be read: {error.strerror}")
             except InputError as error:

@@ -13,13 +13,16 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+import unrolled.cache
+from unrolled.atomic import replacing
 from unrolled.errors import InputError
 from unrolled.examples import divide
-from unrolled.tasks.caption.pictures import CAPTIONS, Pictures, gather, pillow
+from unrolled.tasks.caption.pictures import CAPTIONS, pillow
 
 __all__ = ["BUILTIN", "Scene", "builtin", "caption", "compose", "sklearn_digits", "write"]
 
 BUILTIN = "digit-scenes"
+SEED = 0  # of what is kept: another one where scenes are made in another way
 TRAIN_SCENES, HELD_OUT_SCENES = 12_000, 1_000
 SIZE, SIDE = 32, 12  # pixels of a built-in scene and of a digit in it
 DIGITS = 2  # of a built-in scene
@@ -60,7 +63,7 @@ def compose(
 ) -> Iterator[Scene]:
     """`count` scenes of `size` x `size` pixels, of `least` to `most` digits drawn from `digits` [N, h, w].
 
-    A digit is about `side` pixels wide and high, a tenth more or less, and turned by up to `turn` degrees.
+    A digit is about `side` pixels wide and high, up to 15 % more or less, and turned by up to `turn` degrees.
     `labels` [N] are 0 to 9. The same seed gives the same scenes.
     """
     rng = np.random.default_rng(seed)
@@ -76,10 +79,10 @@ def compose(
 
 
 def write(folder: Path, scenes: Iterator[Scene]) -> None:
-    """Write scenes as PNG files and a captions.txt, in the form that `unrolled.tasks.caption.pictures` reads."""
+    """Write scenes as PNG files and, when all are there, a captions.txt, in the form that `pictures` reads."""
     library = pillow()
     folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / CAPTIONS, "w", encoding="utf-8", newline="") as file:
+    with replacing(folder / CAPTIONS) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
         rows = csv.writer(file, lineterminator="\n")
         rows.writerow(["image", "caption"])
         for number, scene in enumerate(scenes):
@@ -98,22 +101,23 @@ def sklearn_digits() -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     return np.round(data.images * (255 / 16)).astype(np.uint8), data.target.astype(np.int64)
 
 
-def builtin(split: float, seed: int) -> tuple[Pictures, Pictures]:
-    """12,000 scenes to train on, of one or two of scikit-learn's digits, and 1,000 held out, of two.
+def builtin() -> tuple[Path, Path]:
+    """Two folders: 12,000 scenes to train on, of one or two of scikit-learn's digits, and 1,000 held out, of two.
 
-    Of the digits the part `split`, drawn by `seed`, is for training; the held-out scenes are made of the others.
-    Single digits are what the network learns to see from: with two from the start, it takes several times as long
-    to find out which word is which digit.
+    A tenth of the digits is in the held-out scenes alone. Single digits are what the network learns to see from:
+    with two from the start, it takes several times as long to find out which word is which digit. The folders are
+    written where they are not yet; raises `InputError` where they cannot be.
     """
-    digits, labels = sklearn_digits()
-    parts = []
-    train, held_out = divide(len(digits), split, seed)
-    for places, count, least in ((train, TRAIN_SCENES, 1), (held_out, HELD_OUT_SCENES, DIGITS)):
-        drawn = (digits[places], labels[places], count)
-        scenes = compose(*drawn, size=SIZE, side=SIDE, least=least, most=DIGITS, seed=seed)
-        examples = ((BUILTIN, [s.caption], s.pixels[None], s.pixels.tobytes()) for s in scenes)
-        parts.append(gather(examples, SIZE, 1))
-    return parts[0], parts[1]
+    cache = unrolled.cache.folder(f"scenes-{SEED}")
+    folders = cache / "train", cache / "held-out"
+    if not all((folder / CAPTIONS).exists() for folder in folders):
+        digits, labels = sklearn_digits()
+        parts = divide(len(digits), 0.9, SEED)
+        sizes = (TRAIN_SCENES, 1), (HELD_OUT_SCENES, DIGITS)
+        for folder, places, (count, least) in zip(folders, parts, sizes, strict=True):
+            drawn = (digits[places], labels[places], count)
+            write(folder, compose(*drawn, size=SIZE, side=SIDE, least=least, most=DIGITS, seed=SEED))
+    return folders
 
 
 def _places(
@@ -138,7 +142,7 @@ def _apart(count: int, size: int, side: int, rng: np.random.Generator) -> list[f
 
 def _drawn(digit: NDArray[np.uint8], side: int, turn: float, rng: np.random.Generator) -> NDArray[np.uint8]:
     image = pillow().Image
-    length = max(1, round(side * rng.uniform(0.9, 1.1)))
+    length = max(1, round(side * rng.uniform(0.85, 1.15)))
     smooth = image.Resampling.BICUBIC
     picture = image.fromarray(digit).resize((length, length), smooth).rotate(rng.uniform(-turn, turn), smooth)
     return np.asarray(picture, np.uint8)

@@ -55,7 +55,7 @@ class CaptionTask:
     example: ClassVar[str] = "flickr8k/ --minutes 60"
     Options: ClassVar[type[Any]] = CaptionOptions
     Model: ClassVar[type[Any]] = CaptionModel
-    defaults: ClassVar[dict[str, Any]] = {"steps": 1500, "lr": 0.01}
+    defaults: ClassVar[dict[str, Any]] = {"steps": 1300, "lr": 0.01}
 
     def __init__(self, options: CaptionOptions, paths: Sequence[str | Path] = (), seed: int = 0) -> None:
         self.options = options
@@ -117,7 +117,8 @@ class CaptionTask:
 
     def describe(self, tensors: dict[str, NDArray[np.float32]], training: dict[str, Any]) -> ModelFile:
         """The model file of a model with these weights."""
-        document = {"names": self.data.names, **self.settings(), **training}
+        example = {"example": self.data.held_out.names[0]}
+        document = {"names": self.data.names, **self.settings(), **training, **example}
         return ModelFile(self.name, self.architecture, self.vocabulary.to_json(), document, tensors)
 
     def report(self, model: CaptionModel) -> Evaluation:

@@ -6,7 +6,6 @@ has not had its colour yet and "returns" if it has; squares that approach look l
 that leaves has something in it only if, many frames ago, a ball lay where it came down.
 """
 
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,8 +13,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+import unrolled.cache
 from unrolled.atomic import replacing
-from unrolled.errors import InputError
 from unrolled.tasks.label import films
 
 __all__ = ["FILMS", "FPS", "NAME", "Film", "film", "folder"]
@@ -126,13 +125,9 @@ def film(number: int) -> Film:
 def folder() -> Path:
     """Where the films are: rendered and written as video files, each with its events, where they are not yet.
 
-    Under `XDG_CACHE_HOME` (default ~/.cache). Raises `InputError` where that cannot be written.
+    Raises `InputError` where they cannot be written.
     """
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "unrolled" / f"films-{SEED}"
-    try:
-        cache.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{cache} cannot be made for the built-in films: {error.strerror}.") from error
+    cache = unrolled.cache.folder(f"films-{SEED}")
     for number in range(FILMS):
         path = cache / f"film-{number:02}.mp4"
         if not (path.exists() and path.with_suffix(".csv").exists()):
