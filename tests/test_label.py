@@ -394,3 +394,15 @@ def test_a_file_with_another_encoding_is_refused(tmp_path: Path) -> None:
         changed = replace(model.file, encoding={**model.file.encoding, **encoding} if encoding else {})
         with pytest.raises(InputError, match=reason):
             LabelModel(changed)
+
+
+def test_the_confusion_is_told_in_per_cent_of_each_events_steps(tmp_path: Path) -> None:
+    task = task_of("numbers", tmp_path)
+    _, model = untrained(task)
+    evaluation = model.measure(task.train)
+    table = evaluation.tables[-1]
+    assert table.dense and len(table.columns) == len(model.classes) + 1
+    for row, counts in zip(table.rows, evaluation.figures["confusion"], strict=True):
+        expected = [f"{100 * count / max(1, sum(counts)):3.0f}" if count else "" for count in counts]
+        assert list(row[1:]) == expected
+    assert [row[0].split(" ", 1)[1] for row in table.rows] == model.classes

@@ -169,6 +169,8 @@ for task in TASKS.values():
 def _print_tables(evaluation: Evaluation) -> None:
     for shown in evaluation.tables:
         table = Table(*shown.columns)
+        if shown.dense:
+            table = Table(*shown.columns, box=None, padding=(0, 1, 0, 0))
         for row in shown.rows:
             table.add_row(*row)
         console.print(table)

@@ -12,10 +12,11 @@ __all__ = ["Evaluation", "Output", "Table"]
 
 @dataclass(frozen=True)
 class Table:
-    """A table for people: a heading and rows of texts."""
+    """A table for people: a heading and rows of texts. A `dense` one, of many short cells, has no frames."""
 
     columns: Sequence[str]
     rows: Sequence[Sequence[str]]
+    dense: bool = False
 
 
 @dataclass(frozen=True)

@@ -93,8 +93,7 @@ class LabelModel:
             ),
         ]
         if len(self.classes) <= MOST_CONFUSED:
-            counts = zip(self.classes, best.confusion.tolist(), strict=True)
-            tables.append(Table(["true \\ said", *self.classes], [[name, *map(str, row)] for name, row in counts]))
+            tables.append(self._confusion(best))
         figures = {
             "sequences": len(series),
             "steps": sum(len(one.inputs) for one in series),
@@ -103,6 +102,16 @@ class LabelModel:
             "confusion": best.confusion.tolist(),
         }
         return Evaluation(figures, tables)
+
+    def _confusion(self, score: LabelScore) -> Table:
+        """Of each event's steps, the percentage that each event was said of; nothing is written for none."""
+        letters = [chr(ord("a") + number) for number in range(len(self.classes))]
+        shares = 100 * score.confusion / np.maximum(1, score.confusion.sum(1, keepdims=True))
+        rows = [
+            [f"{letter} {name}", *(f"{share:3.0f}" if share else "" for share in row)]
+            for letter, name, row in zip(letters, self.classes, shares, strict=True)
+        ]
+        return Table(["% said of the true", *(f"{letter:>3}" for letter in letters)], rows, dense=True)
 
     def readings(self, series: Sequence[Series]) -> dict[str, list[Pair]]:
         """What each way of reading says of sequences whose events are known: (said [T], true [T]) for each.
