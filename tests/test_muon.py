@@ -1,6 +1,7 @@
 """Muon: each gate's step has like singular values; for one gate it is torch's."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -102,7 +103,8 @@ def test_a_convolution_moves_as_the_matrix_of_its_filters() -> None:
 
 
 def test_muon_moves_the_matrices_inside_and_adamw_the_rest() -> None:
-    sizes = CaptionArchitecture(channels=1, size=8, width=4, cell="gru", symbols=5, embedding=6, hidden=7)
+    given: dict[str, Any] = {"backbone": "", "backbone_tensors": {}, "backbone_side": 0, "backbone_memory": 0}
+    sizes = CaptionArchitecture(channels=1, size=8, width=4, cell="gru", symbols=5, embedding=6, hidden=7, **given)
     network = CaptionNetwork(sizes)
     adamw, muon = optimizers.make(network, TrainOptions())
     names = {id(parameter): name for name, parameter in network.named_parameters()}

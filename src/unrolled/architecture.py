@@ -5,7 +5,7 @@ engine, and `unrolled.modelfile` refuses a file that has others. This file knows
 """
 
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, fields
 from typing import Any, Self
 
@@ -35,8 +35,8 @@ Shapes = dict[str, tuple[int, ...]]
 class Architecture:
     """The sizes of a model.
 
-    A field is true or false, a whole number of at least 1 (or its metadata's `at_least`), or a text: one of its
-    metadata's `choices`, and of the cells where it has none.
+    A field is true or false, a whole number of at least 1 (or its metadata's `at_least`), tensors' names and
+    shapes, or a text: one of its metadata's `choices` (any, where that is None), or of the cells.
     """
 
     def shapes(self) -> Shapes:
@@ -57,15 +57,31 @@ class Architecture:
             raise ValueError(f"architecture must have {', '.join(known)}")
         for name, value in document.items():
             choices, least = known[name].get("choices", tuple(GATES)), known[name].get("at_least", 1)
-            if hints[name] is str and (not isinstance(value, str) or value not in choices):
+            if hints[name] is str and choices is None and not isinstance(value, str):
+                raise ValueError(f"{name} is {value!r}, expected a text")
+            if hints[name] is str and choices is not None and (type(value) is not str or value not in choices):
                 raise ValueError(f"{name} {value!r} is not one of {', '.join(choices)}")
+            if hints[name] == Shapes and not _are_shapes(value):
+                raise ValueError(f"{name} must have a list of whole numbers for each tensor")
             if hints[name] is int and (type(value) is not int or value < least):
                 raise ValueError(f"{name} is {value!r}, expected a whole number of at least {least}")
             if hints[name] is bool and type(value) is not bool:
                 raise ValueError(f"{name} is {value!r}, expected true or false")
             if name in ("layers", "members") and value > MOST_LAYERS:
                 raise ValueError(f"{name} is {value}, expected at most {MOST_LAYERS}")
-        return cls(**document)
+        shapes = {name for name, hint in hints.items() if hint == Shapes}
+        return cls(**{name: _tupled(value) if name in shapes else value for name, value in document.items()})
+
+
+def _are_shapes(value: Any) -> bool:
+    return isinstance(value, dict) and all(
+        isinstance(shape, list | tuple) and all(type(side) is int and side >= 0 for side in shape)
+        for shape in value.values()
+    )
+
+
+def _tupled(shapes: dict[str, Iterable[int]]) -> Shapes:
+    return {name: tuple(shape) for name, shape in shapes.items()}
 
 
 def embedding(name: str, symbols: int, width: int) -> Iterator[tuple[str, tuple[int, ...]]]:
@@ -236,13 +252,19 @@ def grid_side(side: int) -> int:
 class CaptionArchitecture(Architecture):
     """Convolutions that make a grid of a picture, and a decoder that looks at it and gives a word at a time.
 
-    `channels` is 1 for grey and 3 for RGB pictures of `size` x `size` pixels, `width` the channels after the first
-    stage; `symbols` is V, `embedding` the width of an embedded symbol, `hidden` H.
+    `channels` is 1 for grey and 3 for RGB pictures of `size` x `size` pixels; `symbols` is V, `embedding` the
+    width of an embedded symbol, `hidden` H. The convolutions are the model's own, with `width` channels after the
+    first stage, or timm's network `backbone`, whose tensors are `backbone_tensors` and which makes a grid of
+    `backbone_side` places across with `backbone_memory` numbers each; what is not used is "", {} or 0.
     """
 
     channels: int
     size: int
-    width: int
+    width: int = field(metadata={"at_least": 0})
+    backbone: str = field(metadata={"choices": None})
+    backbone_tensors: Shapes
+    backbone_side: int = field(metadata={"at_least": 0})
+    backbone_memory: int = field(metadata={"at_least": 0})
     cell: str
     symbols: int
     embedding: int
@@ -251,7 +273,12 @@ class CaptionArchitecture(Architecture):
     @property
     def memory(self) -> int:
         """M, the numbers of a place of the grid: the channels of the last stage."""
-        return self.width << GRID_STAGES - 1
+        return self.backbone_memory if self.backbone else self.width << GRID_STAGES - 1
+
+    @property
+    def side(self) -> int:
+        """Places of the grid across, and down."""
+        return self.backbone_side if self.backbone else grid_side(self.size)
 
     def _grid(self) -> Iterator[tuple[str, tuple[int, ...]]]:
         before = self.channels
@@ -262,12 +289,13 @@ class CaptionArchitecture(Architecture):
                 for part in ("weight", "bias", "running_mean", "running_var"):
                     yield f"grid.{stage}.{name}_norm.{part}", (after,)
             before = after
-        yield "position", (before, grid_side(self.size), grid_side(self.size))
 
     def shapes(self) -> Shapes:
         """The name and shape of every tensor, as torch names them."""
+        named = ((f"grid.{name}", shape) for name, shape in self.backbone_tensors.items())
+        position = ("position", (self.memory, self.side, self.side))
         sizes = (self.cell, self.symbols, self.embedding, self.hidden, self.memory)
-        return dict([*self._grid(), *decoder("decoder", *sizes)])
+        return dict([*(named if self.backbone else self._grid()), position, *decoder("decoder", *sizes)])
 
 
 @dataclass(frozen=True)

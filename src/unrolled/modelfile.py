@@ -62,7 +62,7 @@ def write(path: Path, model: ModelFile) -> None:
         "encoding": model.encoding,
         "training": model.training,
     }
-    tensors = {name: np.ascontiguousarray(tensor) for name, tensor in model.tensors.items()}
+    tensors = {name: np.asarray(tensor, order="C") for name, tensor in model.tensors.items()}
     content = save(tensors, metadata={"unrolled": json.dumps(document)})
     with replacing(path) as temporary:
         temporary.write_bytes(content)

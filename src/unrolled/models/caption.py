@@ -4,7 +4,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from unrolled.architecture import GRID_STAGES, CaptionArchitecture, grid_side
+from unrolled.architecture import GRID_STAGES, CaptionArchitecture
+from unrolled.models.backbone import Backbone
 from unrolled.models.decoder import AttentionDecoder
 
 __all__ = ["CaptionNetwork", "Stage"]
@@ -56,16 +57,21 @@ class CaptionNetwork(nn.Module):
     """Pictures in, the words of a caption out, by attention over a grid of places (Xu et al. 2015).
 
     To what is seen at a place a learned position is added, so that attention can go by left and right, above and
-    below. `dropout` (default 0) is the decoder's.
+    below. `dropout` (default 0) is the decoder's, `weights` a file of those of the backbone, if there is one.
     """
 
-    def __init__(self, architecture: CaptionArchitecture, dropout: float = 0.0) -> None:
+    def __init__(
+        self, architecture: CaptionArchitecture, dropout: float = 0.0, weights: str | None = None
+    ) -> None:
         super().__init__()
         sizes = architecture
-        widths = [sizes.channels, *(sizes.width * 2**stage for stage in range(GRID_STAGES))]
-        self.grid = nn.Sequential(*(Stage(widths[n], widths[n + 1]) for n in range(GRID_STAGES)))
-        side = grid_side(sizes.size)
-        self.position = nn.Parameter(torch.randn(sizes.memory, side, side) * POSITION_DEVIATION)
+        self.grid: nn.Module
+        if sizes.backbone:
+            self.grid = Backbone(sizes.backbone, sizes.channels, weights)
+        else:
+            widths = [sizes.channels, *(sizes.width * 2**stage for stage in range(GRID_STAGES))]
+            self.grid = nn.Sequential(*(Stage(widths[n], widths[n + 1]) for n in range(GRID_STAGES)))
+        self.position = nn.Parameter(torch.randn(sizes.memory, sizes.side, sizes.side) * POSITION_DEVIATION)
         self.decoder = AttentionDecoder(
             sizes.symbols, sizes.embedding, sizes.hidden, sizes.memory, sizes.cell, dropout
         )

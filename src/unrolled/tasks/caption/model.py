@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unrolled import vocabulary
-from unrolled.architecture import grid_side
 from unrolled.errors import InputError
 from unrolled.examples import ExampleOptions, Refused
 from unrolled.modelfile import ModelFile
@@ -85,7 +84,7 @@ class CaptionModel:
 
         from unrolled import beam as beam_search
 
-        side, boundary = grid_side(self.file.architecture.size), self.vocabulary.size
+        side, boundary = self.file.architecture.side, self.vocabulary.size
         written = []
         for begin in range(0, len(pixels), AT_ONCE):
             with torch.no_grad():

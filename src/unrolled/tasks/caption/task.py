@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unrolled.architecture import CaptionArchitecture
+from unrolled.errors import InputError
 from unrolled.examples import Batches, ExampleOptions, Refused, pad
 from unrolled.modelfile import ModelFile
 from unrolled.results import Evaluation
@@ -42,6 +43,10 @@ class CaptionOptions(ExampleOptions):
     )
     vocab_size: int = setting(WORDS, "Words that the model may use: the most frequent ones.", at_least=2)
     width: int = setting(32, "Channels after the first convolutions; twice, four times as many after.", at_least=1)
+    backbone: str | None = setting(
+        None, "A network of timm, in place of convolutions learned from these pictures; it is not trained further."
+    )
+    backbone_weights: str | None = setting(None, "The file of the backbone's weights.")
     cell: str = setting("lstm", "The recurrent cell.", choices=("rnn", "lstm", "gru"))
     embedding: int = setting(128, "Width of an embedded word.", at_least=1)
     hidden: int = setting(256, "Hidden units.", at_least=1)
@@ -60,6 +65,8 @@ class CaptionTask:
     def __init__(self, options: CaptionOptions, paths: Sequence[str | Path] = (), seed: int = 0) -> None:
         self.options = options
         self.seed = seed
+        if (options.backbone is None) != (options.backbone_weights is None):
+            raise InputError("--backbone and --backbone-weights come together: a network of timm and its weights.")
         refused = Refused(options.skip_bad)
         self.data = captioned.read(options, paths, seed, refused, options.size)
         self.left_out = len(refused.reasons)
@@ -70,18 +77,35 @@ class CaptionTask:
         # now those, learns far more slowly (the built-in scenes, not at all in two minutes).
         self._batches = Batches(np.zeros(len(train), np.int64), options.batch, seed)
 
-    @property
+    @cached_property
     def architecture(self) -> CaptionArchitecture:
-        """The model's sizes."""
+        """The model's sizes. A backbone is made to know its own."""
         o, train = self.options, self.data.train
-        symbols = self.vocabulary.size + 1  # the last is the boundary, before a caption and after it
-        return CaptionArchitecture(train.channels, train.size, o.width, o.cell, symbols, o.embedding, o.hidden)
+        tensors: dict[str, tuple[int, ...]] = {}
+        side = memory = 0
+        if o.backbone:
+            from unrolled.models.backbone import Backbone
+
+            tensors, side, memory = Backbone(o.backbone, train.channels).sizes(train.size)
+        return CaptionArchitecture(
+            channels=train.channels,
+            size=train.size,
+            width=0 if o.backbone else o.width,
+            backbone=o.backbone or "",
+            backbone_tensors=tensors,
+            backbone_side=side,
+            backbone_memory=memory,
+            cell=o.cell,
+            symbols=self.vocabulary.size + 1,  # the last is the boundary, before a caption and after it
+            embedding=o.embedding,
+            hidden=o.hidden,
+        )
 
     def build(self) -> "torch.nn.Module":
         """A `CaptionNetwork` with fresh weights."""
         from unrolled.models.caption import CaptionNetwork
 
-        return CaptionNetwork(self.architecture, self.options.dropout)
+        return CaptionNetwork(self.architecture, self.options.dropout, self.options.backbone_weights)
 
     def batch(self, step: int) -> dict[str, NDArray[Any]]:
         """pictures [B, C, S, S]; targets [T, B] and target_lengths [B]: a caption of each, drawn at every step."""
