@@ -311,6 +311,23 @@ def test_each_change_does_what_it_says() -> None:
     assert [len(found) > 1 for found in peaks_and_steps(noise=30.0)] == [False, False]
 
 
+def test_a_microphone_moves_each_band_by_the_same_at_every_step() -> None:
+    bank, plain = Bank.usual(8000, 20, 3), AugmentOptions()
+    sound, _ = tones.dial(np.random.default_rng(0))
+    curves = []
+    for seed in range(20):
+        frames, other = (
+            augmented(sound, bank, options.settled(voices=True), np.random.default_rng(seed))
+            for options in (plain, replace(plain, channel=6.0))
+        )
+        moved = other - frames
+        assert np.ptp(moved, axis=0).max() < 1e-4
+        curves.append(moved[0])
+    bands = 10 / np.log(10) * np.array(curves)  # dB
+    assert 3 < bands.std() < 9 and np.abs(bands.mean(0)).max() < 6
+    assert np.abs(np.diff(bands, axis=1)).max() < 10, "neighbouring bands move alike"
+
+
 def test_masks_are_of_bounded_width() -> None:
     frames = np.ones((100, 40), np.float32)
     masked = mask(frames, 2, np.random.default_rng(0))

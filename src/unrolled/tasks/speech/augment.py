@@ -5,6 +5,7 @@ filters), level, noise, and SpecAugment's masks. Each is drawn anew for every ex
 handed in, and nothing else is random.
 """
 
+import math
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -21,6 +22,7 @@ LEVEL = 10.0  # dB up or down
 QUIETEST_NOISE = 40.0  # dB below the sound
 PITCH_STEPS = 40  # resampling by n / 40, for short filters
 WARP_STEPS = 50
+WAVES = 4  # of a microphone's loudness over the bands
 VOICE = 0.1  # how far a voice is changed by default
 
 
@@ -40,6 +42,7 @@ class AugmentOptions:
         None, "Formants alone by up to this part.", at_least=0, below=0.5, default_help=f"as for pitch, {VOICE}"
     )
     noise: float | None = setting(15.0, "White to brown noise up to so many dB below the sound.")
+    channel: float = setting(0.0, "Bands louder or softer by about so many dB, as another microphone.", at_least=0)
     masks: int = setting(2, "Stretches of time, and of frequency, that are masked.", at_least=0)
 
     def settled(self, voices: bool) -> Self:
@@ -64,7 +67,8 @@ def augmented(samples: Samples, bank: Bank, options: AugmentOptions, rng: np.ran
         changed = changed + _noise(changed, options.noise, rng)
     hop = max(1, round(bank.hop * (1 + tempo * options.tempo)))
     warp = 1 + round(WARP_STEPS * tract * (options.vocal_tract or 0)) / WARP_STEPS
-    return features(changed, replace(bank, hop=hop), warp)
+    frames = features(changed, replace(bank, hop=hop), warp)
+    return frames + _channel(bank.mels, options.channel, rng) if options.channel else frames
 
 
 def mask(frames: Floats, masks: int, rng: np.random.Generator) -> Floats:
@@ -82,6 +86,14 @@ def mask(frames: Floats, masks: int, rng: np.random.Generator) -> Floats:
         begin = int(rng.integers(count - length + 1))
         masked[begin : begin + length] = 0
     return masked
+
+
+def _channel(mels: int, decibels: float, rng: np.random.Generator) -> Floats:
+    """What a microphone adds to the logarithms of the bands [mels]: a few slow waves of about `decibels` each."""
+    waves = np.arange(1, WAVES + 1)
+    heights = rng.uniform(-1, 1, WAVES) * decibels * math.log(10) / 10
+    curve: Floats = (heights @ np.cos(np.pi * np.outer(waves, np.arange(mels) + 0.5) / mels)).astype(np.float32)
+    return curve
 
 
 def _noise(samples: Samples, loudest: float, rng: np.random.Generator) -> Samples:
