@@ -35,7 +35,7 @@ def text(tmp_path: Path) -> Path:
     return path
 
 
-def start(text: Path, out: Path, resume: bool = False, **options: float) -> "list[Report]":
+def start(text: Path, out: Path, resume: bool = False, **options: float | str) -> "list[Report]":
     """A whole run."""
     return list(train(TextTask(SMALL, [text]), TrainOptions(**options), out, resume))  # type: ignore[arg-type]
 
@@ -80,6 +80,27 @@ def test_a_run_by_the_clock_ends_and_lets_the_rate_fall(text: Path, tmp_path: Pa
     reports = start(text, out, minutes=0.02)
     assert reports[-1].progress == 1
     assert logged(out)[-1]["lr"] < 0.2 * max(entry["lr"] for entry in logged(out))
+
+
+def test_products_in_bfloat16_learn_as_well_and_leave_float32_weights(text: Path, tmp_path: Path) -> None:
+    exact, near = (
+        start(text, tmp_path / name, steps=100, precision=name)[-1].best for name in ("float32", "bfloat16")
+    )
+    assert exact != near == pytest.approx(exact, abs=0.1)
+    assert all(value.dtype == np.float32 for value in modelfile.read(tmp_path / "bfloat16").tensors.values())
+
+
+def test_a_run_in_bfloat16_goes_on_to_the_same_losses(text: Path, tmp_path: Path) -> None:
+    options = TrainOptions(steps=20, precision="bfloat16")
+    start(text, tmp_path / "whole", steps=20, precision="bfloat16")
+    run = train(TextTask(SMALL, [text]), options, tmp_path / "cut")
+    for _ in range(9):
+        next(run)
+    run.close()
+    with pytest.raises(InputError, match="precision 'bfloat16', but this run has 'float32'"):
+        start(text, tmp_path / "cut", resume=True, steps=20)
+    start(text, tmp_path / "cut", resume=True, steps=20, precision="bfloat16")
+    assert log_path(tmp_path / "cut").read_bytes() == log_path(tmp_path / "whole").read_bytes()
 
 
 @pytest.mark.parametrize("stop", [1, 7, 39])
