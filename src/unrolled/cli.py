@@ -250,7 +250,8 @@ def info(model: ModelPath, as_json: Json = False) -> None:
     table = Table("", "", show_header=False)
     for name, value in figures.items():
         for key, entry in value.items() if isinstance(value, dict) else [("", value)]:
-            table.add_row(f"{name} {key}".strip(), ", ".join(entry) if isinstance(entry, list) else str(entry))
+            shown = ", ".join(entry) if isinstance(entry, list | dict) else str(entry)
+            table.add_row(f"{name} {key}".strip(), shown)
     console.print(table)
 
 
