@@ -42,7 +42,7 @@ class CaptionOptions(ExampleOptions):
         default_help="the longest side of any, at most 128",
     )
     vocab_size: int = setting(WORDS, "Words that the model may use: the most frequent ones.", at_least=2)
-    width: int = setting(32, "Channels after the first convolutions; twice, four times as many after.", at_least=1)
+    width: int = setting(24, "Channels after the first convolutions; twice, four times as many after.", at_least=1)
     backbone: str | None = setting(
         None, "A network of timm, in place of convolutions learned from these pictures; it is not trained further."
     )
@@ -60,7 +60,7 @@ class CaptionTask:
     example: ClassVar[str] = "flickr8k/ --minutes 60"
     Options: ClassVar[type[Any]] = CaptionOptions
     Model: ClassVar[type[Any]] = CaptionModel
-    defaults: ClassVar[dict[str, Any]] = {"steps": 1300, "lr": 0.01}
+    defaults: ClassVar[dict[str, Any]] = {"steps": 1200, "lr": 0.01}
 
     def __init__(self, options: CaptionOptions, paths: Sequence[str | Path] = (), seed: int = 0) -> None:
         self.options = options
