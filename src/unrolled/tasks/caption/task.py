@@ -1,4 +1,7 @@
-"""Training a caption model on pictures with captions. Nothing here needs torch but `CaptionTask.build`."""
+"""Training a caption model on pictures with captions.
+
+Nothing here needs torch but `CaptionTask.build`, and `architecture` where there is a backbone.
+"""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
