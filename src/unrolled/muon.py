@@ -19,6 +19,8 @@ __all__ = ["Muon", "orthogonalized"]
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # of Jordan's quintic: five times bring singular values to 0.7 ... 1.2
 ITERATIONS = 5
 MOMENTUM = 0.95
+SMALL = 128  # columns up to which the Gram matrix is iterated
+TINY = 1e-7
 
 
 class Muon(Optimizer):
@@ -60,17 +62,41 @@ class Muon(Optimizer):
 
 
 def orthogonalized(blocks: Tensor) -> Tensor:
-    """Matrices [n, rows, columns], their singular values near 1, by Newton-Schulz iterations in bfloat16."""
-    a, b, c = COEFFICIENTS
-    x = blocks.bfloat16()
-    wide = x.shape[1] < x.shape[2]
-    if wide:
-        x = x.mT
-    x = x / (x.flatten(1).norm(dim=1)[:, None, None] + 1e-7)
+    """Matrices [n, rows, columns], their singular values near 1, by Newton-Schulz iterations.
+
+    Each is a matrix x times a polynomial of its Gram matrix. Where the Gram matrix is small it is iterated instead
+    of x, in float32, and x is multiplied once; where it is large, products in bfloat16 are worth more than that.
+    """
+    wide = blocks.shape[1] < blocks.shape[2]
+    x = blocks.mT if wide else blocks
+    by_gram = x.shape[2] <= SMALL
+    found = _by_gram(x) if by_gram else _by_products(x.bfloat16()).to(blocks.dtype)
+    return found.mT if wide else found
+
+
+def _by_gram(x: Tensor) -> Tensor:
+    gram = x.mT @ x
+    length = gram.diagonal(dim1=1, dim2=2).sum(1).sqrt().add_(TINY)[:, None, None]
+    gram = gram / length.square()
+    total = _polynomial(gram)
+    step = total
+    for _ in range(ITERATIONS - 1):
+        gram = gram @ step @ step
+        step = _polynomial(gram)
+        total = total @ step
+    return x @ (total / length)
+
+
+def _by_products(x: Tensor) -> Tensor:
+    x = x / (x.flatten(1).norm(dim=1)[:, None, None] + TINY)
     for _ in range(ITERATIONS):
-        gram = x.mT @ x
-        polynomial = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
-        polynomial.diagonal(dim1=1, dim2=2).add_(a)
-        x = x @ polynomial
-    found: Tensor = x.mT if wide else x
-    return found.to(blocks.dtype)
+        x = x @ _polynomial(x.mT @ x)
+    return x
+
+
+def _polynomial(gram: Tensor) -> Tensor:
+    """a + b gram + c gram^2."""
+    a, b, c = COEFFICIENTS
+    found = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
+    found.diagonal(dim1=1, dim2=2).add_(a)
+    return found
