@@ -15,6 +15,7 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pack_sequen
 
 from tolerances import assert_close
 from unrolled import nn, ops
+from unrolled.errors import InputError
 
 T, B, D, H = 6, 4, 3, 5
 LAYERS = ("RNN", "LSTM", "GRU")
@@ -481,3 +482,72 @@ def test_a_projection_warns_once_that_no_kernel_serves_it() -> None:
         for _ in range(2):
             torch.autograd.backward(nn.LSTM(D, H, proj_size=2)(X)[0].sum())
     assert ["has no compiled kernel" in str(warning.message) for warning in caught] == [True]
+
+
+@every_variant
+@pytest.mark.parametrize("masked", [False, True])
+def test_a_trace_has_every_state_and_gate(kind: str, options: dict[str, Any], masked: bool) -> None:
+    """Run one step at a time, the layer passes through the same states; outputs are not changed by tracing."""
+    layer = twins(kind, options)[1].eval()
+    x = sequences(options)
+    given = {"lengths": torch.tensor([T, 3, 1, T - 1, 5][:B])} if masked else {}
+    output, final = layer(x, **given)
+    traced, final_traced, traces = layer(x, **given, trace=True)
+    assert torch.equal(output, traced)
+    directions = 2 if options.get("bidirectional") else 1
+    assert len(traces) == options.get("num_layers", 1) * directions
+    last = torch.cat([trace.h for trace in traces[-directions:]], dim=-1)
+    assert torch.equal(last, output)
+    pairs = [(final, final_traced)] if kind != "LSTM" else list(zip(final, final_traced, strict=True))
+    assert all(torch.equal(*pair) for pair in pairs)
+    for number, trace in enumerate(traces):
+        assert (trace.c is None) == (kind != "LSTM") and (trace.gates is None) == (kind == "RNN")
+        if kind != "LSTM":
+            continue
+        h, c, gates = (part.transpose(0, 1) if options.get("batch_first") else part for part in trace)
+        i, f, g, o = gates.chunk(4, dim=-1)
+        nothing = torch.zeros_like(c[:1])
+        backward = directions == 2 and number % 2
+        before = torch.cat([c[1:], nothing]) if backward else torch.cat([nothing, c[:-1]])
+        assert torch.allclose(c, f * before + i * g, atol=1e-6)
+        if "proj_size" not in options:
+            assert torch.allclose(h, o * torch.tanh(c), atol=1e-6)
+
+
+def test_traces_follow_the_layout_of_the_input() -> None:
+    layer = nn.GRU(D, H)
+    x = torch.randn(T, B, D)
+    _, _, (whole,) = layer(x, trace=True)
+    _, _, (alone,) = layer(x[:, 1], trace=True)
+    assert alone.h.shape == (T, H) and torch.allclose(alone.gates, whole.gates[:, 1], atol=1e-6)
+    packed = torch.nn.utils.rnn.pack_padded_sequence(x, torch.full((B,), T))
+    with pytest.raises(InputError, match="PackedSequence"):
+        layer(packed, trace=True)
+
+
+@pytest.mark.parametrize("kind", ["LSTM", "GRU"])
+def test_chrono_units_forget_in_as_many_steps_as_they_were_told(kind: str) -> None:
+    torch.manual_seed(0)
+    layer = getattr(nn, kind)(3, 2000, num_layers=2, bidirectional=True, init="chrono", longest_gap=101)
+    for suffix in ("_l0", "_l1_reverse"):
+        bias = getattr(layer, f"bias_ih{suffix}") + getattr(layer, f"bias_hh{suffix}")
+        times = bias[2000:4000].exp()
+        assert times.min() >= 0.999 and times.max() <= 100.001
+        assert abs(times.mean() - 50.5) < 3
+        if kind == "LSTM":
+            assert torch.allclose(bias[:2000], -bias[2000:4000])
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"init": "zeros"}, "init is 'zeros', expected"),
+        ({"init": "chrono"}, "needs longest_gap"),
+        ({"longest_gap": 7}, "only for init"),
+        ({"init": "chrono", "longest_gap": 1}, "longest_gap is 1, expected"),
+        ({"init": "chrono", "longest_gap": 9, "bias": False}, "bias=False"),
+    ],
+)
+def test_an_initialisation_that_cannot_be_is_refused(options: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(InputError, match=sentence):
+        nn.LSTM(2, 3, **options)

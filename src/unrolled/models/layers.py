@@ -5,7 +5,7 @@ import itertools
 import torch
 from torch import Tensor, nn
 
-from unrolled.nn import GRU, LSTM, RNN
+from unrolled.nn import GRU, LSTM, RNN, chrono
 
 __all__ = ["Head", "Layers", "State", "drop", "open_forget_gates"]
 
@@ -24,7 +24,8 @@ class Layers(nn.ModuleList):
 
     `dropout` (default 0) applies to what one layer gives to the next, with one mask for all steps (Gal &
     Ghahramani 2016), so that noise does not keep the state from remembering. Biases start at 0, an LSTM's forget
-    gates open, with bias 1 (Gers et al. 2000; Jozefowicz et al. 2015).
+    gates open, with bias 1 (Gers et al. 2000; Jozefowicz et al. 2015); with `longest_gap`, the gates of an LSTM
+    or a GRU start as `unrolled.nn.chrono` has them.
     """
 
     def __init__(
@@ -35,6 +36,7 @@ class Layers(nn.ModuleList):
         layers: int = 1,
         bidirectional: bool = False,
         dropout: float = 0.0,
+        longest_gap: int | None = None,
     ) -> None:
         width = 2 * hidden if bidirectional else hidden
         widths = itertools.pairwise([inputs, *[width] * layers])
@@ -43,6 +45,8 @@ class Layers(nn.ModuleList):
         self.width = width
         for layer in self:
             open_forget_gates(layer)
+            if longest_gap is not None and isinstance(layer, LSTM | GRU):
+                chrono(layer, longest_gap)
 
     def forward(
         self,

@@ -1,0 +1,244 @@
+"""What recurrent layers share: layouts of input, checks, the stack of layers and directions, traces.
+
+`unrolled.nn` has the layers. T steps, B rows, D input features, H hidden units, L layers, P projected units.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple, TypeVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
+
+from unrolled.errors import InputError
+
+__all__ = ["Input", "Recurrent", "Steps", "Tensors", "Trace"]
+
+Tensors = tuple[Tensor, ...]
+_INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
+Input = TypeVar("Input", Tensor, PackedSequence)
+
+
+class Steps(NamedTuple):
+    """Which steps a row takes and how, as every op takes them: see `unrolled.reference`."""
+
+    lengths: Tensor | None
+    resets: Tensor | None
+    reverse: bool
+
+
+class Trace(NamedTuple):
+    """All that one direction of one layer computed, in the layout of the layer's input.
+
+    `h` is every step's hidden state [T,B,H] ([T,B,P] with a projection); `c` an LSTM's cell state [T,B,H], else
+    None; `gates` after activation are i, f, g, o of an LSTM or r, z, n and hn = W_hn h + b_hn of a GRU, [T,B,4H],
+    and None for an RNN. h and c are differentiable, gates are not. All are 0 past a row's length.
+    """
+
+    h: Tensor
+    c: Tensor | None
+    gates: Tensor | None
+
+    def laid_out(self, change: Callable[[Tensor], Tensor]) -> "Trace":
+        """The same with every tensor changed alike."""
+        h, c, gates = (None if part is None else change(part) for part in self)
+        assert h is not None
+        return Trace(h, c, gates)
+
+
+class Recurrent(torch.nn.RNNBase):
+    """A stack of recurrent layers in one or both directions; a subclass has the equations."""
+
+    def flatten_parameters(self) -> None:
+        """Do nothing: kernels pack the weights themselves. Programs written for torch.nn call it."""
+
+    def _state_widths(self) -> tuple[int, ...]:
+        """The width of each state that the cell carries."""
+        return (self.hidden_size,)
+
+    def _sequence(self, x_gates: Tensor, suffix: str, initial: Tensors, steps: Steps) -> Trace:
+        """Run a direction of a layer over x_gates [T,B,gates]."""
+        raise NotImplementedError
+
+    def _parameter(self, name: str) -> Tensor:
+        parameter: Tensor = getattr(self, name)
+        return parameter
+
+    def _input_bias(self, suffix: str) -> Tensor | None:
+        """The biases that can be added before the recurrence, in one vector."""
+        if not self.bias:
+            return None
+        return self._parameter(f"bias_ih{suffix}") + self._parameter(f"bias_hh{suffix}")
+
+    def _forward(
+        self,
+        input: Input,
+        initial: Tensors | None,
+        lengths: Tensor | None,
+        resets: Tensor | None,
+        traced: bool,
+    ) -> tuple[Input, Tensors, list[Trace]]:
+        """Bring any layout of input to [T,B,D], run the stack, return output and traces in the input's layout.
+
+        There are traces where `traced`, one for each layer and direction, as the states are ordered.
+        """
+        name = type(self).__name__
+        if isinstance(input, PackedSequence):
+            if traced:
+                raise InputError(f"{name}: trace needs a Tensor with lengths, not a PackedSequence")
+            packed, final = self._forward_packed(input, initial, lengths, resets)
+            return packed, final, []
+        if not isinstance(input, Tensor):
+            raise TypeError(f"{name}: input must be a Tensor or a PackedSequence, got {type(input).__name__}")
+        if input.dim() not in (2, 3):
+            raise ValueError(f"{name}: Expected input to be 2D or 3D, got {input.dim()}D instead")
+        _check_dims(initial, input.dim())
+        if input.dim() == 2:
+            lengths, resets = _checked_masks(lengths, resets, (), tuple(input.shape[:1]), input.device)
+            output, final, traces = self._stack(
+                input[:, None],
+                None if initial is None else tuple(state[:, None] for state in initial),
+                None if lengths is None else lengths[None],
+                None if resets is None else resets[:, None],
+                traced,
+            )
+            bare = [trace.laid_out(lambda part: part[:, 0]) for trace in traces]
+            return output[:, 0], tuple(state[:, 0] for state in final), bare
+        rows = input.shape[0 if self.batch_first else 1]
+        lengths, resets = _checked_masks(lengths, resets, (rows,), tuple(input.shape[:2]), input.device)
+        if not self.batch_first:
+            return self._stack(input, initial, lengths, resets, traced)
+        resets = None if resets is None else resets.transpose(0, 1)
+        output, final, traces = self._stack(input.transpose(0, 1).contiguous(), initial, lengths, resets, traced)
+        turned = [trace.laid_out(lambda part: part.transpose(0, 1)) for trace in traces]
+        return output.transpose(0, 1), final, turned
+
+    def _forward_packed(
+        self, input: PackedSequence, initial: Tensors | None, lengths: Tensor | None, resets: Tensor | None
+    ) -> tuple[PackedSequence, Tensors]:
+        """Run the rows padded, in their order before packing, which is that of states and resets."""
+        if lengths is not None:
+            raise InputError("lengths cannot be given with a PackedSequence, which has its own")
+        if input.data.dim() != 2:
+            raise RuntimeError(f"input must have 2 dimensions, got {input.data.dim()}")
+        _check_dims(initial, 3)
+        x, lengths = pad_packed_sequence(input)
+        steps, rows, _ = x.shape
+        resets_shape = (rows, steps) if self.batch_first else (steps, rows)
+        lengths_there, resets = _checked_masks(lengths, resets, (rows,), resets_shape, x.device)
+        if resets is not None and self.batch_first:
+            resets = resets.transpose(0, 1)
+        output, final, _ = self._stack(x, initial, lengths_there, resets, False)
+        if input.sorted_indices is not None:
+            output = output.index_select(1, input.sorted_indices)
+            lengths = lengths[input.sorted_indices.cpu()]
+        packed = pack_padded_sequence(output, lengths)
+        indices = (input.sorted_indices, input.unsorted_indices)
+        return PackedSequence(packed.data, input.batch_sizes, *indices), final
+
+    def _stack(
+        self,
+        x: Tensor,
+        initial: Tensors | None,
+        lengths: Tensor | None,
+        resets: Tensor | None,
+        traced: bool,
+    ) -> tuple[Tensor, Tensors, list[Trace]]:
+        """Run all layers over x [T,B,D]; return output, final states [L*directions,B,width] and traces."""
+        self._check_input(x)
+        steps, rows, _ = x.shape
+        directions = 2 if self.bidirectional else 1
+        shapes = [(self.num_layers * directions, rows, width) for width in self._state_widths()]
+        if initial is None:
+            initial = tuple(x.new_zeros(shape) for shape in shapes)
+        _check_states(initial, shapes, x)
+        if lengths is not None:
+            # What stands past a row's length, NaN too, must not reach weight_ih's gradient as 0 * NaN.
+            past = torch.arange(steps, device=x.device)[:, None] >= lengths
+            x = x.masked_fill(past[:, :, None], 0)
+        finals: list[Tensors] = []
+        traces: list[Trace] = []
+        for layer in range(self.num_layers):
+            outputs = []
+            for reverse in (False, True)[:directions]:
+                suffix = f"_l{layer}_reverse" if reverse else f"_l{layer}"
+                before = tuple(state[len(finals)] for state in initial)
+                x_gates = F.linear(x, self._parameter(f"weight_ih{suffix}"), self._input_bias(suffix))
+                trace = self._sequence(x_gates, suffix, before, Steps(lengths, resets, reverse))
+                outputs.append(trace.h)
+                states = [state for state in (trace.h, trace.c) if state is not None]
+                finals.append(tuple(_final(*pair, lengths, reverse) for pair in zip(states, before, strict=True)))
+                if traced:
+                    traces.append(trace)
+            x = torch.cat(outputs, dim=-1) if self.bidirectional else outputs[0]
+            if layer < self.num_layers - 1:
+                x = F.dropout(x, self.dropout, self.training)
+        return x, tuple(torch.stack(state) for state in zip(*finals, strict=True)), traces
+
+    def _check_input(self, x: Tensor) -> None:
+        dtype = self._parameter("weight_ih_l0").dtype
+        if x.dtype != dtype and not torch.is_autocast_enabled(x.device.type):
+            raise ValueError(
+                f"{type(self).__name__} input dtype ({x.dtype}) does not match weight dtype ({dtype}). "
+                f"Convert input: input.to({dtype}), or convert model: model.to({x.dtype})"
+            )
+        if x.shape[2] != self.input_size:
+            raise RuntimeError(
+                f"input.size(-1) must be equal to input_size. Expected {self.input_size}, got {x.shape[2]}"
+            )
+        if x.shape[0] == 0:
+            raise RuntimeError(f"Expected sequence length to be larger than 0 in {type(self).__name__}")
+
+
+def _check_dims(states: Tensors | None, dims: int) -> None:
+    for state in states or ():
+        if state.dim() != dims:
+            kind = "batched 3-D" if dims == 3 else "unbatched 2-D"
+            raise RuntimeError(f"For {kind} input, hx should also be {dims}-D but got a {state.dim()}-D tensor")
+
+
+def _check_states(states: Tensors, shapes: list[tuple[int, int, int]], x: Tensor) -> None:
+    for name, state, shape in zip(("h_0", "c_0"), states, shapes, strict=False):
+        if state.shape != shape:
+            raise RuntimeError(f"Expected {name} of size {shape}, got {tuple(state.shape)}")
+        if state.device != x.device:
+            raise RuntimeError(f"Expected {name} on {x.device} as input is, got {state.device}")
+        if state.dtype != x.dtype and not torch.is_autocast_enabled(x.device.type):
+            raise RuntimeError(f"Expected {name} of dtype {x.dtype} as input is, got {state.dtype}")
+
+
+def _checked_masks(
+    lengths: Tensor | None,
+    resets: Tensor | None,
+    lengths_shape: tuple[int, ...],
+    resets_shape: tuple[int, ...],
+    device: torch.device,
+) -> tuple[Tensor | None, Tensor | None]:
+    """The two on the input's device, with lengths as int64."""
+    if lengths is not None:
+        whole = isinstance(lengths, Tensor) and lengths.dtype in _INTEGERS
+        if not whole or lengths.shape != lengths_shape:
+            raise InputError(f"lengths must be integers of shape {lengths_shape}, got {_described(lengths)}")
+        lengths = lengths.to(device, torch.int64)
+    if resets is not None:
+        boolean = isinstance(resets, Tensor) and resets.dtype == torch.bool
+        if not boolean or resets.shape != resets_shape:
+            raise InputError(f"resets must be bool of shape {resets_shape}, got {_described(resets)}")
+        resets = resets.to(device)
+    return lengths, resets
+
+
+def _described(value: object) -> str:
+    if not isinstance(value, Tensor):
+        return f"a {type(value).__name__}"
+    return f"{str(value.dtype).removeprefix('torch.')} of shape {tuple(value.shape)}"
+
+
+def _final(sequence: Tensor, initial: Tensor, lengths: Tensor | None, reverse: bool) -> Tensor:
+    """A state [B,width] after the last step that each row consumes; the initial one for a row of length 0."""
+    if lengths is None:
+        return sequence[0 if reverse else -1]
+    last = torch.zeros_like(lengths) if reverse else (lengths - 1).clamp(min=0)
+    at_last = sequence[last, torch.arange(len(lengths), device=lengths.device)]
+    return torch.where((lengths > 0)[:, None], at_last, initial)
