@@ -291,7 +291,7 @@ def chrono(layer: LSTM | GRU, longest_gap: int) -> None:
     """Set the gates' biases so that the units remember from 1 to `longest_gap` steps (Tallec & Ollivier 2018).
 
     What keeps the state (f of an LSTM, z of a GRU) gets the bias log(u), u uniform in 1 to longest_gap - 1, so
-    that a unit forgets in about u steps, and an LSTM's i gets its negative. Other biases are left as they are. Raises
+    that a unit forgets in about u steps, and an LSTM's i gets its negative. Other biases stay. Raises
     `InputError` for a gap under 2 and for layers without bias.
     """
     if not isinstance(longest_gap, int) or longest_gap < 2:
