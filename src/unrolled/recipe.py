@@ -2,10 +2,11 @@
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 from unrolled.settings import setting
 
-__all__ = ["TrainOptions", "learning_rate_factor"]
+__all__ = ["TrainOptions", "learning_rate_factor", "longest_gap"]
 
 WARM_UP = 0.02  # of the run
 FINAL_RATE = 0.02  # of the highest learning rate
@@ -31,6 +32,16 @@ class TrainOptions:
     )
     seed: int = setting(0, "Seed of the weights, the dropout and the order of the data.", at_least=0, below=2**63)
     checkpoint_minutes: float = setting(1.0, "Time between checkpoints.", at_least=0)
+
+
+def longest_gap() -> Any:
+    """The setting of tasks whose gates may start with chrono biases (`unrolled.nn.chrono`)."""
+    return setting(
+        None,
+        "Steps from what is to be remembered to where it counts: the gates of an LSTM or a GRU begin open for up "
+        "to so long (chrono initialisation).",
+        at_least=2,
+    )
 
 
 def learning_rate_factor(progress: float) -> float:

@@ -54,15 +54,15 @@ class FilmFront(nn.Module):
 class Member(nn.Module):
     """Recurrent layers in one or both directions: `head` reads the forward ones, `offline` all of them."""
 
-    def __init__(self, sizes: LabelArchitecture, dropout: float) -> None:
+    def __init__(self, sizes: LabelArchitecture, dropout: float, longest_gap: int | None) -> None:
         super().__init__()
         layers = (sizes.cell, sizes.width, sizes.hidden, sizes.layers)
         self.dropout = dropout
-        self.recurrent = Layers(*layers, dropout=dropout)
+        self.recurrent = Layers(*layers, dropout=dropout, longest_gap=longest_gap)
         self.head = Head(sizes.hidden, sizes.classes)
         self.bidirectional = sizes.bidirectional
         if sizes.bidirectional:
-            self.backward_recurrent = Layers(*layers, dropout=dropout)
+            self.backward_recurrent = Layers(*layers, dropout=dropout, longest_gap=longest_gap)
             self.offline = Head(2 * sizes.hidden, sizes.classes)
 
     def forward(self, x: Tensor, lengths: Tensor) -> list[Tensor]:
@@ -85,7 +85,7 @@ class LabelNetwork(nn.Module):
     the same front end, have a head for each other way (Graves & Schmidhuber 2005). All are trained together, each
     by its own loss, and what the model says is the members' mean. `input_dropout` applies to what the front end
     gives, a mask for each member, `dropout` between layers and before the heads; `smoothing` is spread over the
-    classes in training (Szegedy et al. 2016).
+    classes in training (Szegedy et al. 2016). `longest_gap` is that of `Layers`.
     """
 
     def __init__(
@@ -94,6 +94,7 @@ class LabelNetwork(nn.Module):
         dropout: float = 0.0,
         input_dropout: float = 0.0,
         smoothing: float = 0.0,
+        longest_gap: int | None = None,
     ) -> None:
         super().__init__()
         sizes = architecture
@@ -101,7 +102,7 @@ class LabelNetwork(nn.Module):
         fronts = {"words": WordFront, "films": FilmFront}
         self.front = fronts[sizes.kind](sizes) if sizes.kind in fronts else None
         self.alone = Head(sizes.width, sizes.classes)
-        self.members = nn.ModuleList(Member(sizes, dropout) for _ in range(sizes.members))
+        self.members = nn.ModuleList(Member(sizes, dropout, longest_gap) for _ in range(sizes.members))
 
     def _each(self, inputs: Tensor, lengths: Tensor, **spelled: Tensor) -> list[list[Tensor]]:
         """For each way of reading, the logits [T, B, classes] of each that reads so."""

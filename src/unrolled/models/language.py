@@ -13,15 +13,20 @@ class LanguageModel(nn.Module):
     """Symbols in, a distribution over the next symbol out.
 
     `dropout` (default 0) applies to what one recurrent layer gives to the next and to the head. The embedded
-    symbols are left whole: a run that dropped them too did worse (docs/training.md).
+    symbols are left whole: a run that dropped them too did worse (docs/training.md). `longest_gap` is that of
+    `Layers`.
     """
 
-    def __init__(self, architecture: TextArchitecture, dropout: float = 0.0) -> None:
+    def __init__(
+        self, architecture: TextArchitecture, dropout: float = 0.0, longest_gap: int | None = None
+    ) -> None:
         super().__init__()
         sizes = architecture
         self.dropout = dropout
         self.embedding = nn.Embedding(sizes.symbols, sizes.embedding)
-        self.recurrent = Layers(sizes.cell, sizes.embedding, sizes.hidden, sizes.layers, dropout=dropout)
+        self.recurrent = Layers(
+            sizes.cell, sizes.embedding, sizes.hidden, sizes.layers, dropout=dropout, longest_gap=longest_gap
+        )
         self.head = Head(sizes.hidden, sizes.symbols)
 
     def forward(

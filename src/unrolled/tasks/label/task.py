@@ -19,6 +19,7 @@ from unrolled.architecture import LabelArchitecture
 from unrolled.errors import InputError
 from unrolled.examples import Batches, ExampleOptions, Refused, divide, pad
 from unrolled.modelfile import ModelFile
+from unrolled.recipe import longest_gap
 from unrolled.results import Evaluation
 from unrolled.settings import setting
 from unrolled.tasks.label import rendered, sequences
@@ -50,12 +51,13 @@ class LabelOptions(ExampleOptions):
     cell: str = setting("lstm", "The recurrent cell.", choices=("rnn", "lstm", "gru"))
     hidden: int = setting(128, "Hidden units of a layer.", at_least=1)
     layers: int = setting(1, "Recurrent layers.", at_least=1)
+    longest_gap: int | None = longest_gap()
     embedding: int = setting(64, "Width of a word's vector, or of what is made of a frame.", at_least=1)
     spelling: int = setting(50, "Units that read a word's characters from each side.", at_least=1)
     bidirectional: bool = setting(False, "Also read backward, for whole sequences; it still runs live.")
     members: int = setting(1, "Networks trained side by side whose mean is what the model says.", at_least=1)
     dropout: float = setting(0.2, "Dropout between layers and before the head.", at_least=0, below=1)
-    input_dropout: float = setting(0.0, "Dropout on what the layers read.", at_least=0, below=1)
+    input_dropout: float = setting(0.2, "Dropout on what the layers read.", at_least=0, below=1)
     word_dropout: float = setting(0.25, "Words of this count are unknown half of the time.", at_least=0)
     scale: str = setting(
         "each",
@@ -190,7 +192,7 @@ class LabelTask:
         from unrolled.models.label import LabelNetwork
 
         o = self.options
-        return LabelNetwork(self.architecture, o.dropout, o.input_dropout, o.smoothing)
+        return LabelNetwork(self.architecture, o.dropout, o.input_dropout, o.smoothing, o.longest_gap)
 
     def batch(self, step: int) -> Batch:
         """inputs [T, B, ...], lengths [B], targets [T, B]; to balance weights [T, B], for words spelling."""

@@ -16,6 +16,7 @@ from unrolled import vocabulary
 from unrolled.architecture import TextArchitecture
 from unrolled.errors import InputError
 from unrolled.modelfile import ModelFile
+from unrolled.recipe import longest_gap
 from unrolled.results import Evaluation, Table
 from unrolled.settings import setting
 from unrolled.tasks.text import corpus, ngram
@@ -50,6 +51,7 @@ class TextOptions:
     embedding: int = setting(64, "Width of an embedded symbol.", at_least=1)
     hidden: int = setting(256, "Hidden units of a layer.", at_least=1)
     layers: int = setting(1, "Recurrent layers.", at_least=1)
+    longest_gap: int | None = longest_gap()
     dropout: float = setting(
         0.1, "Dropout on what a layer gives to the next and to the head.", at_least=0, below=1
     )
@@ -92,7 +94,7 @@ class TextTask:
         """A `LanguageModel` with fresh weights."""
         from unrolled.models.language import LanguageModel
 
-        return LanguageModel(self.architecture, self.options.dropout)
+        return LanguageModel(self.architecture, self.options.dropout, self.options.longest_gap)
 
     def batch(self, step: int) -> dict[str, NDArray[Any]]:
         """inputs, targets and resets, each [T, B]; the state is reset where a pass over the text begins."""

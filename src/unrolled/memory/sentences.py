@@ -1,0 +1,168 @@
+"""Passages in which a word at the end depends on one that stands many words before it.
+
+"I grew up in France. ... I speak fluent French.": which language it is says the country alone, and between the
+two stand other sentences, such as "the clouds are in the sky.", whose own last word depends on one a few words
+before. All is drawn from a grammar by a generator of random numbers. Words and full stops are counted alike.
+"""
+
+from collections.abc import Callable, Iterator
+from functools import cache
+
+import numpy as np
+
+from unrolled.errors import InputError
+
+__all__ = ["LANGUAGES", "LONGEST", "chance", "corpus", "nearby", "passage"]
+
+Rng = np.random.Generator
+
+LANGUAGES = {
+    "France": "French",
+    "Germany": "German",
+    "Italy": "Italian",
+    "Spain": "Spanish",
+    "Portugal": "Portuguese",
+    "Poland": "Polish",
+    "Hungary": "Hungarian",
+    "Finland": "Finnish",
+    "Sweden": "Swedish",
+    "Norway": "Norwegian",
+    "Denmark": "Danish",
+    "Iceland": "Icelandic",
+    "Greece": "Greek",
+    "Turkey": "Turkish",
+    "Romania": "Romanian",
+    "Bulgaria": "Bulgarian",
+    "Ukraine": "Ukrainian",
+    "Georgia": "Georgian",
+    "Armenia": "Armenian",
+    "Japan": "Japanese",
+    "China": "Chinese",
+    "Korea": "Korean",
+    "Vietnam": "Vietnamese",
+    "Thailand": "Thai",
+}
+"""The language that is spoken in each country; no two countries share one."""
+
+BEGINNING, END = ["I", "grew", "up", "in"], ["I", "speak", "fluent"]
+BETWEEN = 1 + len(END)  # the full stop after the country, and the words before the language
+LONGEST = 10_000
+
+PLACES = {
+    "clouds": "sky",
+    "fish": "sea",
+    "books": "library",
+    "cows": "meadow",
+    "stars": "night",
+    "cars": "street",
+    "trees": "forest",
+    "ships": "harbour",
+    "flowers": "garden",
+    "letters": "drawer",
+    "plates": "kitchen",
+    "trains": "station",
+}
+"""Where things are: their sentences end in a word that one of the same sentence tells."""
+
+DAYS = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"]
+ADJECTIVES = ["white", "old", "small", "bright", "quiet", "many"]
+ASIDES = [
+    "it rained",
+    "nobody spoke",
+    "time went by",
+    "we all laughed",
+    "the wind was cold",
+    "she read a long book",
+]
+
+
+def chance() -> float:
+    """How often one guesses the language who has forgotten the country."""
+    return 1 / len(LANGUAGES)
+
+
+def passage(gap: int, rng: Rng) -> tuple[list[str], str]:
+    """The words of a passage up to its last, and that: a language, `gap` words after the country.
+
+    Raises `InputError` for a gap that no sentences fill.
+    """
+    country = list(LANGUAGES)[rng.integers(len(LANGUAGES))]
+    return [*BEGINNING, country, ".", *_filling(gap - BETWEEN, rng), *END], LANGUAGES[country]
+
+
+def nearby(rng: Rng) -> tuple[list[str], str]:
+    """The words of a sentence about where something is up to its last, and that."""
+    *words, place, _ = _whereabouts(rng)
+    return words, place
+
+
+def corpus(longest: int, words: int, rng: Rng) -> str:
+    """A text of at least so many words: passages with gaps up to `longest`, short ones as often as long ones.
+
+    A passage is a line. Gaps are drawn alike on a logarithmic scale.
+    """
+    lines, count = [], 0
+    gaps = [gap for gap in range(BETWEEN, longest + 1) if _fillable(gap - BETWEEN)]
+    if not gaps or longest > LONGEST:
+        raise InputError(f"the gap is {longest}, expected {BETWEEN} to {LONGEST:,} words.")
+    weights = 1 / np.array(gaps)
+    while count < words:
+        said, last = passage(int(rng.choice(gaps, p=weights / weights.sum())), rng)
+        line = [*said, last, "."]
+        lines.append(written(line))
+        count += len(line) + 1
+    return "\n".join(lines) + "\n"
+
+
+def written(words: list[str]) -> str:
+    """Words as a line of text: a space between any two, none before a full stop."""
+    return " ".join(words).replace(" .", ".")
+
+
+def _whereabouts(rng: Rng) -> list[str]:
+    thing = list(PLACES)[rng.integers(len(PLACES))]
+    return ["the", thing, "are", "in", "the", PLACES[thing], "."]
+
+
+def _described(rng: Rng) -> list[str]:
+    return ["the", ADJECTIVES[rng.integers(len(ADJECTIVES))], *_whereabouts(rng)[1:]]
+
+
+def _dated(rng: Rng) -> list[str]:
+    return ["on", DAYS[rng.integers(len(DAYS))], *_whereabouts(rng)]
+
+
+def _aside(length: int) -> Callable[[Rng], list[str]]:
+    known = [aside.split() for aside in ASIDES if len(aside.split()) == length]
+    return lambda rng: [*known[rng.integers(len(known))], "."]
+
+
+SENTENCES: dict[int, Callable[[Rng], list[str]]] = {
+    3: _aside(2),
+    4: _aside(3),
+    5: _aside(4),
+    6: _aside(5),
+    7: _whereabouts,
+    8: _described,
+    9: _dated,
+}
+"""The sentences that stand between, by their number of words."""
+
+
+@cache
+def _fillable(words: int) -> bool:
+    return words == 0 or words >= min(SENTENCES)
+
+
+def _filling(words: int, rng: Rng) -> Iterator[str]:
+    """Sentences of so many words in all."""
+    if words < 0 or not _fillable(words):
+        raise InputError(
+            f"no sentences fill a gap of {words + BETWEEN} words; expected {BETWEEN}, or "
+            f"{BETWEEN + min(SENTENCES)} and more."
+        )
+    while words:
+        lengths = [length for length in SENTENCES if length <= words and _fillable(words - length)]
+        sentence = SENTENCES[lengths[rng.integers(len(lengths))]](rng)
+        yield from sentence
+        words -= len(sentence)
