@@ -174,7 +174,9 @@ def test_an_offset_is_the_same_for_every_step_of_a_sequence(tmp_path: Path) -> N
 
 
 def test_members_learn_each_by_its_own_loss_and_speak_by_their_mean(tmp_path: Path) -> None:
-    network, _ = untrained(task_of("numbers", tmp_path, bidirectional=True, members=2, dropout=0.0, input_dropout=0.0))
+    network, _ = untrained(
+        task_of("numbers", tmp_path, bidirectional=True, members=2, dropout=0.0, input_dropout=0.0)
+    )
     batch = as_tensors(task_of("numbers", tmp_path).batch(0))
     inputs, lengths, targets = (batch[name] for name in ("inputs", "lengths", "targets"))
     said = [member(inputs, lengths) for member in network.members]

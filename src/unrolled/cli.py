@@ -19,8 +19,11 @@ from rich.console import Console
 from rich.table import Table
 
 import unrolled
-from unrolled import _engine, settings
+from unrolled import _engine, plots, settings
 from unrolled.errors import InputError
+from unrolled.memory import curves
+from unrolled.memory.gap import QUICK, Experiment, GapOptions
+from unrolled.memory.problems import PROBLEMS
 from unrolled.recipe import TrainOptions
 from unrolled.results import Evaluation
 from unrolled.tasks import TASKS, Task
@@ -123,8 +126,7 @@ def _add_train_command(kind: type[Task]) -> None:
         as_json: Json = False,
         **given: Any,
     ) -> None:
-        if find_spec("torch") is None or find_spec("accelerate") is None:
-            raise InputError("training needs torch and accelerate: pip install 'unrolled[train]'.")
+        _needs_torch()
         if not out.name:
             raise InputError(f"--out is {str(out)!r}, expected the name of a file.")
         kinds = [kind.Options, TrainOptions]
@@ -136,6 +138,11 @@ def _add_train_command(kind: type[Task]) -> None:
             chosen = in_file | chosen
         options, train_options = settings.fill(kinds, kind.defaults | chosen)
         _train(kind(options, data or [], train_options.seed), train_options, out, resume, as_json)
+
+
+def _needs_torch() -> None:
+    if find_spec("torch") is None or find_spec("accelerate") is None:
+        raise InputError("training needs torch and accelerate: pip install 'unrolled[train]'.")
 
 
 def _train(task: Task, options: TrainOptions, out: Path, resume: bool, as_json: bool) -> None:
@@ -231,6 +238,44 @@ def run_model(
     (options,) = settings.fill([loaded.RunOptions], chosen, f"{model}, a {loaded.file.task} model")
     for output in loaded.run(inputs, options):
         print(json.dumps(output.record, ensure_ascii=False) if as_json else output.line, flush=True)
+
+
+@app.command(epilog="Example: unrolled gap adding copy --gaps 50,100,200 --out gaps.json --plot gaps.png")
+@with_settings(GapOptions)
+def gap(
+    problems: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="PROBLEM", help=f"Of {', '.join(PROBLEMS)}.", show_default="recall"),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="RESULTS", help="The result file; if it is there, the experiment goes on from it."),
+    ] = None,
+    plot: Annotated[Path | None, typer.Option(metavar="PICTURE", help="Draw how far each cell gets.")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="What the essay says, in three minutes.")] = False,
+    as_json: Json = False,
+    **given: Any,
+) -> None:
+    """Let every cell learn to remember over growing gaps: where does the standard RNN stop, where the LSTM?"""
+    _needs_torch()
+    chosen = {name: value for name, value in given.items() if value is not None}
+    (options,) = settings.fill([GapOptions], (QUICK if quick else {}) | chosen, "command line")
+    out = out or Path("gap-quick.json" if quick else "gap.json")
+    if plot:
+        plots.library(plot)
+    experiment = Experiment(problems or ["recall"], options, out)
+    from unrolled.progress import trials_with_progress
+
+    finished = trials_with_progress(experiment, Console(stderr=True, highlight=False))
+    evaluation = experiment.results.evaluation()
+    if as_json:
+        _print_json(evaluation.figures)
+    else:
+        _print_tables(evaluation)
+    if plot:
+        curves.draw(plot, experiment.results)
+    if not finished:
+        sys.exit(130)
 
 
 @app.command(epilog="Example: unrolled info model.safetensors")

@@ -8,6 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from unrolled.memory.gap import Experiment
 from unrolled.recipe import TrainOptions
 from unrolled.tasks import Task
 from unrolled.train import Report, checkpoint_path, train
@@ -39,6 +40,31 @@ def train_with_progress(task: Task, options: TrainOptions, out: Path, resume: bo
         console.print(
             f"Stopped after {report.step} steps; {checkpoint_path(out)} is saved, --resume goes on from it."
         )
+        return False
+    return True
+
+
+def trials_with_progress(experiment: Experiment, console: Console) -> bool:
+    """Do the trials of an experiment, with a bar or a line for each; False when Ctrl-C ended it early."""
+    columns = [TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TextColumn("left")]
+    bar = Progress(*columns, TimeRemainingColumn(), console=console, disable=not console.is_terminal)
+    total = sum(trial.work for trial in experiment.trials)
+    task, done = bar.add_task("", total=total), 0
+    running = experiment.run()
+    try:
+        with bar:
+            for trial, rows in running:
+                done += 1
+                bar.update(task, advance=trial.work, description=f"{done} of {len(experiment.trials)} trials")
+                last = rows[-1]
+                outcome = f"solved in {last['steps']:,} steps" if last["solved"] else f"error {last['error']}"
+                console.print(
+                    f"{trial.problem} {trial.cell} gap {trial.gaps[-1]} seed {trial.seed}: {outcome}, "
+                    f"{last['seconds']:.0f} s"
+                )
+    except KeyboardInterrupt:
+        running.close()
+        console.print(f"Stopped; {experiment.out} has what was done, and the same command goes on from it.")
         return False
     return True
 

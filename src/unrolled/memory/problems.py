@@ -1,7 +1,7 @@
-"""The classical problems of long-term dependencies, each with one number for how far apart things stand.
+"""The problems of long-term dependencies, each with one number for how far apart things are: the gap.
 
-Sequences are drawn from a generator of random numbers; what the right answer is, how well one does who remembers
-nothing (chance), and when a network has solved it are said here. Nothing here needs torch.
+What the right answer is, how well one does who remembers nothing (chance), and when a network has solved it are
+said here. Sequences are drawn from a generator of random numbers. Nothing here needs torch.
 """
 
 from collections.abc import Callable
@@ -10,8 +10,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["PROBLEMS", "Problem", "Sequences"]
+from unrolled.errors import InputError
+from unrolled.memory import sentences
 
+__all__ = ["PROBLEMS", "Drawn", "Problem", "Sequences"]
+
+LONGEST = 100_000  # a gap
 COPIED = 10  # symbols to remember
 ALPHABET = 8  # of the symbols to remember
 DISTRACTORS = 4  # symbols of temporal order that say nothing
@@ -31,22 +35,37 @@ class Sequences:
 
 @dataclass(frozen=True)
 class Problem:
-    """A problem: `draw(gap, rows, rng)` makes examples of `width` numbers a step.
+    """A problem.
 
     The error of a network is that of `measure`: "squared error", "nats" (a step of the answer and of the wait
     alike) or "wrong answers" (a part of 1). `chance(gap)` is the least error without memory, and below
-    `solved(gap)` the problem is solved. `outputs` is the number of classes, or 1 for a number; `shortest` is the
-    least gap.
+    `solved(gap)` the problem is solved. `shortest` is the least gap, and `gaps` are those that are tried where
+    nothing else is said.
     """
 
     name: str
     title: str
-    width: int
-    outputs: int
     measure: str
     shortest: int
+    gaps: tuple[int, ...]
     chance: Callable[[int], float]
     solved: Callable[[int], float]
+
+    def check(self, gap: int) -> None:
+        """Raise `InputError` for a gap that the problem cannot have."""
+        if not self.shortest <= gap <= LONGEST:
+            raise InputError(f"{self.name}: the gap is {gap}, expected {self.shortest} to {LONGEST:,} steps.")
+
+
+@dataclass(frozen=True)
+class Drawn(Problem):
+    """A problem whose examples `draw(gap, rows, rng)` makes anew: `width` numbers a step.
+
+    `outputs` is the number of classes of an answer, or 1 for a number.
+    """
+
+    width: int
+    outputs: int
     draw: Callable[[int, int, np.random.Generator], Sequences]
 
 
@@ -111,16 +130,17 @@ def _copy_chance(gap: int) -> float:
     return COPIED * float(np.log(ALPHABET)) / (gap + 2 * COPIED)
 
 
-def _order(symbols: int) -> Problem:
-    return Problem(
+def _order(symbols: int) -> Drawn:
+    return Drawn(
         f"order-{symbols}",
-        f"temporal order of {symbols} symbols",
-        2 + DISTRACTORS,
-        2**symbols,
+        f"in which order came {symbols} symbols?",
         "wrong answers",
         10,
+        (20, 50, 100, 200, 500),
         lambda gap: 1 - 0.5**symbols,
         lambda gap: 0.01,
+        2 + DISTRACTORS,
+        2**symbols,
         order(symbols),
     )
 
@@ -128,19 +148,41 @@ def _order(symbols: int) -> Problem:
 PROBLEMS: dict[str, Problem] = {
     problem.name: problem
     for problem in (
-        Problem("adding", "adding", 2, 1, "squared error", 2, lambda gap: 1 / 6, lambda gap: 0.01, adding),
         Problem(
+            "recall",
+            "I grew up in France. ... I speak fluent French.",
+            "wrong answers",
+            sentences.SHORTEST,
+            (4, 10, 20, 50, 100, 200),
+            lambda gap: 1 - sentences.chance(),
+            lambda gap: 0.01,
+        ),
+        Drawn(
+            "adding",
+            "add the two marked numbers",
+            "squared error",
+            2,
+            (50, 100, 200, 500, 1000),
+            lambda gap: 1 / 6,
+            lambda gap: 0.01,
+            2,
+            1,
+            adding,
+        ),
+        Drawn(
             "copy",
-            "copying ten symbols",
-            ALPHABET + 2,
-            ALPHABET + 1,
+            "say ten symbols again",
             "nats",
             1,
+            (20, 50, 100, 200, 500),
             _copy_chance,
             lambda gap: _copy_chance(gap) / 10,
+            ALPHABET + 2,
+            ALPHABET + 1,
             copy,
         ),
         _order(2),
         _order(3),
     )
 }
+"""`recall` is told in words, by `sentences`, to a text model; the others are sequences of numbers."""

@@ -6,13 +6,10 @@ before. All is drawn from a grammar by a generator of random numbers. Words and 
 """
 
 from collections.abc import Callable, Iterator
-from functools import cache
 
 import numpy as np
 
-from unrolled.errors import InputError
-
-__all__ = ["LANGUAGES", "LONGEST", "chance", "corpus", "nearby", "passage"]
+__all__ = ["LANGUAGES", "SHORTEST", "chance", "corpus", "nearby", "passage", "written"]
 
 Rng = np.random.Generator
 
@@ -44,9 +41,9 @@ LANGUAGES = {
 }
 """The language that is spoken in each country; no two countries share one."""
 
-BEGINNING, END = ["I", "grew", "up", "in"], ["I", "speak", "fluent"]
-BETWEEN = 1 + len(END)  # the full stop after the country, and the words before the language
-LONGEST = 10_000
+BEGINNING = ["I", "grew", "up", "in"]
+SHORTEST = 4
+"""The full stop after the country, and "I speak fluent"."""
 
 PLACES = {
     "clouds": "sky",
@@ -67,6 +64,8 @@ PLACES = {
 DAYS = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"]
 ADJECTIVES = ["white", "old", "small", "bright", "quiet", "many"]
 ASIDES = [
+    "yes",
+    "well",
     "it rained",
     "nobody spoke",
     "time went by",
@@ -82,12 +81,15 @@ def chance() -> float:
 
 
 def passage(gap: int, rng: Rng) -> tuple[list[str], str]:
-    """The words of a passage up to its last, and that: a language, `gap` words after the country.
+    """The words of a passage up to its last, and that: a language, with `gap` words between the country and it.
 
-    Raises `InputError` for a gap that no sentences fill.
+    A gap is at least `SHORTEST`.
     """
     country = list(LANGUAGES)[rng.integers(len(LANGUAGES))]
-    return [*BEGINNING, country, ".", *_filling(gap - BETWEEN, rng), *END], LANGUAGES[country]
+    filling = gap - SHORTEST
+    end = ["I", "now", "speak", "fluent"] if filling == 1 else ["I", "speak", "fluent"]  # no sentence is so short
+    between = [] if filling == 1 else _filling(filling, rng)
+    return [*BEGINNING, country, ".", *between, *end], LANGUAGES[country]
 
 
 def nearby(rng: Rng) -> tuple[list[str], str]:
@@ -102,10 +104,8 @@ def corpus(longest: int, words: int, rng: Rng) -> str:
     A passage is a line. Gaps are drawn alike on a logarithmic scale.
     """
     lines, count = [], 0
-    gaps = [gap for gap in range(BETWEEN, longest + 1) if _fillable(gap - BETWEEN)]
-    if not gaps or longest > LONGEST:
-        raise InputError(f"the gap is {longest}, expected {BETWEEN} to {LONGEST:,} words.")
-    weights = 1 / np.array(gaps)
+    gaps = np.arange(SHORTEST, longest + 1)
+    weights = 1 / gaps
     while count < words:
         said, last = passage(int(rng.choice(gaps, p=weights / weights.sum())), rng)
         line = [*said, last, "."]
@@ -138,6 +138,7 @@ def _aside(length: int) -> Callable[[Rng], list[str]]:
 
 
 SENTENCES: dict[int, Callable[[Rng], list[str]]] = {
+    2: _aside(1),
     3: _aside(2),
     4: _aside(3),
     5: _aside(4),
@@ -149,20 +150,10 @@ SENTENCES: dict[int, Callable[[Rng], list[str]]] = {
 """The sentences that stand between, by their number of words."""
 
 
-@cache
-def _fillable(words: int) -> bool:
-    return words == 0 or words >= min(SENTENCES)
-
-
 def _filling(words: int, rng: Rng) -> Iterator[str]:
-    """Sentences of so many words in all."""
-    if words < 0 or not _fillable(words):
-        raise InputError(
-            f"no sentences fill a gap of {words + BETWEEN} words; expected {BETWEEN}, or "
-            f"{BETWEEN + min(SENTENCES)} and more."
-        )
+    """Sentences of so many words in all; not of one word."""
     while words:
-        lengths = [length for length in SENTENCES if length <= words and _fillable(words - length)]
+        lengths = [length for length in SENTENCES if length <= words and words - length != 1]
         sentence = SENTENCES[lengths[rng.integers(len(lengths))]](rng)
         yield from sentence
         words -= len(sentence)

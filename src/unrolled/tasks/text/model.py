@@ -136,6 +136,14 @@ class TextModel:
         if rest := decoder.finish():
             yield rest
 
+    def foresee(self, symbols: NDArray[np.integer]) -> NDArray[np.float32]:
+        """The logits [B, V] of what comes after each column of `symbols` [T, B], each from the zero state."""
+        state = self._network.initial_state(symbols.shape[1])
+        part = max(1, SCORE_SYMBOLS // (symbols.shape[1] * self.vocabulary.size))
+        pieces = (symbols[begin : begin + part] for begin in range(0, len(symbols), part))
+        last: NDArray[np.float32] = [self._network.run(piece, state)[-1] for piece in pieces][-1]
+        return last
+
     def score(self, text: str, window: int | None = None) -> Score:
         """The loss on `text`; see `score_symbols`."""
         return self.score_symbols(self.vocabulary.encode(text), window)

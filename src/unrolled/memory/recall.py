@@ -1,0 +1,75 @@
+"""An ordinary word model of the text task reads passages in which a word depends on one far before it."""
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import unrolled
+from unrolled.architecture import TextArchitecture
+from unrolled.memory import sentences
+from unrolled.memory.trial import TEST_SEED, TESTED, Budget, Row, Trial, most_hidden
+from unrolled.recipe import TrainOptions
+from unrolled.tasks.text import TextModel, TextOptions, TextTask
+from unrolled.train import train
+
+__all__ = ["learn", "recalled"]
+
+EMBEDDING = 32  # of a word
+PASSES = 4  # over the text of passages
+STREAMS = 16
+
+
+def learn(trial: Trial, budget: Budget) -> list[Row]:
+    """An ordinary word model of the text task reads passages with all gaps up to the longest.
+
+    Its streams are read in chunks longer than that, so that the way back in time reaches over it.
+    """
+    longest = trial.gaps[-1]
+    chunk = 2 * longest + 20
+    words = budget.steps * STREAMS * chunk // PASSES
+    rng = np.random.default_rng([trial.seed, longest])
+    with tempfile.TemporaryDirectory() as folder:
+        text, out = Path(folder) / "passages.txt", Path(folder) / "recall.safetensors"
+        text.write_text(sentences.corpus(longest, words, rng), encoding="utf-8")
+        given: dict[str, Any] = {
+            "level": "word",
+            "cell": trial.kind,
+            "embedding": EMBEDDING,
+            "chunk": chunk,
+            "batch": STREAMS,
+        }
+        given |= {"longest_gap": trial.longest_gap, "dropout": 0.0, "split": 0.99}
+        symbols = TextTask(TextOptions(**given), [text]).architecture.symbols
+        hidden = most_hidden(
+            budget.parameters,
+            lambda units: TextArchitecture(trial.kind, symbols, EMBEDDING, units, 1).parameters,
+        )
+        task = TextTask(TextOptions(**given, hidden=hidden), [text], trial.seed)
+        for _ in train(task, TrainOptions(steps=budget.steps, lr=budget.lr, seed=trial.seed), out):
+            pass
+        model: TextModel = unrolled.load(out)
+    size = {"hidden": hidden, "parameters": task.architecture.parameters, "steps": budget.steps}
+    return [
+        {"gap": gap, **recalled(model, lambda rng, gap=gap: sentences.passage(gap, rng)), **size}  # type: ignore[misc]
+        for gap in trial.gaps
+    ]
+
+
+def recalled(model: TextModel, drawn: Callable[[np.random.Generator], tuple[list[str], str]]) -> Row:
+    """How the last word of passages was foreseen: wrong answers, its mean probability and its median rank."""
+    rng = np.random.default_rng(TEST_SEED)
+    passages = [drawn(rng) for _ in range(TESTED)]
+    begun = [model.vocabulary.encode("\n" + sentences.written(words)) for words, _ in passages]
+    last = np.array([model.vocabulary.encode(" " + word)[0] for _, word in passages])
+    logits = model.foresee(np.stack(begun, axis=1))
+    right = logits[np.arange(TESTED), last]
+    probabilities = np.exp(right - np.logaddexp.reduce(logits, axis=1))
+    ranks = (logits > right[:, None]).sum(axis=1) + 1
+    return {
+        "error": float((ranks > 1).mean()),
+        "probability": float(probabilities.mean()),
+        "rank": float(np.median(ranks)),
+    }
