@@ -22,6 +22,7 @@ __all__ = ["FILMS", "FPS", "NAME", "Film", "film", "folder"]
 NAME = "rendered films"
 FILMS = 96
 FPS = 10
+LONGEST_GAP = 150  # frames from what happens to what depends on it, about
 SIDE = 64
 SEED = 1998
 BACKGROUND = "nothing"

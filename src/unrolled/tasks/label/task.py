@@ -100,7 +100,9 @@ class LabelTask:
     defaults: ClassVar[dict[str, Any]] = {"steps": 450, "batch": 8}
 
     def __init__(self, options: LabelOptions, paths: Sequence[str | Path] = (), seed: int = 0) -> None:
-        self.options = options
+        self.options = (
+            options if paths else replace(options, longest_gap=options.longest_gap or rendered.LONGEST_GAP)
+        )
         self.seed = seed
         self.names = [str(path) for path in paths] or [rendered.NAME]
         self.refused = Refused(options.skip_bad)

@@ -1,0 +1,161 @@
+"""The experiment of the growing gap: trials learn, are kept, go on after a stop, and refuse what cannot be."""
+
+import json
+import re
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from unrolled.errors import InputError
+from unrolled.memory import curves, drawn, gap, recall
+from unrolled.memory.gap import Experiment, GapOptions, Results
+from unrolled.memory.problems import PROBLEMS, Drawn
+from unrolled.memory.trial import CELLS, Budget, Trial, most_hidden
+
+TINY: dict[str, Any] = {"steps": 2, "parameters": 1000, "batch": 4, "seeds": 2, "jobs": 2}
+
+
+def problem(name: str) -> Drawn:
+    found = PROBLEMS[name]
+    assert isinstance(found, Drawn)
+    return found
+
+
+def options(**given: Any) -> GapOptions:
+    return GapOptions(**TINY | given)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_networks_have_at_most_the_parameters_of_the_budget(cell: str) -> None:
+    for parameters in (1000, 20_000):
+        budget = Budget(parameters, 1, 2, 0.02, 20)
+        (row,) = drawn.learn(problem("adding"), Trial("adding", cell, (5,), 0), budget)
+        assert 0.85 * parameters < row["parameters"] <= parameters
+
+
+def test_the_most_hidden_units_are_those_that_fit() -> None:
+    assert most_hidden(100, lambda units: units * units) == 10
+    assert most_hidden(0, lambda units: units) == 1
+
+
+@pytest.mark.parametrize(("name", "cell"), [("order-2", "lstm"), ("order-3", "gru"), ("order-2", "lstm-chrono")])
+def test_a_short_gap_is_learned(name: str, cell: str) -> None:
+    torch.manual_seed(0)
+    (row,) = drawn.learn(problem(name), Trial(name, cell, (20,), 0), Budget(20_000, 400, 32, 0.02, 20))
+    assert row["error"] < 0.01 and row["steps"] < 400 and row["reached"] == 20
+
+
+def test_the_gap_grows_as_the_network_learns() -> None:
+    torch.manual_seed(0)
+    (row,) = drawn.learn(problem("order-2"), Trial("order-2", "lstm", (60,), 0), Budget(20_000, 600, 32, 0.02, 15))
+    assert row["reached"] == 60 and row["error"] < 0.01
+
+
+def test_recall_is_learned_over_a_short_gap() -> None:
+    torch.manual_seed(0)
+    near, far = recall.learn(Trial("recall", "lstm", (4, 8), 0), Budget(20_000, 800, 32, 0.02, 20))
+    assert (near["gap"], far["gap"]) == (4, 8)
+    assert near["error"] < 0.1 and near["rank"] == 1 and near["probability"] > 0.8
+    assert near["parameters"] <= 20_000
+
+
+def test_an_experiment_goes_on_from_its_result_file(tmp_path: Path) -> None:
+    out = tmp_path / "gap.json"
+    first = Experiment(["adding"], options(cells="rnn,gru", gaps="4,6"), out)
+    assert len(first.trials) == 8
+    running = first.run()
+    done, _ = next(running)
+    running.close()
+    again = Experiment(["adding"], options(cells="rnn,gru", gaps="4,6"), out)
+    assert len(again.trials) == 7 and done not in again.trials
+    assert len(list(again.run())) == 7
+    assert Experiment(["adding"], options(cells="rnn,gru", gaps="4,6"), out).trials == []
+    rows = gap.read(out).rows
+    assert {(row["cell"], row["gap"], row["seed"]) for row in rows} == {
+        (cell, gap, seed) for cell in ("rnn", "gru") for gap in (4, 6) for seed in (0, 1)
+    }
+    assert all(row["chance"] == 1 / 6 and not row["solved"] for row in rows)
+
+
+def test_a_trial_gives_the_same_numbers_beside_others_and_alone(tmp_path: Path) -> None:
+    def errors(name: str, **given: Any) -> dict[Any, Any]:
+        experiment = Experiment(["order-2"], options(cells="lstm", gaps="12", **given), tmp_path / name)
+        list(experiment.run())
+        return {row["seed"]: row["error"] for row in experiment.results.rows}
+
+    assert errors("together", jobs=2) == errors("alone", jobs=1)
+
+
+def test_results_are_shown_and_drawn(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    row = {"problem": "copy", "gap": 20, "chance": 0.5, "steps": 7}
+    rows = [
+        {**row, "cell": "rnn", "seed": 0, "error": 0.4, "solved": False},
+        {**row, "cell": "rnn", "seed": 1, "error": None, "solved": False},
+        {**row, "cell": "lstm", "seed": 0, "error": 0.01, "solved": True},
+    ]
+    results = Results(asdict(options().budget()), rows)
+    (table,) = results.evaluation().tables
+    assert list(table.columns)[2:] == ["rnn", "lstm"]
+    assert table.rows[0][2:] == ["0 of 2, 0.4", "1 of 1 in 7 steps, 0.01"]
+    curves.draw(tmp_path / "gap.png", results)
+    assert (tmp_path / "gap.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ({"cells": "rnn,lstn"}, "'lstn' is not a cell; expected some of rnn, gru"),
+        ({"gaps": "0"}, "adding: the gap is 0, expected 2 to"),
+        ({"gaps": "-4"}, "adding: the gap is -4, expected"),
+        ({"gaps": "ten"}, "gaps are 'ten', expected whole numbers"),
+    ],
+)
+def test_what_cannot_be_tried_is_refused(tmp_path: Path, given: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(InputError, match=re.escape(sentence)):
+        Experiment(["adding"], options(**given), tmp_path / "gap.json")
+
+
+def test_an_unknown_problem_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="'addding' is not a problem; expected recall, adding"):
+        Experiment(["addding"], options(), tmp_path / "gap.json")
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        ("[1", "is not a result file of `unrolled gap`"),
+        ('{"format": "unrolled gap 0"}', "has the format 'unrolled gap 0', expected 'unrolled gap 1'"),
+        ("[]", "has the format None"),
+        ('{"format": "unrolled gap 1", "budget": {}, "rows": [{"problem": "copy"}]}', "is damaged: expected"),
+    ],
+)
+def test_a_file_that_holds_no_results_is_refused(tmp_path: Path, content: str, sentence: str) -> None:
+    (tmp_path / "gap.json").write_text(content)
+    with pytest.raises(InputError, match=re.escape(sentence)):
+        Experiment(["adding"], options(), tmp_path / "gap.json")
+
+
+def test_trials_with_another_budget_are_not_mixed(tmp_path: Path) -> None:
+    Results(asdict(options(steps=9).budget()), []).write(tmp_path / "gap.json")
+    with pytest.raises(InputError, match="has trials with steps 9, but this run has 2; name another file"):
+        Experiment(["adding"], options(), tmp_path / "gap.json")
+
+
+def test_results_survive_being_written_and_read(tmp_path: Path) -> None:
+    row = {
+        "problem": "copy",
+        "cell": "rnn",
+        "gap": 5,
+        "seed": 0,
+        "error": 0.1,
+        "chance": 1.0,
+        "solved": False,
+        "steps": 3,
+    }
+    Results({"steps": 3}, [row]).write(tmp_path / "gap.json")
+    assert gap.read(tmp_path / "gap.json") == Results({"steps": 3}, [row])
+    assert json.loads((tmp_path / "gap.json").read_text())["version"]
