@@ -146,7 +146,7 @@ def test_silence_is_finite() -> None:
 @pytest.mark.parametrize(
     ("document", "reason"),
     [
-        (None, "must have rate, window, hop, mels, stack, tail, dynamic_range"),
+        (None, "must have rate, window, hop, mels, stack, tail, dynamic_range, quiet"),
         ({"rate": 8000}, "must have rate, window"),
         ({**asdict(BANK), "hop": 0}, "hop is 0, expected a whole number from 1"),
         ({**asdict(BANK), "rate": 8000.0}, "rate is 8000.0"),

@@ -61,6 +61,10 @@ class LabelModel:
             )
         self.kind: str = file.architecture.kind
 
+    def features(self, inputs: Any) -> NDArray[np.float32]:
+        """What the recurrent layers read of a sequence's inputs [T]: numbers [T, width]."""
+        return self._labeller.front(inputs)
+
     def stream(self) -> LabelStream:
         """A new stream: classes of steps as they come."""
         return self._labeller.stream(self.penalty)
@@ -137,7 +141,7 @@ class LabelModel:
 
     def evaluate(self, paths: Sequence[str | Path] = ()) -> Evaluation:
         """The scores on labelled sequences (default: what was held out); see `measure`."""
-        return self.measure(self.read(paths, Refused(False)) if paths else self._held_out())
+        return self.measure(self.read(paths, Refused(False)) if paths else self.held_out())
 
     def read(self, paths: Iterable[str | Path], refused: Refused, labelled: bool = True) -> list[Series]:
         """Sequences from files, as this model takes them; raises `InputError` for others."""
@@ -152,7 +156,7 @@ class LabelModel:
                 )
         return series
 
-    def _held_out(self) -> list[Series]:
+    def held_out(self) -> list[Series]:
         """What was held out, read again from where it was; raises `InputError` if it is no longer the same."""
         training = self.file.training
         refused = Refused(training["skip_bad"])

@@ -43,7 +43,15 @@ class AugmentOptions:
     )
     noise: float | None = setting(15.0, "White to brown noise up to so many dB below the sound.")
     channel: float = setting(0.0, "Bands louder or softer by about so many dB, as another microphone.", at_least=0)
+    augment_steps: int = setting(0, "Training steps over which voices come to be changed so far.", at_least=0)
     masks: int = setting(2, "Stretches of time, and of frequency, that are masked.", at_least=0)
+
+    def scaled(self, factor: float) -> Self:
+        """The same with voices and channels changed only so far, from 0 (not at all) to 1."""
+        scaled = {
+            name: (getattr(self, name) or 0.0) * factor for name in ("pitch", "tempo", "vocal_tract", "channel")
+        }
+        return replace(self, **scaled)
 
     def settled(self, voices: bool) -> Self:
         """The same with numbers where nothing was said: those for `voices`, or for sounds that are none."""

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from unrolled import _engine
 from unrolled.errors import InputError
 
-__all__ = ["Bank", "FilterBank", "Floats", "features", "mel_filters"]
+__all__ = ["DECIBEL", "Bank", "FilterBank", "Floats", "features", "mel_filters"]
 
 Floats = NDArray[np.float32]
 
@@ -37,7 +37,8 @@ class Bank:
     `mels` the number of filters, `stack` the frames of a step, `tail` the samples of silence that follow a sound
     at least, for a model that answers a little late. `dynamic_range` is in dB: a filter is heard as far as that
     below the loudest so far, and its level counts from there, so that it makes no difference how loud a voice is
-    and how its room hums; 0 takes all levels as they are.
+    and how its room hums; 0 takes all levels as they are. A stream begins as if something `quiet` dB below full
+    scale had been heard before, so that a hum is not taken for a voice.
     """
 
     rate: int
@@ -47,11 +48,13 @@ class Bank:
     stack: int
     tail: int
     dynamic_range: int
+    quiet: int
 
     @classmethod
-    def usual(cls, rate: int, mels: int, stack: int, dynamic_range: int = 0) -> Self:
+    def usual(cls, rate: int, mels: int, stack: int, dynamic_range: int = 0, quiet: int = 40) -> Self:
         """Windows of 25 ms every 10 ms, and 0.3 s of silence."""
-        return cls(rate, round(0.025 * rate), round(0.01 * rate), mels, stack, round(0.3 * rate), dynamic_range)
+        window, hop, tail = (round(seconds * rate) for seconds in (0.025, 0.01, 0.3))
+        return cls(rate, window, hop, mels, stack, tail, dynamic_range, quiet)
 
     @classmethod
     def from_json(cls, document: Any) -> Self:
@@ -60,7 +63,7 @@ class Bank:
         if not isinstance(document, dict) or set(document) != set(names):
             raise InputError(f"the filter bank must have {', '.join(names)}")
         for name in names:
-            least = 0 if name == "dynamic_range" else 1
+            least = 0 if name in ("dynamic_range", "quiet") else 1
             if type(document[name]) is not int or not least <= document[name] <= 1_000_000:
                 found = f"{name} is {document[name]!r}"
                 raise InputError(f"the filter bank's {found}, expected a whole number from {least}")
@@ -139,7 +142,7 @@ class _Levels:
     """Frames relative to the loudest filter of all frames so far, which is slowly forgotten."""
 
     bank: Bank
-    loudest: float = -math.inf
+    loudest: float | None = None
 
     def relative(self, logs: Floats) -> Floats:
         """The next frames [N, mels], now from -`dynamic_range` dB to 0; as they are if that is 0."""
@@ -147,11 +150,11 @@ class _Levels:
             return logs
         deepest = self.bank.dynamic_range * DECIBEL
         fall = FALL * DECIBEL * self.bank.hop / self.bank.rate
-        # As if something at the bottom of the range had been heard before: silence is not loud.
-        loudest = max(self.loudest, math.log(FLOOR) + deepest)
+        lowest = math.log(FLOOR) + deepest  # so that silence is at the bottom of the range
+        loudest = -self.bank.quiet * DECIBEL if self.loudest is None else self.loudest
         before = np.empty((len(logs), 1), np.float32)
         for row, level in enumerate(logs.max(axis=1).tolist()):
-            loudest = max(loudest - fall, level, math.log(FLOOR) + deepest)
+            loudest = max(loudest - fall, level, lowest)
             before[row] = loudest
         self.loudest = loudest
         relative: Floats = np.maximum(logs - before, np.float32(-deepest))

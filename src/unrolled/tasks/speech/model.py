@@ -63,10 +63,13 @@ class SpeechModel:
             )
         self._network = Network(file)
 
+    def filters(self) -> FilterBank:
+        """A new stream of what the recurrent layers read of a sound."""
+        return FilterBank(self.bank, self._mean, self._deviation)
+
     def stream(self, options: ListenOptions = ListenOptions()) -> SpeechStream:
         """A new stream of sound at `bank.rate` samples a second."""
-        filters = FilterBank(self.bank, self._mean, self._deviation)
-        return SpeechStream(filters, Stream(self._network), self._search(options), self.vocabulary)
+        return SpeechStream(self.filters(), Stream(self._network), self._search(options), self.vocabulary)
 
     def transcribe(self, samples: Samples, options: ListenOptions = ListenOptions()) -> str:
         """The text of a whole sound: samples [N] at `bank.rate` a second."""
@@ -92,11 +95,14 @@ class SpeechModel:
 
     def evaluate(self, paths: Sequence[str | Path] = ()) -> Evaluation:
         """Error rates on tables of transcripts (default: what was held out of its training), freely decoded."""
-        if paths:
-            refused = Refused(skip=False)
-            recordings = transcripts.read(paths, self.bank.rate, refused)
-            return self.measure(usable(recordings, self.vocabulary, self.bank, refused))
-        return self.measure(self._held_out())
+        return self.measure(self.recordings(paths))
+
+    def recordings(self, paths: Sequence[str | Path] = ()) -> Recordings:
+        """The sounds of tables of transcripts (default: what was held out of its training)."""
+        if not paths:
+            return self._held_out()
+        refused = Refused(skip=False)
+        return usable(transcripts.read(paths, self.bank.rate, refused), self.vocabulary, self.bank, refused)
 
     def measure(self, recordings: Recordings) -> Evaluation:
         """Character, word and string error rates, of the best path and of the beam search."""

@@ -171,9 +171,13 @@ class TextModel:
             total += self._loss(symbols[whole * window :, None])
         return Score(total / count, count)
 
+    def symbols(self, paths: Sequence[str | Path] = ()) -> NDArray[np.integer]:
+        """The symbols [T] of texts (default: the held-out part of its own)."""
+        return corpus.encode_files(paths, self.vocabulary) if paths else held_out_symbols(self)
+
     def evaluate(self, paths: Sequence[str | Path] = ()) -> Evaluation:
         """The loss on texts (default: the held-out part of its own), the state carried and in windows of 64."""
-        symbols = corpus.encode_files(paths, self.vocabulary) if paths else held_out_symbols(self)
+        symbols = self.symbols(paths)
         scores = {
             "state carried": self.score_symbols(symbols),
             f"windows of {WINDOW}": self.score_symbols(symbols, WINDOW),

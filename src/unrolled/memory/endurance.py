@@ -1,0 +1,83 @@
+"""What becomes of a state that is never reset: a million steps of the data, round and round."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from unrolled.memory.subject import NO_TARGET, Subject, losses
+
+__all__ = ["STEPS", "Endurance", "endure"]
+
+STEPS = 1_000_000
+CHUNK = 8192
+LOGITS = 1 << 22  # at a time
+MEASURED = 40_000  # steps at the beginning, and at the end, whose loss is compared
+
+
+@dataclass(frozen=True)
+class Endurance:
+    """The state after so many steps: its root mean square (of c, where there is one), and the loss then.
+
+    `sizes` are those after `steps`; `early` and `late` the mean loss in nats over the first and the last 40,000 of
+    the steps. `finite` is whether the state was a number to the end.
+    """
+
+    steps: list[int]
+    sizes: list[float]
+    early: float
+    late: float
+    finite: bool
+
+
+def endure(subject: Subject, steps: int = STEPS) -> Endurance:
+    """Run through the data again and again for so many steps, the state carried on and on."""
+    inputs = np.concatenate(subject.inputs)
+    known = [
+        np.full(len(one), NO_TARGET) if targets is None else targets
+        for one, targets in zip(subject.inputs, subject.targets, strict=True)
+    ]
+    targets = np.concatenate(known)
+    measured = min(MEASURED, max(1, steps // 2))
+    state: list[tuple[Tensor, ...]] | None = None
+    at: list[int] = []
+    sizes: list[float] = []
+    early: list[Tensor] = []
+    late: list[Tensor] = []
+    for begin in range(0, steps, CHUNK):
+        end = min(begin + CHUNK, steps)
+        places = np.arange(begin, end) % len(inputs)
+        with torch.no_grad():
+            h, traces = subject.run(subject.vectors(inputs[places])[:, None], state)
+            kept = [[part[-1] for part in (trace.h, trace.c) if part is not None] for trace in traces]
+            state = [tuple(parts) for parts in kept]
+            if begin < measured:
+                early.append(_losses(subject, h[: measured - begin], targets[places][: measured - begin]))
+            if end > steps - measured:
+                first = max(0, steps - measured - begin)
+                late.append(_losses(subject, h[first:], targets[places][first:]))
+        if not at or begin >= 2 * at[-1] or end == steps:
+            at.append(end)
+            sizes.append(float(torch.cat([parts[-1].flatten() for parts in kept]).square().mean().sqrt()))
+    return Endurance(at, sizes, _mean(early), _mean(late), bool(np.isfinite(sizes).all()))
+
+
+def _losses(subject: Subject, h: Tensor, targets: NDArray[np.int64]) -> Tensor:
+    """The losses of the steps that have a target; where none has, how uncertain the model is."""
+    part = max(1, LOGITS // subject.head.out_features)
+    found = []
+    for begin in range(0, len(h), part):
+        logits = subject.head(h[begin : begin + part, 0])
+        wanted = torch.from_numpy(targets[begin : begin + part])
+        known = wanted != NO_TARGET
+        if bool(known.any()):
+            found.append(losses(logits[known], wanted[known]))
+        else:
+            found.append(losses(logits, logits.argmax(-1)))
+    return torch.cat(found)
+
+
+def _mean(found: list[Tensor]) -> float:
+    return float(torch.cat(found).mean())

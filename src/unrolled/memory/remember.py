@@ -1,0 +1,142 @@
+"""How far back a trained model remembers: all probes in one report, and what they say in plain words."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from unrolled.memory import context, endurance, reach, units
+from unrolled.memory.context import Context, Horizon
+from unrolled.memory.endurance import Endurance
+from unrolled.memory.reach import Reach
+from unrolled.memory.subject import Passages, Subject, subject
+from unrolled.memory.units import Units
+from unrolled.results import Evaluation, Table
+
+__all__ = ["Memory", "remember"]
+
+LONG = 1000  # steps
+GROWN = 2.0  # times
+WORSE = 1.05  # times
+UNMOVED = 1e-6  # of a state, or in total variation of an output
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What the probes found. Losses are in nats a step."""
+
+    step: str
+    full: float
+    contexts: list[Context]
+    horizon: Horizon
+    gradients: list[Reach]
+    substitutions: list[Reach]
+    units: list[Units]
+    endurance: Endurance
+    heeded: float
+    """How much the state changes the output: the mean total variation between knowing the past and not."""
+
+    def verdict(self) -> str:
+        """One paragraph for people."""
+        return " ".join([*self._state(), *self._context(), *self._units(), *self._endurance()])
+
+    def _state(self) -> list[str]:
+        if max(one.moves for one in self.units) < UNMOVED:
+            return ["The state never changes: this model remembers nothing at all."]
+        if self.heeded < UNMOVED:
+            return ["The state changes, but the output ignores it: this model answers by the present step alone."]
+        return []
+
+    def _context(self) -> list[str]:
+        k, step = self.horizon.k, self.step
+        if k == 0:
+            return [f"It uses the present {step} alone; what went before lowers the loss by less than 1 %."]
+        bounds = (
+            f"{self.horizon.low:,} to {self.horizon.high:,}" if self.horizon.high is not None else "at least that"
+        )
+        without = self.contexts[0].loss
+        longest = self.contexts[-1].k
+        more = "more does not help" if k < longest else "and more may help: no longer context could be measured"
+        return [
+            f"It uses about {k:,} {step}s of context ({bounds}); {more}.",
+            f"With none the loss is {without:.3f} nats a {step}, with all {self.full:.3f}.",
+        ]
+
+    def _units(self) -> list[str]:
+        said = []
+        total = sum(one.hidden for one in self.units)
+        lives = [life for one in self.units for life in one.half_lives or ()]
+        if lives:
+            long = sum(life > LONG for life in lives)
+            said.append(
+                f"{long} of {total} units hold information for longer than {LONG:,} {self.step}s (half-life by "
+                f"their gates); the median holds it for {np.median(lives):.3g}."
+            )
+        saturated, still = (sum(len(getattr(one, name)) for one in self.units) for name in ("saturated", "still"))
+        if saturated or still:
+            said.append(f"{saturated} units are saturated nearly always, {still} never move.")
+        return said
+
+    def _endurance(self) -> list[str]:
+        found = self.endurance
+        if not found.finite:
+            return [f"Run without a reset, its state stops being a number within {found.steps[-1]:,} steps."]
+        grown = found.sizes[-1] / max(found.sizes[0], 1e-12)
+        steps = f"Over {found.steps[-1]:,} steps without a reset"
+        losses = f"the loss goes from {found.early:.3f} to {found.late:.3f}"
+        if grown > GROWN or found.late > WORSE * found.early:
+            return [f"{steps} the state grows {grown:.3g} times and {losses}: reset it now and then."]
+        return [f"{steps} the state stays as large as it was ({grown:.2f} times) and {losses}."]
+
+    def figures(self) -> dict[str, Any]:
+        """All of it, for programs."""
+        return {**asdict(self), "verdict": self.verdict()}
+
+    def evaluation(self) -> Evaluation:
+        """The figures and their tables."""
+        rows = [
+            [f"{one.k:,}", f"{one.loss:.4f}", f"{one.excess:+.4f}", f"{one.low:+.4f} to {one.high:+.4f}"]
+            for one in self.contexts
+        ]
+        tables = [Table([f"{self.step}s of context", "nats", "above the full", "95 % interval"], rows)]
+        replaced = [
+            [f"{one.k:,}", f"{one.median:.4f}", f"{one.low:.4f} to {one.high:.4f}"] for one in self.substitutions
+        ]
+        tables.append(Table([f"{self.step} replaced, so far back", "output moves by", "8 of 10 steps"], replaced))
+        return Evaluation(self.figures(), tables, self.verdict())
+
+
+def remember(model: Any, paths: Sequence[str | Path] = (), seed: int = 0) -> Memory:
+    """Look at a trained model on data (default: what was held out of its training).
+
+    Raises `InputError` for data that it cannot read and for tasks whose models are not read step by step.
+    """
+    looked_at = subject(model, paths)
+    return of_subject(looked_at, looked_at.passages(seed), seed)
+
+
+def of_subject(looked_at: Subject, passages: Passages, seed: int = 0, steps: int = endurance.STEPS) -> Memory:
+    """All the probes of one model."""
+    full, contexts = context.by_context(looked_at, passages, seed)
+    return Memory(
+        looked_at.step,
+        full,
+        contexts,
+        context.horizon(full, contexts),
+        reach.gradients(looked_at, passages, seed),
+        reach.substitutions(looked_at, passages, seed),
+        units.of_layers(passages),
+        endurance.endure(looked_at, steps),
+        _heeded(looked_at, passages),
+    )
+
+
+def _heeded(looked_at: Subject, passages: Passages) -> float:
+    valid = torch.arange(len(passages.x))[:, None] < passages.lengths
+    with torch.no_grad():
+        alone, _ = looked_at.run(passages.x[valid][None])
+        without = looked_at.head(alone[0]).softmax(-1)
+        return float(0.5 * (without - passages.logits[valid].softmax(-1)).abs().sum(-1).mean())
