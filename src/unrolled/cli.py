@@ -278,6 +278,41 @@ def gap(
         sys.exit(130)
 
 
+@app.command(epilog="Example: unrolled remember model.safetensors --plot memory.png --page passage.html")
+def remember(
+    model: ModelPath,
+    data: Data = None,
+    plot: Annotated[Path | None, typer.Option(metavar="PICTURE", help="Draw what was found.")] = None,
+    page: Annotated[
+        Path | None,
+        typer.Option(metavar="HTML", help="Of a text model: a passage with each symbol shaded by its influence."),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Which steps are looked at.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Measure how far back a model remembers, on DATA (without: on what was held out of its training)."""
+    _needs_torch()
+    if plot:
+        plots.library(plot)
+    loaded = unrolled.load(model)
+    from unrolled.memory import portrait, shading
+    from unrolled.memory.remember import remember as look
+
+    if page:
+        shading.check(loaded, page)
+    found = look(loaded, data or [], seed)
+    evaluation = found.evaluation()
+    if as_json:
+        _print_json(evaluation.figures)
+    else:
+        _print_tables(evaluation)
+        console.print(evaluation.shown)
+    if plot:
+        portrait.draw(plot, found)
+    if page:
+        shading.write(page, loaded, data or [], seed)
+
+
 @app.command(epilog="Example: unrolled info model.safetensors")
 def info(model: ModelPath, as_json: Json = False) -> None:
     """Show what a model file holds and how it was trained."""

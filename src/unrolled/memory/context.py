@@ -30,8 +30,8 @@ Floats = NDArray[np.float64]
 class Context:
     """The loss in nats a step with `k` steps of context, and the difference to that with all of it.
 
-    `loss` is the mean, `excess` what it is above the loss of the same steps with all their context, and
-    `low` ... `high` where 95 of 100 bootstrap samples of passages have that.
+    `excess` is the mean of what it is above the loss of the same steps with all their context, `low` ... `high`
+    where 95 of 100 bootstrap samples have that, and `loss` the excess and the loss of all steps with all context.
     """
 
     k: int
@@ -101,21 +101,20 @@ class _Measurer:
         rng = np.random.default_rng([self._seed, k])
         count = 1 if k <= EXACT else k // 8
         windows = self._windows(count, rng)
-        excess, weights, total = [], [], 0.0
+        excess, weights = [], []
         size = max(1, ROWS_STEPS // (k + count))
         for begin in range(0, len(windows), size):
             part = windows[begin : begin + size]
             now, before, valid = self._losses_of(part, k, count)
             excess.append(((now - before) * valid).sum(0))
             weights.append(valid.sum(0))
-            total += float((now * valid).sum())
         by_window, steps = np.concatenate(excess), np.concatenate(weights)
         draws = rng.integers(len(steps), size=(RESAMPLED, len(steps)))
         resampled = by_window[draws].sum(1) / np.maximum(1, steps[draws].sum(1))
         tail = 100 * (1 - CONFIDENCE) / 2
         low, high = np.percentile(resampled, [tail, 100 - tail])
         mean = float(by_window.sum() / steps.sum())
-        return Context(k, total / float(steps.sum()), mean, float(low), float(high))
+        return Context(k, self.full + mean, mean, float(low), float(high))
 
     def _windows(self, count: int, rng: np.random.Generator) -> list[tuple[int, int]]:
         """Up to so many windows of `count` measured steps as make 4,096 steps: (passage, first step)."""

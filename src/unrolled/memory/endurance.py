@@ -19,10 +19,11 @@ MEASURED = 40_000  # steps at the beginning, and at the end, whose loss is compa
 
 @dataclass(frozen=True)
 class Endurance:
-    """The state after so many steps: its root mean square (of c, where there is one), and the loss then.
+    """How large the state is, and the loss, after so many steps.
 
-    `sizes` are those after `steps`; `early` and `late` the mean loss in nats over the first and the last 40,000 of
-    the steps. `finite` is whether the state was a number to the end.
+    `sizes` are the root mean square of the state (c, where there is one) over the 8,192 steps before each of
+    `steps`; `early` and `late` the mean loss in nats over the first and the last 40,000 steps. `finite` is whether
+    the state was a number to the end.
     """
 
     steps: list[int]
@@ -51,8 +52,7 @@ def endure(subject: Subject, steps: int = STEPS) -> Endurance:
         places = np.arange(begin, end) % len(inputs)
         with torch.no_grad():
             h, traces = subject.run(subject.vectors(inputs[places])[:, None], state)
-            kept = [[part[-1] for part in (trace.h, trace.c) if part is not None] for trace in traces]
-            state = [tuple(parts) for parts in kept]
+            state = [tuple(part[-1] for part in (trace.h, trace.c) if part is not None) for trace in traces]
             if begin < measured:
                 early.append(_losses(subject, h[: measured - begin], targets[places][: measured - begin]))
             if end > steps - measured:
@@ -60,7 +60,8 @@ def endure(subject: Subject, steps: int = STEPS) -> Endurance:
                 late.append(_losses(subject, h[first:], targets[places][first:]))
         if not at or begin >= 2 * at[-1] or end == steps:
             at.append(end)
-            sizes.append(float(torch.cat([parts[-1].flatten() for parts in kept]).square().mean().sqrt()))
+            parts = [trace.h if trace.c is None else trace.c for trace in traces]
+            sizes.append(float(torch.cat([part.flatten() for part in parts]).square().mean().sqrt()))
     return Endurance(at, sizes, _mean(early), _mean(late), bool(np.isfinite(sizes).all()))
 
 

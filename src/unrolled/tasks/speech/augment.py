@@ -48,10 +48,13 @@ class AugmentOptions:
 
     def scaled(self, factor: float) -> Self:
         """The same with voices and channels changed only so far, from 0 (not at all) to 1."""
-        scaled = {
-            name: (getattr(self, name) or 0.0) * factor for name in ("pitch", "tempo", "vocal_tract", "channel")
-        }
-        return replace(self, **scaled)
+        return replace(
+            self,
+            pitch=(self.pitch or 0.0) * factor,
+            tempo=self.tempo * factor,
+            vocal_tract=(self.vocal_tract or 0.0) * factor,
+            channel=self.channel * factor,
+        )
 
     def settled(self, voices: bool) -> Self:
         """The same with numbers where nothing was said: those for `voices`, or for sounds that are none."""

@@ -1,0 +1,74 @@
+"""A picture of what a model remembers: loss by context, reach, and how long its units hold what they have."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from unrolled import plots
+from unrolled.memory.remember import Memory
+
+__all__ = ["draw"]
+
+BLUE, RED, GREY = "#2e6f95", "#c0392b", "#8e9aaf"
+
+
+def draw(path: Path, memory: Memory) -> None:
+    """Draw the three panels into `path` (.png, .svg or .pdf)."""
+    figure = plots.library(path)(figsize=(13, 3.8), layout="constrained")
+    by_context, by_distance, lives = figure.subplots(1, 3)
+    _context(by_context, memory)
+    _reach(by_distance, memory)
+    _half_lives(lives, memory)
+    for axes in (by_context, by_distance, lives):
+        axes.spines[["top", "right"]].set_visible(False)
+    plots.save(figure, path)
+
+
+def _context(axes: Any, memory: Memory) -> None:
+    ks = [one.k for one in memory.contexts]
+    low, high = ([memory.full + getattr(one, name) for one in memory.contexts] for name in ("low", "high"))
+    axes.fill_between(ks, low, high, color=BLUE, alpha=0.2)
+    axes.plot(ks, [one.loss for one in memory.contexts], color=BLUE, marker="o", markersize=4)
+    axes.axhline(memory.full, color=GREY, linestyle="--", linewidth=1, label=f"all: {memory.full:.3f}")
+    axes.axvline(memory.horizon.k, color=RED, linewidth=1, label=f"horizon: {memory.horizon.k:,}")
+    axes.set_xscale("symlog", linthresh=1)
+    axes.set_xlim(left=0)
+    axes.set_title("loss by length of context")
+    axes.set_xlabel(f"{memory.step}s of context")
+    axes.set_ylabel(f"nats a {memory.step}")
+    axes.legend(frameon=False)
+
+
+def _reach(axes: Any, memory: Memory) -> None:
+    ks = [one.k for one in memory.gradients]
+    first = max(memory.gradients[0].median, 1e-12)
+    low, high = ([max(getattr(one, name) / first, 1e-9) for one in memory.gradients] for name in ("low", "high"))
+    axes.fill_between(ks, low, high, color=BLUE, alpha=0.2)
+    axes.plot(ks, [max(one.median / first, 1e-9) for one in memory.gradients], color=BLUE, label="gradient")
+    replaced = [one.k for one in memory.substitutions]
+    start = max(memory.substitutions[0].median, 1e-12)
+    moved = [max(one.median / start, 1e-9) for one in memory.substitutions]
+    axes.plot(replaced, moved, color=RED, marker="o", markersize=4, label="another input in its place")
+    axes.set_xscale("symlog", linthresh=1)
+    axes.set_yscale("log")
+    axes.set_title("what an input still changes, later")
+    axes.set_xlabel(f"{memory.step}s back")
+    axes.set_ylabel("of what the present one does")
+    axes.legend(frameon=False)
+
+
+def _half_lives(axes: Any, memory: Memory) -> None:
+    lives = [np.array(one.half_lives) for one in memory.units if one.half_lives is not None]
+    axes.set_title("how long units hold what they have")
+    if not lives:
+        axes.text(0.5, 0.5, "no gates", ha="center", va="center", transform=axes.transAxes)
+        return
+    bins = np.logspace(np.log10(min(one.min() for one in lives)), np.log10(max(one.max() for one in lives)), 40)
+    for number, one in enumerate(lives):
+        axes.hist(one, bins=bins, alpha=0.6, label=f"layer {number + 1}")
+    axes.set_xscale("log")
+    axes.set_xlabel(f"half-life in {memory.step}s, by the gates")
+    axes.set_ylabel("units")
+    if len(lives) > 1:
+        axes.legend(frameon=False)

@@ -1,0 +1,193 @@
+"""The probes against models whose memory is known, by weights set by hand or by what they were trained on."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import unrolled
+from unrolled.errors import InputError
+from unrolled.memory import context, endurance, portrait, reach, remember, shading, units
+from unrolled.memory.subject import Subject
+from unrolled.models.layers import Head, Layers
+from unrolled.recipe import TrainOptions
+from unrolled.tasks.text import TextOptions, TextTask
+from unrolled.train import train
+
+SHUT, OPEN, SURE = -30.0, 30.0, 30.0
+STEPS = 3000
+
+
+def delay(k: int) -> Subject:
+    """An LSTM of weights set by hand that says the sign that its input had k steps ago, and data of such signs.
+
+    A chain of units: each takes over what the one before had a step ago; forget gates are shut.
+    """
+    hidden = k + 1
+    layers, layer = zeros("lstm", hidden)
+    with torch.no_grad():
+        i, f, g, o = (slice(number * hidden, (number + 1) * hidden) for number in range(4))
+        layer.bias_ih_l0[i], layer.bias_ih_l0[f], layer.bias_ih_l0[o] = OPEN, SHUT, OPEN
+        layer.weight_ih_l0[g][0, 0] = SURE
+        for unit in range(1, hidden):
+            layer.weight_hh_l0[g][unit, unit - 1] = SURE
+    return told(layers, lambda signs: np.roll(signs, k))
+
+
+def zeros(cell: str, hidden: int) -> tuple[Layers, Any]:
+    """A layer over one number a step whose weights are all zero, and that layer itself."""
+    layers = Layers(cell, 1, hidden)
+    with torch.no_grad():
+        for parameter in layers.parameters():
+            parameter.zero_()
+    return layers, layers[0]
+
+
+def told(layers: Layers, answer: Any) -> Subject:
+    """The layers with a head that reads the sign of the last unit, over random signs with this answer."""
+    head = Head(layers.width, 2)
+    with torch.no_grad():
+        head.bias.zero_()
+        head.weight.zero_()
+        head.weight[:, -1] = torch.tensor([-2.0, 2.0])
+    signs = np.random.default_rng(0).choice([-1.0, 1.0], STEPS).astype(np.float32)
+    targets = (answer(signs) > 0).astype(np.int64)
+    return Subject(
+        layers.requires_grad_(False), head.requires_grad_(False), None, [signs[:, None]], [targets], "step"
+    )
+
+
+def forgetful() -> Subject:
+    """An LSTM that could only remember by its cell, and whose forget gates are shut."""
+    layers, layer = zeros("lstm", 3)
+    with torch.no_grad():
+        layer.weight_ih_l0[6:9] = SURE
+        layer.bias_ih_l0[3:6] = SHUT
+    return told(layers, lambda signs: signs)
+
+
+@pytest.mark.parametrize("k", [1, 2, 5, 13, 40])
+def test_a_model_that_says_what_it_read_k_steps_ago_has_that_horizon(k: int) -> None:
+    subject = delay(k)
+    full, contexts = context.by_context(subject, subject.passages())
+    assert context.horizon(full, contexts) == context.Horizon(k, k, k)
+    losses = {one.k: one.loss for one in contexts}
+    assert losses[k] == pytest.approx(full, rel=1e-3) and losses[k - 1] > 5 * full
+
+
+@pytest.mark.parametrize("k", [1, 5, 13])
+def test_only_the_input_k_steps_back_moves_its_output(k: int) -> None:
+    subject = delay(k)
+    passages = subject.passages()
+    moved = {one.k: one.high for one in reach.substitutions(subject, passages)}
+    for back, by in moved.items():
+        assert by < 1e-6 if back != k else by > 0.5
+    assert (moved[k] > 0.5) if k in moved else True
+
+
+def test_a_model_whose_forget_gates_are_shut_has_horizon_0() -> None:
+    subject = forgetful()
+    passages = subject.passages()
+    full, contexts = context.by_context(subject, passages)
+    assert context.horizon(full, contexts).k == 0
+    (of_it,) = units.of_layers(passages)
+    assert of_it.half_lives is not None and max(of_it.half_lives) < 0.1
+    found = remember.of_subject(subject, passages, steps=20_000)
+    assert "the output ignores it" in found.verdict() and "present step alone" in found.verdict()
+
+
+def test_a_model_whose_state_stays_zero_is_named() -> None:
+    layers, _ = zeros("gru", 4)
+    found = remember.of_subject(subject := told(layers, lambda signs: signs), subject.passages(), steps=9000)
+    assert found.verdict().startswith("The state never changes")
+    assert found.units[0].still == [0, 1, 2, 3]
+
+
+def test_gradients_vanish_as_the_weights_say() -> None:
+    """h(t) = 0.5 h(t-1) + x(t), in the linear part of tanh: an input counts half as much with each step."""
+    layers, layer = zeros("rnn", 1)
+    with torch.no_grad():
+        layer.weight_ih_l0[:] = 1e-3
+        layer.weight_hh_l0[:] = 0.5
+    subject = told(layers, lambda signs: signs)
+    sizes = [one.median for one in reach.gradients(subject, subject.passages())]
+    assert np.allclose(np.array(sizes[1:20]) / sizes[:19], 0.5, rtol=0.02)
+
+
+def test_half_lives_are_those_of_the_gates() -> None:
+    layers, layer = zeros("lstm", 3)
+    lives = torch.tensor([1.0, 10.0, 100.0])
+    keeping = torch.exp2(-1 / lives)
+    with torch.no_grad():
+        layer.bias_ih_l0[3:6] = torch.logit(keeping)
+    (found,) = units.of_layers(told(layers, lambda signs: signs).passages())
+    assert found.half_lives == pytest.approx(lives.tolist(), rel=1e-3)
+
+
+def test_a_state_that_grows_and_one_that_is_saturated_are_seen() -> None:
+    layers, layer = zeros("lstm", 2)
+    with torch.no_grad():
+        layer.bias_ih_l0[:] = OPEN  # i, f, g, o all at 1: c counts the steps
+    subject = told(layers, lambda signs: signs)
+    found = endurance.endure(subject, 200_000)
+    assert found.sizes[-1] > 10 * found.sizes[0] and found.finite
+    assert found.steps[-1] == 200_000
+    (of_it,) = units.of_layers(subject.passages())
+    assert of_it.saturated == [0, 1] and of_it.half_lives is not None and min(of_it.half_lives) > 1e5
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A text model of text in which a symbol depends on the one two before it, and on nothing else.
+
+    A pass over the text is one chunk, so that the zero state is nothing new to the model.
+    """
+    folder = tmp_path_factory.mktemp("remember")
+    rng = np.random.default_rng(0)
+    symbols = [0, 1]
+    for _ in range(24_000):
+        symbols.append(symbols[-2] if rng.random() < 0.7 else int(rng.integers(4)))
+    text = folder / "two.txt"
+    text.write_text("".join("abcd"[symbol] for symbol in symbols))
+    out = folder / "two.safetensors"
+    task = TextTask(TextOptions(hidden=24, embedding=8, dropout=0.0, batch=200, chunk=100), [text])
+    for _ in train(task, TrainOptions(steps=200), out):
+        pass
+    return unrolled.load(out)
+
+
+def test_the_horizon_is_no_longer_than_the_structure_of_the_data(trained: Any) -> None:
+    found = remember.remember(trained)
+    assert found.horizon.k == 1  # the one before; the symbol itself is always read
+    assert found.step == "character"
+    assert found.contexts[0].excess > 0.05
+    assert "characters of context" in found.verdict()
+    assert {"horizon", "verdict", "contexts", "gradients", "endurance"} <= set(found.figures())
+
+
+def test_what_is_found_is_drawn(trained: Any, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    portrait.draw(tmp_path / "memory.png", remember.remember(trained))
+    assert (tmp_path / "memory.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_page_shows_a_passage_and_what_mattered_in_it(trained: Any, tmp_path: Path) -> None:
+    shading.check(trained, tmp_path / "page.html")
+    shading.write(tmp_path / "page.html", trained)
+    page = (tmp_path / "page.html").read_text()
+    assert page.count("<i>") == 401 and "const influences = [[" in page
+
+
+def test_a_page_is_html(trained: Any, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"expected a name ending in \.html"):
+        shading.check(trained, tmp_path / "page.png")
+
+
+def test_data_may_be_given(trained: Any, tmp_path: Path) -> None:
+    (tmp_path / "other.txt").write_text("abcdabcdab" * 30)
+    assert remember.remember(trained, [tmp_path / "other.txt"]).full > 0
+    (tmp_path / "unknown.txt").write_text("xyz")
+    with pytest.raises(InputError, match="unknown"):
+        remember.remember(trained, [tmp_path / "unknown.txt"])
