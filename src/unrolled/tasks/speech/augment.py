@@ -78,8 +78,8 @@ def augmented(samples: Samples, bank: Bank, options: AugmentOptions, rng: np.ran
         changed = changed + _noise(changed, options.noise, rng)
     hop = max(1, round(bank.hop * (1 + tempo * options.tempo)))
     warp = 1 + round(WARP_STEPS * tract * (options.vocal_tract or 0)) / WARP_STEPS
-    channel = _channel(bank.mels, options.channel, rng) if options.channel else None
-    return features(changed, replace(bank, hop=hop), warp, channel)
+    frames = features(changed, replace(bank, hop=hop), warp)
+    return frames + _channel(bank.mels, options.channel, rng) if options.channel else frames
 
 
 def mask(frames: Floats, masks: int, rng: np.random.Generator) -> Floats:

@@ -35,9 +35,6 @@ class SpeechOptions(AugmentOptions, ExampleOptions):
         default_help=f"that of the lowest file, at most {transcripts.HIGHEST_RATE:,}",
     )
     mels: int = setting(40, "Filters of the filter bank.", at_least=1)
-    dynamic_range: int = setting(
-        26, "Filters count so many dB below the loudest so far; 0: at any level.", at_least=0
-    )
     stack: int = setting(3, "Frames of 10 ms that make a step of the model.", at_least=1)
     cell: str = setting("lstm", "The recurrent cell.", choices=("rnn", "lstm", "gru"))
     hidden: int = setting(256, "Hidden units of a layer.", at_least=1)
@@ -64,7 +61,7 @@ class Data:
         refused = Refused(options.skip_bad)
         whole = transcripts.read(paths, options.rate, refused) if paths else transcripts.builtin(options.rate)
         known = CharVocabulary.learn(whole.texts)
-        bank = Bank.usual(whole.rate, options.mels, options.stack, options.dynamic_range)
+        bank = Bank.usual(whole.rate, options.mels, options.stack)
         whole = usable(whole, known, bank, refused)
         if options.held_out is None:
             train, held_out = (

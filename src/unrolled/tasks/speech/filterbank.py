@@ -7,8 +7,7 @@ knows no file format and no model.
 """
 
 import atexit
-import math
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Self
 
@@ -18,13 +17,11 @@ from numpy.typing import NDArray
 from unrolled import _engine
 from unrolled.errors import InputError
 
-__all__ = ["DECIBEL", "Bank", "FilterBank", "Floats", "features", "mel_filters"]
+__all__ = ["Bank", "FilterBank", "Floats", "features", "mel_filters"]
 
 Floats = NDArray[np.float32]
 
 FLOOR = 1e-7  # added to a filter's power: full scale is 1, and silence has a finite logarithm
-FALL = 1.0  # dB a second by which the loudest so far is forgotten
-DECIBEL = math.log(10) / 10  # of power, in nats
 LOWEST = 60.0  # Hz, where the first filter begins
 BLOCK = 1024  # frames transformed at a time
 
@@ -35,10 +32,7 @@ class Bank:
 
     `rate` is samples a second, `window` and `hop` are samples (a frame's length, and from one to the next),
     `mels` the number of filters, `stack` the frames of a step, `tail` the samples of silence that follow a sound
-    at least, for a model that answers a little late. `dynamic_range` is in dB: a filter is heard as far as that
-    below the loudest so far, and its level counts from there, so that it makes no difference how loud a voice is
-    and how its room hums; 0 takes all levels as they are. A stream begins as if something `quiet` dB below full
-    scale had been heard before, so that a hum is not taken for a voice.
+    at least, for a model that answers a little late.
     """
 
     rate: int
@@ -47,26 +41,21 @@ class Bank:
     mels: int
     stack: int
     tail: int
-    dynamic_range: int
-    quiet: int
 
     @classmethod
-    def usual(cls, rate: int, mels: int, stack: int, dynamic_range: int = 0, quiet: int = 40) -> Self:
+    def usual(cls, rate: int, mels: int, stack: int) -> Self:
         """Windows of 25 ms every 10 ms, and 0.3 s of silence."""
-        window, hop, tail = (round(seconds * rate) for seconds in (0.025, 0.01, 0.3))
-        return cls(rate, window, hop, mels, stack, tail, dynamic_range, quiet)
+        return cls(rate, round(0.025 * rate), round(0.01 * rate), mels, stack, round(0.3 * rate))
 
     @classmethod
     def from_json(cls, document: Any) -> Self:
         """Read what `dataclasses.asdict` wrote; raises `InputError` for anything else."""
-        names = [field.name for field in fields(cls)]
+        names = ("rate", "window", "hop", "mels", "stack", "tail")
         if not isinstance(document, dict) or set(document) != set(names):
             raise InputError(f"the filter bank must have {', '.join(names)}")
         for name in names:
-            least = 0 if name in ("dynamic_range", "quiet") else 1
-            if type(document[name]) is not int or not least <= document[name] <= 1_000_000:
-                found = f"{name} is {document[name]!r}"
-                raise InputError(f"the filter bank's {found}, expected a whole number from {least}")
+            if type(document[name]) is not int or not 1 <= document[name] <= 1_000_000:
+                raise InputError(f"the filter bank's {name} is {document[name]!r}, expected a whole number from 1")
         return cls(**document)
 
     @property
@@ -111,13 +100,12 @@ class FilterBank:
         self._mean = np.asarray(mean, np.float32)
         self._scale = np.float32(1) / np.asarray(deviation, np.float32)
         self._rest = np.zeros(0, np.float32)
-        self._levels = _Levels(bank)
 
     def feed(self, samples: Floats) -> Floats:
         """The steps [T, width] that these samples [N] complete."""
         self._rest = np.concatenate([self._rest, samples.astype(np.float32, copy=False)])
         steps = self.bank.steps(len(self._rest))
-        logs = self._levels.relative(_log_mel(self.bank, self._rest, steps * self.bank.stack))
+        logs = _log_mel(self.bank, self._rest, steps * self.bank.stack)
         self._rest = self._rest[steps * self.bank.advance :].copy()
         return self._normalised(logs)
 
@@ -128,8 +116,7 @@ class FilterBank:
     def fork(self) -> Self:
         """A second stream that goes on from here on its own."""
         other = type(self).__new__(type(self))
-        other.__dict__.update(self.__dict__)  # nothing else in it is ever changed in place
-        other._levels = replace(self._levels)
+        other.__dict__.update(self.__dict__)  # nothing in it is ever changed in place
         return other
 
     def _normalised(self, logs: Floats) -> Floats:
@@ -137,38 +124,13 @@ class FilterBank:
         return normalised.reshape(-1, self.bank.width)
 
 
-@dataclass
-class _Levels:
-    """Frames relative to the loudest filter of all frames so far, which is slowly forgotten."""
-
-    bank: Bank
-    loudest: float | None = None
-
-    def relative(self, logs: Floats) -> Floats:
-        """The next frames [N, mels], now from -`dynamic_range` dB to 0; as they are if that is 0."""
-        if not self.bank.dynamic_range or not len(logs):
-            return logs
-        deepest = self.bank.dynamic_range * DECIBEL
-        fall = FALL * DECIBEL * self.bank.hop / self.bank.rate
-        lowest = math.log(FLOOR) + deepest  # so that silence is at the bottom of the range
-        loudest = -self.bank.quiet * DECIBEL if self.loudest is None else self.loudest
-        before = np.empty((len(logs), 1), np.float32)
-        for row, level in enumerate(logs.max(axis=1).tolist()):
-            loudest = max(loudest - fall, level, lowest)
-            before[row] = loudest
-        self.loudest = loudest
-        relative: Floats = np.maximum(logs - before, np.float32(-deepest))
-        return relative
-
-
-def features(samples: Floats, bank: Bank, warp: float = 1.0, channel: Floats | None = None) -> Floats:
+def features(samples: Floats, bank: Bank, warp: float = 1.0) -> Floats:
     """The log-mel frames [T * stack, mels] of a whole sound [N] and its silence, not normalised.
 
-    `warp` is that of `mel_filters`; `channel` [mels] is added to the logarithms.
+    `warp` is that of `mel_filters`.
     """
     padded = np.concatenate([samples, np.zeros(bank.padding(len(samples)), np.float32)])
-    logs = _log_mel(bank, padded, bank.steps(len(padded)) * bank.stack, warp)
-    return _Levels(bank).relative(logs if channel is None else logs + channel)
+    return _log_mel(bank, padded, bank.steps(len(padded)) * bank.stack, warp)
 
 
 def mel_filters(bank: Bank, warp: float = 1.0) -> Floats:

@@ -18,7 +18,7 @@ from unrolled.examples import Batches
 from unrolled.modelfile import ModelFile
 from unrolled.results import Evaluation
 from unrolled.tasks.speech.augment import augmented, mask
-from unrolled.tasks.speech.filterbank import DECIBEL, Floats, features
+from unrolled.tasks.speech.filterbank import Floats, features
 
 if TYPE_CHECKING:
     import torch
@@ -30,7 +30,6 @@ from unrolled.tasks.speech.model import SpeechModel
 __all__ = ["SpeechTask"]
 
 NORMALISING = 500  # sounds that the filters' means and deviations are measured on
-QUIET = 10  # dB
 HELD_OUT_BATCH = 64
 
 
@@ -52,7 +51,6 @@ class SpeechTask:
         self._data = Data.read(options, paths, seed)
         train = self._data.train
         self._batches = Batches([round(100 * seconds) for seconds in train.seconds], options.batch, seed)
-        self._data = replace(self._data, bank=replace(self._data.bank, quiet=self._quiet()))
         self._mean, self._deviation = self._measured()
 
     @property
@@ -117,20 +115,10 @@ class SpeechTask:
         left_out = len(self._data.refused.reasons)
         return replace(evaluation, figures={**evaluation.figures, "left_out": left_out})
 
-    def _sample(self) -> NDArray[np.int64]:
-        """The numbers of many training sounds."""
-        return np.random.default_rng(self.seed).permutation(len(self._data.train))[:NORMALISING]
-
-    def _quiet(self) -> int:
-        """How far below full scale, in dB, a quiet sound is: 10 dB below what is usually the loudest."""
-        bank = replace(self._data.bank, dynamic_range=0)
-        loudest = [features(self._data.train.sound(int(number)), bank).max() for number in self._sample()]
-        return max(0, round(QUIET - float(np.median(loudest)) / DECIBEL))
-
     def _measured(self) -> tuple[Floats, Floats]:
         """The mean and deviation [mels] of each filter over the training sounds, or many of them."""
         train = self._data.train
-        chosen = self._sample()
+        chosen = np.random.default_rng(self.seed).permutation(len(train))[:NORMALISING]
         total, squares, count = np.zeros(self.options.mels), np.zeros(self.options.mels), 0
         for number in chosen:
             frames = features(train.sound(int(number)), self._data.bank).astype(np.float64)
