@@ -1,8 +1,8 @@
 """A standard RNN whose weights are set by hand: in theory it can remember for as long as it likes.
 
 "A human could carefully pick parameters": every finite automaton is a network of threshold units (Minsky 1967),
-and tanh of something large is a threshold. A unit (state, symbol) is on, at 1, when the automaton was in that state
-before the step and reads that symbol; the state after the step is told by which unit is on. Others are at -1.
+and tanh of something large is a threshold. A unit (state, symbol) is on, at 1, when the automaton was in that
+state before the step and reads that symbol; which unit is on tells the state after it. Others are at -1.
 """
 
 from itertools import product
