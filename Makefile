@@ -9,7 +9,7 @@ SOURCES := pyproject.toml constraints.txt CMakeLists.txt $(wildcard csrc/*)
 TASK ?= text
 DEMO := demo-$(TASK).safetensors
 
-.PHONY: help setup demo test check format bench clean
+.PHONY: help setup demo test check format bench figures clean
 .DEFAULT_GOAL := help
 
 help:  ## List these commands
@@ -41,6 +41,9 @@ format: $(INSTALLED)  ## Put the code into its format
 
 bench: $(INSTALLED)  ## Train on real text for three minutes and record the loss (benchmarks.tasks has the rest)
 	@$(BIN)/python -m benchmarks.text
+
+figures: $(INSTALLED)  ## Draw the pictures of docs/memory.md again from the recorded results
+	@$(BIN)/python -m benchmarks.figures
 
 clean:  ## Remove what these commands made
 	@rm -rf $(VENV) build demo-*.safetensors demo-*.checkpoint demo-*.log.jsonl

@@ -5,7 +5,7 @@
 Two measurements on the problem `order-2`, recorded in `benchmarks/results/memory.json`; the last line is the
 result as JSON:
 
-- a standard RNN set by hand (`unrolled.memory.byhand`) at each gap, and three trained ones with as many parameters;
+- a standard RNN set by hand (`unrolled.memory.byhand`) at each gap, and three trained ones as large;
 - how the gradient of the last state by an input shrinks with the distance, for fresh networks of each cell.
 """
 

@@ -1,5 +1,6 @@
 """The probes against models whose memory is known, by weights set by hand or by what they were trained on."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -164,6 +165,7 @@ def test_the_horizon_is_no_longer_than_the_structure_of_the_data(trained: Any) -
     assert found.step == "character"
     assert found.contexts[0].excess > 0.05
     assert "characters of context" in found.verdict()
+    assert remember.Memory.from_figures(json.loads(json.dumps(found.figures()))) == found
     assert {"horizon", "verdict", "contexts", "gradients", "endurance"} <= set(found.figures())
 
 

@@ -25,7 +25,7 @@ from unrolled.settings import setting
 __all__ = ["QUICK", "Experiment", "GapOptions", "Results", "read"]
 
 FORMAT = "unrolled gap 1"
-QUICK: dict[str, Any] = {"cells": "rnn,lstm", "gaps": "4,10,20,50", "seeds": 1, "steps": 1000}
+QUICK: dict[str, Any] = {"cells": "rnn,lstm", "gaps": "4,10,20,50,100", "seeds": 1}
 """The settings that show the essay's claim within three minutes."""
 
 
@@ -40,7 +40,7 @@ class GapOptions:
     )
     gaps: str | None = setting(None, "Gaps in steps, with commas between.", default_help="a problem's own")
     seeds: int = setting(3, "Networks of each kind.", at_least=1)
-    parameters: int = setting(20_000, "The most parameters of a network, whatever its cell.", at_least=1000)
+    parameters: int = setting(40_000, "The most parameters of a network, whatever its cell.", at_least=1000)
     steps: int = setting(3000, "The most steps of training.", at_least=1)
     batch: int = setting(32, "Sequences a step (recall reads 16 streams of text).", at_least=1)
     lr: float = setting(0.02, "Highest learning rate.", above=0)

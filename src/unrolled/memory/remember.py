@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -94,6 +94,16 @@ class Memory:
     def figures(self) -> dict[str, Any]:
         """All of it, for programs."""
         return {**asdict(self), "verdict": self.verdict()}
+
+    @classmethod
+    def from_figures(cls, figures: dict[str, Any]) -> Self:
+        """What `figures` was made of."""
+        given = {name: value for name, value in figures.items() if name != "verdict"}
+        lists = {"contexts": Context, "gradients": Reach, "substitutions": Reach, "units": Units}
+        given |= {name: [kind(**one) for one in given[name]] for name, kind in lists.items()}
+        return cls(
+            **given | {"horizon": Horizon(**given["horizon"]), "endurance": Endurance(**given["endurance"])}
+        )
 
     def evaluation(self) -> Evaluation:
         """The figures and their tables."""
