@@ -141,6 +141,20 @@ def test_the_held_out_sounds_are_found_again(tmp_path: Path, model: SpeechModel,
 
 
 @pytest.mark.parametrize("beam", [1, 4])
+def test_a_model_of_an_earlier_version_finds_its_held_out_sounds(model: SpeechModel, task: SpeechTask) -> None:
+    """Settings that it was trained before do not keep it from being measured."""
+    earlier = {name: value for name, value in model.file.training.items() if name != "augment_steps"}
+    again = SpeechModel(replace(model.file, training=earlier)).recordings()
+    assert again.texts == task._data.held_out.texts
+
+
+def test_voices_change_little_by_little() -> None:
+    options = AugmentOptions(pitch=0.2, tempo=0.1, vocal_tract=None, channel=3.0)
+    half = options.scaled(0.5)
+    assert (half.pitch, half.tempo, half.vocal_tract, half.channel) == (0.1, 0.05, 0.0, 1.5)
+    assert half.noise == options.noise and half.masks == options.masks
+
+
 @pytest.mark.parametrize("size", [1, 333, 800, 20_000])
 def test_any_cut_of_a_sound_gives_the_same_text(model: SpeechModel, beam: int, size: int) -> None:
     sound = tones.dial(np.random.default_rng(5))[0][:4000]

@@ -21,7 +21,7 @@ from rich.table import Table
 import unrolled
 from unrolled import _engine, plots, settings
 from unrolled.errors import InputError
-from unrolled.memory import curves
+from unrolled.memory import ENDURANCE, curves
 from unrolled.memory.gap import QUICK, Experiment, GapOptions
 from unrolled.memory.problems import PROBLEMS
 from unrolled.recipe import TrainOptions
@@ -288,6 +288,9 @@ def remember(
         typer.Option(metavar="HTML", help="Of a text model: a passage with each symbol shaded by its influence."),
     ] = None,
     seed: Annotated[int, typer.Option(help="Which steps are looked at.")] = 0,
+    steps: Annotated[
+        int, typer.Option(min=2, help="Steps without a reset, to see what becomes of it.")
+    ] = ENDURANCE,
     as_json: Json = False,
 ) -> None:
     """Measure how far back a model remembers, on DATA (without: on what was held out of its training)."""
@@ -300,7 +303,7 @@ def remember(
 
     if page:
         shading.check(loaded, page)
-    found = look(loaded, data or [], seed)
+    found = look(loaded, data or [], seed, steps)
     evaluation = found.evaluation()
     if as_json:
         _print_json(evaluation.figures)

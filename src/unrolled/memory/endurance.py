@@ -7,11 +7,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from unrolled.memory import ENDURANCE
 from unrolled.memory.subject import NO_TARGET, Subject, losses
 
-__all__ = ["STEPS", "Endurance", "endure"]
+__all__ = ["Endurance", "endure"]
 
-STEPS = 1_000_000
 CHUNK = 8192
 LOGITS = 1 << 22  # at a time
 MEASURED = 40_000  # steps at the beginning, and at the end, whose loss is compared
@@ -33,7 +33,7 @@ class Endurance:
     finite: bool
 
 
-def endure(subject: Subject, steps: int = STEPS) -> Endurance:
+def endure(subject: Subject, steps: int = ENDURANCE) -> Endurance:
     """Run through the data again and again for so many steps, the state carried on and on."""
     inputs = np.concatenate(subject.inputs)
     known = [

@@ -8,7 +8,7 @@ from typing import Any, Self
 import numpy as np
 import torch
 
-from unrolled.memory import context, endurance, reach, units
+from unrolled.memory import ENDURANCE, context, endurance, reach, units
 from unrolled.memory.context import Context, Horizon
 from unrolled.memory.endurance import Endurance
 from unrolled.memory.reach import Reach
@@ -119,16 +119,18 @@ class Memory:
         return Evaluation(self.figures(), tables, self.verdict())
 
 
-def remember(model: Any, paths: Sequence[str | Path] = (), seed: int = 0) -> Memory:
+def remember(model: Any, paths: Sequence[str | Path] = (), seed: int = 0, steps: int = ENDURANCE) -> Memory:
     """Look at a trained model on data (default: what was held out of its training).
+
+    `seed` chooses the steps that are looked at; `steps` are run without a reset at the end.
 
     Raises `InputError` for data that it cannot read and for tasks whose models are not read step by step.
     """
     looked_at = subject(model, paths)
-    return of_subject(looked_at, looked_at.passages(seed), seed)
+    return of_subject(looked_at, looked_at.passages(seed), seed, steps)
 
 
-def of_subject(looked_at: Subject, passages: Passages, seed: int = 0, steps: int = endurance.STEPS) -> Memory:
+def of_subject(looked_at: Subject, passages: Passages, seed: int = 0, steps: int = ENDURANCE) -> Memory:
     """All the probes of one model."""
     full, contexts = context.by_context(looked_at, passages, seed)
     return Memory(

@@ -144,7 +144,8 @@ class SpeechModel:
     def _held_out(self) -> Recordings:
         training = self.file.training
         names = [] if training["names"] == [transcripts.BUILTIN] else training["names"]
-        options = SpeechOptions(**{field.name: training[field.name] for field in fields(SpeechOptions)})
+        known = {field.name for field in fields(SpeechOptions)} & set(training)  # not those of later versions
+        options = SpeechOptions(**{name: training[name] for name in known})
         data = Data.read(options, names, training["seed"])
         if data.fingerprint != training["data"]:
             raise InputError(
