@@ -408,3 +408,19 @@ def test_the_confusion_is_told_in_per_cent_of_each_events_steps(tmp_path: Path) 
         expected = [f"{100 * count / max(1, sum(counts)):3.0f}" if count else "" for count in counts]
         assert list(row[1:]) == expected
     assert [row[0].split(" ", 1)[1] for row in table.rows] == model.classes
+
+
+def test_what_stands_first_is_learned_where_only_the_last_step_has_an_event(tmp_path: Path) -> None:
+    """The class of a sequence is the sign of its first number; it is told and asked for at the last step."""
+    rng = np.random.default_rng(0)
+    inputs = rng.normal(size=(300, 12, 1)).astype(np.float32)
+    np.savez(tmp_path / "signs.npz", inputs=inputs, labels=np.where(inputs[:, 0, 0] > 0, "up", "down"))
+    task = LabelTask(LabelOptions(hidden=16, batch=32, dropout=0.0, input_dropout=0.0), [tmp_path / "signs.npz"])
+    batch = task.batch(0)
+    assert (batch["targets"][:-1] == -1).all() and (batch["targets"][-1] >= 0).all()
+    for _ in train(task, TrainOptions(steps=300, lr=0.01), tmp_path / "signs.safetensors"):
+        pass
+    model = LabelModel(modelfile.read(tmp_path / "signs.safetensors"))
+    figures = model.evaluate().figures
+    assert figures["causal"]["accuracy"] > 90 > figures["alone"]["accuracy"]
+    assert "?" in model.show(model.held_out()[0])

@@ -69,6 +69,23 @@ def test_arrays_come_with_their_labels(tmp_path: Path) -> None:
     assert all(np.array_equal(series.inputs, inputs) for series in found)
 
 
+def test_one_array_may_hold_many_sequences(tmp_path: Path) -> None:
+    inputs = np.arange(24.0).reshape(4, 3, 2)
+    np.savez(tmp_path / "a.npz", inputs=inputs, labels=np.arange(12).reshape(4, 3))
+    _, found = read([tmp_path / "a.npz"], Layout(), Refused(False))
+    assert [one.name for one in found] == [f"{tmp_path / 'a.npz'}, sequence {number}" for number in (1, 2, 3, 4)]
+    assert np.array_equal(found[2].inputs, inputs[2]) and found[2].labels == ["6", "7", "8"]
+
+
+def test_a_sequence_may_have_one_event_at_its_end(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", inputs=np.zeros((3, 5, 1)), labels=["up", "down", "up"])
+    _, found = read([tmp_path / "a.npz"], Layout(), Refused(False))
+    assert [list(one.labels or ()) for one in found] == [[None] * 4 + [event] for event in ("up", "down", "up")]
+    np.savez(tmp_path / "a.npz", inputs=np.zeros((3, 5, 1)), labels=["up", "down"])
+    with pytest.raises(InputError, match="has 3 sequences and labels for 2, expected as many"):
+        read([tmp_path / "a.npz"], Layout(), Refused(False))
+
+
 def test_a_matlab_file_has_a_cell_a_sequence(tmp_path: Path) -> None:
     cells = {name: np.empty((1, 2), object) for name in ("S", "Y")}
     for place, count in enumerate((3, 4)):

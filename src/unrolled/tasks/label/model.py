@@ -23,6 +23,7 @@ __all__ = ["EventOptions", "LabelModel", "encode_labels"]
 
 READINGS = {"alone": "each step alone", "causal": "as it comes", "offline": "the whole sequence"}
 Pair = tuple[NDArray[np.int64], NDArray[np.int64]]
+UNKNOWN_EVENT = -1
 MOST_CONFUSED = 20  # classes of a confusion matrix that a terminal shows
 RIBBON = 96  # characters
 
@@ -125,11 +126,12 @@ class LabelModel:
         said: dict[str, list[Pair]] = {}
         for one in series:
             true = encode_labels(one, self.classes)
+            known = true != UNKNOWN_EVENT
             for name, logits in self._labeller.logits(one.inputs).items():
-                said.setdefault(name, []).append((logits.argmax(-1), true))
+                said.setdefault(name, []).append((logits.argmax(-1)[known], true[known]))
                 if self.penalty:
                     smooth = viterbi(logits, self.penalty) if name == "offline" else self._filtered(logits)
-                    said.setdefault(f"{name}, smoothed", []).append((smooth, true))
+                    said.setdefault(f"{name}, smoothed", []).append((smooth[known], true[known]))
         return said
 
     def scored(self, pairs: Iterable[Pair]) -> LabelScore:
@@ -174,7 +176,7 @@ class LabelModel:
             else:
                 found = self.read(names, refused)
                 series = [found[number] for number in divide(len(found), split, seed)[1]]
-        known = [one for one in series if set(one.labels or ()) <= set(self.classes)]
+        known = [one for one in series if set(one.labels or ()) <= {None, *self.classes}]
         compared = [Series(one.name, [], one.labels) for one in known] if builtin else known
         if sequences.fingerprint(compared) != training["held_out_data"]:
             given = training["held_out"] or ", ".join(training["names"])
@@ -226,7 +228,8 @@ class LabelModel:
             return
         for one in self.read([given], Refused(False), labelled=False):
             rate = self.layout.fps if self.kind == "films" else 1.0
-            truth = None if one.labels is None else list(films.steps_to_events(one.labels, rate))
+            labels = None if one.labels is None else [label or "" for label in one.labels]
+            truth = None if labels is None else list(films.steps_to_events(labels, rate))
             yield from self._told(one.name, self.label(one.inputs, self._offline(options)), options, truth)
 
     def _of_film(self, path: Path, options: EventOptions) -> Iterator[str]:
@@ -276,7 +279,7 @@ class LabelModel:
         """What the model makes of one labelled sequence beside the truth, for people."""
         logits = self._labeller.logits(series.inputs)
         said = {READINGS[name]: [self.classes[n] for n in one.argmax(-1)] for name, one in logits.items()}
-        rows = {"truth": list(series.labels or []), **said}
+        rows = {"truth": [label or "?" for label in series.labels or ()], **said}
         if self.kind == "words":
             return "\n".join(
                 f"{name:20}" + " ".join(f"{w}/{e}" for w, e in zip(series.inputs, events, strict=True))
@@ -301,8 +304,8 @@ class LabelModel:
 
 
 def encode_labels(series: Series, classes: Sequence[str]) -> NDArray[np.int64]:
-    """The class of each step; raises `InputError` for an event that is not among `classes`."""
-    numbers = {name: number for number, name in enumerate(classes)}
+    """The class of each step, -1 for none; raises `InputError` for an event that is not among `classes`."""
+    numbers: dict[str | None, int] = {name: number for number, name in enumerate(classes)} | {None: UNKNOWN_EVENT}
     for step, label in enumerate(series.labels or ()):
         if label not in numbers:
             raise InputError(

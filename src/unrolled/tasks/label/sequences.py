@@ -52,12 +52,13 @@ class Layout:
 class Series:
     """One sequence: `inputs` [T, ...] (numbers, words or frames) and, where known, the event of each step.
 
+    A step whose event is None counts neither in training nor in a score.
     `features` has the names of the numbers of a step, where they have names.
     """
 
     name: str
     inputs: Any
-    labels: list[str] | None
+    labels: Sequence[str | None] | None
     features: tuple[str, ...] = ()
 
 
@@ -179,5 +180,7 @@ def fingerprint(series: Sequence[Series]) -> str:
     for one in series:
         content: NDArray[Any] | None = one.inputs if isinstance(one.inputs, np.ndarray) else None
         digest.update("\n".join(one.inputs).encode() if content is None else content.tobytes())
-        digest.update(("\0" + "\n".join(one.labels or []) + f"\0{len(one.inputs)}\0").encode())
+        digest.update(
+            ("\0" + "\n".join(label or "" for label in one.labels or ()) + f"\0{len(one.inputs)}\0").encode()
+        )
     return digest.hexdigest()

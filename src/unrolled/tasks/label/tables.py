@@ -4,8 +4,9 @@ PyArrow, NumPy and SciPy read the files; this file says what is wrong with one, 
 """
 
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,8 @@ from unrolled.examples import Refused
 __all__ = ["Table", "arrays", "read", "series"]
 
 Floats = NDArray[np.float32]
-Found = tuple[str, Floats, list[str] | None]
+Events = Sequence[str | None]
+Found = tuple[str, Floats, Events | None]
 
 
 @dataclass(frozen=True)
@@ -120,13 +122,27 @@ def arrays(path: Path, labelled: bool, refused: Refused) -> Iterator[Found]:
     """The name, the numbers [T, D] and the events of each sequence of an array file.
 
     NAME.npz has arrays `inputs` [T, D] and `labels` [T]; NAME.npy has inputs, and NAME.labels.npy their labels; a
-    .mat file has cells `S` of [T, D] and `Y` of [T], an entry a sequence. Labels are texts or whole numbers.
+    .mat file has cells `S` of [T, D] and `Y` of [T], an entry a sequence. Labels are texts or whole numbers. The
+    inputs of many sequences of one length may be [N, T, D]; their labels are [N, T] or, where each has one event
+    that is to be said at its end, [N].
     """
-    for name, inputs, labels in _MAKERS[path.suffix.lower()](path, labelled, refused):
+    for name, inputs, labels in _one_by_one(_MAKERS[path.suffix.lower()](path, labelled, refused), refused):
         try:
             yield name, _checked(name, inputs), None if labels is None else _events(name, labels, len(inputs))
         except _Wrong as wrong:
             refused(str(wrong))
+
+
+def _one_by_one(found: Iterable[tuple[str, Any, Any]], refused: Refused) -> Iterator[tuple[str, Any, Any]]:
+    """Many sequences in one array become one at a time."""
+    for name, inputs, labels in found:
+        if inputs.ndim != 3:
+            yield name, inputs, labels
+        elif labels is not None and len(labels) != len(inputs):
+            refused(f"{name} has {len(inputs)} sequences and labels for {len(labels)}, expected as many")
+        else:
+            for number, one in enumerate(inputs):
+                yield f"{name}, sequence {number + 1}", one, None if labels is None else np.asarray(labels[number])
 
 
 def _load(path: Path, refused: Refused) -> Any:
@@ -200,7 +216,16 @@ def _checked(name: str, inputs: NDArray[Any]) -> Floats:
     return numbers
 
 
-def _events(name: str, labels: NDArray[Any], steps: int) -> list[str]:
+@lru_cache
+def _at_the_end(event: str | None, steps: int) -> Events:
+    """The same object for all sequences alike, of which there may be many."""
+    return (None,) * (steps - 1) + (event,)
+
+
+def _events(name: str, labels: NDArray[Any], steps: int) -> Events:
+    """The event of each step; one for all the steps is that of the last."""
+    if labels.ndim == 0:
+        return _at_the_end(_events(name, labels[None], 1)[0], steps)
     if labels.shape != (steps,):
         raise _Wrong(f"{name}: labels are {list(labels.shape)}, expected one for each of the {steps} steps")
     if labels.dtype.kind == "f" and np.array_equal(labels, np.round(labels)):

@@ -119,7 +119,7 @@ class LabelTask:
             if kind != self.kind:
                 raise InputError(f"{options.held_out} has {kind}, expected {self.kind} as in {self.names[0]}.")
         self.layout = replace(layout, features=found[0].features)
-        self.classes = sorted({label for one in self.train for label in one.labels or []}, key=_order)
+        self.classes = sorted({label for one in self.train for label in one.labels or () if label}, key=_order)
         if len(self.classes) < 2:
             raise InputError(
                 f"{', '.join(self.names)}: the only event is {self.classes[0]!r}, expected at least two."
@@ -256,7 +256,7 @@ class LabelTask:
         size = self.options.batch
         parts = [ordered[begin : begin + size] for begin in range(0, len(ordered), size)]
         batches = [self._gather([self._encoded(one) for one in part]) for part in parts]
-        return [(batch, int(batch["lengths"].sum())) for batch in batches]
+        return [(batch, int((batch["targets"] != IGNORED).sum())) for batch in batches]
 
     def held_out(self) -> list[tuple[Batch, int]]:
         """The held-out sequences by length, whole; none where the last weights are to be kept."""
