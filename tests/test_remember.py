@@ -190,6 +190,9 @@ def test_a_page_is_html(trained: Any, tmp_path: Path) -> None:
 def test_data_may_be_given(trained: Any, tmp_path: Path) -> None:
     (tmp_path / "other.txt").write_text("abcdabcdab" * 30)
     assert remember.remember(trained, [tmp_path / "other.txt"]).full > 0
+    (tmp_path / "short.txt").write_text("abcd" * 20)
+    with pytest.raises(InputError, match="the data have 79 characters to look at, expected at least 100"):
+        remember.remember(trained, [tmp_path / "short.txt"])
     (tmp_path / "unknown.txt").write_text("xyz")
     with pytest.raises(InputError, match="unknown"):
         remember.remember(trained, [tmp_path / "unknown.txt"])

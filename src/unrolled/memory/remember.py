@@ -61,7 +61,7 @@ class Memory:
         longest = self.contexts[-1].k
         more = "more does not help" if k < longest else "and more may help: no longer context could be measured"
         return [
-            f"It uses about {k:,} {step}s of context ({bounds}); {more}.",
+            f"It uses about {_counted(k, step)} of context ({bounds}); {more}.",
             f"With none the loss is {without:.3f} nats a {step}, with all {self.full:.3f}.",
         ]
 
@@ -87,9 +87,9 @@ class Memory:
         grown = found.sizes[-1] / max(found.sizes[0], 1e-12)
         steps = f"Over {found.steps[-1]:,} steps without a reset"
         losses = f"the loss goes from {found.early:.3f} to {found.late:.3f}"
-        if grown > GROWN or found.late > WORSE * found.early:
-            return [f"{steps} the state grows {grown:.3g} times and {losses}: reset it now and then."]
-        return [f"{steps} the state stays as large as it was ({grown:.2f} times) and {losses}."]
+        size = f"grows {grown:.3g} times" if grown > GROWN else f"stays as large as it was ({grown:.2f} times)"
+        advice = ": reset it now and then." if found.late > WORSE * found.early else "."
+        return [f"{steps} the state {size} and {losses}{advice}"]
 
     def figures(self) -> dict[str, Any]:
         """All of it, for programs."""
@@ -144,6 +144,10 @@ def of_subject(looked_at: Subject, passages: Passages, seed: int = 0, steps: int
         endurance.endure(looked_at, steps),
         _heeded(looked_at, passages),
     )
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count:,} {what}" if count == 1 else f"{count:,} {what}s"
 
 
 def _heeded(looked_at: Subject, passages: Passages) -> float:

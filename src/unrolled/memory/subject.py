@@ -27,6 +27,7 @@ __all__ = ["LONGEST", "Passages", "Subject", "subject"]
 
 LONGEST = 2048  # steps of a passage
 PASSAGES = 32
+LEAST = 100  # steps of all data
 NO_TARGET = -1
 
 
@@ -85,10 +86,14 @@ class Subject:
 
     def passages(self, seed: int = 0) -> Passages:
         """Up to 32 passages of at most 2,048 steps, chosen at random, run through the model."""
+        steps = sum(map(len, self.inputs))
+        if steps < LEAST:
+            raise InputError(f"the data have {steps} {self.step}s to look at, expected at least {LEAST}.")
         rng = np.random.default_rng(seed)
         starts = [
             (number, start)
             for number, one in enumerate(self.inputs)
+            if len(one)
             for start in range(0, max(1, len(one) - LONGEST // 2), LONGEST)
         ]
         chosen = [starts[i] for i in rng.permutation(len(starts))[:PASSAGES]]
@@ -100,9 +105,9 @@ class Subject:
             logits = self.head(h)
         targets = torch.full(logits.shape[:2], NO_TARGET)
         for row, (number, start) in enumerate(chosen):
-            known, steps = self.targets[number], int(lengths[row])
-            expected = logits[:steps, row].argmax(-1) if known is None else torch.from_numpy(known[start:][:steps])
-            targets[:steps, row] = expected
+            known, end = self.targets[number], int(lengths[row])
+            expected = logits[:end, row].argmax(-1) if known is None else torch.from_numpy(known[start:][:end])
+            targets[:end, row] = expected
         return Passages(x, lengths, targets, logits, traces, contents)
 
 
