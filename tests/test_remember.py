@@ -164,7 +164,7 @@ def test_the_horizon_is_no_longer_than_the_structure_of_the_data(trained: Any) -
     assert found.horizon.k == 1  # the one before; the symbol itself is always read
     assert found.step == "character"
     assert found.contexts[0].excess > 0.05
-    assert "characters of context" in found.verdict()
+    assert "1 character of context" in found.verdict()
     assert remember.Memory.from_figures(json.loads(json.dumps(found.figures()))) == found
     assert {"horizon", "verdict", "contexts", "gradients", "endurance"} <= set(found.figures())
 
