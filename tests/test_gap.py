@@ -1,7 +1,11 @@
 """The experiment of the growing gap: trials learn, are kept, go on after a stop, and refuse what cannot be."""
 
 import json
+import os
 import re
+import select
+import subprocess
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -159,3 +163,22 @@ def test_results_survive_being_written_and_read(tmp_path: Path) -> None:
     Results({"steps": 3}, [row]).write(tmp_path / "gap.json")
     assert gap.read(tmp_path / "gap.json") == Results({"steps": 3}, [row])
     assert json.loads((tmp_path / "gap.json").read_text())["version"]
+
+
+def test_workers_end_with_their_parent(tmp_path: Path) -> None:
+    """An experiment that is killed leaves nothing running behind."""
+    command = [sys.executable, "-m", "unrolled", "gap", "order-2", "adding", "--gaps", "10", "--steps", "100000"]
+    command += ["--cells", "rnn", "--seeds", "1", "--jobs", "2", "--out", str(tmp_path / "gap.json")]
+    running = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    assert running.stderr is not None
+    assert "order-2 rnn gap 10" in running.stderr.readline()  # the other is still being learned
+    children = Path(f"/proc/{running.pid}/task/{running.pid}/children").read_text().split()
+    workers = [int(one) for one in children if b"spawn_main" in Path(f"/proc/{one}/cmdline").read_bytes()]
+    assert len(workers) == 2
+    ends = [os.pidfd_open(worker) for worker in workers]
+    running.kill()
+    running.wait()
+    running.stderr.close()
+    for end in ends:
+        assert select.select([end], [], [], 60)[0], "a worker goes on without its parent"
+        os.close(end)

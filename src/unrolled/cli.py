@@ -272,7 +272,7 @@ def gap(
         _print_json(evaluation.figures)
     else:
         _print_tables(evaluation)
-    if plot:
+    if plot and experiment.results.rows:
         curves.draw(plot, experiment.results)
     if not finished:
         sys.exit(130)

@@ -8,6 +8,7 @@ import json
 import multiprocessing
 import os
 import signal
+import threading
 import time
 from collections.abc import Generator, Sequence
 from dataclasses import asdict, dataclass
@@ -163,6 +164,7 @@ class Experiment:
 
         Each is in the result file by then. Closing the iterator ends those that run.
         """
+        self.results.write(self.out)  # if it cannot be written, better now
         context = multiprocessing.get_context("spawn")
         work = [(trial, self._budget) for trial in self.trials]
         with context.Pool(min(self._jobs, max(1, len(work))), _begin) as pool:
@@ -180,9 +182,17 @@ def _same(row: Row, trial: Trial) -> bool:
 
 
 def _begin() -> None:
-    """In a worker: Ctrl-C is for the parent, which ends its workers."""
+    """In a worker: Ctrl-C is for the parent, which ends its workers; one that has lost its parent ends itself."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.environ["OMP_NUM_THREADS"] = "1"
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _run(work: tuple[Trial, Budget]) -> tuple[Trial, list[Row]]:
