@@ -104,7 +104,7 @@ def test_results_are_shown_and_drawn(tmp_path: Path) -> None:
     results = Results(asdict(options().budget()), rows)
     (table,) = results.evaluation().tables
     assert list(table.columns)[2:] == ["rnn", "lstm"]
-    assert table.rows[0][2:] == ["0 of 2, 0.4", "1 of 1 in 7 steps, 0.01"]
+    assert table.rows[0][2:] == ["0 of 2, 0.4", "1 of 1, 0.01"]
     curves.draw(tmp_path / "gap.png", results)
     assert (tmp_path / "gap.png").read_bytes().startswith(b"\x89PNG")
 

@@ -76,7 +76,7 @@ class Results:
         return list(dict.fromkeys(row[name] for row in self.rows))
 
     def evaluation(self) -> Evaluation:
-        """A table for each problem: gaps down, cells across."""
+        """A table for each problem: gaps down, cells across; how many networks solved it, and the least error."""
         tables = []
         for name in self.values("problem"):
             rows = [row for row in self.rows if row["problem"] == name]
@@ -97,14 +97,13 @@ def _short(number: float) -> str:
 
 
 def _summary(rows: Sequence[Row]) -> str:
-    """How many seeds solved it and in how many steps, or how far the best of them came."""
+    """How many seeds solved it, and the least error."""
     if not rows:
         return ""
-    solved = [row for row in rows if row["solved"]]
+    solved = sum(row["solved"] for row in rows)
     errors = [row["error"] for row in rows if row["error"] is not None]
     error = _short(min(errors)) if errors else "diverged"
-    steps = f" in {max(row['steps'] for row in solved):,} steps" if solved else ""
-    return f"{len(solved)} of {len(rows)}{steps}, {error}"
+    return f"{solved} of {len(rows)}, {error}"
 
 
 def read(path: Path) -> Results:
