@@ -9,6 +9,7 @@ from unrolled.memory.trial import CELLS
 
 __all__ = ["draw"]
 
+ACROSS = 3  # panels
 COLOURS = dict(zip(CELLS, ("#c0392b", "#8e9aaf", "#2e6f95", "#e0a030", "#1b7f4d"), strict=True))
 
 
@@ -20,10 +21,13 @@ def draw(path: Path, results: Results) -> None:
     """
     figure_of = plots.library(path)
     problems = results.values("problem")
-    figure = figure_of(figsize=(4.6 * len(problems), 3.6), layout="constrained")
-    for number, (problem, axes) in enumerate(
-        zip(problems, figure.subplots(1, len(problems), squeeze=False)[0], strict=True)
-    ):
+    across = min(ACROSS, len(problems))
+    down = -(-len(problems) // across)
+    figure = figure_of(figsize=(4.4 * across, 3.6 * down), layout="constrained")
+    panels = figure.subplots(down, across, squeeze=False).flatten()
+    for axes in panels[len(problems) :]:
+        axes.set_axis_off()
+    for number, (problem, axes) in enumerate(zip(problems, panels, strict=False)):
         rows = [row for row in results.rows if row["problem"] == problem]
         gaps = sorted({row["gap"] for row in rows})
         for cell in [cell for cell in CELLS if any(row["cell"] == cell for row in rows)]:
@@ -46,8 +50,9 @@ def draw(path: Path, results: Results) -> None:
         axes.set_ylim(-0.05, 1.05)
         axes.set_title(f"{problem}\n{PROBLEMS[problem].title}", fontsize=10)
         axes.set_xlabel("gap (words)" if problem == "recall" else "gap (steps)")
-        if not number:
+        if not number % across:
             axes.set_ylabel("learned (0 chance, 1 no error)")
+        if not number:
             axes.legend(frameon=False, fontsize=9)
         axes.spines[["top", "right"]].set_visible(False)
     plots.save(figure, path)
