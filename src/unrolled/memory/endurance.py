@@ -22,8 +22,9 @@ class Endurance:
     """How large the state is, and the loss, after so many steps.
 
     `sizes` are the root mean square of the state (c, where there is one) over the 8,192 steps before each of
-    `steps`; `early` and `late` the mean loss in nats over the first and the last 40,000 steps. `finite` is whether
-    the state was a number to the end.
+    `steps`; `early` the mean loss in nats over the first 40,000 steps, and `late` when the same data came for the
+    last time (over the last steps, where there are more data than steps). `finite` is whether the state was a number
+    to the end.
     """
 
     steps: list[int]
@@ -41,7 +42,8 @@ def endure(subject: Subject, steps: int = ENDURANCE) -> Endurance:
         for one, targets in zip(subject.inputs, subject.targets, strict=True)
     ]
     targets = np.concatenate(known)
-    measured = min(MEASURED, max(1, steps // 2))
+    measured = min(MEASURED, max(1, steps // 2), len(inputs))
+    last = (steps - measured) // len(inputs) * len(inputs) or steps - measured
     state: list[tuple[Tensor, ...]] | None = None
     at: list[int] = []
     sizes: list[float] = []
@@ -55,9 +57,9 @@ def endure(subject: Subject, steps: int = ENDURANCE) -> Endurance:
             state = [tuple(part[-1] for part in (trace.h, trace.c) if part is not None) for trace in traces]
             if begin < measured:
                 early.append(_losses(subject, h[: measured - begin], targets[places][: measured - begin]))
-            if end > steps - measured:
-                first = max(0, steps - measured - begin)
-                late.append(_losses(subject, h[first:], targets[places][first:]))
+            if end > last and begin < last + measured:
+                part = slice(max(0, last - begin), last + measured - begin)
+                late.append(_losses(subject, h[part], targets[places][part]))
         if not at or begin >= 2 * at[-1] or end == steps:
             at.append(end)
             parts = [trace.h if trace.c is None else trace.c for trace in traces]

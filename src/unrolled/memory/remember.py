@@ -8,6 +8,7 @@ from typing import Any, Self
 import numpy as np
 import torch
 
+from unrolled import _engine
 from unrolled.memory import ENDURANCE, context, endurance, reach, units
 from unrolled.memory.context import Context, Horizon
 from unrolled.memory.endurance import Endurance
@@ -126,6 +127,7 @@ def remember(model: Any, paths: Sequence[str | Path] = (), seed: int = 0, steps:
 
     Raises `InputError` for data that it cannot read and for tasks whose models are not read step by step.
     """
+    _engine.keep_freed_memory()
     looked_at = subject(model, paths)
     return of_subject(looked_at, looked_at.passages(seed), seed, steps)
 
