@@ -23,8 +23,8 @@ class Endurance:
 
     `sizes` are the root mean square of the state (c, where there is one) over the 8,192 steps before each of
     `steps`; `early` the mean loss in nats over the first 40,000 steps, and `late` when the same data came for the
-    last time (over the last steps, where there are more data than steps). `finite` is whether the state was a number
-    to the end.
+    last time (over the last steps, where there are more data than steps). `finite` is whether the state was a
+    number to the end.
     """
 
     steps: list[int]
