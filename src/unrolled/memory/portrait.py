@@ -68,6 +68,7 @@ def _half_lives(axes: Any, memory: Memory) -> None:
     for number, one in enumerate(lives):
         axes.hist(one, bins=bins, alpha=0.6, label=f"layer {number + 1}")
     axes.set_xscale("log")
+    axes.tick_params(which="minor", labelbottom=False)
     axes.set_xlabel(f"half-life in {memory.step}s, by the gates")
     axes.set_ylabel("units")
     if len(lives) > 1:
