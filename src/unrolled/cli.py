@@ -22,7 +22,7 @@ import unrolled
 from unrolled import _engine, plots, settings
 from unrolled.errors import InputError
 from unrolled.memory import ENDURANCE, curves
-from unrolled.memory.gap import QUICK, Experiment, GapOptions
+from unrolled.memory.gap import QUICK, QUICK_PROBLEM, Experiment, GapOptions
 from unrolled.memory.problems import PROBLEMS
 from unrolled.recipe import TrainOptions
 from unrolled.results import Evaluation
@@ -252,7 +252,7 @@ def gap(
         typer.Option(metavar="RESULTS", help="The result file; if it is there, the experiment goes on from it."),
     ] = None,
     plot: Annotated[Path | None, typer.Option(metavar="PICTURE", help="Draw how far each cell gets.")] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="What the essay says, in three minutes.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="What the essay says, in a minute or two.")] = False,
     as_json: Json = False,
     **given: Any,
 ) -> None:
@@ -263,7 +263,7 @@ def gap(
     out = out or Path("gap-quick.json" if quick else "gap.json")
     if plot:
         plots.library(plot)
-    experiment = Experiment(problems or ["recall"], options, out)
+    experiment = Experiment(problems or [QUICK_PROBLEM if quick else "recall"], options, out)
     from unrolled.progress import trials_with_progress
 
     finished = trials_with_progress(experiment, Console(stderr=True, highlight=False))

@@ -23,11 +23,12 @@ from unrolled.memory.trial import CELLS, Budget, Row, Trial
 from unrolled.results import Evaluation, Table
 from unrolled.settings import setting
 
-__all__ = ["QUICK", "Experiment", "GapOptions", "Results", "read"]
+__all__ = ["QUICK", "QUICK_PROBLEM", "Experiment", "GapOptions", "Results", "read"]
 
 FORMAT = "unrolled gap 1"
-QUICK: dict[str, Any] = {"cells": "rnn,lstm", "gaps": "4,10,20,50,100", "seeds": 1}
-"""The settings that show the essay's claim within three minutes."""
+QUICK_PROBLEM = "order-2"
+QUICK: dict[str, Any] = {"cells": "rnn,lstm", "gaps": "10,20,50,100", "seeds": 1, "steps": 2000}
+"""The problem and the settings that show the essay's claim within three minutes."""
 
 
 @dataclass(frozen=True)
