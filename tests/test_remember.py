@@ -78,14 +78,14 @@ def test_a_model_that_says_what_it_read_k_steps_ago_has_that_horizon(k: int) -> 
     assert losses[k] == pytest.approx(full, rel=1e-3) and losses[k - 1] > 5 * full
 
 
-@pytest.mark.parametrize("k", [1, 5, 13])
+@pytest.mark.parametrize("k", [1, 4, 16])
 def test_only_the_input_k_steps_back_moves_its_output(k: int) -> None:
     subject = delay(k)
     passages = subject.passages()
     moved = {one.k: one.high for one in reach.substitutions(subject, passages)}
+    assert k in moved
     for back, by in moved.items():
         assert by < 1e-6 if back != k else by > 0.5
-    assert (moved[k] > 0.5) if k in moved else True
 
 
 def test_a_model_whose_forget_gates_are_shut_has_horizon_0() -> None:

@@ -84,7 +84,7 @@ class Results:
             cells = [cell for cell in CELLS if any(row["cell"] == cell for row in rows)]
             gaps = sorted({row["gap"] for row in rows})
             shown = [
-                [str(gap), _short(rows[0]["chance"] if name == "recall" else PROBLEMS[name].chance(gap))]
+                [str(gap), _short(PROBLEMS[name].chance(gap))]
                 + [_summary(self.of(name, cell, gap)) for cell in cells]
                 for gap in gaps
             ]
@@ -122,9 +122,15 @@ def read(path: Path) -> Results:
         )
     needed = {"problem", "cell", "gap", "seed", "error", "chance", "solved", "steps"}
     rows, budget = document.get("rows"), document.get("budget")
-    whole = isinstance(rows, list) and all(isinstance(row, dict) and needed <= set(row) for row in rows)
+    whole = isinstance(rows, list) and all(
+        isinstance(row, dict) and needed <= set(row) and row["problem"] in PROBLEMS and row["cell"] in CELLS
+        for row in rows
+    )
     if not whole or not isinstance(budget, dict):
-        raise InputError(f"{path} is damaged: expected a budget and rows with {', '.join(sorted(needed))}.")
+        raise InputError(
+            f"{path} is damaged: expected a budget and rows of known problems and cells with "
+            f"{', '.join(sorted(needed))}."
+        )
     return Results(budget, rows)
 
 

@@ -119,7 +119,8 @@ def losses(logits: Tensor, targets: Tensor) -> Tensor:
 def subject(model: Any, paths: Sequence[str | Path] = ()) -> Subject:
     """A trained model with data (default: what was held out of its training).
 
-    Raises `InputError` for a task whose models are not of this form, and for data that the model cannot read.
+    Of a bidirectional label model, it is the part that reads forward. Raises `InputError` for models that are not
+    of this form, and for data that the model cannot read.
     """
     if isinstance(model, TextModel):
         symbols = np.asarray(model.symbols(paths), np.int64)
@@ -127,6 +128,11 @@ def subject(model: Any, paths: Sequence[str | Path] = ()) -> Subject:
         step = names[model.vocabulary.level]
         return _of(model, "", [symbols[:-1]], [symbols[1:]], step)
     if isinstance(model, LabelModel):
+        if model.file.architecture.members > 1:
+            raise InputError(
+                f"it has {model.file.architecture.members} members, whose mean is what it says; remember looks at "
+                "models of one."
+            )
         series = model.read(paths, Refused(False)) if paths else model.held_out()
         inputs = [model.features(one.inputs) for one in series]
         return _of(model, "members.0.", inputs, [encode_labels(one, model.classes) for one in series], "step")
