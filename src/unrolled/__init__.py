@@ -1,7 +1,8 @@
 """Recurrent networks that remember: train them, run them as streams, measure their memory.
 
-`load` opens a trained model and `Stream` steps one, both without torch; `nn` has the layers. Each is imported
-when it is first asked for: torch takes a second, and a program may want to set up its threads before.
+`load` opens a trained model, `Stream` steps one and `StreamPool` thousands together, all without torch; `nn` has
+the layers. Each is imported when it is first asked for: torch takes a second, and a program may want to set up
+its threads before.
 """
 
 from importlib import import_module
@@ -11,12 +12,18 @@ from unrolled.errors import InputError
 
 if TYPE_CHECKING:
     from unrolled import nn
-    from unrolled.stream import Stream
+    from unrolled.pool import StreamPool
+    from unrolled.stream import Snapshot, Stream
     from unrolled.tasks import load
 
-__all__ = ["InputError", "Stream", "load", "nn"]
+__all__ = ["InputError", "Snapshot", "Stream", "StreamPool", "load", "nn"]
 
-_HOMES = {"Stream": "unrolled.stream", "load": "unrolled.tasks"}
+_HOMES = {
+    "Snapshot": "unrolled.snapshot",
+    "Stream": "unrolled.stream",
+    "StreamPool": "unrolled.pool",
+    "load": "unrolled.tasks",
+}
 
 
 def __getattr__(name: str) -> Any:

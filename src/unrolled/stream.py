@@ -1,128 +1,127 @@
 """A trained model run one step at a time, for ever, on NumPy and the engine alone.
 
-A `Network` is a model's weights packed once; it holds no state and any number of streams share it. A `Stream`
-is a network with a state of its own: what it has consumed so far, in constant memory. Neither knows what the
-symbols mean.
+A `Stream` is a model with a state of its own: what it has consumed so far, in constant memory. Any number of
+streams share the model's weights.
 """
 
-from dataclasses import dataclass
-from typing import Any, Self
+from collections import deque
+from typing import Any, Protocol, Self
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
-from unrolled import _engine
-from unrolled.modelfile import ModelFile
+from unrolled.causal import Causal
+from unrolled.errors import InputError
+from unrolled.network import Floats
+from unrolled.snapshot import Snapshot
 
-__all__ = ["Network", "State", "Stream"]
+__all__ = ["CausalModel", "Snapshot", "Stream"]
 
-Floats = NDArray[np.float32]
-
-
-@dataclass
-class State:
-    """What the recurrent layers carry from one step to the next: h and, for an LSTM, c, each [L, B, H]."""
-
-    h: Floats
-    c: Floats | None
-
-    def copy(self) -> "State":
-        """A state of its own with the same values."""
-        return State(self.h.copy(), None if self.c is None else self.c.copy())
+HISTORY = 64
 
 
-class Network:
-    """Recurrent layers and head, packed for the engine, with an embedding before them where the model has one.
+class CausalModel(Protocol):
+    """A model that `unrolled.load` opened."""
 
-    A row's outputs are the same bits whether it is stepped alone, in a batch, or as one long sequence. `symbols`
-    is how many symbols an input may be, or None where inputs are `width` numbers a step; `outputs` is the width
-    of what comes out.
-    """
-
-    def __init__(self, model: ModelFile) -> None:
-        tensors, sizes = model.tensors, model.architecture
-        self._embedding = tensors.get("embedding.weight")
-        self.symbols = None if self._embedding is None else len(self._embedding)
-        self.width: int = tensors["recurrent.0.weight_ih_l0"].shape[1]
-        self.outputs = len(tensors["head.bias"])
-        self._stack = _engine.Stack("rnn_tanh" if sizes.cell == "rnn" else sizes.cell, self.width, sizes.hidden)
-        for layer in range(sizes.layers):
-            names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-            self._stack.add_layer(*(tensors[f"recurrent.{layer}.{name}_l0"] for name in names))
-        self._head = _engine.Linear(tensors["head.weight"], tensors["head.bias"])
-        self._state_shape = (sizes.layers, sizes.hidden)
-        self._has_c = sizes.cell == "lstm"
-
-    def initial_state(self, batch: int = 1) -> State:
-        """The state before anything was consumed: zeros."""
-        layers, hidden = self._state_shape
-        shape = (layers, batch, hidden)
-        return State(np.zeros(shape, np.float32), np.zeros(shape, np.float32) if self._has_c else None)
-
-    def run(self, inputs: NDArray[Any], state: State) -> Floats:
-        """Consume `inputs`, symbols [T, B] or numbers [T, B, width]; returns the outputs [T, B, outputs].
-
-        `state` is brought up to date.
-        """
-        steps, batch = inputs.shape[:2]
-        x = inputs if self._embedding is None else self._embedding[inputs]
-        hidden = np.empty((steps, batch, self._state_shape[1]), np.float32)
-        self._stack.run(np.ascontiguousarray(x, np.float32), hidden, state.h, state.c)
-        outputs = np.empty((steps * batch, self.outputs), np.float32)
-        self._head.run(hidden.reshape(steps * batch, self._state_shape[1]), outputs)
-        return outputs.reshape(steps, batch, self.outputs)
-
-    def checked(self, inputs: ArrayLike) -> NDArray[Any]:
-        """Inputs of one stream, [T] or [T, width], as `run` takes them; raises `ValueError` for others."""
-        sequence = np.asarray(inputs)
-        if self.symbols is None:
-            if sequence.ndim != 2 or sequence.shape[1] != self.width:
-                raise ValueError(f"inputs: expected shape [T, {self.width}], got {list(sequence.shape)}")
-            return sequence.astype(np.float32)
-        if sequence.ndim != 1:
-            raise ValueError(f"symbols: expected shape [T], got {list(sequence.shape)}")
-        if sequence.size and sequence.dtype.kind not in "iu":
-            raise TypeError(f"symbols: expected whole numbers, got {sequence.dtype}")
-        sequence = sequence.astype(np.int64)
-        if sequence.size and not 0 <= sequence.min() <= sequence.max() < self.symbols:
-            raise ValueError(f"symbols: expected numbers from 0 to {self.symbols - 1}")
-        return sequence
+    @property
+    def causal(self) -> Causal:
+        """The model as a stream sees it; raises `InputError` with the reason for one that cannot read a stream."""
 
 
 class Stream:
-    """One stream through a network.
+    """One stream through a model that `unrolled.load` opened.
 
-    `position` is how many steps it has consumed. Cutting a sequence anywhere changes no bit of the outputs.
+    An input is a symbol of a text model (or a character, say), a row of numbers, a word or a frame of a label
+    model, a sample of a speech model. What comes out are the model's outputs, one row of numbers for each step:
+    the logits of the next symbol, of the events, or of the symbols and the blank of connectionist temporal
+    classification, at every step of the filter bank. Cutting a sequence anywhere changes no bit of them.
+
+    `history` is how many of the latest calls `rewind` may take back. Raises `InputError` with the reason for a
+    model that does not read its inputs as they come.
     """
 
-    def __init__(self, network: Network) -> None:
-        self._network = network
-        self._state = network.initial_state()
-        self.position = 0
+    def __init__(self, model: CausalModel, history: int = HISTORY) -> None:
+        self._causal = model.causal
+        self._state = self._causal.initial()
+        self._history: deque[NDArray[np.void]] = deque(maxlen=history)
 
-    def step(self, x: ArrayLike) -> Floats:
-        """Consume one symbol, or numbers [width]; returns the outputs [outputs] of this step."""
-        outputs: Floats = self.feed(np.asarray(x)[None])[0]
-        return outputs
+    @property
+    def position(self) -> int:
+        """How many inputs it has consumed."""
+        return int(self._state["position"][0])
 
-    def feed(self, inputs: ArrayLike) -> Floats:
-        """Consume symbols [T], or numbers [T, width]; returns the outputs [T, outputs] of each step.
+    @property
+    def trace(self) -> dict[str, NDArray[Any]]:
+        """What it carries now: h and, for an LSTM, c, each [L, H], and what front end and reader keep."""
+        return dict(self.snapshot().arrays)
 
-        For a text model these are the logits of the next symbol. Raises `ValueError` for an unknown symbol or
+    def step(self, x: Any) -> Floats:
+        """Consume one input; returns the outputs [outputs].
+
+        A step of a speech model is a chunk of samples, as for `feed`. Raises `InputError` as `feed` does.
+        """
+        return self.feed(x) if self._causal.front.chunked else self.feed([x])[0]
+
+    def feed(self, inputs: Any) -> Floats:
+        """Consume inputs [T, ...]; returns the outputs [T, outputs] of each step.
+
+        A speech model's samples complete fewer steps than they are. Raises `InputError` for an unknown symbol or
         another shape, and consumes nothing then.
         """
-        sequence = self._network.checked(inputs)
-        outputs = self._network.run(sequence[:, None], self._state)[:, 0]
-        self.position += len(sequence)
-        return outputs
+        return self._advance(inputs, reads=bool(self._causal.reader.fields))[0]
+
+    def read(self, inputs: Any) -> list[str]:
+        """Consume inputs as `feed` does; returns what the model says.
+
+        That is the likeliest next symbol after each, the event of each, or the text of a sound that has become
+        certain.
+        """
+        return self._advance(inputs, reads=True)[1]
+
+    def peek(self, x: Any) -> Floats:
+        """What `step` would return; the stream stays where it is."""
+        return self.fork().step(x)
 
     def reset(self) -> None:
-        """Forget everything: the state becomes zero and the position 0."""
-        self._state = self._network.initial_state()
-        self.position = 0
+        """Forget everything: the state becomes zero, the position 0, and nothing is left to rewind to."""
+        self._put(self._causal.initial())
+
+    def snapshot(self) -> Snapshot:
+        """The state as it is now: `Snapshot.write` keeps it in a file."""
+        return self._causal.snapshot(self._state[0])
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Go on from a snapshot, of this stream or another; raises `InputError` if it is another model's."""
+        self._put(self._causal.restored(snapshot))
 
     def fork(self) -> Self:
         """A second stream that goes on from here on its own."""
-        other = type(self)(self._network)
-        other._state, other.position = self._state.copy(), self.position
+        other = type(self).__new__(type(self))
+        other._causal, other._state, other._history = self._causal, self._state.copy(), self._history.copy()
         return other
+
+    def rewind(self, position: int) -> None:
+        """Go back to a position where a call began; raises `InputError` for one that is not in the history."""
+        known = [int(state["position"][0]) for state in self._history]
+        if position == self.position:
+            return
+        if position not in known:
+            kept = ", ".join(map(str, known)) or "none"
+            raise InputError(f"position is {position}, expected one that is kept: {kept}")
+        while (state := self._history.pop())["position"][0] != position:
+            pass
+        self._state = state
+
+    def _put(self, state: NDArray[np.void]) -> None:
+        self._state = state
+        self._history.clear()
+
+    def _advance(self, inputs: Any, reads: bool) -> tuple[Floats, list[str]]:
+        causal = self._causal
+        sequence = causal.front.checked(inputs)
+        before = self._state.copy()
+        outputs, counts = causal.run(sequence, np.array([len(sequence)]), self._state)
+        said = causal.read(outputs, counts, self._state)[0] if reads else []
+        if len(sequence):
+            self._history.append(before)
+        return outputs, said

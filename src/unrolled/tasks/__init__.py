@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unrolled import modelfile
+from unrolled.causal import Causal
 from unrolled.errors import InputError
 from unrolled.modelfile import ModelFile
 from unrolled.results import Evaluation, Output
@@ -40,6 +41,10 @@ class Model(Protocol):
     file: ModelFile
 
     def __init__(self, file: ModelFile) -> None: ...
+
+    @property
+    def causal(self) -> Causal:
+        """The model as a stream sees it; raises `InputError` with the reason for one that reads no stream."""
 
     def evaluate(self, paths: Sequence[str | Path] = ()) -> Evaluation:
         """Measure the model, decoding freely, on data like that it was trained on (default: what was held out)."""

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unrolled import vocabulary
+from unrolled.causal import Causal
 from unrolled.errors import InputError
 from unrolled.examples import ExampleOptions, Refused
 from unrolled.modelfile import ModelFile
@@ -64,6 +65,14 @@ class CaptionModel:
                 f"the vocabulary has {self.vocabulary.size} words, but the architecture "
                 f"{file.architecture.symbols - 1}."
             )
+
+    @property
+    def causal(self) -> Causal:
+        """Raises `InputError`: this model does not read a stream."""
+        raise InputError(
+            "a caption model looks at a whole picture before its first word; a stream needs a model that reads "
+            "its input step by step (text, label, speech)"
+        )
 
     @cached_property
     def _network(self) -> "CaptionNetwork":

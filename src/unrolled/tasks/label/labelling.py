@@ -4,7 +4,7 @@ Three ways to read a sequence: each step alone, as it comes (by all steps up to 
 Saying another event than at the step before may cost something, so that one uncertain step makes no event.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,11 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unrolled import _engine
+from unrolled.causal import Causal, Field, Lengths, Records
+from unrolled.errors import InputError
 from unrolled.modelfile import ModelFile
-from unrolled.stream import Network, Stream
+from unrolled.network import Network
 from unrolled.tasks.label.fronts import front
 
-__all__ = ["LabelStream", "Labeller", "SwitchFilter", "viterbi"]
+__all__ = ["Labeller", "SwitchFilter", "viterbi"]
 
 Floats = NDArray[np.float32]
 Classes = NDArray[np.int64]
@@ -41,9 +43,11 @@ class Labeller:
         said = [member.logits(x) for member in self.members]
         return {"alone": alone, **{name: _mean([one[name] for one in said]) for name in said[0]}}
 
-    def stream(self, penalty: float = 0.0) -> "LabelStream":
-        """A new stream, from the zero state."""
-        return LabelStream(self, penalty)
+    def causal(self, file: ModelFile, classes: Sequence[str], penalty: float) -> Causal:
+        """The part that reads forward, as a stream sees it."""
+        networks = [member.network for member in self.members]
+        front, reader = _Steps(file, self.front), _Events(classes, penalty)
+        return Causal(file.fingerprint(), front, networks, self.classes, reader)
 
 
 class Member:
@@ -93,19 +97,67 @@ def _network(file: ModelFile, recurrent: dict[str, Floats], head: dict[str, Floa
     return replace(file, tensors={**recurrent, **heads})
 
 
-class LabelStream:
-    """A sequence labelled as it comes: the same classes, however it is cut."""
+class _Steps:
+    """The inputs of label models: numbers [T, width], words [T], or frames [T, side, side, 3] of bytes."""
 
-    def __init__(self, labeller: Labeller, penalty: float) -> None:
-        self._labeller = labeller
-        self._streams = [Stream(member.network) for member in labeller.members]
-        self._filter = SwitchFilter(labeller.classes, penalty)
+    fields: Sequence[Field] = ()
+    chunked = False
 
-    def feed(self, inputs: Any) -> Classes:
-        """The class of each of the next steps [T], by all steps so far."""
-        x = self._labeller.front(inputs)
-        logits = _mean([stream.feed(x) for stream in self._streams])
-        return self._filter.feed(logits[:, : self._labeller.classes])
+    def __init__(self, file: ModelFile, front: Callable[[Any], Floats]) -> None:
+        self._front = front
+        self._kind: str = file.architecture.kind
+        self._size: int = file.architecture.inputs
+
+    def checked(self, inputs: Any) -> NDArray[Any]:
+        """The inputs of one stream as an array; raises `InputError` for what is not of the model's kind."""
+        if self._kind == "words":
+            if (
+                not isinstance(inputs, Sequence)
+                or isinstance(inputs, str)
+                or not all(type(w) is str for w in inputs)
+            ):
+                raise InputError("words: expected a list of texts, one for each word")
+            return np.array(list(inputs), object)
+        films = self._kind == "films"
+        shape = (self._size, self._size, 3) if films else (self._size,)
+        try:
+            sequence = np.asarray(inputs)
+        except ValueError as error:
+            raise InputError(f"inputs: expected shape {_shown(shape)}, got rows of different length") from error
+        if not sequence.size and sequence.ndim == 1:
+            sequence = sequence.reshape(0, *shape)
+        if sequence.shape[1:] != shape or not sequence.ndim:
+            raise InputError(f"inputs: expected shape {_shown(shape)}, got {list(sequence.shape)}")
+        if films and sequence.dtype != np.uint8:
+            raise InputError(f"frames: expected bytes (uint8), got {sequence.dtype}")
+        if sequence.dtype.kind not in "iufb":
+            raise InputError(f"inputs: expected numbers, got {sequence.dtype}")
+        return sequence if films else sequence.astype(np.float32)
+
+    def run(self, inputs: NDArray[Any], lengths: Lengths, states: Records) -> tuple[NDArray[Any], Lengths]:
+        """Each input makes one step, whatever stands beside it."""
+        return self._front(inputs), lengths
+
+
+def _shown(shape: tuple[int, ...]) -> str:
+    return f"[T, {', '.join(map(str, shape))}]"
+
+
+class _Events:
+    """The event of each step, by all steps up to it."""
+
+    def __init__(self, classes: Sequence[str], penalty: float) -> None:
+        self._classes, self._penalty = classes, penalty
+        self.fields: Sequence[Field] = [("scores", "<f8", (len(classes),))] if penalty else []
+
+    def read(self, outputs: Floats, state: np.void) -> list[str]:
+        """The name of the event at each step [T], from logits [T, classes]."""
+        if not self._penalty:
+            return [self._classes[one] for one in outputs.argmax(-1)]
+        switch = SwitchFilter(len(self._classes), self._penalty, state["scores"])
+        found = switch.feed(outputs)
+        state["scores"] = switch.scores
+        return [self._classes[one] for one in found]
 
 
 class SwitchFilter:
@@ -115,18 +167,18 @@ class SwitchFilter:
     step.
     """
 
-    def __init__(self, classes: int, penalty: float) -> None:
+    def __init__(self, classes: int, penalty: float, scores: NDArray[np.float64] | None = None) -> None:
         self._penalty = penalty
-        self._scores = np.zeros(classes)
+        self.scores = np.zeros(classes) if scores is None else scores
 
     def feed(self, logits: Floats) -> Classes:
         """The class at each of the next steps, from their logits [T, classes]."""
         found = np.empty(len(logits), np.int64)
         for t, likelihood in enumerate(_log_softmax(logits)):
-            stay_or_come = np.maximum(self._scores, self._scores.max() - self._penalty)
-            self._scores = likelihood + stay_or_come
-            self._scores -= self._scores.max()
-            found[t] = int(self._scores.argmax())
+            stay_or_come = np.maximum(self.scores, self.scores.max() - self._penalty)
+            self.scores = likelihood + stay_or_come
+            self.scores -= self.scores.max()
+            found[t] = int(self.scores.argmax())
         return found
 
 

@@ -2,20 +2,23 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from unrolled.causal import Causal
 from unrolled.errors import InputError
 from unrolled.examples import Refused, divide
 from unrolled.modelfile import ModelFile
 from unrolled.results import Evaluation, Output, Table
 from unrolled.settings import setting
+from unrolled.stream import Stream
 from unrolled.tasks.label import films, rendered, segments, sequences
 from unrolled.tasks.label.films import Event
-from unrolled.tasks.label.labelling import Labeller, LabelStream, SwitchFilter, viterbi
+from unrolled.tasks.label.labelling import Labeller, SwitchFilter, viterbi
 from unrolled.tasks.label.segments import LabelScore
 from unrolled.tasks.label.sequences import Layout, Series
 
@@ -66,14 +69,19 @@ class LabelModel:
         """What the recurrent layers read of a sequence's inputs [T]: numbers [T, width]."""
         return self._labeller.front(inputs)
 
-    def stream(self) -> LabelStream:
-        """A new stream: classes of steps as they come."""
-        return self._labeller.stream(self.penalty)
+    @cached_property
+    def causal(self) -> Causal:
+        """The model as a stream sees it; of a bidirectional one, the part that reads forward."""
+        return self._labeller.causal(self.file, self.classes, self.penalty)
+
+    def stream(self) -> Stream:
+        """A new stream: `read` names the event of each step as it comes."""
+        return Stream(self)
 
     def label(self, inputs: Any, offline: bool = False) -> list[str]:
         """The event of each step of one sequence; `offline` by the whole of it. Raises as `run` does."""
         if not offline:
-            return [self.classes[one] for one in self.stream().feed(inputs)]
+            return self.stream().read(inputs)
         if not self._labeller.bidirectional:
             raise InputError("--offline needs a model trained with --bidirectional; this one reads forward alone.")
         found = viterbi(self._labeller.logits(inputs)["offline"], self.penalty)
@@ -240,7 +248,7 @@ class LabelModel:
             return
         stream = self.stream()
         for frame in frames:
-            yield self.classes[int(stream.feed(frame[None])[0])]
+            yield stream.read(frame[None])[0]
 
     def _told(
         self, name: str, labels: Iterable[str], options: EventOptions, truth: list[Event] | None

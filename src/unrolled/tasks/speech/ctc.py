@@ -57,15 +57,15 @@ class Greedy:
 
     def __init__(self, blank: int) -> None:
         self._blank = blank
-        self._last = blank
+        self.last = blank
 
     def feed(self, logits: NDArray[np.float32]) -> list[int]:
         """Consume outputs [T, V + 1]; returns the symbols that they complete."""
         found = []
         for symbol in logits.argmax(axis=-1).tolist():
-            if symbol not in (self._last, self._blank):
+            if symbol not in (self.last, self._blank):
                 found.append(symbol)
-            self._last = symbol
+            self.last = symbol
         return found
 
     def open(self) -> Prefix:
@@ -75,7 +75,7 @@ class Greedy:
     def fork(self) -> Self:
         """A second search that goes on from here on its own."""
         other = type(self)(self._blank)
-        other._last = self._last
+        other.last = self.last
         return other
 
 

@@ -91,27 +91,27 @@ class Bank:
 class FilterBank:
     """A stream of samples in, a stream of normalised log-mel steps out.
 
-    `mean` and `deviation` [mels] are those of the training data. What is kept from one `feed` to the next is less
-    than one step's samples.
+    `mean` and `deviation` [mels] are those of the training data. `rest` is what is kept from one `feed` to the
+    next, less than one step's samples.
     """
 
     def __init__(self, bank: Bank, mean: Floats, deviation: Floats) -> None:
         self.bank = bank
         self._mean = np.asarray(mean, np.float32)
         self._scale = np.float32(1) / np.asarray(deviation, np.float32)
-        self._rest = np.zeros(0, np.float32)
+        self.rest = np.zeros(0, np.float32)
 
     def feed(self, samples: Floats) -> Floats:
         """The steps [T, width] that these samples [N] complete."""
-        self._rest = np.concatenate([self._rest, samples.astype(np.float32, copy=False)])
-        steps = self.bank.steps(len(self._rest))
-        logs = _log_mel(self.bank, self._rest, steps * self.bank.stack)
-        self._rest = self._rest[steps * self.bank.advance :].copy()
+        self.rest = np.concatenate([self.rest, samples.astype(np.float32, copy=False)])
+        steps = self.bank.steps(len(self.rest))
+        logs = _log_mel(self.bank, self.rest, steps * self.bank.stack)
+        self.rest = self.rest[steps * self.bank.advance :].copy()
         return self._normalised(logs)
 
     def finish(self) -> Floats:
         """The steps of what is left and of the silence after it."""
-        return self.feed(np.zeros(self.bank.padding(len(self._rest)), np.float32))
+        return self.feed(np.zeros(self.bank.padding(len(self.rest)), np.float32))
 
     def fork(self) -> Self:
         """A second stream that goes on from here on its own."""

@@ -1,7 +1,7 @@
 """Listening: samples in, text out, as a stream without end.
 
-A `SpeechStream` is a filter bank, a network and a search, each with a state of its own; what it keeps and what a
-chunk costs do not grow with what it has heard. Also here is the language model that may weigh what it hears.
+A `Listener` is a stream and a search, each with a state of its own; what it keeps and what a chunk costs do not
+grow with what it has heard. Also here is the language model that may weigh what it hears.
 Needs no torch.
 """
 
@@ -14,17 +14,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unrolled.errors import InputError
+from unrolled.network import Floats
 from unrolled.stream import Stream
 from unrolled.tasks.speech import audio
 from unrolled.tasks.speech.audio import Samples
 from unrolled.tasks.speech.ctc import Search
-from unrolled.tasks.speech.filterbank import FilterBank, Floats
+from unrolled.tasks.speech.filterbank import Bank
 from unrolled.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     from unrolled.tasks.text import TextModel
 
-__all__ = ["CharacterModel", "Heard", "SpeechStream", "live"]
+__all__ = ["CharacterModel", "Heard", "Listener", "live"]
 
 CHUNK = 0.1  # seconds of live sound that are heard at a time
 PAUSE = 0.8  # seconds after which a word is over, though no space was heard
@@ -38,31 +39,30 @@ class Heard(NamedTuple):
     final: bool
 
 
-class SpeechStream:
+class Listener:
     """One stream of sound, which becomes text.
 
     `feed` gives the text that has become certain; `partial` guesses what follows it, and changes nothing.
     """
 
-    def __init__(self, filters: FilterBank, network: Stream, search: Search, vocabulary: Vocabulary) -> None:
-        self._filters, self._network, self._search = filters, network, search
+    def __init__(self, bank: Bank, stream: Stream, search: Search, vocabulary: Vocabulary) -> None:
+        self._bank, self._stream, self._search = bank, stream, search
         self._vocabulary = vocabulary
-        self.samples = 0
 
     @property
     def rate(self) -> int:
         """Samples a second."""
-        return self._filters.bank.rate
+        return self._bank.rate
 
     @property
     def seconds(self) -> float:
         """How much it has heard."""
-        return self.samples / self.rate
+        return self._stream.position / self.rate
 
     def feed(self, samples: Samples) -> str:
         """Hear samples [N] at the model's rate; returns the text that has become certain."""
-        self.samples += len(samples)
-        return self._recognise(self._filters.feed(samples))
+        outputs = self._stream.feed(samples)
+        return self._vocabulary.decode(self._search.feed(outputs)) if len(outputs) else ""
 
     def partial(self) -> str:
         """What would follow the certain text if the sound ended here: the newest sample counts."""
@@ -70,22 +70,17 @@ class SpeechStream:
 
     def finish(self) -> str:
         """The rest of the text; the sound is over, and a moment of silence is heard after it."""
-        text = self._recognise(self._filters.finish())
+        heard = self._stream.position
+        held = heard - self._bank.steps(heard) * self._bank.advance
+        text = self.feed(np.zeros(self._bank.padding(held), np.float32))
         return text + self._vocabulary.decode(self._search.open())
 
-    def fork(self) -> SpeechStream:
+    def fork(self) -> Listener:
         """A second stream that goes on from here on its own."""
-        other = SpeechStream(self._filters.fork(), self._network.fork(), self._search.fork(), self._vocabulary)
-        other.samples = self.samples
-        return other
-
-    def _recognise(self, steps: Floats) -> str:
-        if not len(steps):
-            return ""
-        return self._vocabulary.decode(self._search.feed(self._network.feed(steps)))
+        return Listener(self._bank, self._stream.fork(), self._search.fork(), self._vocabulary)
 
 
-def live(source: BinaryIO, stream: SpeechStream, spaced: bool, partial: bool) -> Iterator[Heard]:
+def live(source: BinaryIO, stream: Listener, spaced: bool, partial: bool) -> Iterator[Heard]:
     """Words as they are recognised in raw PCM from `source` (16 bits, mono, little-endian, the model's rate).
 
     Where texts are not `spaced` into words, each is what became certain at once. With `partial`, guesses come
@@ -107,8 +102,9 @@ def live(source: BinaryIO, stream: SpeechStream, spaced: bool, partial: bool) ->
         if partial and (now := (word + stream.partial()).strip()) != guess:
             guess = now
             yield Heard(guess, stream.seconds, False)
+    seconds = stream.seconds
     if last := (word + stream.finish()).strip():
-        yield Heard(last, stream.seconds, True)
+        yield Heard(last, seconds, True)
 
 
 class CharacterModel:

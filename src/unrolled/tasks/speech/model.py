@@ -3,23 +3,26 @@
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from unrolled import vocabulary
+from unrolled.causal import Causal
 from unrolled.edits import error_rates
 from unrolled.errors import InputError
 from unrolled.examples import Refused
 from unrolled.modelfile import ModelFile
+from unrolled.network import Network
 from unrolled.results import Evaluation, Output, Table
 from unrolled.settings import setting
-from unrolled.stream import Network, Stream
-from unrolled.tasks.speech import audio, ctc, transcripts
+from unrolled.stream import Stream
+from unrolled.tasks.speech import audio, ctc, hearing, transcripts
 from unrolled.tasks.speech.audio import Samples
 from unrolled.tasks.speech.filterbank import Bank, FilterBank, Floats
-from unrolled.tasks.speech.listen import CharacterModel, SpeechStream, live
+from unrolled.tasks.speech.listen import CharacterModel, Listener, live
 from unrolled.tasks.speech.transcripts import Recordings
 
 if TYPE_CHECKING:
@@ -45,7 +48,7 @@ class ListenOptions:
 
 
 class SpeechModel:
-    """A trained speech model: `transcribe` reads a sound, `stream` listens."""
+    """A trained speech model: `transcribe` reads a sound, `listen` hears it as it comes."""
 
     RunOptions: ClassVar[type[Any]] = ListenOptions
 
@@ -67,18 +70,28 @@ class SpeechModel:
         """A new stream of what the recurrent layers read of a sound."""
         return FilterBank(self.bank, self._mean, self._deviation)
 
-    def stream(self, options: ListenOptions = ListenOptions()) -> SpeechStream:
-        """A new stream of sound at `bank.rate` samples a second."""
-        return SpeechStream(self.filters(), Stream(self._network), self._search(options), self.vocabulary)
+    @cached_property
+    def causal(self) -> Causal:
+        """The model as a stream sees it."""
+        front, reader = hearing.Samples(self.filters()), hearing.BestPath(self.vocabulary)
+        return Causal(self.file.fingerprint(), front, [self._network], self._network.outputs, reader)
+
+    def stream(self) -> Stream:
+        """A new stream of sound at `bank.rate` samples a second: `read` gives the text of the best path."""
+        return Stream(self)
+
+    def listen(self, options: ListenOptions = ListenOptions()) -> Listener:
+        """A new stream of sound whose text comes from a beam search, if `options` say so."""
+        return Listener(self.bank, Stream(self, history=0), self._search(options), self.vocabulary)
 
     def transcribe(self, samples: Samples, options: ListenOptions = ListenOptions()) -> str:
         """The text of a whole sound: samples [N] at `bank.rate` a second."""
-        stream = self.stream(options)
+        stream = self.listen(options)
         return stream.feed(samples) + stream.finish()
 
     def run(self, inputs: Sequence[str], options: ListenOptions) -> Iterator[Output]:
         """The text of each sound file; `-` listens to raw PCM on standard input (16 bits, mono, little-endian)."""
-        fresh = self.stream(options)
+        fresh = self.listen(options)
         for name in inputs:
             if name == "-":
                 spaced = " " in self.file.encoding["vocabulary"]["characters"]

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -9,12 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unrolled import vocabulary
+from unrolled.causal import Causal
 from unrolled.errors import InputError
 from unrolled.modelfile import ModelFile
+from unrolled.network import Network
 from unrolled.results import Evaluation, Output, Table
 from unrolled.settings import setting
-from unrolled.stream import Network, Stream
+from unrolled.stream import Stream
 from unrolled.tasks.text import corpus
+from unrolled.tasks.text.symbols import NextSymbol, Symbols
 
 if TYPE_CHECKING:
     pass
@@ -79,9 +83,15 @@ class TextModel:
             )
         self._network = Network(file)
 
+    @cached_property
+    def causal(self) -> Causal:
+        """The model as a stream sees it."""
+        front, reader = Symbols(self.vocabulary), NextSymbol(self.vocabulary)
+        return Causal(self.file.fingerprint(), front, [self._network], self._network.outputs, reader)
+
     def stream(self) -> Stream:
         """A new stream, one symbol a step, from the zero state."""
-        return Stream(self._network)
+        return Stream(self)
 
     def sample(
         self,

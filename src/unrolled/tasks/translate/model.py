@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unrolled import vocabulary
+from unrolled.causal import Causal
 from unrolled.errors import InputError
 from unrolled.examples import ExampleOptions, Refused, pad
 from unrolled.modelfile import ModelFile
@@ -67,6 +68,14 @@ class TranslateModel:
                 f"{sizes.source_symbols - 1} and {sizes.target_symbols - 1}."
             )
         self._longest = int(file.training.get("longest", LONGEST))
+
+    @property
+    def causal(self) -> Causal:
+        """Raises `InputError`: this model does not read a stream."""
+        raise InputError(
+            "a translation model is bidirectional: it reads a sentence from both ends before its first word; a "
+            "stream needs a model that reads its input step by step (text, label, speech)"
+        )
 
     @cached_property
     def _network(self) -> "Translator":

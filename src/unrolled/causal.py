@@ -1,0 +1,171 @@
+"""A causal model as streams see it: a front end, recurrent layers, and a reader of what comes out.
+
+A `Causal` holds weights, packed once, and no state. A stream's state is one record of `layout`, a NumPy structured
+type whose fields are the position, h and c, and what front end and reader keep; many streams are an array of such
+records, run together with the same bits as alone. Nothing here knows where records are kept, or what a task is.
+
+Inputs and outputs of many streams lie one stream after another, N in all, with `lengths` [B] saying how many each
+has.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unrolled.errors import InputError
+from unrolled.network import Floats, Network, State
+from unrolled.snapshot import Snapshot
+
+__all__ = ["Causal", "Field", "Front", "Lengths", "Reader", "Records"]
+
+Field = tuple[str, Any, tuple[int, ...]]
+"""A part of a state: its name, dtype and shape."""
+Records = NDArray[np.void]
+Lengths = NDArray[np.int64]
+
+
+class Front(Protocol):
+    """What makes of inputs the steps that the recurrent layers read."""
+
+    fields: Sequence[Field]
+    """What it keeps of a stream from one call to the next."""
+    chunked: bool
+    """Whether what comes in one step is a chunk of any number of inputs, and not one."""
+
+    def checked(self, inputs: Any) -> NDArray[Any]:
+        """The inputs [T, ...] of one stream as `run` takes them; raises `InputError` for others."""
+
+    def run(self, inputs: NDArray[Any], lengths: Lengths, states: Records) -> tuple[NDArray[Any], Lengths]:
+        """The steps [N, ...] that these inputs complete, and how many each stream has.
+
+        `states` is brought up to date.
+        """
+
+
+class Reader(Protocol):
+    """What outputs say, in words."""
+
+    fields: Sequence[Field]
+
+    def read(self, outputs: Floats, state: np.void) -> list[str]:
+        """What the outputs [T, outputs] of one stream's next steps say; `state` is brought up to date."""
+
+
+class Causal:
+    """A model that reads a stream as it comes.
+
+    `networks` read the same steps, and the mean of the first `outputs` numbers of each is what comes out.
+    `weights` is the SHA-256 of the model's weights, to which its snapshots are tied.
+    """
+
+    def __init__(
+        self, weights: str, front: Front, networks: Sequence[Network], outputs: int, reader: Reader
+    ) -> None:
+        self.weights = weights
+        self.front = front
+        self.outputs = outputs
+        self.reader = reader
+        self._networks = networks
+        several = len(networks) > 1
+        self._names = [(f"{n}.h", f"{n}.c") if several else ("h", "c") for n in range(len(networks))]
+        fields: list[Field] = [("position", "<i8", ()), *front.fields, *reader.fields]
+        for network, names in zip(networks, self._names, strict=True):
+            fields += [(name, "<f4", (network.layers, network.hidden)) for name in names[: 1 + network.has_c]]
+        self.layout = np.dtype(fields)
+
+    def initial(self, count: int = 1) -> Records:
+        """The states of streams that have consumed nothing: zeros."""
+        return np.zeros(count, self.layout)
+
+    def run(self, inputs: NDArray[Any], lengths: Lengths, states: Records) -> tuple[Floats, Lengths]:
+        """Consume checked inputs [N, ...]; returns outputs [M, outputs] and how many each stream has.
+
+        `states` [B] is brought up to date, but for what the reader keeps: see `read`.
+        """
+        steps, counts = self.front.run(inputs, lengths, states)
+        found = [
+            self._through(network, names, steps, counts, states)[:, : self.outputs]
+            for network, names in zip(self._networks, self._names, strict=True)
+        ]
+        states["position"] += lengths
+        return found[0] if len(found) == 1 else np.mean(found, axis=0), counts
+
+    def read(self, outputs: Floats, counts: Lengths, states: Records) -> list[list[str]]:
+        """What the outputs of each stream say; to be called with all that `run` gives, in order."""
+        pieces = np.split(outputs, np.cumsum(counts)[:-1])
+        return [self.reader.read(piece, states[row]) for row, piece in enumerate(pieces)]
+
+    def last(self, states: Records) -> Floats:
+        """The outputs [B, outputs] of the steps that were run last; of a fresh stream, those of a zero state."""
+        found = [
+            network.last(_gathered(states, names, network.has_c))[:, : self.outputs]
+            for network, names in zip(self._networks, self._names, strict=True)
+        ]
+        return found[0] if len(found) == 1 else np.mean(found, axis=0)
+
+    def _through(
+        self, network: Network, names: tuple[str, str], x: NDArray[Any], counts: Lengths, states: Records
+    ) -> Floats:
+        """Streams of like length go in one batch; a longer one goes on without those that are through."""
+        state = _gathered(states, names, network.has_c)
+        longest = int(counts.max(initial=0))
+        if counts.min(initial=longest) == longest:
+            batch = x.reshape(len(counts), longest, *x.shape[1:]).swapaxes(0, 1)
+            outputs = network.run(batch, state).swapaxes(0, 1).reshape(len(x), network.outputs)
+        else:
+            outputs = _ragged(network, x, counts, state)
+        states[names[0]] = state.h.swapaxes(0, 1)
+        if state.c is not None:
+            states[names[1]] = state.c.swapaxes(0, 1)
+        return outputs
+
+    def snapshot(self, state: np.void) -> Snapshot:
+        """A copy of one stream's state that may leave the program."""
+        names = [name for name in self.layout.names or () if name != "position"]
+        return Snapshot(self.weights, int(state["position"]), {name: np.array(state[name]) for name in names})
+
+    def restored(self, snapshot: Snapshot) -> Records:
+        """The state [1] of a snapshot; raises `InputError` for one of another model."""
+        if snapshot.weights != self.weights:
+            raise InputError(
+                f"the state belongs to a model of weights {snapshot.weights[:12]}…, not to this one of "
+                f"{self.weights[:12]}…"
+            )
+        states = self.initial()
+        expected = set(self.layout.names or ()) - {"position"}
+        if set(snapshot.arrays) != expected:
+            raise InputError(f"the state has {sorted(snapshot.arrays)}, expected {sorted(expected)}")
+        for name in expected:
+            found = snapshot.arrays[name]
+            field = states[name][0]
+            if found.shape != field.shape or found.dtype != field.dtype:
+                raise InputError(
+                    f"the state's {name} is {found.dtype} {list(found.shape)}, expected {field.dtype} "
+                    f"{list(field.shape)}"
+                )
+            states[name] = found
+        states["position"] = snapshot.position
+        return states
+
+
+def _gathered(states: Records, names: tuple[str, str], has_c: bool) -> State:
+    """The states of B streams as a network takes them, [L, B, H], in memory of their own."""
+    h, *c = (np.array(states[name].swapaxes(0, 1), order="C") for name in names[: 1 + has_c])
+    return State(h, c[0] if c else None)
+
+
+def _ragged(network: Network, x: NDArray[Any], counts: Lengths, state: State) -> Floats:
+    """Outputs [N, outputs] of streams of different length: as long as all have steps, then as long as most do …"""
+    outputs = np.empty((len(x), network.outputs), np.float32)
+    starts = np.cumsum(counts) - counts
+    begin = 0
+    for end in np.unique(counts[counts > 0]):
+        rows = np.flatnonzero(counts >= end)
+        places = starts[rows] + np.arange(begin, end)[:, None]
+        part = state.take(rows)
+        outputs[places] = network.run(x[places], part)
+        state.put(rows, part)
+        begin = end
+    return outputs

@@ -1,0 +1,84 @@
+"""Recurrent layers and a head on the engine: a model's weights, packed once.
+
+A `Network` holds no state, and any number of streams share it; it does not know what its numbers mean.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unrolled import _engine
+from unrolled.modelfile import ModelFile
+
+__all__ = ["Floats", "Network", "State"]
+
+Floats = NDArray[np.float32]
+
+
+@dataclass
+class State:
+    """What the recurrent layers carry from one step to the next: h and, for an LSTM, c, each [L, B, H]."""
+
+    h: Floats
+    c: Floats | None
+
+    def take(self, rows: NDArray[np.int64]) -> "State":
+        """A copy of the states of these rows of the batch."""
+        return State(self.h.take(rows, axis=1), None if self.c is None else self.c.take(rows, axis=1))
+
+    def put(self, rows: NDArray[np.int64], state: "State") -> None:
+        """Take over the states of these rows."""
+        self.h[:, rows] = state.h
+        if self.c is not None:
+            self.c[:, rows] = state.c
+
+
+class Network:
+    """Recurrent layers and head, packed for the engine, with an embedding before them where the model has one.
+
+    A row's outputs are the same bits whether it is stepped alone, in a batch, or as one long sequence. `symbols`
+    is how many symbols an input may be, or None where inputs are `width` numbers a step; `outputs` is the width
+    of what comes out.
+    """
+
+    def __init__(self, model: ModelFile) -> None:
+        tensors, sizes = model.tensors, model.architecture
+        self._embedding = tensors.get("embedding.weight")
+        self.symbols = None if self._embedding is None else len(self._embedding)
+        self.width: int = tensors["recurrent.0.weight_ih_l0"].shape[1]
+        self.outputs = len(tensors["head.bias"])
+        self._stack = _engine.Stack("rnn_tanh" if sizes.cell == "rnn" else sizes.cell, self.width, sizes.hidden)
+        for layer in range(sizes.layers):
+            names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+            self._stack.add_layer(*(tensors[f"recurrent.{layer}.{name}_l0"] for name in names))
+        self._head = _engine.Linear(tensors["head.weight"], tensors["head.bias"])
+        self.layers: int = sizes.layers
+        self.hidden: int = sizes.hidden
+        self.has_c: bool = sizes.cell == "lstm"
+
+    def initial_state(self, batch: int = 1) -> State:
+        """The state before anything was consumed: zeros."""
+        shape = (self.layers, batch, self.hidden)
+        return State(np.zeros(shape, np.float32), np.zeros(shape, np.float32) if self.has_c else None)
+
+    def run(self, inputs: NDArray[Any], state: State) -> Floats:
+        """Consume `inputs`, symbols [T, B] or numbers [T, B, width]; returns the outputs [T, B, outputs].
+
+        `state` is brought up to date.
+        """
+        steps, batch = inputs.shape[:2]
+        x = inputs if self._embedding is None else self._embedding[inputs]
+        hidden = np.empty((steps, batch, self.hidden), np.float32)
+        self._stack.run(np.ascontiguousarray(x, np.float32), hidden, state.h, state.c)
+        return self._outputs(hidden)
+
+    def last(self, state: State) -> Floats:
+        """The outputs [B, outputs] of the step that `state` came from; before any step, those of zeros."""
+        return self._outputs(state.h[-1])
+
+    def _outputs(self, hidden: Floats) -> Floats:
+        outputs = np.empty((*hidden.shape[:-1], self.outputs), np.float32)
+        self._head.run(np.ascontiguousarray(hidden).reshape(-1, self.hidden), outputs.reshape(-1, self.outputs))
+        return outputs

@@ -1,0 +1,106 @@
+"""Small models with random weights, one of every kind that reads a stream, and inputs for them."""
+
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from unrolled.architecture import Architecture, LabelArchitecture, SpeechArchitecture, TextArchitecture
+from unrolled.modelfile import ModelFile
+from unrolled.tasks.label.model import LabelModel
+from unrolled.tasks.label.sequences import Layout
+from unrolled.tasks.speech import SpeechModel
+from unrolled.tasks.speech.filterbank import Bank
+from unrolled.tasks.text import TextModel
+from unrolled.vocabulary import CharVocabulary
+
+__all__ = ["KINDS", "inputs_for", "label_file", "model_of", "speech_file", "text_file"]
+
+CHARACTERS = CharVocabulary("\n abcdefgh")
+BANK = Bank(rate=8000, window=200, hop=80, mels=6, stack=2, tail=800)
+WORDS = ["the", "old", "man", "boat"]
+
+
+def _file(task: str, architecture: Architecture, encoding: dict[str, Any], seed: int) -> ModelFile:
+    rng = np.random.default_rng(seed)
+    # Wide enough that some symbols are far likelier than others, and the past matters.
+    shapes = architecture.shapes().items()
+    tensors = {name: rng.normal(0, 0.5, shape).astype(np.float32) for name, shape in shapes}
+    return ModelFile(task, architecture, encoding, {}, tensors)
+
+
+def text_file(cell: str = "lstm", layers: int = 2, hidden: int = 17, seed: int = 0) -> ModelFile:
+    """A text model of ten characters."""
+    architecture = TextArchitecture(cell, CHARACTERS.size, 5, hidden, layers)
+    return _file("text", architecture, CHARACTERS.to_json(), seed)
+
+
+def label_file(
+    kind: str,
+    cell: str = "lstm",
+    bidirectional: bool = False,
+    members: int = 1,
+    penalty: float = 0.5,
+    seed: int = 0,
+) -> ModelFile:
+    """A label model of three events: of 3 numbers a step, of words, or of films of 8 x 8 pixels."""
+    inputs = {"numbers": 3, "words": len(WORDS) + 1, "films": 8}[kind]
+    of_words = {"characters": 9, "embedding": 4, "spelling": 3}
+    sizes = {"numbers": {}, "words": of_words, "films": {"embedding": 6}}[kind]
+    fields = {"characters": 0, "embedding": 0, "spelling": 0, **sizes}
+    architecture = LabelArchitecture(
+        kind=kind, inputs=inputs, cell=cell, hidden=9, layers=2, bidirectional=bidirectional, members=members,
+        classes=3, **fields,
+    )  # fmt: skip
+    encoding = {
+        "layout": Layout(side=8).to_json(),
+        "classes": ["still", "left", "right"],
+        "switch_penalty": penalty,
+        "mean": [0.5, 0.0, -1.0],
+        "deviation": [1.0, 2.0, 0.5],
+        "words": WORDS,
+        "characters": "abehlmno",
+    }
+    return _file("label", architecture, encoding, seed)
+
+
+def speech_file(cell: str = "lstm", seed: int = 0) -> ModelFile:
+    """A speech model of ten characters at 8 kHz."""
+    architecture = SpeechArchitecture(cell, BANK.width, 11, 1, CHARACTERS.size)
+    encoding = {
+        "vocabulary": CHARACTERS.to_json(),
+        "bank": asdict(BANK),
+        "mean": [-8.0] * BANK.mels,
+        "deviation": [2.0] * BANK.mels,
+    }
+    return _file("speech", architecture, encoding, seed)
+
+
+KINDS: dict[str, Callable[[str], Any]] = {
+    "text": lambda cell: TextModel(text_file(cell)),
+    "numbers": lambda cell: LabelModel(label_file("numbers", cell)),
+    "members": lambda cell: LabelModel(label_file("numbers", cell, bidirectional=True, members=3, penalty=0.0)),
+    "words": lambda cell: LabelModel(label_file("words", cell)),
+    "films": lambda cell: LabelModel(label_file("films", cell)),
+    "speech": lambda cell: SpeechModel(speech_file(cell)),
+}
+
+
+def model_of(kind: str, cell: str = "lstm") -> Any:
+    """A loaded model of a kind in `KINDS`."""
+    return KINDS[kind](cell)
+
+
+def inputs_for(kind: str, count: int, seed: int = 1) -> Any:
+    """`count` inputs that a model of this kind may read; for speech, 53 samples for each of them."""
+    rng = np.random.default_rng(seed)
+    if kind == "text":
+        return rng.integers(0, CHARACTERS.size, count)
+    if kind == "words":
+        return [str(word) for word in rng.choice([*WORDS, "unknown", "Éa"], count)]
+    if kind == "films":
+        return rng.integers(0, 256, (count, 8, 8, 3), np.uint8)
+    if kind == "speech":
+        return (0.3 * rng.standard_normal(53 * count)).astype(np.float32)
+    return rng.normal(0, 1, (count, 3)).astype(np.float32)
