@@ -100,7 +100,19 @@ def test_a_passage_has_exactly_the_gap_between_country_and_language(gap: int, se
     assert words[:4] == ["I", "grew", "up", "in"] and words[-2:] == ["speak", "fluent"]
     assert len(words) - 5 == gap
     assert words.count("I") == 2
-    assert not set(words[5:]) & (set(sentences.LANGUAGES) | set(sentences.LANGUAGES.values()))
+
+
+def test_countries_and_languages_between_say_nothing_of_the_last_word() -> None:
+    rng = np.random.default_rng(0)
+    own, others = 0, 0
+    for _ in range(2_000):
+        words, language = sentences.passage(100, rng)
+        named = [word for word in words[5:] if word in sentences.LANGUAGES]
+        named += [word for word in words[5:] if word in sentences.LANGUAGES.values()]
+        of_own = [word for word in named if language in (word, sentences.LANGUAGES.get(word))]
+        own, others = own + len(of_own), others + len(named)
+    assert others > 10_000
+    assert own / others == pytest.approx(sentences.chance(), rel=0.15)
 
 
 @given(seed=seeds)

@@ -8,10 +8,16 @@ import numpy as np
 import pytest
 import torch
 
+import small
 import unrolled
+from tolerances import assert_close
 from unrolled.errors import InputError
 from unrolled.memory import context, endurance, portrait, reach, remember, shading, units
+from unrolled.memory.decoding import Decoding
+from unrolled.memory.layered import Layered, Member, numbers
 from unrolled.memory.subject import Subject
+from unrolled.memory.trained import subject as trained_subject
+from unrolled.models.decoder import AttentionDecoder
 from unrolled.models.layers import Head, Layers
 from unrolled.recipe import TrainOptions
 from unrolled.tasks.text import TextOptions, TextTask
@@ -55,9 +61,7 @@ def told(layers: Layers, answer: Any) -> Subject:
         head.weight[:, -1] = torch.tensor([-2.0, 2.0])
     signs = np.random.default_rng(0).choice([-1.0, 1.0], STEPS).astype(np.float32)
     targets = (answer(signs) > 0).astype(np.int64)
-    return Subject(
-        layers.requires_grad_(False), head.requires_grad_(False), None, [signs[:, None]], [targets], "step"
-    )
+    return Layered([Member(layers, head)], numbers, [signs[:, None]], [targets], "step")
 
 
 def forgetful() -> Subject:
@@ -137,6 +141,79 @@ def test_a_state_that_grows_and_one_that_is_saturated_are_seen() -> None:
     assert found.steps[-1] == 200_000
     (of_it,) = units.of_layers(subject.passages())
     assert of_it.saturated == [0, 1] and of_it.half_lives is not None and min(of_it.half_lives) > 1e5
+
+
+def decoder(cell: str, seed: int = 0) -> AttentionDecoder:
+    """A decoder of 7 symbols over sources of 5 numbers a place, with random weights large enough to matter."""
+    torch.manual_seed(seed)
+    made = AttentionDecoder(7, 6, 9, 5, cell)
+    with torch.no_grad():
+        for parameter in made.parameters():
+            parameter.normal_(0, 0.4)
+    return made
+
+
+def decoding(cell: str) -> tuple[Decoding, AttentionDecoder, torch.Tensor, torch.Tensor]:
+    """A decoder as the probes see it, with 40 sources of different length and what was written of each."""
+    made, rng = decoder(cell), np.random.default_rng(0)
+    lengths = torch.from_numpy(rng.integers(2, 5, 40))
+    sources = torch.from_numpy(rng.normal(0, 1, (4, 40, 5)).astype(np.float32))
+    written = [np.append(rng.integers(0, 6, rng.integers(3, 9)), 6) for _ in range(40)]
+    return Decoding(made, sources, lengths, written, "word"), made, sources, lengths
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
+def test_a_decoder_is_probed_as_it_decodes(cell: str) -> None:
+    subject, made, sources, lengths = decoding(cell)
+    passages = subject.passages()
+    symbols = torch.nn.utils.rnn.pad_sequence([torch.from_numpy(one) for one in passages.contents])
+    rows = passages.sequences
+    with torch.no_grad():
+        logits = made(sources[:, rows], lengths[rows], symbols)
+    valid = torch.arange(len(symbols))[:, None] < passages.lengths
+    assert sorted(rows.tolist()) == list(range(40))
+    assert_close(passages.logits[valid], logits[valid])
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
+def test_a_decoder_goes_on_from_a_step_in_the_middle(cell: str) -> None:
+    subject, *_ = decoding(cell)
+    passages = subject.passages()
+    state = [tuple(part[1] for part in trace.carried) for trace in passages.traces]
+    outputs, _ = subject.run(passages.x[2:], passages.sequences, state)
+    valid = torch.arange(2, len(passages.x))[:, None] < passages.lengths
+    assert_close(subject.logits(outputs)[valid], passages.logits[2:][valid])
+
+
+def test_a_decoder_begins_anew_with_every_sentence() -> None:
+    subject, *_ = decoding("lstm")
+    found = remember.of_subject(subject, subject.passages())
+    assert found.endurance is None and "begins anew with every sequence" in found.verdict()
+    assert remember.Memory.from_figures(json.loads(json.dumps(found.figures()))) == found
+    assert found.contexts[0].excess != 0 and found.units[0].half_lives is not None
+
+
+def test_a_decoder_that_does_not_hear_its_past_has_horizon_0() -> None:
+    subject, made, *_ = decoding("rnn")
+    layer: Any = made.recurrent[0]
+    with torch.no_grad():
+        layer.weight_hh_l0.zero_()
+        layer.weight_ih_l0[:, 6:] = 0
+    full, contexts = context.by_context(subject, subject.passages())
+    assert context.horizon(full, contexts).k == 0
+    assert max(abs(one.excess) for one in contexts) < 1e-5
+
+
+def test_of_members_it_is_their_mean_that_is_looked_at(tmp_path: Path) -> None:
+    model = small.model_of("members")
+    inputs = [small.inputs_for("numbers", 60, seed) for seed in range(3)]
+    for number, one in enumerate(inputs):
+        np.savez(tmp_path / f"{number}.npz", inputs=one, labels=np.array(["still"] * 60))
+    subject = trained_subject(model, [tmp_path])
+    passages = subject.passages()
+    assert len(passages.traces) == 6 and subject.classes == 3  # of three members, two layers each
+    for row, number in enumerate(passages.sequences.tolist()):
+        assert_close(passages.logits[:60, row], torch.from_numpy(model.stream().feed(inputs[number])))
 
 
 @pytest.fixture(scope="module")

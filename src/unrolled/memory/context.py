@@ -1,8 +1,8 @@
 """Loss against the length of context: how much of what went before does a model use?
 
-The state is set to zero k steps before the step that is measured, so that the model has read k inputs and the
-step's own. k = 0 is a model that knows nothing but the present. The horizon is the least k at which the loss is
-within 1 % of that with all the context there is.
+The model begins anew (its state is zero, or a decoder's first) k steps before the step that is measured, so that
+it has read k inputs and the step's own. k = 0 is a model that knows nothing but the present. The horizon is the
+least k at which the loss is within 1 % of that with all the context there is.
 """
 
 from dataclasses import dataclass
@@ -138,9 +138,9 @@ class _Measurer:
         at = (starts + steps).clamp(max=len(passages.x) - 1)
         x = passages.x[at, rows]
         with torch.no_grad():
-            h, _ = self._subject.run(x)
+            outputs, _ = self._subject.run(x, passages.sequences[rows])
             measured = lead + torch.arange(count)[:, None]
-            logits = self._subject.head(h[measured, torch.arange(len(windows))])
+            logits = self._subject.logits(outputs[measured, torch.arange(len(windows))])
         where = (firsts + torch.arange(count)[:, None]).clamp(max=len(passages.x) - 1)
         targets = passages.targets[where, rows]
         now = losses(logits, targets.clamp(min=0))

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from unrolled.memory import ENDURANCE
-from unrolled.memory.subject import NO_TARGET, Subject, losses
+from unrolled.memory.subject import NO_TARGET, States, Subject, losses
 
 __all__ = ["Endurance", "endure"]
 
@@ -35,7 +35,7 @@ class Endurance:
 
 
 def endure(subject: Subject, steps: int = ENDURANCE) -> Endurance:
-    """Run through the data again and again for so many steps, the state carried on and on."""
+    """Run an endless subject through the data again and again for so many steps, the state carried on and on."""
     inputs = np.concatenate(subject.inputs)
     known = [
         np.full(len(one), NO_TARGET) if targets is None else targets
@@ -44,7 +44,7 @@ def endure(subject: Subject, steps: int = ENDURANCE) -> Endurance:
     targets = np.concatenate(known)
     measured = min(MEASURED, max(1, steps // 2), len(inputs))
     last = (steps - measured) // len(inputs) * len(inputs) or steps - measured
-    state: list[tuple[Tensor, ...]] | None = None
+    state: States | None = None
     at: list[int] = []
     sizes: list[float] = []
     early: list[Tensor] = []
@@ -53,8 +53,9 @@ def endure(subject: Subject, steps: int = ENDURANCE) -> Endurance:
         end = min(begin + CHUNK, steps)
         places = np.arange(begin, end) % len(inputs)
         with torch.no_grad():
-            h, traces = subject.run(subject.vectors(inputs[places])[:, None], state)
-            state = [tuple(part[-1] for part in (trace.h, trace.c) if part is not None) for trace in traces]
+            x = subject.vectors(inputs[places])[:, None]
+            h, traces = subject.run(x, torch.zeros(1, dtype=torch.int64), state)
+            state = [tuple(part[-1] for part in trace.carried) for trace in traces]
             if begin < measured:
                 early.append(_losses(subject, h[: measured - begin], targets[places][: measured - begin]))
             if end > last and begin < last + measured:
@@ -69,10 +70,10 @@ def endure(subject: Subject, steps: int = ENDURANCE) -> Endurance:
 
 def _losses(subject: Subject, h: Tensor, targets: NDArray[np.int64]) -> Tensor:
     """The losses of the steps that have a target; where none has, how uncertain the model is."""
-    part = max(1, LOGITS // subject.head.out_features)
+    part = max(1, LOGITS // subject.classes)
     found = []
     for begin in range(0, len(h), part):
-        logits = subject.head(h[begin : begin + part, 0])
+        logits = subject.logits(h[begin : begin + part, 0])
         wanted = torch.from_numpy(targets[begin : begin + part])
         known = wanted != NO_TARGET
         if bool(known.any()):

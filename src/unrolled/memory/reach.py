@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from unrolled.memory.subject import Passages, Subject
+from unrolled.memory.subject import Passages, States, Subject
 
 __all__ = ["Reach", "gradients", "influence", "substitutions"]
 
@@ -35,10 +35,10 @@ def gradients(subject: Subject, passages: Passages, seed: int = 0) -> list[Reach
     rows, ends = _steps(passages, LONGEST, seed)
     back = min(LONGEST, int(ends.min()))
     x = _windows(passages, rows, ends - back, back + 1).requires_grad_()
-    h, _ = subject.run(x)
-    logits = subject.head(h[-1])
+    outputs, _ = subject.run(x, passages.sequences[rows])
+    logits = subject.logits(outputs[-1])
     generator = torch.Generator().manual_seed(seed)
-    (logits * torch.randn(logits.shape, generator=generator)).sum().backward()
+    (logits * torch.randn(logits.shape, generator=generator)).sum().backward()  # type: ignore[no-untyped-call]
     assert x.grad is not None
     return _reaches(x.grad.norm(dim=-1).flip(0).numpy(), range(back + 1))
 
@@ -59,13 +59,9 @@ def substitutions(subject: Subject, passages: Passages, seed: int = 0) -> list[R
         at = ends - k
         x = _windows(passages, rows, at, k + 1)
         x[0] = passages.x[other_steps, other_rows]
-        state = [
-            tuple(_before(part, at, rows) for part in (trace.h, trace.c) if part is not None)
-            for trace in passages.traces
-        ]
         with torch.no_grad():
-            h, _ = subject.run(x, state)
-            after = subject.head(h[-1]).softmax(-1)
+            outputs, _ = subject.run(x, passages.sequences[rows], _before(subject, passages, at, rows))
+            after = subject.logits(outputs[-1]).softmax(-1)
         moved.append(0.5 * (after - before).abs().sum(-1).numpy())
     return _reaches(np.stack(moved), ks)
 
@@ -77,9 +73,9 @@ def influence(subject: Subject, passages: Passages, row: int, end: int, back: in
     """
     rows, ends = torch.tensor([row]), torch.tensor([end])
     x = _windows(passages, rows, ends - back, back + 1).requires_grad_()
-    h, _ = subject.run(x)
-    said = subject.head(h[-1]).log_softmax(-1)
-    said[0, int(passages.targets[end, row])].backward()
+    outputs, _ = subject.run(x, passages.sequences[rows])
+    said = subject.logits(outputs[-1]).log_softmax(-1)
+    said[0, int(passages.targets[end, row])].backward()  # type: ignore[no-untyped-call]
     assert x.grad is not None
     sizes: Floats = x.grad.norm(dim=-1)[:, 0].numpy()
     return sizes
@@ -103,9 +99,15 @@ def _windows(passages: Passages, rows: torch.Tensor, starts: torch.Tensor, steps
     return passages.x[starts + torch.arange(steps)[:, None], rows].clone()
 
 
-def _before(states: torch.Tensor, at: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
-    """The state [N, H] before step `at`."""
-    return torch.where((at > 0)[:, None], states[(at - 1).clamp(min=0), rows], 0.0)
+def _before(subject: Subject, passages: Passages, at: torch.Tensor, rows: torch.Tensor) -> States:
+    """The states before the steps `at` [N] of passages `rows`; before the first step, those of a beginning."""
+    return [
+        tuple(
+            torch.where((at > 0)[:, None], part[(at - 1).clamp(min=0), rows], first[rows])
+            for part, first in zip(trace.carried, beginning, strict=True)
+        )
+        for trace, beginning in zip(passages.traces, subject.beginning(passages.sequences), strict=True)
+    ]
 
 
 def _reaches(values: Floats, ks: range | list[int]) -> list[Reach]:

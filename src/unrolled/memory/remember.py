@@ -13,7 +13,8 @@ from unrolled.memory import ENDURANCE, context, endurance, reach, units
 from unrolled.memory.context import Context, Horizon
 from unrolled.memory.endurance import Endurance
 from unrolled.memory.reach import Reach
-from unrolled.memory.subject import Passages, Subject, subject
+from unrolled.memory.subject import Passages, Subject
+from unrolled.memory.trained import subject
 from unrolled.memory.units import Units
 from unrolled.results import Evaluation, Table
 
@@ -36,7 +37,8 @@ class Memory:
     gradients: list[Reach]
     substitutions: list[Reach]
     units: list[Units]
-    endurance: Endurance
+    endurance: Endurance | None
+    """None for a model that begins anew with every sequence."""
     heeded: float
     """How much the state changes the output: the mean total variation between knowing the past and not."""
 
@@ -83,6 +85,8 @@ class Memory:
 
     def _endurance(self) -> list[str]:
         found = self.endurance
+        if found is None:
+            return ["It begins anew with every sequence."]
         if not found.finite:
             return [f"Run without a reset, its state stops being a number within {found.steps[-1]:,} steps."]
         grown = found.sizes[-1] / max(found.sizes[0], 1e-12)
@@ -102,9 +106,9 @@ class Memory:
         given = {name: value for name, value in figures.items() if name != "verdict"}
         lists = {"contexts": Context, "gradients": Reach, "substitutions": Reach, "units": Units}
         given |= {name: [kind(**one) for one in given[name]] for name, kind in lists.items()}
-        return cls(
-            **given | {"horizon": Horizon(**given["horizon"]), "endurance": Endurance(**given["endurance"])}
-        )
+        endured = given["endurance"]
+        given["endurance"] = None if endured is None else Endurance(**endured)
+        return cls(**given | {"horizon": Horizon(**given["horizon"])})
 
     def evaluation(self) -> Evaluation:
         """The figures and their tables."""
@@ -125,7 +129,7 @@ def remember(model: Any, paths: Sequence[str | Path] = (), seed: int = 0, steps:
 
     `seed` chooses the steps that are looked at; `steps` are run without a reset at the end.
 
-    Raises `InputError` for data that it cannot read and for tasks whose models are not read step by step.
+    Raises `InputError` for data that it cannot read.
     """
     _engine.keep_freed_memory()
     looked_at = subject(model, paths)
@@ -133,7 +137,7 @@ def remember(model: Any, paths: Sequence[str | Path] = (), seed: int = 0, steps:
 
 
 def of_subject(looked_at: Subject, passages: Passages, seed: int = 0, steps: int = ENDURANCE) -> Memory:
-    """All the probes of one model."""
+    """All the probes of one model; `steps` without a reset, where it may read on and on."""
     full, contexts = context.by_context(looked_at, passages, seed)
     return Memory(
         looked_at.step,
@@ -143,7 +147,7 @@ def of_subject(looked_at: Subject, passages: Passages, seed: int = 0, steps: int
         reach.gradients(looked_at, passages, seed),
         reach.substitutions(looked_at, passages, seed),
         units.of_layers(passages),
-        endurance.endure(looked_at, steps),
+        endurance.endure(looked_at, steps) if looked_at.endless else None,
         _heeded(looked_at, passages),
     )
 
@@ -155,6 +159,6 @@ def _counted(count: int, what: str) -> str:
 def _heeded(looked_at: Subject, passages: Passages) -> float:
     valid = torch.arange(len(passages.x))[:, None] < passages.lengths
     with torch.no_grad():
-        alone, _ = looked_at.run(passages.x[valid][None])
-        without = looked_at.head(alone[0]).softmax(-1)
+        alone, _ = looked_at.run(passages.x[valid][None], passages.sequences.expand(valid.shape)[valid])
+        without = looked_at.logits(alone[0]).softmax(-1)
         return float(0.5 * (without - passages.logits[valid].softmax(-1)).abs().sum(-1).mean())

@@ -1,8 +1,10 @@
 """Passages in which a word at the end depends on one that stands many words before it.
 
 "I grew up in France. ... I speak fluent French.": which language it is says the country alone, and between the
-two stand other sentences, such as "the clouds are in the sky.", whose own last word depends on one a few words
-before. All is drawn from a grammar by a generator of random numbers. Words and full stops are counted alike.
+two stand other sentences: such as "the clouds are in the sky.", whose own last word depends on one a few words
+before, and such as "my neighbour from Spain speaks Spanish.", of other countries, which must not be taken for the
+one where I grew up. All is drawn from a grammar by a generator of random numbers. Words and full stops are counted
+alike.
 """
 
 from collections.abc import Callable, Iterator
@@ -137,15 +139,29 @@ def _aside(length: int) -> Callable[[Rng], list[str]]:
     return lambda rng: [*known[rng.integers(len(known))], "."]
 
 
-SENTENCES: dict[int, Callable[[Rng], list[str]]] = {
-    2: _aside(1),
-    3: _aside(2),
-    4: _aside(3),
-    5: _aside(4),
-    6: _aside(5),
-    7: _whereabouts,
-    8: _described,
-    9: _dated,
+def _elsewhere(form: str) -> Callable[[Rng], list[str]]:
+    """Sentences of any country, in another form than the first: they say nothing of the last word."""
+
+    def sentence(rng: Rng) -> list[str]:
+        country = list(LANGUAGES)[rng.integers(len(LANGUAGES))]
+        return [*form.format(country, LANGUAGES[country]).split(), "."]
+
+    return sentence
+
+
+SENTENCES: dict[int, tuple[Callable[[Rng], list[str]], ...]] = {
+    2: (_aside(1),),
+    3: (_aside(2),),
+    4: (_aside(3), _elsewhere("she left {}")),
+    5: (_aside(4), _elsewhere("she lives in {}"), _elsewhere("she lived in {}")),
+    6: (_aside(5), _elsewhere("she now lives in {}"), _elsewhere("my neighbour lives in {}")),
+    7: (_whereabouts, _elsewhere("my neighbour from {} speaks {}"), _elsewhere("the neighbour from {} speaks {}")),
+    8: (
+        _described,
+        _elsewhere("my old neighbour from {} speaks {}"),
+        _elsewhere("she moved from {} and speaks {}"),
+    ),
+    9: (_dated, _elsewhere("my friendly old neighbour from {} speaks {}")),
 }
 """The sentences that stand between, by their number of words."""
 
@@ -154,6 +170,7 @@ def _filling(words: int, rng: Rng) -> Iterator[str]:
     """Sentences of so many words in all; not of one word."""
     while words:
         lengths = [length for length in SENTENCES if length <= words and words - length != 1]
-        sentence = SENTENCES[lengths[rng.integers(len(lengths))]](rng)
+        kinds = SENTENCES[lengths[rng.integers(len(lengths))]]
+        sentence = kinds[rng.integers(len(kinds))](rng)
         yield from sentence
         words -= len(sentence)

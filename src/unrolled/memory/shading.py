@@ -11,7 +11,7 @@ import numpy as np
 from unrolled.atomic import replacing
 from unrolled.errors import InputError
 from unrolled.memory import reach
-from unrolled.memory.subject import subject
+from unrolled.memory.trained import subject
 from unrolled.tasks.text import TextModel
 
 __all__ = ["check", "write"]

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from unrolled.memory.subject import Passages
-from unrolled.nn import Trace
+from unrolled.memory.subject import Passages, Steps
 
 __all__ = ["Units", "of_layer", "of_layers"]
 
@@ -40,7 +39,7 @@ def of_layers(passages: Passages) -> list[Units]:
     return [of_layer(trace, valid) for trace in passages.traces]
 
 
-def of_layer(trace: Trace, valid: Tensor) -> Units:
+def of_layer(trace: Steps, valid: Tensor) -> Units:
     """The units of a layer over the steps [T, B] that are `valid`."""
     h = trace.h[valid]
     hidden = h.shape[1]
@@ -56,7 +55,7 @@ def of_layer(trace: Trace, valid: Tensor) -> Units:
     )
 
 
-def _half_lives(trace: Trace, valid: Tensor) -> list[float] | None:
+def _half_lives(trace: Steps, valid: Tensor) -> list[float] | None:
     if trace.gates is None:
         return None
     keeping = trace.gates.chunk(4, dim=-1)[1][valid]  # f of i, f, g, o; z of r, z, n, hn

@@ -82,13 +82,13 @@ class AttentionDecoder(nn.Module):
         """Consume `symbols` [N]; returns the next ones' log-probabilities [N, V], where in the memory the decoder
         looked [N, S] (weights that sum to 1), and the state after.
         """
-        x_gates = self._input_share(self.embedding(symbols))
+        x_gates = self.input_share(self.embedding(symbols))
         attended, *states = state.carried
         attended, after, attention, _ = attend(
-            self.cell, x_gates, attended, tuple(states), state.memory, self._weights()
+            self.cell, x_gates, attended, tuple(states), state.memory, self.weights()
         )
         carried = (attended, *after)
-        log_probabilities = self._logits(carried[0]).log_softmax(-1)
+        log_probabilities = self.logits(carried[0]).log_softmax(-1)
         return log_probabilities, attention, state._replace(carried=carried)
 
     def forward(self, memory: Tensor, lengths: Tensor, inputs: Tensor, chosen: Tensor | None = None) -> Tensor:
@@ -101,10 +101,10 @@ class AttentionDecoder(nn.Module):
         kept = None
         if self.training and self.dropout:
             kept = drop(x.new_ones(1, inputs.shape[1], self.width), self.dropout, True)[0]
-        x_gates = self._input_share(x).to(x.dtype)
+        x_gates = self.input_share(x).to(x.dtype)
         _, *states = state.carried
-        outputs = attended_sequence(self.cell, x_gates, tuple(states), state.memory, self._weights(), kept)
-        return self._logits(outputs if chosen is None else outputs[chosen])
+        outputs = attended_sequence(self.cell, x_gates, tuple(states), state.memory, self.weights(), kept)
+        return self.logits(outputs if chosen is None else outputs[chosen])
 
     def loss(
         self,
@@ -124,12 +124,12 @@ class AttentionDecoder(nn.Module):
         logits = self(memory, lengths, torch.cat([start, targets[:-1]]), chosen)
         return F.cross_entropy(logits, targets[chosen], label_smoothing=label_smoothing)
 
-    def _input_share(self, embedded: Tensor) -> Tensor:
+    def input_share(self, embedded: Tensor) -> Tensor:
         """The embedded symbols' share of the gates, [..., gates], with all biases that can be added now."""
         weight = self._layer._parameter("weight_ih_l0")[:, : self.width]
         return F.linear(embedded, weight, self._layer._input_bias("_l0"))
 
-    def _weights(self) -> Weights:
+    def weights(self) -> Weights:
         """The weights of the recurrence, those that are multiplied in the precision that autocast wants."""
         layer, device = self._layer, self.bias.device.type
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else self.bias.dtype
@@ -141,5 +141,6 @@ class AttentionDecoder(nn.Module):
             self.combine.bias,
         )
 
-    def _logits(self, attended: Tensor) -> Tensor:
+    def logits(self, attended: Tensor) -> Tensor:
+        """The logits [..., V] of the next symbol, of attended vectors [..., E]."""
         return F.linear(attended, self.embedding.weight, self.bias)

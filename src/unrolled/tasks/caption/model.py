@@ -75,7 +75,8 @@ class CaptionModel:
         )
 
     @cached_property
-    def _network(self) -> "CaptionNetwork":
+    def network(self) -> "CaptionNetwork":
+        """The model in torch; raises `InputError` where there is none."""
         try:
             import torch
 
@@ -88,7 +89,7 @@ class CaptionModel:
 
     def captions(self, pixels: NDArray[np.uint8], beam: int = BEAM) -> list[Caption]:
         """The likeliest caption of each picture [B, C, S, S], found by beam search."""
-        network = self._network
+        network = self.network
         import torch
 
         from unrolled import beam as beam_search
@@ -116,10 +117,12 @@ class CaptionModel:
 
     def evaluate(self, paths: Sequence[str | Path] = ()) -> Evaluation:
         """BLEU and exact match, by beam search, on folders of pictures (default: what was held out of its own)."""
+        return self.measure(self.pictures(paths))
+
+    def pictures(self, paths: Sequence[str | Path] = ()) -> Pictures:
+        """Captioned pictures of folders, as this model takes them (default: what was held out of its training)."""
         sizes = self.file.architecture
-        if paths:
-            return self.measure(pictures.read(paths, Refused(False), sizes.size, sizes.channels))
-        return self.measure(self._held_out())
+        return pictures.read(paths, Refused(False), sizes.size, sizes.channels) if paths else self._held_out()
 
     def _held_out(self) -> Pictures:
         """The pictures that the model was not trained on, read again; `InputError` when they are not the same."""

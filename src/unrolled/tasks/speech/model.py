@@ -70,6 +70,11 @@ class SpeechModel:
         """A new stream of what the recurrent layers read of a sound."""
         return FilterBank(self.bank, self._mean, self._deviation)
 
+    def steps(self, samples: Samples) -> Floats:
+        """What the recurrent layers read of a whole sound [N]: [T, width]."""
+        filters = self.filters()
+        return np.concatenate([filters.feed(samples), filters.finish()])
+
     @cached_property
     def causal(self) -> Causal:
         """The model as a stream sees it."""

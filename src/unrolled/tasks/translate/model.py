@@ -78,7 +78,8 @@ class TranslateModel:
         )
 
     @cached_property
-    def _network(self) -> "Translator":
+    def network(self) -> "Translator":
+        """The model in torch; raises `InputError` where there is none."""
         try:
             import torch
 
@@ -110,7 +111,7 @@ class TranslateModel:
     def _search(
         self, symbols: Sequence[Symbols], texts: Sequence[str], options: TranslationOptions
     ) -> list[Translation]:
-        network = self._network
+        network = self.network
         import torch
 
         from unrolled import beam
@@ -147,7 +148,11 @@ class TranslateModel:
 
     def evaluate(self, paths: Sequence[str | Path] = ()) -> Evaluation:
         """BLEU, chrF and exact matches on pairs (default: what was held out of its own), by beam search."""
-        return self.measure(parallel.read(paths, Refused(False)) if paths else self._held_out())
+        return self.measure(self.pairs(paths))
+
+    def pairs(self, paths: Sequence[str | Path] = ()) -> Pairs:
+        """Pairs from files (default: what was held out of its training)."""
+        return parallel.read(paths, Refused(False)) if paths else self._held_out()
 
     def measure(self, pairs: Pairs) -> Evaluation:
         """BLEU, chrF and exact matches on `pairs`, beside those of the bare sources; some are shown."""
