@@ -27,11 +27,18 @@ Clips = dict[tuple[str, int], list[NDArray[np.float32]]]
 
 
 def compose(
-    archive: Path, folder: Path, seed: int, speakers: Collection[str], indices: Collection[int], count: int
+    archive: Path,
+    folder: Path,
+    seed: int,
+    speakers: Collection[str],
+    indices: Collection[int],
+    count: int,
+    mixed: float = 0.0,
 ) -> Path:
     """Write `count` digit strings as WAV files into `folder`, with their transcripts; returns the TSV.
 
-    Each is of one of `speakers`, of clips whose index is one of `indices`, with silence around and between them.
+    Each is of one of `speakers`, of clips whose index is one of `indices`, with silence around and between them; a
+    part `mixed` of them has a speaker drawn anew for each digit.
     """
     clips = _clips(archive, speakers, indices)
     rng = np.random.default_rng(seed)
@@ -41,8 +48,10 @@ def compose(
     for number in range(count):
         speaker = names[rng.integers(len(names))]
         digits = rng.integers(10, size=rng.integers(1, LONGEST + 1))
+        each = mixed > 0 and rng.random() < mixed
         pieces = [_pause(rng)]
         for digit in digits:
+            speaker = names[rng.integers(len(names))] if each else speaker
             recorded = clips[speaker, int(digit)]
             pieces += [recorded[rng.integers(len(recorded))], _pause(rng)]
         name = f"{number:05}_{speaker}.wav"
@@ -54,11 +63,14 @@ def compose(
 
 
 def compose_both(
-    data: Path, folder: Path, seed: int, heard: Collection[str], tested: Collection[str]
+    data: Path, folder: Path, seed: int, heard: Collection[str], tested: Collection[str], mixed: float = 0.0
 ) -> tuple[Path, Path]:
-    """Strings to train on, of the speakers `heard`, and 500 to test on, of the speakers `tested`: two TSVs."""
+    """Strings to train on, of the speakers `heard`, and 500 to test on, of the speakers `tested`: two TSVs.
+
+    `mixed` is that of `compose`, for training.
+    """
     archive = data / "fsdd" / "recordings.zip"
-    train = compose(archive, folder / "train", seed, heard, TRAIN_INDICES, TRAIN_COUNT)
+    train = compose(archive, folder / "train", seed, heard, TRAIN_INDICES, TRAIN_COUNT, mixed)
     return train, compose(archive, folder / "test", TEST_SEED, tested, TEST_INDICES, TEST_COUNT)
 
 

@@ -15,10 +15,11 @@ from unrolled.tasks.speech.filterbank import Bank
 from unrolled.tasks.text import TextModel
 from unrolled.vocabulary import CharVocabulary
 
-__all__ = ["KINDS", "inputs_for", "label_file", "model_of", "speech_file", "text_file"]
+__all__ = ["KINDS", "SOUND", "inputs_for", "label_file", "model_of", "speech_file", "text_file"]
 
 CHARACTERS = CharVocabulary("\n abcdefgh")
 BANK = Bank(rate=8000, window=200, hop=80, mels=6, stack=2, tail=800)
+CONVOLVED_BANK = Bank(rate=8000, window=200, hop=80, mels=11, stack=4, tail=800, context=28)
 WORDS = ["the", "old", "man", "boat"]
 
 
@@ -27,6 +28,9 @@ def _file(task: str, architecture: Architecture, encoding: dict[str, Any], seed:
     # Wide enough that some symbols are far likelier than others, and the past matters.
     shapes = architecture.shapes().items()
     tensors = {name: rng.normal(0, 0.5, shape).astype(np.float32) for name, shape in shapes}
+    tensors |= {
+        name: np.abs(one) + np.float32(0.5) for name, one in tensors.items() if name.endswith("running_var")
+    }
     return ModelFile(task, architecture, encoding, {}, tensors)
 
 
@@ -65,14 +69,15 @@ def label_file(
     return _file("label", architecture, encoding, seed)
 
 
-def speech_file(cell: str = "lstm", seed: int = 0) -> ModelFile:
-    """A speech model of ten characters at 8 kHz."""
-    architecture = SpeechArchitecture(cell, BANK.width, 11, 1, CHARACTERS.size)
+def speech_file(cell: str = "lstm", seed: int = 0, channels: int = 0) -> ModelFile:
+    """A speech model of ten characters at 8 kHz, with convolutions where there are channels."""
+    bank = CONVOLVED_BANK if channels else BANK
+    architecture = SpeechArchitecture(cell, bank.mels, bank.stack, channels, 11, 1, CHARACTERS.size)
     encoding = {
         "vocabulary": CHARACTERS.to_json(),
-        "bank": asdict(BANK),
-        "mean": [-8.0] * BANK.mels,
-        "deviation": [2.0] * BANK.mels,
+        "bank": asdict(bank),
+        "mean": [-8.0] * bank.mels,
+        "deviation": [2.0] * bank.mels,
     }
     return _file("speech", architecture, encoding, seed)
 
@@ -84,7 +89,12 @@ KINDS: dict[str, Callable[[str], Any]] = {
     "words": lambda cell: LabelModel(label_file("words", cell)),
     "films": lambda cell: LabelModel(label_file("films", cell)),
     "speech": lambda cell: SpeechModel(speech_file(cell)),
+    "convolved": lambda cell: SpeechModel(speech_file(cell, channels=3)),
 }
+
+
+SOUND = ("speech", "convolved")
+"""The kinds whose inputs are samples."""
 
 
 def model_of(kind: str, cell: str = "lstm") -> Any:
@@ -93,7 +103,7 @@ def model_of(kind: str, cell: str = "lstm") -> Any:
 
 
 def inputs_for(kind: str, count: int, seed: int = 1) -> Any:
-    """`count` inputs that a model of this kind may read; for speech, 53 samples for each of them."""
+    """`count` inputs that a model of this kind may read; for sound, 53 samples for each of them."""
     rng = np.random.default_rng(seed)
     if kind == "text":
         return rng.integers(0, CHARACTERS.size, count)
@@ -101,6 +111,6 @@ def inputs_for(kind: str, count: int, seed: int = 1) -> Any:
         return [str(word) for word in rng.choice([*WORDS, "unknown", "Éa"], count)]
     if kind == "films":
         return rng.integers(0, 256, (count, 8, 8, 3), np.uint8)
-    if kind == "speech":
+    if kind in SOUND:
         return (0.3 * rng.standard_normal(53 * count)).astype(np.float32)
     return rng.normal(0, 1, (count, 3)).astype(np.float32)

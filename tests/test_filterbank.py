@@ -23,7 +23,7 @@ def whole(samples: np.ndarray, bank: Bank = BANK) -> np.ndarray:
 
 def test_usual_windows_are_25_ms_every_10() -> None:
     assert (BANK.window, BANK.hop, BANK.stack, BANK.tail) == (200, 80, 3, 2400)
-    assert (BANK.span, BANK.advance, BANK.width) == (360, 240, 60)
+    assert (BANK.span, BANK.advance, BANK.lead) == (360, 240, 0)
     assert BANK.step_seconds == pytest.approx(0.03)
 
 
@@ -117,8 +117,11 @@ def test_silence_is_finite() -> None:
     [
         (None, "must have rate, window, hop, mels, stack, tail"),
         ({"rate": 8000}, "must have rate, window"),
-        ({"rate": 8000, "window": 200, "hop": 0, "mels": 20, "stack": 3, "tail": 1}, "hop is 0"),
-        ({"rate": 8000.0, "window": 200, "hop": 80, "mels": 20, "stack": 3, "tail": 1}, "rate is 8000.0"),
+        ({"rate": 8000, "window": 200, "hop": 0, "mels": 20, "stack": 3, "tail": 1, "context": 0}, "hop is 0"),
+        (
+            {"rate": 8000.0, "window": 200, "hop": 80, "mels": 20, "stack": 3, "tail": 1, "context": 0},
+            "rate is 8000.0",
+        ),
     ],
 )
 def test_a_damaged_description_is_refused(document: object, reason: str) -> None:

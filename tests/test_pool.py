@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from small import KINDS, inputs_for, model_of
+from small import KINDS, SOUND, inputs_for, model_of
 from unrolled import InputError, Stream, StreamPool
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -21,7 +21,7 @@ CALLS = st.lists(st.dictionaries(st.integers(0, 5), st.integers(0, 4), min_size=
 def test_any_interleaving_gives_each_stream_the_bits_it_has_alone(kind: str, calls: list[dict[int, int]]) -> None:
     """A call is the number of inputs of each stream that takes part in it."""
     model = model_of(kind)
-    pool, unit = StreamPool(model, 6), 53 if kind == "speech" else 1
+    pool, unit = StreamPool(model, 6), 53 if kind in SOUND else 1
     inputs = [inputs_for(kind, 32, seed) for seed in range(6)]
     streams, alone = [pool.open() for _ in range(6)], [Stream(model) for _ in range(6)]
     for call in calls:

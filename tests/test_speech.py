@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 import torch
 
+import small
 from tolerances import assert_close
 from unrolled import modelfile
 from unrolled.errors import InputError
 from unrolled.modelfile import ModelFile
-from unrolled.models.speech import SpeechNetwork
+from unrolled.models.speech import Convolutions, SpeechNetwork
 from unrolled.recipe import TrainOptions
 from unrolled.tasks.speech import ListenOptions, SpeechModel, SpeechOptions, SpeechTask, audio, tones, transcripts
 from unrolled.tasks.speech.augment import AugmentOptions, augmented, mask
@@ -85,7 +86,7 @@ def test_the_loss_is_that_of_each_example_alone(task: SpeechTask) -> None:
     for row in range(batch["lengths"].numel()):
         steps, symbols = int(batch["lengths"][row]), int(batch["target_lengths"][row])
         with torch.no_grad():
-            logits, _ = network(batch["inputs"][:steps, row : row + 1])
+            logits, _ = network(batch["inputs"][: steps * task.options.stack, row : row + 1])
         total += torch.nn.functional.ctc_loss(
             logits.log_softmax(-1)[:, 0],
             batch["targets"][:symbols, row],
@@ -126,7 +127,9 @@ def test_the_file_has_the_model_that_was_trained(tmp_path: Path, task: SpeechTas
     (batch, _), *_ = task.held_out()
     with torch.no_grad():
         expected, _ = network.double()(torch.from_numpy(batch["inputs"]).double())
-    logits = model._network.run(batch["inputs"], model._network.initial_state(batch["inputs"].shape[1]))
+    frames = batch["inputs"].reshape(-1, task.options.stack, batch["inputs"].shape[1], task.options.mels)
+    steps = frames.swapaxes(1, 2).reshape(len(frames), batch["inputs"].shape[1], -1)
+    logits = model._network.run(steps, model._network.initial_state(steps.shape[1]))
     assert_close(torch.from_numpy(logits), expected)
     assert task.report(model).figures == {**model.evaluate().figures, "left_out": 0}
 
@@ -290,7 +293,11 @@ def test_the_rate_is_the_lowest_of_the_files(tmp_path: Path) -> None:
     [
         ("mean", [0.0], "mean is not a list of 20 numbers"),
         ("bank", {}, "the filter bank must have"),
-        ("vocabulary", {"level": "char", "characters": "ab"}, "it has 2 symbols and 60 features"),
+        (
+            "vocabulary",
+            {"level": "char", "characters": "ab"},
+            r"symbols, filters, frames a step and before it are \(2, 20, 3, 0\)",
+        ),
     ],
 )
 def test_a_damaged_model_is_refused(model: SpeechModel, name: str, value: Any, reason: str) -> None:
@@ -365,5 +372,36 @@ def test_keypad_tones_have_the_frequencies_of_the_keys() -> None:
 def test_the_tones_train_without_a_file() -> None:
     task = SpeechTask(SMALL)
     assert fresh(task).training["names"] == [transcripts.BUILTIN]
-    assert task.batch(0)["inputs"].shape[1:] == (4, 60)
+    assert task.batch(0)["inputs"].shape[1:] == (4, 20)
     assert (task.options.pitch, task.options.vocal_tract) == (0, 0)  # keys are told apart by pitch
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.3, 2.0])
+def test_convolutions_of_a_finished_model_are_those_of_training(seconds: float) -> None:
+    file = small.speech_file(channels=3)
+    model, network = SpeechModel(file), SpeechNetwork(file.architecture)
+    network.load_state_dict({name: torch.from_numpy(tensor) for name, tensor in file.tensors.items()})
+    network.eval()
+    sound = np.random.default_rng(0).normal(0, 0.1, round(8000 * seconds)).astype(np.float32)
+    frames = (features(sound, model.bank) + 8) / 2  # less the mean, over the deviation, of `small`
+    with torch.no_grad():
+        expected, _ = network(torch.from_numpy(frames)[:, None])
+    stream = model.stream()
+    found = [stream.feed(sound), stream.feed(np.zeros(model.bank.padding(len(sound)), np.float32))]
+    assert_close(torch.from_numpy(np.concatenate(found)), expected[:, 0])
+
+
+def test_convolutions_do_not_see_what_is_to_come() -> None:
+    network = Convolutions(4).eval()
+    frames = torch.randn(28 + 4 * 12, 2, 16, generator=torch.Generator().manual_seed(0))
+    before = network(frames)
+    frames[28 + 4 * 7 :] = 9.0
+    after = network(frames)
+    assert torch.equal(before[:7], after[:7]) and not torch.equal(before[7], after[7])
+    first = network(frames[4:])
+    assert_close(first, after[1:])
+
+
+def test_convolutions_want_steps_of_four_frames(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="stack is 3, expected 4 for convolutions"):
+        SpeechTask(SpeechOptions(channels=8))

@@ -4,15 +4,19 @@ One dataclass a task. `unrolled.models` makes the same tensors in torch, `unroll
 engine, and `unrolled.modelfile` refuses a file that has others. This file knows no tensor's values.
 """
 
+import math
 import typing
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, fields
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
 __all__ = [
     "ARCHITECTURES",
+    "BATCH_NORM",
+    "CONVOLUTIONS",
+    "CONVOLVED_STACK",
     "Architecture",
     "CaptionArchitecture",
     "LabelArchitecture",
@@ -147,27 +151,81 @@ class TextArchitecture(Architecture):
         )
 
 
+class Convolution(NamedTuple):
+    """A convolution over frames and filters of a filter bank, and the maximum of its places by so many.
+
+    It has `times` the channels that the architecture names, and sees no frame to come.
+    """
+
+    times: int
+    frames: int
+    mels: int
+    pooled_frames: int
+    pooled_mels: int
+
+
+CONVOLUTIONS = (Convolution(1, 5, 7, 2, 2), Convolution(2, 5, 5, 2, 2), Convolution(3, 5, 3, 1, 2))
+"""What stands before the recurrent layers of a speech model with channels."""
+BATCH_NORM = ("weight", "bias", "running_mean", "running_var")
+CONVOLVED_STACK = math.prod(one.pooled_frames for one in CONVOLUTIONS)
+"""Frames that convolutions make a step of."""
+
+
+def convolved_context() -> int:
+    """Frames before a step's own that the convolutions see for it."""
+    frames = 1
+    for one in reversed(CONVOLUTIONS):
+        frames = frames * one.pooled_frames + one.frames - 1
+    return frames - CONVOLVED_STACK
+
+
+def convolved_mels(mels: int) -> int:
+    """Places over the filters that the convolutions leave."""
+    for one in CONVOLUTIONS:
+        mels //= one.pooled_mels
+    return mels
+
+
 @dataclass(frozen=True)
 class SpeechArchitecture(Architecture):
-    """Recurrent layers over the steps of a filter bank, and a head over the symbols and CTC's blank.
+    """Convolutions over a filter bank or none, recurrent layers, and a head over the symbols and CTC's blank.
 
-    `features` is the numbers of a step, `hidden` H, `layers` L, `symbols` V; the head gives V + 1, the blank last.
+    `mels` filters of `stack` frames are a step; `channels` is how many the first convolution has (0: there are
+    none), `hidden` H, `layers` L, `symbols` V; the head gives V + 1, the blank last.
     """
 
     cell: str
-    features: int
+    mels: int
+    stack: int
+    channels: int = field(metadata={"at_least": 0})
     hidden: int
     layers: int
     symbols: int
 
+    @property
+    def context(self) -> int:
+        """Frames before a step's own that are seen for it."""
+        return convolved_context() if self.channels else 0
+
+    @property
+    def width(self) -> int:
+        """Numbers a step that the recurrent layers read."""
+        if self.channels:
+            return self.channels * CONVOLUTIONS[-1].times * convolved_mels(self.mels)
+        return self.mels * self.stack
+
     def shapes(self) -> Shapes:
         """The name and shape of every tensor, as torch names them."""
-        return dict(
-            [
-                *recurrent("recurrent", self.cell, self.features, self.hidden, self.layers),
-                *linear("head", self.hidden, self.symbols + 1),
-            ]
-        )
+        tensors: list[tuple[str, tuple[int, ...]]] = []
+        before = 1
+        for number, one in enumerate(CONVOLUTIONS if self.channels else ()):
+            after = one.times * self.channels
+            tensors += [(f"front.convolutions.{number}.weight", (after, before, one.frames, one.mels))]
+            tensors += [(f"front.norms.{number}.{name}", (after,)) for name in BATCH_NORM]
+            before = after
+        tensors += recurrent("recurrent", self.cell, self.width, self.hidden, self.layers)
+        tensors += linear("head", self.hidden, self.symbols + 1)
+        return dict(tensors)
 
 
 FILM_CHANNELS = (16, 32, 32)

@@ -18,12 +18,12 @@ from unrolled.train import train
 __all__ = ["learn", "recalled"]
 
 EMBEDDING = 32  # of a word
-PASSES = 4  # over the text of passages
+PASSES = 2  # over the text of passages
 STREAMS = 16
 
 
 def learn(trial: Trial, budget: Budget) -> list[Row]:
-    """An ordinary word model of the text task reads passages with all gaps up to the longest.
+    """An ordinary word model of the text task reads passages with all gaps up to the longest and a quarter more.
 
     Its streams are read in chunks longer than that, so that the way back in time reaches over it.
     """
@@ -33,7 +33,7 @@ def learn(trial: Trial, budget: Budget) -> list[Row]:
     rng = np.random.default_rng([trial.seed, longest])
     with tempfile.TemporaryDirectory() as folder:
         text, out = Path(folder) / "passages.txt", Path(folder) / "recall.safetensors"
-        text.write_text(sentences.corpus(longest, words, rng), encoding="utf-8")
+        text.write_text(sentences.corpus(longest + longest // 4, words, rng), encoding="utf-8")
         given: dict[str, Any] = {
             "level": "word",
             "cell": trial.kind,

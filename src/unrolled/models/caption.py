@@ -7,31 +7,11 @@ from torch.nn import functional as F
 from unrolled.architecture import GRID_STAGES, CaptionArchitecture
 from unrolled.models.backbone import Backbone
 from unrolled.models.decoder import AttentionDecoder
+from unrolled.models.layers import BatchNorm
 
 __all__ = ["CaptionNetwork", "Stage"]
 
 POSITION_DEVIATION = 0.2
-
-
-class BatchNorm(nn.Module):
-    """Batch normalisation (Ioffe & Szegedy 2015) of `channels`, with running averages for evaluation.
-
-    `torch.nn.BatchNorm2d` without its count of batches: all that a model file holds is floating point.
-    """
-
-    running_mean: Tensor
-    running_var: Tensor
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(channels))
-        self.bias = nn.Parameter(torch.zeros(channels))
-        self.register_buffer("running_mean", torch.zeros(channels))
-        self.register_buffer("running_var", torch.ones(channels))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """x [B, channels, H, W], each channel with mean 0 and deviation 1, scaled and moved."""
-        return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, self.training)
 
 
 class Stage(nn.Module):

@@ -1,13 +1,14 @@
-"""Recurrent layers one on another, with dropout between them: the middle of every model."""
+"""What models are made of: recurrent layers one on another, heads, dropout with one mask, normalisation."""
 
 import itertools
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from unrolled.nn import GRU, LSTM, RNN, chrono
 
-__all__ = ["Head", "Layers", "State", "drop", "open_forget_gates"]
+__all__ = ["BatchNorm", "Head", "Layers", "State", "drop", "open_forget_gates"]
 
 State = tuple[Tensor, ...]
 """What is carried from step to step: (h, c) for an LSTM, (h,) otherwise, each [L, B, H] (2 L if bidirectional)."""
@@ -17,6 +18,27 @@ KINDS: dict[str, type[RNN | LSTM | GRU]] = {"lstm": LSTM, "gru": GRU, "rnn": RNN
 
 class Head(nn.Linear):
     """A linear layer that gives the logits of classes or symbols: like an embedding, it is for AdamW to move."""
+
+
+class BatchNorm(nn.Module):
+    """Batch normalisation (Ioffe & Szegedy 2015) of `channels`, with running averages for evaluation.
+
+    `torch.nn.BatchNorm2d` without its count of batches: all that a model file holds is floating point.
+    """
+
+    running_mean: Tensor
+    running_var: Tensor
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+        self.register_buffer("running_mean", torch.zeros(channels))
+        self.register_buffer("running_var", torch.ones(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x [B, channels, H, W], each channel with mean 0 and deviation 1, scaled and moved."""
+        return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, self.training)
 
 
 class Layers(nn.ModuleList):

@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 from unrolled import examples
+from unrolled.architecture import CONVOLVED_STACK, convolved_context, convolved_mels
 from unrolled.errors import InputError
 from unrolled.examples import ExampleOptions, Refused
 from unrolled.settings import setting
@@ -16,10 +17,6 @@ from unrolled.tasks.speech.augment import AugmentOptions
 from unrolled.tasks.speech.filterbank import Bank
 from unrolled.tasks.speech.transcripts import Recordings
 from unrolled.vocabulary import CharVocabulary, Vocabulary
-
-if TYPE_CHECKING:
-    pass
-
 
 __all__ = ["Data", "SpeechOptions", "usable"]
 
@@ -36,6 +33,12 @@ class SpeechOptions(AugmentOptions, ExampleOptions):
     )
     mels: int = setting(40, "Filters of the filter bank.", at_least=1)
     stack: int = setting(3, "Frames of 10 ms that make a step of the model.", at_least=1)
+    channels: int = setting(
+        0,
+        "Channels of the first of three convolutions before the recurrent layers (which take "
+        f"--stack {CONVOLVED_STACK}); 0 for none.",
+        at_least=0,
+    )
     cell: str = setting("lstm", "The recurrent cell.", choices=("rnn", "lstm", "gru"))
     hidden: int = setting(256, "Hidden units of a layer.", at_least=1)
     layers: int = setting(2, "Recurrent layers.", at_least=1)
@@ -58,10 +61,17 @@ class Data:
     @classmethod
     def read(cls, options: SpeechOptions, paths: Sequence[str | Path], seed: int) -> Self:
         """Read the sounds of these tables (without: the built-in ones), divided as `options` say."""
+        if options.channels and options.stack != CONVOLVED_STACK:
+            raise InputError(
+                f"stack is {options.stack}, expected {CONVOLVED_STACK} for convolutions (--channels)."
+            )
+        if options.channels and not convolved_mels(options.mels):
+            raise InputError(f"mels is {options.mels}, which convolutions leave nothing of; expected more.")
         refused = Refused(options.skip_bad)
         whole = transcripts.read(paths, options.rate, refused) if paths else transcripts.builtin(options.rate)
         known = CharVocabulary.learn(whole.texts)
-        bank = Bank.usual(whole.rate, options.mels, options.stack)
+        context = convolved_context() if options.channels else 0
+        bank = Bank.usual(whole.rate, options.mels, options.stack, context)
         whole = usable(whole, known, bank, refused)
         if options.held_out is None:
             train, held_out = (

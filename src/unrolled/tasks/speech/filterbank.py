@@ -1,12 +1,14 @@
 """Sound becomes features: a log-mel filter bank as a stream, the same to the last bit however it is cut.
 
-A step of the model sees `stack` frames of the filter bank at once and moves on by as many. Every step is
+A step of the model sees `stack` frames of the filter bank at once, with `context` frames before them where the
+model wants such (silence before a sound begins), and moves on by `stack`. Every step is
 computed from its own samples in one fixed order: windowed discrete Fourier transform and mel filters are matrix
 products on the engine, whose rows do not depend on one another, and the rest goes frame by frame. This file
 knows no file format and no model.
 """
 
 import atexit
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Self
@@ -32,7 +34,7 @@ class Bank:
 
     `rate` is samples a second, `window` and `hop` are samples (a frame's length, and from one to the next),
     `mels` the number of filters, `stack` the frames of a step, `tail` the samples of silence that follow a sound
-    at least, for a model that answers a little late.
+    at least, for a model that answers a little late, `context` the frames that a step sees before its own.
     """
 
     rate: int
@@ -41,32 +43,36 @@ class Bank:
     mels: int
     stack: int
     tail: int
+    context: int = 0
 
     @classmethod
-    def usual(cls, rate: int, mels: int, stack: int) -> Self:
+    def usual(cls, rate: int, mels: int, stack: int, context: int = 0) -> Self:
         """Windows of 25 ms every 10 ms, and 0.3 s of silence."""
-        return cls(rate, round(0.025 * rate), round(0.01 * rate), mels, stack, round(0.3 * rate))
+        return cls(rate, round(0.025 * rate), round(0.01 * rate), mels, stack, round(0.3 * rate), context)
 
     @classmethod
     def from_json(cls, document: Any) -> Self:
         """Read what `dataclasses.asdict` wrote; raises `InputError` for anything else."""
-        names = ("rate", "window", "hop", "mels", "stack", "tail")
+        names = ("rate", "window", "hop", "mels", "stack", "tail", "context")
         if not isinstance(document, dict) or set(document) != set(names):
             raise InputError(f"the filter bank must have {', '.join(names)}")
         for name in names:
-            if type(document[name]) is not int or not 1 <= document[name] <= 1_000_000:
-                raise InputError(f"the filter bank's {name} is {document[name]!r}, expected a whole number from 1")
+            least = 0 if name == "context" else 1
+            if type(document[name]) is not int or not least <= document[name] <= 1_000_000:
+                raise InputError(
+                    f"the filter bank's {name} is {document[name]!r}, expected a whole number from {least}"
+                )
         return cls(**document)
 
     @property
-    def width(self) -> int:
-        """Numbers a step."""
-        return self.mels * self.stack
+    def span(self) -> int:
+        """The samples that a step's own frames see."""
+        return self.window + (self.stack - 1) * self.hop
 
     @property
-    def span(self) -> int:
-        """The samples that a step sees."""
-        return self.window + (self.stack - 1) * self.hop
+    def lead(self) -> int:
+        """The samples before those that a step sees for its context."""
+        return self.context * self.hop
 
     @property
     def advance(self) -> int:
@@ -89,29 +95,35 @@ class Bank:
 
 
 class FilterBank:
-    """A stream of samples in, a stream of normalised log-mel steps out.
+    """A stream of samples in, a stream of steps out.
 
-    `mean` and `deviation` [mels] are those of the training data. `rest` is what is kept from one `feed` to the
-    next, less than one step's samples.
+    `mean` and `deviation` [mels] are those of the training data. `front` makes of normalised log-mel frames
+    [context + T stack, mels] the steps [T, width]; by default a step is its own frames, one after another. `rest`
+    is what is kept from one `feed` to the next: the context of the coming step, and less than its own samples.
     """
 
-    def __init__(self, bank: Bank, mean: Floats, deviation: Floats) -> None:
+    def __init__(
+        self, bank: Bank, mean: Floats, deviation: Floats, front: Callable[[Floats], Floats] | None = None
+    ) -> None:
         self.bank = bank
         self._mean = np.asarray(mean, np.float32)
         self._scale = np.float32(1) / np.asarray(deviation, np.float32)
-        self.rest = np.zeros(0, np.float32)
+        self._front = front
+        self.rest = np.zeros(bank.lead, np.float32)
 
     def feed(self, samples: Floats) -> Floats:
         """The steps [T, width] that these samples [N] complete."""
+        bank = self.bank
         self.rest = np.concatenate([self.rest, samples.astype(np.float32, copy=False)])
-        steps = self.bank.steps(len(self.rest))
-        logs = _log_mel(self.bank, self.rest, steps * self.bank.stack)
-        self.rest = self.rest[steps * self.bank.advance :].copy()
-        return self._normalised(logs)
+        steps = bank.steps(len(self.rest) - bank.lead)
+        logs = _log_mel(bank, self.rest, bank.context + steps * bank.stack if steps else 0)
+        self.rest = self.rest[steps * bank.advance :].copy()
+        normalised: Floats = (logs - self._mean) * self._scale
+        return self._front(normalised) if self._front else normalised.reshape(-1, bank.mels * bank.stack)
 
     def finish(self) -> Floats:
         """The steps of what is left and of the silence after it."""
-        return self.feed(np.zeros(self.bank.padding(len(self.rest)), np.float32))
+        return self.feed(np.zeros(self.bank.padding(len(self.rest) - self.bank.lead), np.float32))
 
     def fork(self) -> Self:
         """A second stream that goes on from here on its own."""
@@ -119,18 +131,15 @@ class FilterBank:
         other.__dict__.update(self.__dict__)  # nothing in it is ever changed in place
         return other
 
-    def _normalised(self, logs: Floats) -> Floats:
-        normalised: Floats = (logs - self._mean) * self._scale
-        return normalised.reshape(-1, self.bank.width)
-
 
 def features(samples: Floats, bank: Bank, warp: float = 1.0) -> Floats:
-    """The log-mel frames [T * stack, mels] of a whole sound [N] and its silence, not normalised.
+    """The log-mel frames [context + T stack, mels] of a whole sound [N] and its silence, not normalised.
 
     `warp` is that of `mel_filters`.
     """
-    padded = np.concatenate([samples, np.zeros(bank.padding(len(samples)), np.float32)])
-    return _log_mel(bank, padded, bank.steps(len(padded)) * bank.stack, warp)
+    after = bank.padding(len(samples))
+    padded = np.pad(samples, (bank.lead, after)).astype(np.float32, copy=False)
+    return _log_mel(bank, padded, bank.context + bank.steps(len(samples) + after) * bank.stack, warp)
 
 
 def mel_filters(bank: Bank, warp: float = 1.0) -> Floats:

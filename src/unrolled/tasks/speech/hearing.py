@@ -23,7 +23,8 @@ class Samples:
 
     def __init__(self, fresh: FilterBank) -> None:
         self._fresh = fresh
-        self.fields: Sequence[Field] = [("samples", "<f4", (fresh.bank.span,)), ("held", "<i8", ())]
+        kept = fresh.bank.lead + fresh.bank.span
+        self.fields: Sequence[Field] = [("samples", "<f4", (kept,)), ("held", "<i8", ())]
 
     def checked(self, inputs: Any) -> NDArray[np.float32]:
         """Samples [N]; raises `InputError` for anything else."""
@@ -41,9 +42,9 @@ class Samples:
         found = []
         for row, samples in enumerate(np.split(inputs, np.cumsum(lengths)[:-1])):
             filters = self._fresh.fork()
-            filters.rest = states["samples"][row, : states["held"][row]]
+            filters.rest = states["samples"][row, : self._fresh.bank.lead + states["held"][row]]
             found.append(filters.feed(samples))
-            states["held"][row] = len(filters.rest)
+            states["held"][row] = len(filters.rest) - self._fresh.bank.lead
             states["samples"][row] = 0
             states["samples"][row, : len(filters.rest)] = filters.rest
         return np.concatenate(found), np.array([len(one) for one in found])

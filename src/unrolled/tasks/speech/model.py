@@ -21,6 +21,7 @@ from unrolled.settings import setting
 from unrolled.stream import Stream
 from unrolled.tasks.speech import audio, ctc, hearing, transcripts
 from unrolled.tasks.speech.audio import Samples
+from unrolled.tasks.speech.convolutions import Convolutions
 from unrolled.tasks.speech.filterbank import Bank, FilterBank, Floats
 from unrolled.tasks.speech.listen import CharacterModel, Listener, live
 from unrolled.tasks.speech.transcripts import Recordings
@@ -59,16 +60,19 @@ class SpeechModel:
         self.bank = Bank.from_json(encoding.get("bank"))
         self._mean, self._deviation = (_filter_values(encoding, n, self.bank) for n in ("mean", "deviation"))
         sizes = file.architecture
-        if (self.vocabulary.size, self.bank.width) != (sizes.symbols, sizes.features):
+        bank = self.bank
+        found = (self.vocabulary.size, bank.mels, bank.stack, bank.context)
+        if found != (expected := (sizes.symbols, sizes.mels, sizes.stack, sizes.context)):
             raise InputError(
-                f"it has {self.vocabulary.size} symbols and {self.bank.width} features, but the architecture "
-                f"{sizes.symbols} and {sizes.features}."
+                f"its symbols, filters, frames a step and before it are {found}, but the architecture's "
+                f"{expected}."
             )
+        self._front = Convolutions(file) if sizes.channels else None
         self._network = Network(file)
 
     def filters(self) -> FilterBank:
         """A new stream of what the recurrent layers read of a sound."""
-        return FilterBank(self.bank, self._mean, self._deviation)
+        return FilterBank(self.bank, self._mean, self._deviation, self._front)
 
     def steps(self, samples: Samples) -> Floats:
         """What the recurrent layers read of a whole sound [N]: [T, width]."""

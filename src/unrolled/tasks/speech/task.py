@@ -56,8 +56,8 @@ class SpeechTask:
     @property
     def architecture(self) -> SpeechArchitecture:
         """The model's sizes."""
-        o = self.options
-        return SpeechArchitecture(o.cell, self._data.bank.width, o.hidden, o.layers, self._data.vocabulary.size)
+        o, symbols = self.options, self._data.vocabulary.size
+        return SpeechArchitecture(o.cell, o.mels, o.stack, o.channels, o.hidden, o.layers, symbols)
 
     def build(self) -> "torch.nn.Module":
         """A `SpeechNetwork` with fresh weights."""
@@ -66,7 +66,9 @@ class SpeechTask:
         return SpeechNetwork(self.architecture, self.options.dropout)
 
     def batch(self, step: int) -> dict[str, NDArray[Any]]:
-        """inputs [T, B, features], targets [S, B] and their lengths [B], each example changed anew."""
+        """Frames `inputs` [context + T stack, B, mels], the steps [B] that they make, targets [S, B] and their
+        lengths [B], each example changed anew.
+        """
         rng = np.random.default_rng([self.seed, step])
         data, masks = self._data, self.options.masks
         changes = self.options.scaled(min(1.0, (step + 1) / max(1, self.options.augment_steps)))
@@ -131,6 +133,7 @@ class SpeechTask:
         return (frames - self._mean) / self._deviation
 
     def _padded(self, frames: list[Floats], texts: list[str]) -> dict[str, NDArray[Any]]:
-        inputs, lengths = examples.pad([one.reshape(-1, self._data.bank.width) for one in frames])
+        inputs, counts = examples.pad(frames)
+        lengths = (counts - self._data.bank.context) // self._data.bank.stack
         targets, target_lengths = examples.pad([self._data.vocabulary.encode(text) for text in texts])
         return {"inputs": inputs, "lengths": lengths, "targets": targets, "target_lengths": target_lengths}
