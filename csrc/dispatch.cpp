@@ -18,6 +18,9 @@ namespace unrolled {
     }
 #if defined(__x86_64__)
 UNROLLED_DECLARE(avx512)
+namespace avx512 {
+extern const Kernels table_vnni;
+}
 UNROLLED_DECLARE(avx2)
 #endif
 UNROLLED_DECLARE(generic)
@@ -25,15 +28,17 @@ UNROLLED_DECLARE(generic)
 namespace {
 
 struct Available {
-    const Kernels* list[4] = {};
+    const Kernels* list[5] = {};
 
     Available() {
         int n = 0;
 #if defined(__x86_64__)
         __builtin_cpu_init();
         if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
-            __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl"))
+            __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl")) {
+            if (__builtin_cpu_supports("avx512vnni")) list[n++] = &avx512::table_vnni;
             list[n++] = &avx512::table;
+        }
         if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) list[n++] = &avx2::table;
 #endif
         list[n] = &generic::table;

@@ -1,34 +1,41 @@
-// A stack of recurrent layers for inference: weights packed once, then stepped or run, the state in and out.
+// Networks for inference: weights packed once, then stepped or run, the state in and out.
 #pragma once
 
+#include <cstdlib>
+#include <memory>
 #include <vector>
 
 #include "unrolled.h"
 
 namespace unrolled {
 
-enum class Cell { rnn_tanh, rnn_relu, lstm, gru };
-
-constexpr int64_t gates_of(Cell cell) { return cell == Cell::lstm ? 4 : cell == Cell::gru ? 3 : 1; }
+struct Free {
+    void operator()(float* p) const { std::free(p); }
+};
+using Buffer = std::unique_ptr<float[], Free>;
 
 // y = x times the transpose of a weight, plus a bias.
 class Linear {
   public:
     // weight [N, K]; bias [N] or null.
-    Linear(const float* weight, const float* bias, int64_t N, int64_t K);
+    Linear(const float* weight, const float* bias, int64_t N, int64_t K, Weights weights);
     // x [M, K] -> y [M, N]
     void run(const float* x, float* y, int64_t M) const;
 
-    int64_t N, K;
+    const int64_t N, K;
+    const Weights weights;
 
   private:
     const Kernels* kernels_;
-    std::vector<float> packed_, bias_;
+    Buffer packed_;
 };
 
 class Stack {
   public:
-    Stack(Cell cell, int64_t D, int64_t H) : cell(cell), D(D), H(H), kernels_(&kernels()) {}
+    Stack(Cell cell, int64_t D, int64_t H, Weights weights)
+        : cell(cell), D(D), H(H), weights(weights), kernels_(&kernels()) {}
+    Stack(const Stack&) = delete;
+    Stack& operator=(const Stack&) = delete;
 
     // One more layer: weight_ih [G*H, D or H], weight_hh [G*H, H], biases [G*H] or null.
     void add_layer(const float* weight_ih, const float* weight_hh, const float* bias_ih, const float* bias_hh);
@@ -37,19 +44,18 @@ class Stack {
     void run(const float* x, float* y, float* h, float* c, int64_t T, int64_t B) const;
 
     int64_t layers() const { return static_cast<int64_t>(layers_.size()); }
+    // Bytes of weights that a step reads.
+    size_t bytes() const { return bytes_; }
+
     const Cell cell;
     const int64_t D, H;
+    const Weights weights;
 
   private:
-    struct Layer {
-        Linear input;
-        std::vector<float> recurrent, bias_hn;
-    };
-    void run_layer(const Layer& layer, const float* gates, float* y, float* h, float* c, int64_t T,
-                   int64_t B) const;
-
     const Kernels* kernels_;
-    std::vector<Layer> layers_;
+    std::vector<Buffer> buffers_;
+    std::vector<PackedLayer> layers_;
+    size_t bytes_ = 0;
 };
 
 }  // namespace unrolled

@@ -90,6 +90,43 @@ struct RnnBackward {
     bool relu;
 };
 
+enum class Cell { rnn_tanh, rnn_relu, lstm, gru };
+
+constexpr int gates_of(Cell cell) { return cell == Cell::lstm ? 4 : cell == Cell::gru ? 3 : 1; }
+
+// The format of packed weights. bfloat16: rounded to nearest, products and sums in float32. int8: whole numbers
+// with a scale for each output, inputs rounded to 16 bits with a scale for each row, sums in int32.
+enum class Weights { float32, bfloat16, int8 };
+
+// One recurrent layer's parameters as they come.
+struct Layer {
+    int64_t D, H;
+    const float* weight_ih;  // [G*H, D]
+    const float* weight_hh;  // [G*H, H]
+    const float* bias_ih;    // [G*H], or null
+    const float* bias_hh;    // [G*H], or null; a GRU's for n stays with its recurrent product, which r multiplies
+};
+
+struct PackedLayer {
+    int64_t D;
+    const float* panels;
+};
+
+struct PackedStack {
+    Cell cell;
+    Weights weights;
+    int64_t H, layer_count;
+    const PackedLayer* layers;
+};
+
+struct StackRun {
+    int64_t T, B;
+    const float* x;  // [T, B, D]
+    float* y;        // [T, B, H]
+    float* h;        // [L, B, H], the state before and then after
+    float* c;        // [L, B, H], LSTM only
+};
+
 // One instruction set's kernels. Each sums over its inner index in ascending order, one chain of
 // multiply-adds an output, so a row's result does not depend on its batch, its tile or the thread count.
 struct Kernels {
@@ -101,15 +138,16 @@ struct Kernels {
     void (*rnn_forward)(const Steps&, const RnnForward&, int threads);
     void (*rnn_backward)(const Steps&, const RnnBackward&, int threads);
 
-    // weight_hh [G*H, H] with the G gates of neighbouring units side by side.
-    size_t (*packed_recurrent_size)(int64_t G, int64_t H);  // floats
-    void (*pack_recurrent)(const float* weight_hh, int64_t G, int64_t H, float* packed);
+    // Inference; sizes are in floats.
+    size_t (*packed_layer_size)(Cell, Weights, const Layer&);
+    void (*pack_layer)(Cell, Weights, const Layer&, float* panels);
+    void (*run_stack)(const PackedStack&, const StackRun&, int threads);
 
     // y [M, N] = bias [N] (or 0) + x [M, K] times the transpose of weight [N, K].
-    size_t (*packed_linear_size)(int64_t N, int64_t K);  // floats
-    void (*pack_linear)(const float* weight, int64_t N, int64_t K, float* packed);
-    void (*linear)(const float* x, const float* packed, const float* bias, float* y, int64_t M, int64_t N,
-                   int64_t K, int threads);
+    size_t (*packed_dense_size)(Weights, int64_t N, int64_t K);
+    void (*pack_dense)(Weights, const float* weight, const float* bias, int64_t N, int64_t K, float* packed);
+    void (*dense)(Weights, const float* x, const float* packed, float* y, int64_t M, int64_t N, int64_t K,
+                   int threads);
 
     // Elementwise; n values. Results below 2^-126 are flushed to zero.
     void (*exp)(const float* x, float* y, int64_t n);

@@ -95,17 +95,38 @@ def keep_freed_memory() -> None:
     """Keep freed memory in the process (glibc): for programs that train."""
 
 class Linear:
-    """y [M, N] = x [M, K] times the transpose of weight [N, K], plus bias [N], weights packed once."""
+    """y [M, N] = x [M, K] times the transpose of weight [N, K], plus bias [N], packed once in a format of weights.
 
-    def __init__(self, weight: Array, bias: Array | None) -> None: ...
+    The formats are float32, bfloat16 and int8.
+    """
+
+    def __init__(self, weight: Array, bias: Array | None, weights: str = "float32") -> None: ...
     def run(self, x: Array, y: Array) -> None: ...
 
 class Stack:
-    """Recurrent layers packed for inference; cell is lstm, gru, rnn_tanh or rnn_relu."""
+    """Recurrent layers packed for inference; cell is lstm, gru, rnn_tanh or rnn_relu, weights as for `Linear`.
 
-    def __init__(self, cell: str, input_size: int, hidden_size: int) -> None: ...
+    A run takes NumPy arrays alone, and brings the state h and c [L, B, H] up to date.
+    """
+
+    def __init__(self, cell: str, input_size: int, hidden_size: int, weights: str = "float32") -> None: ...
     def add_layer(
         self, weight_ih: Array, weight_hh: Array, bias_ih: Array | None, bias_hh: Array | None
     ) -> None: ...
     def run(self, x: Array, y: Array, h: Array, c: Array | None) -> None:
-        """x [T, B, D] -> y [T, B, H]; the state h and c [L, B, H] is brought up to date."""
+        """x [T, B, D] -> y [T, B, H]."""
+
+    def step(self, x: Array, y: Array, h: Array, c: Array | None) -> None:
+        """x [B, D] -> y [B, H]."""
+
+    @property
+    def cell(self) -> str: ...
+    @property
+    def input_size(self) -> int: ...
+    @property
+    def hidden_size(self) -> int: ...
+    @property
+    def layers(self) -> int: ...
+    @property
+    def bytes(self) -> int:
+        """How much a step reads of weights, biases and scales."""

@@ -3,7 +3,6 @@
 A `Network` holds no state, and any number of streams share it; it does not know what its numbers mean.
 """
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,28 +10,9 @@ from numpy.typing import NDArray
 
 from unrolled import _engine
 from unrolled.modelfile import ModelFile
+from unrolled.stepper import Floats, State, packed, zero_state
 
 __all__ = ["Floats", "Network", "State"]
-
-Floats = NDArray[np.float32]
-
-
-@dataclass
-class State:
-    """What the recurrent layers carry from one step to the next: h and, for an LSTM, c, each [L, B, H]."""
-
-    h: Floats
-    c: Floats | None
-
-    def take(self, rows: NDArray[np.int64]) -> "State":
-        """A copy of the states of these rows of the batch."""
-        return State(self.h.take(rows, axis=1), None if self.c is None else self.c.take(rows, axis=1))
-
-    def put(self, rows: NDArray[np.int64], state: "State") -> None:
-        """Take over the states of these rows."""
-        self.h[:, rows] = state.h
-        if self.c is not None:
-            self.c[:, rows] = state.c
 
 
 class Network:
@@ -40,28 +20,31 @@ class Network:
 
     A row's outputs are the same bits whether it is stepped alone, in a batch, or as one long sequence. `symbols`
     is how many symbols an input may be, or None where inputs are `width` numbers a step; `outputs` is the width
-    of what comes out.
+    of what comes out. `weights` is the format of theirs in memory: see `unrolled.stepper.packed`.
     """
 
-    def __init__(self, model: ModelFile) -> None:
+    def __init__(self, model: ModelFile, weights: str = "float32") -> None:
         tensors, sizes = model.tensors, model.architecture
         self._embedding = tensors.get("embedding.weight")
         self.symbols = None if self._embedding is None else len(self._embedding)
         self.width: int = tensors["recurrent.0.weight_ih_l0"].shape[1]
         self.outputs = len(tensors["head.bias"])
-        self._stack = _engine.Stack("rnn_tanh" if sizes.cell == "rnn" else sizes.cell, self.width, sizes.hidden)
-        for layer in range(sizes.layers):
-            names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-            self._stack.add_layer(*(tensors[f"recurrent.{layer}.{name}_l0"] for name in names))
-        self._head = _engine.Linear(tensors["head.weight"], tensors["head.bias"])
+        names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+        self._stack = packed(
+            "rnn_tanh" if sizes.cell == "rnn" else sizes.cell,
+            self.width,
+            sizes.hidden,
+            [[tensors[f"recurrent.{n}.{name}_l0"] for name in names] for n in range(sizes.layers)],
+            weights,
+        )
+        self._head = _engine.Linear(tensors["head.weight"], tensors["head.bias"], weights)
         self.layers: int = sizes.layers
         self.hidden: int = sizes.hidden
         self.has_c: bool = sizes.cell == "lstm"
 
     def initial_state(self, batch: int = 1) -> State:
         """The state before anything was consumed: zeros."""
-        shape = (self.layers, batch, self.hidden)
-        return State(np.zeros(shape, np.float32), np.zeros(shape, np.float32) if self.has_c else None)
+        return zero_state(self._stack.cell, self.layers, batch, self.hidden)
 
     def run(self, inputs: NDArray[Any], state: State) -> Floats:
         """Consume `inputs`, symbols [T, B] or numbers [T, B, width]; returns the outputs [T, B, outputs].

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 from unrolled.errors import InputError
+from unrolled.stepper import Stepper, packed
 
 __all__ = ["Input", "Recurrent", "Steps", "Tensors", "Trace"]
 
@@ -52,6 +53,29 @@ class Recurrent(torch.nn.RNNBase):
 
     def flatten_parameters(self) -> None:
         """Do nothing: kernels pack the weights themselves. Programs written for torch.nn call it."""
+
+    def stepper(self, batch: int = 1, weights: str = "float32") -> Stepper:
+        """This layer to be stepped from outside without torch: a copy of its weights, packed, and a zero state.
+
+        `batch` is how many rows are stepped together; `weights` the format of the packed weights, "float32",
+        "bfloat16" or "int8". Later changes of the parameters do not reach it, and there is no dropout. Raises
+        `InputError` for a bidirectional layer, one with a projection, and parameters that are not float32.
+        """
+        if self.bidirectional:
+            raise InputError("stepper: a bidirectional layer reads the end first, expected bidirectional=False")
+        if self.proj_size:
+            raise InputError(f"stepper: proj_size is {self.proj_size}, expected 0")
+        dtype = self._parameter("weight_ih_l0").dtype
+        if dtype != torch.float32:
+            raise InputError(f"stepper: the layer's parameters are {dtype}, expected torch.float32")
+        names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh") if self.bias else ("weight_ih", "weight_hh")
+        none = [None] * (4 - len(names))
+        layers = [
+            [*(self._parameter(f"{name}_l{layer}").detach().cpu().contiguous().numpy() for name in names), *none]
+            for layer in range(self.num_layers)
+        ]
+        stack = packed(self.mode.lower(), self.input_size, self.hidden_size, layers, weights)
+        return Stepper(stack, batch)
 
     def _state_widths(self) -> tuple[int, ...]:
         """The width of each state that the cell carries."""

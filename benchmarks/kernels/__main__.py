@@ -1,0 +1,143 @@
+"""How fast the engine is, beside its peers and the machine's own limits.
+
+    python -m benchmarks.kernels [GROUP] [PART OF A ROW'S NAME...] [--seconds 3] [--list]
+
+Each row's answer is checked against the float64 reference; then the engine, its peers and what limits it (a large
+sgemm, or moving memory) are timed in turn, again and again, in this one run, and the medians of the ratios within
+a turn are reported. A wrong answer, or one that a fallback gave, is said in its row and fails the run.
+Rows are recorded in `benchmarks/results/kernels-GROUP.json`; the last line is all of them as JSON.
+
+The peers need `pip install '.[bench]'`. A machine that others use at the same time gives no figures worth keeping.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks import machine
+from benchmarks.kernels import limits, training
+from benchmarks.kernels.row import OWN, Case, Limit, Row, measure, turns
+
+RESULTS = Path("benchmarks/results")
+GROUPS: dict[str, Callable[[], Iterable[Case]]] = {
+    "training": training.training_cases,
+    "forward": training.forward_cases,
+}
+
+
+def main() -> int:
+    """Measure the rows that are asked for and record them; 1 where any is wrong."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("group", choices=list(GROUPS), nargs="?", help="default: all")
+    parser.add_argument("rows", nargs="*", help="parts of rows' names; default: all rows")
+    parser.add_argument("--seconds", type=float, default=3.0, help="for each row")
+    parser.add_argument("--list", action="store_true", help="print the names of the rows and end")
+    arguments = parser.parse_args()
+    chosen = {
+        group: [
+            case for case in cases() if not arguments.rows or any(part in case.name for part in arguments.rows)
+        ]
+        for group, cases in GROUPS.items()
+        if arguments.group in (None, group)
+    }
+    if not any(chosen.values()):
+        parser.error(f"no row's name has any of {', '.join(arguments.rows)} in it; --list prints them")
+    if arguments.list:
+        print(*(f"{group} {case.name}" for group, cases in chosen.items() for case in cases), sep="\n")
+        return 0
+    found: dict[str, Any] = {
+        "machine": machine.describe() | {"threads": torch.get_num_threads(), "torch": torch.__version__},
+        "sgemm": rate_of(limits.sgemm()),
+        "copy": rate_of(limits.copy()),
+    }
+    print(f"sgemm {found['sgemm'] / 1e9:.0f} GFLOP/s, copy {found['copy'] / 1e9:.1f} GB/s", file=sys.stderr)
+    groups = {}
+    for group, cases in chosen.items():
+        rows = []
+        for case in cases:
+            rows.append(measure(case, arguments.seconds))
+            print(f"{group} {line(rows[-1])}", file=sys.stderr, flush=True)
+        if rows:
+            show(group, rows)
+            groups[group] = [row.figures() for row in rows]
+            record(group, found, rows)
+    print(json.dumps(found | groups))
+    return 1 if any(row["wrong"] for rows in groups.values() for row in rows) else 0
+
+
+def rate_of(limit: Limit) -> float:
+    """What the machine does a second: the best of several runs, which nothing disturbed."""
+    best = min(turn[limit.name][0] for turn in turns({limit.name: limit.run}, 0.5))
+    return float(f"{limit.work / best:.4g}")
+
+
+def record(group: str, found: dict[str, Any], rows: list[Row]) -> None:
+    """Put rows in their group's file, in the place of what this machine measured of the same names before."""
+    path = RESULTS / f"kernels-{group}.json"
+    before: list[dict[str, Any]] = []
+    if path.exists():
+        recorded = json.loads(path.read_text())
+        if recorded["machine"] == found["machine"]:
+            before = recorded["rows"]
+    merged = {row["name"]: row for row in before} | {row.name: row.figures() for row in rows}
+    names = [case.name for case in GROUPS[group]()]
+    kept = [merged[name] for name in names if name in merged]
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    path.write_text(
+        json.dumps({"command": f"python -m benchmarks.kernels {group}", **found, "rows": kept}, indent=1) + "\n"
+    )
+
+
+def show(group: str, rows: list[Row]) -> None:
+    """Print a table for people."""
+    peers = list(dict.fromkeys(peer for row in rows for peer in row.ratios))
+    table = Table("row", OWN, *(f"x {peer}" for peer in peers), "of limit", "system", "", title=group)
+    for row in rows:
+        table.add_row(*cells_of(row, peers), style="red" if row.wrong else None)
+    Console(width=160).print(table)
+
+
+def cells_of(row: Row, peers: list[str]) -> list[str]:
+    """A row's text, `!` where it is short of its goal."""
+    ratios = []
+    for peer in peers:
+        ratio = row.ratios.get(peer)
+        short = ratio is not None and ratio < row.goals.get(peer, 0)
+        ratios.append("" if ratio is None else f"{ratio:.2f}{'!' if short else ''}")
+    share = ""
+    if row.share is not None:
+        short = row.share_goal is not None and row.share < row.share_goal
+        share = f"{100 * row.share:.0f} %{'!' if short else ''} of {row.limit.split(',')[0]}"
+    system = f"{100 * row.system_share[OWN]:.1f} %"
+    return [
+        row.name,
+        duration(row.seconds[OWN]),
+        *ratios,
+        share,
+        system,
+        f"WRONG: {row.wrong}" if row.wrong else row.note,
+    ]
+
+
+def line(row: Row) -> str:
+    """A row as one line, while others are still to come."""
+    return "  ".join(part for part in cells_of(row, list(row.ratios)) if part)
+
+
+def duration(seconds: float) -> str:
+    """In the unit that suits it."""
+    for unit, size in (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6)):
+        if seconds >= size:
+            return f"{seconds / size:.3g} {unit}"
+    return f"{seconds * 1e9:.3g} ns"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

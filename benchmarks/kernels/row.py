@@ -1,0 +1,135 @@
+"""What a row of the benchmark is, and how one is timed: every contestant in turn, again and again.
+
+A small machine that others share is noisy, and slowly so: a contestant that runs a second after another meets
+another machine. So all of a row run in turn, the limit among them, and what is reported are medians of the
+ratios within a turn.
+"""
+
+import resource
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from statistics import median
+from typing import Any
+
+__all__ = ["OWN", "Case", "Limit", "Row", "Trial", "measure"]
+
+OWN = "unrolled"
+FEWEST_TURNS = 5
+SHORTEST = 0.002  # seconds: what is quicker runs several times a turn
+
+
+@dataclass(frozen=True)
+class Limit:
+    """What the machine itself can do: `run` does `work`, in floating-point operations or bytes, and no more."""
+
+    name: str
+    unit: str
+    run: Callable[[], object]
+    work: float
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A case made ready.
+
+    `contestants` run the same problem, the engine (`OWN`) among them. `wrong` says what is wrong with the answer,
+    or that a fallback gave it, and is empty where all is well. `work` is the problem's, in the limit's unit;
+    without a limit the row has no per cent of one. `note` stands beside the row.
+    """
+
+    contestants: dict[str, Callable[[], object]]
+    wrong: str
+    limit: Limit | None = None
+    work: float = 0.0
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One row before it is measured; goals are ratios to peers, by name, and a share of the limit."""
+
+    name: str
+    make: Callable[[], Trial]
+    goals: dict[str, float] = field(default_factory=dict)
+    share_goal: float | None = None
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row measured. Seconds are medians; a ratio says how many times as long a peer takes as the engine."""
+
+    name: str
+    wrong: str
+    seconds: dict[str, float]
+    ratios: dict[str, float]
+    goals: dict[str, float]
+    limit: str
+    limit_rate: float  # per second, in this row's turns
+    share: float | None  # of the limit, 0 to 1
+    share_goal: float | None
+    system_share: dict[str, float]  # of the processor time, what the system itself took
+    note: str
+
+    def figures(self) -> dict[str, Any]:
+        """As they stand in a result file."""
+        return {**vars(self), "seconds": {name: float(f"{s:.4g}") for name, s in self.seconds.items()}}
+
+
+def turns(
+    runs: dict[str, Callable[[], object]], seconds: float
+) -> Iterator[dict[str, tuple[float, float, float]]]:
+    """Run each in turn until the time is up: seconds, and the processor's in the program and in the system."""
+    repeats = {}
+    for name, run in runs.items():
+        run()
+        started = time.perf_counter()
+        run()
+        repeats[name] = max(1, round(SHORTEST / (time.perf_counter() - started)))
+    end, done = time.perf_counter() + seconds, 0
+    while done < FEWEST_TURNS or time.perf_counter() < end:
+        turn = {}
+        for name, run in runs.items():
+            before, started = resource.getrusage(resource.RUSAGE_SELF), time.perf_counter()
+            for _ in range(repeats[name]):
+                run()
+            elapsed, after = time.perf_counter() - started, resource.getrusage(resource.RUSAGE_SELF)
+            user, system = after.ru_utime - before.ru_utime, after.ru_stime - before.ru_stime
+            turn[name] = (elapsed / repeats[name], user, system)
+        yield turn
+        done += 1
+
+
+def measure(case: Case, seconds: float) -> Row:
+    """Check a case, then time it for so many seconds."""
+    trial = case.make()
+    limit = trial.limit
+    runs = trial.contestants if limit is None else trial.contestants | {limit.name: limit.run}
+    found = list(turns(runs, seconds))
+    rate = 0.0 if limit is None else limit.work / median(turn[limit.name][0] for turn in found)
+    share = None
+    if limit is not None:
+        least = trial.work / limit.work  # times the limit's run
+        share = median(least * turn[limit.name][0] / turn[OWN][0] for turn in found)
+
+    def system_share(name: str) -> float:
+        user, system = (sum(turn[name][part] for turn in found) for part in (1, 2))
+        return system / max(1e-9, user + system)
+
+    return Row(
+        case.name,
+        trial.wrong,
+        {name: median(turn[name][0] for turn in found) for name in trial.contestants},
+        {
+            name: round(median(turn[name][0] / turn[OWN][0] for turn in found), 3)
+            for name in trial.contestants
+            if name != OWN
+        },
+        case.goals,
+        "" if limit is None else f"{limit.name}, {limit.unit}",
+        float(f"{rate:.4g}"),
+        None if share is None else round(share, 3),
+        case.share_goal,
+        {name: round(system_share(name), 3) for name in trial.contestants},
+        trial.note,
+    )

@@ -1,0 +1,117 @@
+"""Whole sequences: forward, backward and the weights' gradients together, and forward alone for inference."""
+
+from collections.abc import Iterator
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from benchmarks.kernels.limits import sgemm
+from benchmarks.kernels.peers import GATES, difference, fallback, onnx_lstm, pair
+from benchmarks.kernels.row import OWN, Case, Trial
+
+__all__ = ["forward_cases", "training_cases"]
+
+Shape = tuple[int, int, int, int]  # B, T, D, H
+SHAPES: tuple[Shape, ...] = (
+    (1, 100, 128, 128),
+    (32, 100, 128, 128),
+    (32, 100, 256, 256),
+    (32, 100, 512, 512),
+    (64, 35, 650, 650),
+    (64, 100, 512, 512),
+    (128, 784, 1, 128),
+    (32, 64, 64, 256),
+    (8, 1000, 64, 64),
+    (32, 1000, 128, 128),
+)
+OTHER_CELLS: tuple[Shape, ...] = ((32, 100, 128, 128), (32, 100, 256, 256), (64, 100, 512, 512))
+
+
+def name_of(cell: str, shape: Shape) -> str:
+    """Such as lstm-32-100-256-256."""
+    return "-".join([cell, *map(str, shape)])
+
+
+def training_cases() -> Iterator[Case]:
+    """Forward + backward with the gradients of the weights and of the input."""
+    for shape in SHAPES:
+        large = shape[0] >= 32 and shape[3] >= 256
+        yield Case(
+            name_of("lstm", shape), partial(training, "lstm", shape), {"torch": 1.3}, 0.85 if large else None
+        )
+    for cell in ("gru", "rnn"):
+        for shape in OTHER_CELLS:
+            yield Case(name_of(cell, shape), partial(training, cell, shape), {"torch": 2.5})
+
+
+def forward_cases() -> Iterator[Case]:
+    """Forward alone, no gradient wanted."""
+    for shape in SHAPES:
+        yield Case(name_of("lstm", shape), partial(forward, shape))
+
+
+def products(cell: str, shape: Shape, gradients: bool) -> float:
+    """Floating-point operations of the matrix products; with gradients, each way forward has two back."""
+    B, T, D, H = shape
+    a_step = 2 * B * GATES[cell] * H
+    return T * a_step * (D + H) * (3 if gradients else 1)
+
+
+def train(layer: torch.nn.Module, x: Tensor, grad: Tensor) -> dict[str, Tensor]:
+    """One pass forward and back: the output, and every gradient."""
+    x = x.detach().requires_grad_()
+    for parameter in layer.parameters():
+        parameter.grad = None
+    output, _ = layer(x)
+    torch.autograd.backward(output, grad)
+    values = [("x", x), *layer.named_parameters()]
+    return {"output": output.detach()} | {name: one.grad for name, one in values if one.grad is not None}
+
+
+def training(cell: str, shape: Shape) -> Trial:
+    """Check and make ready a training row."""
+    B, T, D, H = shape
+    ours, theirs = pair(cell, D, H)
+    x = torch.randn(T, B, D)
+    grad = torch.randn(T, B, H) / (T * B) ** 0.5
+    exact, _ = pair(cell, D, H)
+    wrong = difference(train(ours, x, grad), train(exact.double(), x.double(), grad.double()))
+    return Trial(
+        {OWN: lambda: train(ours, x, grad), "torch": lambda: train(theirs, x, grad)},
+        wrong or fallback(lambda: train(ours, x, grad), cell),
+        sgemm(),
+        products(cell, shape, gradients=True),
+    )
+
+
+def forward(shape: Shape) -> Trial:
+    """Check and make ready a row of inference."""
+    B, T, D, H = shape
+    ours, theirs = pair("lstm", D, H)
+    session = onnx_lstm(theirs)
+    x = torch.randn(T, B, D)
+    zero = torch.zeros(1, B, H)
+    feed = {"X": x.numpy(), "h_0": zero.numpy(), "c_0": zero.numpy()}
+
+    def own() -> Tensor:
+        with torch.no_grad():
+            output: Tensor = ours(x)[0]
+        return output
+
+    def torchs() -> Tensor:
+        with torch.no_grad():
+            output: Tensor = theirs(x)[0]
+        return output
+
+    exact, _ = pair("lstm", D, H)
+    with torch.no_grad():
+        right = {"output": exact.double()(x.double())[0]}
+    wrong = difference({"output": own()}, right) or fallback(own, "lstm")
+    theirs_wrong = difference({"output": torch.from_numpy(session.run(["Y"], feed)[0])[:, 0]}, right)
+    return Trial(
+        {OWN: own, "torch": torchs, "onnxruntime": lambda: session.run(["Y", "Y_h", "Y_c"], feed)},
+        wrong or (theirs_wrong and f"onnxruntime: {theirs_wrong}"),
+        sgemm(),
+        products("lstm", shape, gradients=False),
+    )

@@ -1,0 +1,314 @@
+// A stack of recurrent layers run for inference: any number of steps and rows, the state in and out, nothing
+// kept for a backward pass. A single step reads each layer's weights once, those of its input and those of its
+// state in one pass; over several steps the products with the inputs come first, for all steps at once.
+#include <omp.h>
+
+#include <algorithm>
+
+#include "products.h"
+#include "unrolled.h"
+
+namespace unrolled::UNROLLED_ISA {
+namespace {
+
+// A panel of a layer holds the weights of one block of units with all their gates side by side:
+// biases, the product with the input, the product with the state. An RNN's block is four vectors of units.
+template <Cell cell>
+struct Block {
+    static constexpr int gates = gates_of(cell);
+    static constexpr int vectors = gates == 1 ? 4 : 1;  // of units
+    static constexpr int N = gates * vectors;
+    static constexpr int biases = cell == Cell::gru ? 4 : N;  // the GRU's candidate has two: see unrolled.h
+    static constexpr int units = vectors * lanes;
+};
+
+template <Cell cell, class Product>
+struct Layout {
+    using B = Block<cell>;
+    int64_t input, state, size;  // where the two products begin in a panel, and the panel's floats
+
+    explicit Layout(int64_t D, int64_t H)
+        : input(B::biases * lanes),
+          state(input + Product::template size<B::N>(D)),
+          size(state + Product::template size<B::N>(H)) {}
+};
+
+template <Cell cell, class Product>
+struct Packer {
+    using B = Block<cell>;
+    const Layer& layer;
+    const int64_t H = layer.H;
+
+    size_t size() const { return blocks_of(H, B::units) * Layout<cell, Product>(layer.D, H).size; }
+
+    void pack(float* panels) const {
+        const Layout<cell, Product> layout(layer.D, H);
+        for (int64_t block = 0; block < blocks_of(H, B::units); ++block, panels += layout.size) {
+            for (int j = 0; j < B::biases * lanes; ++j) panels[j] = bias(block, j);
+            pack_product(layer.weight_ih, layer.D, block, panels + layout.input);
+            pack_product(layer.weight_hh, H, block, panels + layout.state);
+        }
+    }
+
+  private:
+    // The row of a weight that a block's output stands for; -1 past the last unit.
+    int64_t row(int64_t block, int output) const {
+        const int vector = output / lanes;
+        const int64_t unit = block * B::units + vector / B::gates * lanes + output % lanes;
+        return unit < H ? vector % B::gates * H + unit : -1;
+    }
+    void pack_product(const float* weight, int64_t K, int64_t block, float* panel) const {
+        auto weights_of = [&](int output) {
+            const int64_t j = row(block, output);
+            return j < 0 ? nullptr : weight + j * K;
+        };
+        Product::template pack<B::N>(weights_of, K, panel);
+    }
+    float bias(int64_t block, int output) const {
+        const bool candidate = cell == Cell::gru && output >= 2 * lanes;  // n from the input, then n from the state
+        const int64_t j = row(block, candidate ? output % lanes + 2 * lanes : output);
+        if (j < 0) return 0.0f;
+        const float input = layer.bias_ih ? layer.bias_ih[j] : 0.0f, state = layer.bias_hh ? layer.bias_hh[j] : 0.0f;
+        return !candidate ? input + state : output < 3 * lanes ? input : state;
+    }
+};
+
+// One unit vector's new state: h, and c in place. `sums` holds the gates' sums, for a GRU r, z, n from the input
+// and n from the state; a vector has n units.
+template <Cell cell>
+UNROLLED_INLINE vec next_state(const vec* sums, const float* h, float* c, int64_t n) {
+    if constexpr (cell == Cell::lstm) {
+        const vec next_c = fma(sigmoid(sums[0]), tanh(sums[2]), sigmoid(sums[1]) * load(c, n));
+        store(c, next_c, n);
+        return sigmoid(sums[3]) * tanh(next_c);
+    } else if constexpr (cell == Cell::gru) {
+        const vec candidate = tanh(fma(sigmoid(sums[0]), sums[3], sums[2]));
+        return fma(sigmoid(sums[1]), load(h, n) - candidate, candidate);
+    } else {
+        return cell == Cell::rnn_relu ? select(sums[0] < 0.0f, vec{}, sums[0]) : tanh(sums[0]);
+    }
+}
+
+// What a thread computes: these rows by these panels. `meet` when other threads have other panels of the rows.
+struct Share {
+    int64_t row, rows, panel, past_panel;
+    bool meets;
+    uint8_t* area;  // for rows in the form that products read
+
+    void meet() const {
+        if (meets) {
+#pragma omp barrier
+        }
+    }
+};
+
+template <Cell cell, class Product>
+class Runner {
+  public:
+    Runner(const PackedStack& stack, const StackRun& run)
+        : stack_(stack), run_(run), H_(stack.H), blocks_(blocks_of(H_, B::units)), gates_(blocks_ * B::N * lanes) {
+        // Long sequences go in chunks whose gates stay in the cache; cutting changes no bit of the result.
+        constexpr int64_t gate_floats = 1 << 18;
+        chunk_ = std::clamp<int64_t>(gate_floats / std::max<int64_t>(1, run.B * gates_), 1, std::max<int64_t>(1, run.T));
+    }
+
+    void run(int threads) {
+        const bool by_panels = blocks_ >= threads && worth_meeting();
+        threads = static_cast<int>(by_panels ? threads : std::min<int64_t>(threads, run_.B));
+        provide_memory(threads);
+        if (threads <= 1) return execute({0, run_.B, 0, blocks_, false, area_});
+#pragma omp parallel num_threads(threads)
+        {
+            const int64_t rank = omp_get_thread_num(), ranks = omp_get_num_threads();
+            uint8_t* area = area_ + rank * area_bytes_;
+            if (by_panels) {
+                execute({0, run_.B, blocks_ * rank / ranks, blocks_ * (rank + 1) / ranks, ranks > 1, area});
+            } else {
+                const int64_t row = run_.B * rank / ranks, past = run_.B * (rank + 1) / ranks;
+                execute({row, past - row, 0, blocks_, false, area});
+            }
+        }
+    }
+
+  private:
+    using B = Block<cell>;
+    using Row = typename Product::Row;
+    static constexpr int N = B::N;
+
+    bool worth_meeting() const {
+        constexpr int64_t bytes_read = 1 << 17;
+        return run_.T == 1 || run_.B * blocks_ * Product::template size<N>(H_) * 4 >= bytes_read;
+    }
+
+    void provide_memory(int threads) {
+        const int64_t rows = chunk_ * run_.B, gates = chunk_ > 1 ? rows * gates_ : 0;
+        const int64_t hidden = stack_.layer_count > 1 ? blocks_of(rows * H_, 16) * 16 : 0;
+        const int64_t widest = std::max(stack_.layers[0].D, H_);
+        area_bytes_ = blocks_of((rows + run_.B) * (sizeof(Row) + Product::row_bytes(widest)), 64) * 64;
+        gates_of_steps_ = scratch(gates + 2 * hidden + threads * area_bytes_ / 4);
+        hidden_[0] = gates_of_steps_ + gates;
+        hidden_[1] = hidden_[0] + hidden;
+        area_ = reinterpret_cast<uint8_t*>(hidden_[1] + hidden);
+    }
+
+    void execute(const Share& share) const {
+        FlushDenormals flush;
+        for (int64_t t = 0; t < run_.T; t += chunk_) {
+            const int64_t count = std::min(chunk_, run_.T - t);
+            const float* input = run_.x + t * run_.B * stack_.layers[0].D;
+            for (int64_t l = 0; l < stack_.layer_count; ++l) {
+                float* output = l + 1 == stack_.layer_count ? run_.y + t * run_.B * H_ : hidden_[l % 2];
+                run_layer(l, input, output, count, share);
+                input = output;
+            }
+            if (t + count < run_.T) share.meet();
+        }
+    }
+
+    // input [count, B, D] -> output [count, B, H] and the layer's state after it.
+    void run_layer(int64_t l, const float* input, float* output, int64_t count, const Share& share) const {
+        const PackedLayer& layer = stack_.layers[l];
+        const Layout<cell, Product> layout(layer.D, H_);
+        float* h = run_.h + l * run_.B * H_;
+        float* c = cell == Cell::lstm ? run_.c + l * run_.B * H_ : nullptr;
+        Row* rows = reinterpret_cast<Row*>(share.area);
+        uint8_t* bytes = share.area + (count + 1) * share.rows * sizeof(Row);
+        bytes = prepare(input, layer.D, count, share, rows, bytes);
+        if (count > 1) multiply_inputs(layer, layout, rows, count, share);
+        Row* states = rows + count * share.rows;
+        for (int64_t t = 0; t < count; ++t) {
+            const float* before = t ? output + (t - 1) * run_.B * H_ : h;
+            prepare(before, H_, 1, share, states, bytes);
+            float* after = output + t * run_.B * H_;
+            if (count > 1) step<false>(layer, layout, rows, states, t, before, c, after, share);
+            else step<true>(layer, layout, rows, states, t, before, c, after, share);
+            share.meet();
+        }
+        const float* last = output + (count - 1) * run_.B * H_;
+        const int64_t u = share.panel * B::units, past = std::min(share.past_panel * B::units, H_);
+        for (int64_t b = share.row; b < share.row + share.rows; ++b) std::copy(last + b * H_ + u, last + b * H_ + past, h + b * H_ + u);
+    }
+
+    // The share's rows of x [count, B, K], made ready for products; returns where free memory goes on.
+    uint8_t* prepare(const float* x, int64_t K, int64_t count, const Share& share, Row* rows, uint8_t* bytes) const {
+        for (int64_t t = 0; t < count; ++t)
+            for (int64_t b = share.row; b < share.row + share.rows; ++b, bytes += Product::row_bytes(K))
+                *rows++ = Product::row(x + (t * run_.B + b) * K, K, bytes);
+        return bytes;
+    }
+
+    // The gates' sums over the inputs alone, for each step and row of the share: [count, B, block, biases].
+    float* gates_at(int64_t t, int64_t b, int64_t block) const {
+        return gates_of_steps_ + (t * run_.B + b) * gates_ + block * N * lanes;
+    }
+    void multiply_inputs(const PackedLayer& layer, const Layout<cell, Product>& layout, const Row* rows, int64_t count,
+                         const Share& share) const {
+        cover_with<Product, N>(count * share.rows, share.panel, share.past_panel, [&]<int R, int P>(int64_t i, int64_t block) {
+            const float* panel = layer.panels + block * layout.size;
+            vec sums[R][P][N];
+            Row inputs[R];
+            for (int r = 0; r < R; ++r) {
+                inputs[r] = rows[i + r];
+                for (int p = 0; p < P; ++p)
+                    for (int n = 0; n < N; ++n) sums[r][p][n] = load(panel + p * layout.size + n * lanes);
+            }
+            Product::template add<R, P, N>(sums, inputs, panel + layout.input, layout.size, layer.D);
+            for (int r = 0; r < R; ++r)
+                for (int p = 0; p < P; ++p)
+                    for (int n = 0; n < N; ++n)
+                        store(gates_at((i + r) / share.rows, share.row + (i + r) % share.rows, block + p) + n * lanes, sums[r][p][n]);
+        });
+    }
+
+    // One step of the share's rows: state `before` [B, H] -> `after` [B, H], c in place. `whole`: the products with
+    // the inputs are still to be done.
+    template <bool whole>
+    void step(const PackedLayer& layer, const Layout<cell, Product>& layout, const Row* rows, const Row* states, int64_t t,
+              const float* before, float* c, float* after, const Share& share) const {
+        cover_with<Product, N>(share.rows, share.panel, share.past_panel, [&]<int R, int P>(int64_t i, int64_t block) {
+            const float* panel = layer.panels + block * layout.size;
+            vec sums[R][P][N], from_inputs[R][P];
+            Row inputs[R], state[R];
+            for (int r = 0; r < R; ++r) {
+                inputs[r] = rows[i + r];
+                state[r] = states[i + r];
+#pragma GCC unroll 4
+                for (int p = 0; p < P; ++p) {
+                    const float* start = whole ? panel + p * layout.size : gates_at(t, share.row + i + r, block + p);
+#pragma GCC unroll 4
+                    for (int n = 0; n < N; ++n) sums[r][p][n] = load(start + n * lanes);
+                }
+            }
+            if constexpr (whole)
+                Product::template add<R, P, N>(sums, inputs, panel + layout.input, layout.size, layer.D);
+            if constexpr (cell == Cell::gru)
+                for (int r = 0; r < R; ++r)
+                    for (int p = 0; p < P; ++p) {
+                        from_inputs[r][p] = sums[r][p][2];
+                        sums[r][p][2] = load(panel + p * layout.size + 3 * lanes);
+                    }
+            Product::template add<R, P, N>(sums, state, panel + layout.state, layout.size, H_);
+            for (int r = 0; r < R; ++r)
+#pragma GCC unroll 4
+                for (int p = 0; p < P; ++p)
+                    for (int v = 0; v < B::vectors; ++v) {
+                        const int64_t u = (block + p) * B::units + v * lanes, at = (share.row + i + r) * H_ + u;
+                        if (u >= H_) break;
+                        vec gates[4];
+                        for (int n = 0; n < B::gates; ++n) gates[n] = sums[r][p][v * B::gates + n];
+                        if constexpr (cell == Cell::gru) {
+                            gates[3] = gates[2];
+                            gates[2] = from_inputs[r][p];
+                        }
+                        store(after + at, next_state<cell>(gates, before + at, c ? c + at : nullptr, H_ - u), H_ - u);
+                    }
+        });
+    }
+
+    const PackedStack& stack_;
+    const StackRun& run_;
+    const int64_t H_, blocks_, gates_;  // gates_: floats of a row's gates, in blocks
+    int64_t chunk_, area_bytes_;
+    float* gates_of_steps_;
+    float* hidden_[2];
+    uint8_t* area_;
+};
+
+// Calls body.operator()<cell, Product>() for a cell and a format known only now.
+template <bool vnni, class Body>
+auto choose(Cell cell, Weights weights, Body body) {
+    auto with_product = [&]<Cell chosen>() {
+        switch (weights) {
+            case Weights::bfloat16: return body.template operator()<chosen, Bfloat16>();
+            case Weights::int8: return body.template operator()<chosen, Int8<vnni>>();
+            default: return body.template operator()<chosen, Float32>();
+        }
+    };
+    switch (cell) {
+        case Cell::lstm: return with_product.template operator()<Cell::lstm>();
+        case Cell::gru: return with_product.template operator()<Cell::gru>();
+        case Cell::rnn_relu: return with_product.template operator()<Cell::rnn_relu>();
+        default: return with_product.template operator()<Cell::rnn_tanh>();
+    }
+}
+
+}  // namespace
+
+size_t packed_layer_size(Cell cell, Weights weights, const Layer& layer) {
+    return choose<false>(cell, weights, [&]<Cell chosen, class Product> { return Packer<chosen, Product>{layer}.size(); });
+}
+
+void pack_layer(Cell cell, Weights weights, const Layer& layer, float* panels) {
+    choose<false>(cell, weights, [&]<Cell chosen, class Product> { Packer<chosen, Product>{layer}.pack(panels); });
+}
+
+template <bool vnni>
+void run_stack(const PackedStack& stack, const StackRun& run, int threads) {
+    choose<vnni>(stack.cell, stack.weights, [&]<Cell chosen, class Product> { Runner<chosen, Product>(stack, run).run(threads); });
+}
+template void run_stack<false>(const PackedStack&, const StackRun&, int);
+#if defined(__AVX512F__)
+template void run_stack<true>(const PackedStack&, const StackRun&, int);
+#endif
+
+}  // namespace unrolled::UNROLLED_ISA

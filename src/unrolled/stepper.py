@@ -1,0 +1,136 @@
+"""Recurrent layers stepped from outside: weights packed once for the engine, and a state that lasts.
+
+Steps run at the speed of reading the weights. It knows no model, no task and no torch; `unrolled.nn` makes
+steppers of its layers, and `unrolled.stream` runs whole models on the same packed layers.
+
+T steps, B rows, D input features, H hidden units, L layers.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unrolled import _engine
+from unrolled.errors import InputError
+
+__all__ = ["WEIGHTS", "Floats", "State", "Stepper", "packed", "zero_state"]
+
+Floats = NDArray[np.float32]
+
+WEIGHTS = ("float32", "bfloat16", "int8")
+"""The formats of packed weights. What narrow ones cost a model is measured by `benchmarks.narrow`."""
+
+
+@dataclass
+class State:
+    """What the recurrent layers carry from one step to the next: h and, for an LSTM, c, each [L, B, H]."""
+
+    h: Floats
+    c: Floats | None
+
+    def copy(self) -> "State":
+        """A state of its own with the same values."""
+        return State(self.h.copy(), None if self.c is None else self.c.copy())
+
+    def take(self, rows: NDArray[np.int64]) -> "State":
+        """A copy of the states of these rows of the batch."""
+        return State(self.h.take(rows, axis=1), None if self.c is None else self.c.take(rows, axis=1))
+
+    def put(self, rows: NDArray[np.int64], state: "State") -> None:
+        """Take over the states of these rows."""
+        self.h[:, rows] = state.h
+        if self.c is not None:
+            self.c[:, rows] = state.c
+
+
+def zero_state(cell: str, layers: int, batch: int, hidden: int) -> State:
+    """The state [L, B, H] before anything was consumed."""
+    shape = (layers, batch, hidden)
+    return State(np.zeros(shape, np.float32), np.zeros(shape, np.float32) if cell == "lstm" else None)
+
+
+def packed(
+    cell: str,
+    input_size: int,
+    hidden_size: int,
+    layers: Iterable[Sequence[Floats | None]],
+    weights: str = "float32",
+) -> _engine.Stack:
+    """Layers packed for the engine.
+
+    A layer is weight_ih [G*H, D or H], weight_hh [G*H, H], and bias_ih and bias_hh [G*H] or None. `cell` is lstm,
+    gru, rnn_tanh or rnn_relu. `weights` is the format they are kept in: "float32", "bfloat16", or "int8" with a
+    scale for each output (inputs and states are rounded to 16 bits then). Sums and states stay float32. Raises
+    `InputError` for another format.
+    """
+    if weights not in WEIGHTS:
+        raise InputError(f"weights is {weights!r}, expected one of {', '.join(WEIGHTS)}")
+    stack = _engine.Stack(cell, input_size, hidden_size, weights)
+    for layer in layers:
+        stack.add_layer(*layer)
+    return stack
+
+
+class Stepper:
+    """Packed recurrent layers with a state of their own, for `batch` rows that are stepped together.
+
+    A row's outputs are the same bits whether it is stepped alone, in a batch, or run as a sequence cut anywhere.
+    Not for several threads at once. Raises `InputError` for a batch under 1.
+
+    >>> layer = np.ones((4 * 3, 2), np.float32), np.ones((4 * 3, 3), np.float32), None, None
+    >>> stepper = Stepper(packed("lstm", 2, 3, [layer]))
+    >>> y = stepper.step(np.ones((1, 2), np.float32))
+    >>> bool((y == stepper.state.h[-1]).all())
+    True
+    """
+
+    def __init__(self, stack: _engine.Stack, batch: int = 1) -> None:
+        if batch < 1:
+            raise InputError(f"batch is {batch}, expected at least 1")
+        self._stack = stack
+        self._state = zero_state(stack.cell, stack.layers, batch, stack.hidden_size)
+        self._output_shape = (batch, stack.hidden_size)
+
+    @property
+    def state(self) -> State:
+        """A copy of the state; assigning one of the same shapes takes it over."""
+        return self._state.copy()
+
+    @state.setter
+    def state(self, state: State) -> None:
+        own = self._state
+        for name, mine, theirs in (("h", own.h, state.h), ("c", own.c, state.c)):
+            if _shape(theirs) != _shape(mine):
+                raise InputError(f"state.{name}: expected shape {_shape(mine)}, got {_shape(theirs)}")
+        self._state = State(
+            np.array(state.h, np.float32, order="C"),
+            None if state.c is None else np.array(state.c, np.float32, order="C"),
+        )
+
+    def reset(self) -> None:
+        """Forget everything: the state becomes zero."""
+        self._state.h.fill(0)
+        if self._state.c is not None:
+            self._state.c.fill(0)
+
+    def step(self, x: Floats, out: Floats | None = None) -> Floats:
+        """Consume one step x [B, D]; returns the last layer's h [B, H].
+
+        The result is a new array, or `out`; with `out` a step allocates nothing. Arrays are C-contiguous float32:
+        raises `TypeError` for others and `ValueError` for another shape, and consumes nothing then.
+        """
+        y: Floats = np.empty(self._output_shape, np.float32) if out is None else out
+        self._stack.step(x, y, self._state.h, self._state.c)
+        return y
+
+    def run(self, xs: Floats) -> Floats:
+        """Consume xs [T, B, D]; returns the last layer's h of every step, [T, B, H]. Raises as `step` does."""
+        y = np.empty((len(xs), *self._output_shape), np.float32)
+        self._stack.run(xs, y, self._state.h, self._state.c)
+        return y
+
+
+def _shape(array: Floats | None) -> list[int] | None:
+    return None if array is None else list(array.shape)
