@@ -1,5 +1,6 @@
 """A service on a port, until it is told to stop."""
 
+import signal
 import socket
 from collections.abc import Mapping
 from typing import Any
@@ -41,4 +42,6 @@ def serve(models: Mapping[str, Any], settings: ServeSettings) -> None:
         models=sorted(models),
         store=settings.store.split("@")[-1],
     )
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # uvicorn's while it runs, which then raises it once more
     uvicorn.Server(config).run(sockets=[listening])
+    log("stopped")
