@@ -9,6 +9,9 @@ def main() -> None:
     # OpenMP's threads spin briefly before they sleep, instead of for milliseconds: beside any other busy program
     # long spinning makes training several times slower (docs/training.md). Read when OpenMP is loaded.
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+    if sys.argv[1:2] == ["serve"]:
+        # A batch of small streams is over before a second thread is awake, and that core has requests to read.
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
     try:
         from unrolled.cli import run
     except ModuleNotFoundError as error:

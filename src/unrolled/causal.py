@@ -31,8 +31,12 @@ class Front(Protocol):
 
     fields: Sequence[Field]
     """What it keeps of a stream from one call to the next."""
-    chunked: bool
-    """Whether what comes in one step is a chunk of any number of inputs, and not one."""
+    unit: int
+    """How many inputs make a step. Where they are several, inputs come in chunks of any size."""
+    dtype: np.dtype[Any] | None
+    """Of inputs that come as bytes; None where they cannot."""
+    shape: tuple[int, ...]
+    """Of one input."""
 
     def checked(self, inputs: Any) -> NDArray[Any]:
         """The inputs [T, ...] of one stream as `run` takes them; raises `InputError` for others."""
@@ -104,6 +108,12 @@ class Causal:
             for network, names in zip(self._networks, self._names, strict=True)
         ]
         return found[0] if len(found) == 1 else np.mean(found, axis=0)
+
+    def magnitude(self, states: Records) -> Floats:
+        """The largest of |h| and |c| of each stream [B]: at most 1 for h, for c whatever it has counted up to."""
+        arrays = [states[name] for names in self._names for name in names if name in (self.layout.names or ())]
+        largest: Floats = np.max([np.abs(array).max(axis=(1, 2)) for array in arrays], axis=0)
+        return largest
 
     def _through(
         self, network: Network, names: tuple[str, str], x: NDArray[Any], counts: Lengths, states: Records

@@ -26,6 +26,8 @@ from unrolled.memory.gap import QUICK, QUICK_PROBLEM, Experiment, GapOptions
 from unrolled.memory.problems import PROBLEMS
 from unrolled.recipe import TrainOptions
 from unrolled.results import Evaluation
+from unrolled.server import access
+from unrolled.server.settings import ServeSettings
 from unrolled.tasks import TASKS, Task
 from unrolled.tasks.text import TextModel
 
@@ -336,6 +338,40 @@ def info(model: ModelPath, as_json: Json = False) -> None:
             shown = ", ".join(entry) if isinstance(entry, list | dict) else str(entry)
             table.add_row(f"{name} {key}".strip(), shown)
     console.print(table)
+
+
+@app.command(epilog="Example: unrolled serve model.safetensors --port 8000")
+@with_settings(ServeSettings)
+def serve(
+    models: Annotated[
+        list[Path],
+        typer.Argument(metavar="MODEL", help="Files written by `unrolled train`; their names are the models'."),
+    ],
+    **given: Any,
+) -> None:
+    """Serve streams of models over HTTP and WebSocket, with states that outlast the process."""
+    chosen = {name: value for name, value in given.items() if value is not None}
+    (settings_,) = settings.fill([ServeSettings], chosen, "command line")
+    try:
+        from unrolled.server.run import serve as run_server
+    except ModuleNotFoundError as error:
+        raise InputError(f"serving needs {error.name}: pip install 'unrolled[serve]'") from error
+    loaded: dict[str, Any] = {}
+    for path in models:
+        name = path.stem
+        if name in loaded:
+            raise InputError(f"{path}: there is another model of this name, expected different file names")
+        loaded[name] = unrolled.load(path)
+    run_server(loaded, settings_)
+
+
+@app.command(epilog="Example: unrolled token alice --tokens tokens.txt")
+def token(
+    tenant: Annotated[str, typer.Argument(metavar="TENANT", help="Whose streams the token opens.")],
+    tokens: Annotated[Path, typer.Option(metavar="FILE", help="The file that `unrolled serve` reads.")],
+) -> None:
+    """Make a token for `unrolled serve --tokens`: it is printed once, and the file keeps its hash."""
+    print(access.add_token(tokens, tenant))
 
 
 @app.command(epilog="Example: unrolled kernels --json")

@@ -60,7 +60,7 @@ class StreamPool:
 
         Raises `InputError` for a speech model, whose chunks go to `feed`.
         """
-        if self._causal.front.chunked:
+        if self._causal.front.unit > 1:
             raise InputError("a step of this model is a chunk of samples, which goes to feed")
         rows, sequence = self._checked(streams), self._causal.front.checked(inputs)
         if len(rows) != len(sequence):

@@ -72,16 +72,16 @@ class Snapshot:
             raise InputError(f"{name} is damaged: its content is not what was written")
         return found
 
-    def write(self, path: Path) -> None:
+    def write(self, path: str | Path) -> None:
         """Write it to `path` in one step; an older file stays whole if that fails (`InputError`)."""
-        with replacing(path) as temporary:
+        with replacing(Path(path)) as temporary:
             temporary.write_bytes(self.to_bytes())
 
     @classmethod
-    def read(cls, path: Path) -> Self:
+    def read(cls, path: str | Path) -> Self:
         """Read what `write` wrote; raises `InputError` as `from_bytes`, and for a file that cannot be read."""
         try:
-            return cls.from_bytes(path.read_bytes(), str(path))
+            return cls.from_bytes(Path(path).read_bytes(), str(path))
         except OSError as error:
             raise InputError(f"{path} cannot be read: {error.strerror}; expected a stream's state") from error
 

@@ -60,7 +60,7 @@ class Stream:
 
         A step of a speech model is a chunk of samples, as for `feed`. Raises `InputError` as `feed` does.
         """
-        return self.feed(x) if self._causal.front.chunked else self.feed([x])[0]
+        return self.feed(x) if self._causal.front.unit > 1 else self.feed([x])[0]
 
     def feed(self, inputs: Any) -> Floats:
         """Consume inputs [T, ...]; returns the outputs [T, outputs] of each step.

@@ -101,12 +101,20 @@ class _Steps:
     """The inputs of label models: numbers [T, width], words [T], or frames [T, side, side, 3] of bytes."""
 
     fields: Sequence[Field] = ()
-    chunked = False
+    unit = 1
 
     def __init__(self, file: ModelFile, front: Callable[[Any], Floats]) -> None:
         self._front = front
         self._kind: str = file.architecture.kind
-        self._size: int = file.architecture.inputs
+        size: int = file.architecture.inputs
+        dtypes: dict[str, np.dtype[Any] | None] = {
+            "numbers": np.dtype("<f4"),
+            "films": np.dtype("u1"),
+            "words": None,
+        }
+        shapes: dict[str, tuple[int, ...]] = {"numbers": (size,), "films": (size, size, 3), "words": ()}
+        self.dtype = dtypes[self._kind]
+        self.shape = shapes[self._kind]
 
     def checked(self, inputs: Any) -> NDArray[Any]:
         """The inputs of one stream as an array; raises `InputError` for what is not of the model's kind."""
@@ -118,8 +126,7 @@ class _Steps:
             ):
                 raise InputError("words: expected a list of texts, one for each word")
             return np.array(list(inputs), object)
-        films = self._kind == "films"
-        shape = (self._size, self._size, 3) if films else (self._size,)
+        films, shape = self._kind == "films", self.shape
         try:
             sequence = np.asarray(inputs)
         except ValueError as error:

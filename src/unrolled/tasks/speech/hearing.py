@@ -19,10 +19,12 @@ __all__ = ["BestPath", "Samples"]
 class Samples:
     """Samples go through the filter bank; those of a step that is not yet complete are kept."""
 
-    chunked = True
+    dtype: np.dtype[Any] | None = np.dtype("<f4")
+    shape: tuple[int, ...] = ()
 
     def __init__(self, fresh: FilterBank) -> None:
         self._fresh = fresh
+        self.unit = fresh.bank.advance
         kept = fresh.bank.lead + fresh.bank.span
         self.fields: Sequence[Field] = [("samples", "<f4", (kept,)), ("held", "<i8", ())]
 

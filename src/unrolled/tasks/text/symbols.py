@@ -18,7 +18,9 @@ class Symbols:
     """Symbols, as numbers or as a text, go to the embedding as they are."""
 
     fields: Sequence[Field] = ()
-    chunked = False
+    unit = 1
+    dtype: np.dtype[Any] | None = np.dtype("<u4")
+    shape: tuple[int, ...] = ()
 
     def __init__(self, vocabulary: Vocabulary) -> None:
         self._vocabulary = vocabulary

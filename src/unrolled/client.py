@@ -1,0 +1,376 @@
+"""A client of `unrolled serve`: streams that live on a server, in a program as if they were here.
+
+Every request says the position that it expects, so what went wrong on the way is sent again, and applied once. The
+rules stand here once, as generators that ask for a request or a pause; `Client` and `AsyncClient` are the two ways
+to do what they ask.
+"""
+
+import asyncio
+import json
+import random
+import time
+import uuid
+from collections.abc import AsyncIterator, Generator, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+import httpx
+import numpy as np
+from numpy.typing import NDArray
+
+from unrolled.errors import InputError
+from unrolled.snapshot import Snapshot
+
+__all__ = ["AsyncClient", "AsyncRemoteStream", "Client", "RemoteStream", "ServerError", "Unreachable"]
+
+Floats = NDArray[np.float32]
+BINARY = "application/octet-stream"
+PASSING = (408, 429, 503)  # statuses of a request that may be sent again
+PAUSE = 0.05  # seconds before the second try; twice as long before each further one, up to LONGEST
+LONGEST = 2.0
+
+
+class ServerError(InputError):
+    """The server refused: `code` says what (`docs/serving.md` lists them), `position` is the stream's true one."""
+
+    def __init__(self, status: int, code: str, message: str, position: int | None) -> None:
+        super().__init__(message)
+        self.status, self.code, self.position = status, code, position
+
+
+class Unreachable(ConnectionError):
+    """There was no answer for as long as the client was to try."""
+
+
+@dataclass
+class _Request:
+    method: str
+    url: str
+    params: dict[str, Any] = field(default_factory=dict)
+    content: bytes | None = None
+    headers: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of_json(cls, method: str, url: str, body: Any) -> Self:
+        return cls(method, url, content=json.dumps(body).encode(), headers={"Content-Type": "application/json"})
+
+
+Flow = Generator[_Request | float, httpx.Response | httpx.TransportError | None, Any]
+
+
+class _Rules:
+    """What both clients know: the server's models, and for how long to try again."""
+
+    def __init__(self, patience: float) -> None:
+        self._patience = patience
+        self._models: dict[str, dict[str, Any]] = {}
+
+    def _tried(self, request: _Request) -> Flow:
+        """The response to a request, sent again while that may help; raises `ServerError`, `Unreachable`."""
+        deadline, pause = time.monotonic() + self._patience, PAUSE
+        while True:
+            response = yield request
+            assert response is not None and not isinstance(response, float)
+            if isinstance(response, httpx.Response):
+                if response.is_success:
+                    return response
+                if response.status_code not in PASSING:
+                    raise _error(response)
+            if time.monotonic() > deadline:
+                if isinstance(response, httpx.Response):
+                    raise _error(response)
+                raise Unreachable(f"no answer for {self._patience:g} seconds: {response}") from response
+            yield pause * random.uniform(0.5, 1.5)
+            pause = min(2 * pause, LONGEST)
+
+    def _json(self, request: _Request) -> Flow:
+        response = yield from self._tried(request)
+        return response.json() if response.content else None
+
+    def _known(self, model: str) -> Flow:
+        if model not in self._models:
+            found = yield from self._json(_Request("GET", "/models"))
+            self._models = {one["name"]: one for one in found}
+        return self._models[model]
+
+    def _created(self, model: str | None, name: str | None) -> Flow:
+        # A name of our own, so that a retry finds the stream that the first try made.
+        body = {"id": name or uuid.uuid4().hex, **({"model": model} if model else {})}
+        return (yield from self._json(_Request.of_json("POST", "/streams", body)))
+
+    def _listed(self) -> Flow:
+        found: list[dict[str, Any]] = []
+        params: dict[str, Any] = {"limit": 1000}
+        while True:
+            page = yield from self._json(_Request("GET", "/streams", params))
+            found += page["streams"]
+            if page["next"] is None:
+                return found
+            params["after"] = page["next"]
+
+
+def _error(response: httpx.Response) -> ServerError:
+    try:
+        error = response.json()["error"]
+        return ServerError(response.status_code, error["code"], error["message"], error.get("position"))
+    except (ValueError, KeyError, TypeError):
+        return ServerError(response.status_code, "unknown", f"the server says {response.status_code}", None)
+
+
+class _Stream:
+    """A stream on a server: its name, its model, and the position that this client knows."""
+
+    def __init__(self, client: Any, info: dict[str, Any]) -> None:
+        self._client = client
+        self._take(info)
+
+    def _take(self, info: dict[str, Any]) -> None:
+        self.id: str = info["id"]
+        self.model: str = info["model"]
+        self.position: int = info["position"]
+
+    def _path(self, verb: str = "") -> str:
+        return f"/streams/{self.id}{verb}"
+
+    def _fed(self, verb: str, inputs: Any) -> Flow:
+        """Outputs, by way of bytes where the model has numbers."""
+        model = yield from self._client._known(self.model)
+        if model["dtype"] is None or (isinstance(inputs, str | list) and _has_text(inputs)):
+            request = _Request.of_json("POST", self._path(verb), {"at": self.position, "inputs": inputs})
+        else:
+            content = _array(inputs, model["dtype"]).tobytes()
+            headers = {"Content-Type": BINARY}
+            request = _Request("POST", self._path(verb), {"at": self.position}, content, headers)
+        request.headers["Accept"] = BINARY
+        response = yield from self._client._tried(request)
+        if verb == "/feed":
+            self.position = int(response.headers["X-Position"])
+        return np.frombuffer(response.content, "<f4").reshape(-1, model["outputs"])
+
+    def _said(self, inputs: Any) -> Flow:
+        listed = inputs if isinstance(inputs, str) else np.asarray(inputs).tolist()
+        body = {"at": self.position, "inputs": listed, "outputs": False}
+        answer = yield from self._client._json(_Request.of_json("POST", self._path("/feed"), body))
+        self.position = answer["position"]
+        return answer["said"]
+
+    def _changed(self, request: _Request) -> Flow:
+        self._take((yield from self._client._json(request)))
+
+    def _forked(self, name: str | None) -> Flow:
+        body = {"id": name or uuid.uuid4().hex}
+        return (yield from self._client._json(_Request.of_json("POST", self._path("/fork"), body)))
+
+    def _downloaded(self) -> Flow:
+        response = yield from self._client._tried(_Request("GET", self._path("/state")))
+        return Snapshot.from_bytes(response.content)
+
+    def _rewound(self, position: int) -> Flow:
+        return self._changed(_Request.of_json("POST", self._path("/rewind"), {"position": position}))
+
+    def _uploaded(self, snapshot: Snapshot) -> Flow:
+        return self._changed(_Request("PUT", self._path("/state"), content=snapshot.to_bytes()))
+
+
+def _has_text(inputs: str | list[Any]) -> bool:
+    return isinstance(inputs, str) or any(isinstance(one, str) for one in inputs)
+
+
+def _array(inputs: Any, dtype: str) -> NDArray[Any]:
+    array = np.asarray(inputs)
+    wanted = np.dtype(dtype)
+    if array.size and (wanted.kind == "u") != (array.dtype.kind in "iu"):
+        raise InputError(f"inputs: expected {wanted}, got {array.dtype}")
+    if array.size and wanted.kind == "u" and not 0 <= array.min() <= array.max() <= np.iinfo(wanted).max:
+        raise InputError(f"inputs: expected numbers from 0 to {np.iinfo(wanted).max}")
+    return array.astype(wanted)
+
+
+class RemoteStream(_Stream):
+    """A stream on a server: as `unrolled.Stream`, with a name."""
+
+    def feed(self, inputs: Any) -> Floats:
+        """Consume inputs; returns the outputs [T, outputs]. Raises `ServerError`, `Unreachable`."""
+        outputs: Floats = self._client._do(self._fed("/feed", inputs))
+        return outputs
+
+    def read(self, inputs: Any) -> list[str]:
+        """Consume inputs; returns what the model says."""
+        said: list[str] = self._client._do(self._said(inputs))
+        return said
+
+    def peek(self, inputs: Any) -> Floats:
+        """What `feed` would return; the stream stays where it is."""
+        outputs: Floats = self._client._do(self._fed("/peek", inputs))
+        return outputs
+
+    def fork(self, name: str | None = None) -> "RemoteStream":
+        """A second stream that goes on from here on its own."""
+        return RemoteStream(self._client, self._client._do(self._forked(name)))
+
+    def rewind(self, position: int) -> None:
+        """Go back to a position where one of the latest requests began or ended."""
+        self._client._do(self._rewound(position))
+
+    def refresh(self) -> None:
+        """Learn where the stream is, if another client moved it."""
+        self._client._do(self._changed(_Request("GET", self._path())))
+
+    def snapshot(self) -> Snapshot:
+        """The state, which an `unrolled.Stream` of the same model may go on from."""
+        snapshot: Snapshot = self._client._do(self._downloaded())
+        return snapshot
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Go on from a snapshot of the same model."""
+        self._client._do(self._uploaded(snapshot))
+
+    def delete(self) -> None:
+        """Forget the stream."""
+        self._client._do(self._client._json(_Request("DELETE", self._path())))
+
+
+class Client(_Rules):
+    """A server at `address`; `patience` is for how many seconds a request is tried again.
+
+    A context manager, which closes its connections.
+    """
+
+    def __init__(self, address: str, token: str | None = None, patience: float = 30.0) -> None:
+        super().__init__(patience)
+        self._http = httpx.Client(base_url=address, headers=_headers(token), timeout=patience)
+
+    def create(self, model: str | None = None, name: str | None = None) -> RemoteStream:
+        """A new stream; with a `name` that is taken already, that stream."""
+        return RemoteStream(self, self._do(self._created(model, name)))
+
+    def stream(self, name: str) -> RemoteStream:
+        """A stream that is there; raises `ServerError`."""
+        return RemoteStream(self, self._do(self._json(_Request("GET", f"/streams/{name}"))))
+
+    def streams(self) -> Iterator[RemoteStream]:
+        """Every stream of this client's tenant that has not ended."""
+        return (RemoteStream(self, info) for info in self._do(self._listed()) if not info["ended"])
+
+    def close(self) -> None:
+        """Close its connections."""
+        self._http.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _do(self, flow: Flow) -> Any:
+        answer: httpx.Response | httpx.TransportError | None = None
+        while True:
+            try:
+                wanted = flow.send(answer)
+            except StopIteration as done:
+                return done.value
+            if isinstance(wanted, float):
+                time.sleep(wanted)
+                answer = None
+                continue
+            try:
+                answer = self._http.request(**vars(wanted))
+            except httpx.TransportError as error:
+                answer = error
+
+
+class AsyncRemoteStream(_Stream):
+    """`RemoteStream` for asyncio."""
+
+    async def feed(self, inputs: Any) -> Floats:
+        """Consume inputs; returns the outputs [T, outputs]. Raises `ServerError`, `Unreachable`."""
+        outputs: Floats = await self._client._do(self._fed("/feed", inputs))
+        return outputs
+
+    async def read(self, inputs: Any) -> list[str]:
+        """Consume inputs; returns what the model says."""
+        said: list[str] = await self._client._do(self._said(inputs))
+        return said
+
+    async def peek(self, inputs: Any) -> Floats:
+        """What `feed` would return; the stream stays where it is."""
+        outputs: Floats = await self._client._do(self._fed("/peek", inputs))
+        return outputs
+
+    async def fork(self, name: str | None = None) -> "AsyncRemoteStream":
+        """A second stream that goes on from here on its own."""
+        return AsyncRemoteStream(self._client, await self._client._do(self._forked(name)))
+
+    async def rewind(self, position: int) -> None:
+        """Go back to a position where one of the latest requests began or ended."""
+        await self._client._do(self._rewound(position))
+
+    async def refresh(self) -> None:
+        """Learn where the stream is, if another client moved it."""
+        await self._client._do(self._changed(_Request("GET", self._path())))
+
+    async def snapshot(self) -> Snapshot:
+        """The state, which an `unrolled.Stream` of the same model may go on from."""
+        snapshot: Snapshot = await self._client._do(self._downloaded())
+        return snapshot
+
+    async def restore(self, snapshot: Snapshot) -> None:
+        """Go on from a snapshot of the same model."""
+        await self._client._do(self._uploaded(snapshot))
+
+    async def delete(self) -> None:
+        """Forget the stream."""
+        await self._client._do(self._client._json(_Request("DELETE", self._path())))
+
+
+class AsyncClient(_Rules):
+    """`Client` for asyncio; an asynchronous context manager."""
+
+    def __init__(self, address: str, token: str | None = None, patience: float = 30.0) -> None:
+        super().__init__(patience)
+        limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
+        self._http = httpx.AsyncClient(base_url=address, headers=_headers(token), timeout=patience, limits=limits)
+
+    async def create(self, model: str | None = None, name: str | None = None) -> AsyncRemoteStream:
+        """A new stream; with a `name` that is taken already, that stream."""
+        return AsyncRemoteStream(self, await self._do(self._created(model, name)))
+
+    async def stream(self, name: str) -> AsyncRemoteStream:
+        """A stream that is there; raises `ServerError`."""
+        return AsyncRemoteStream(self, await self._do(self._json(_Request("GET", f"/streams/{name}"))))
+
+    async def streams(self) -> AsyncIterator[AsyncRemoteStream]:
+        """Every stream of this client's tenant that has not ended."""
+        for info in await self._do(self._listed()):
+            if not info["ended"]:
+                yield AsyncRemoteStream(self, info)
+
+    async def close(self) -> None:
+        """Close its connections."""
+        await self._http.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def _do(self, flow: Flow) -> Any:
+        answer: httpx.Response | httpx.TransportError | None = None
+        while True:
+            try:
+                wanted = flow.send(answer)
+            except StopIteration as done:
+                return done.value
+            if isinstance(wanted, float):
+                await asyncio.sleep(wanted)
+                answer = None
+                continue
+            try:
+                answer = await self._http.request(**vars(wanted))
+            except httpx.TransportError as error:
+                answer = error
+
+
+def _headers(token: str | None) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token}"} if token else {}

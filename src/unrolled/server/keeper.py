@@ -1,0 +1,351 @@
+"""The keeper of the streams: memory, store and engine, behind one thread.
+
+Requests come from the event loop and are answered there; what is between happens in the keeper's thread, in
+rounds. A round takes what has arrived meanwhile, at most one request a stream, steps all of it together, stores
+it at once, and then answers. So streams that arrive together are stepped together, nobody waits for a batch to
+fill, and an answer never comes before its state is stored. A long request goes on for several rounds, a slice
+in each, while others pass. Nothing here knows HTTP.
+"""
+
+import asyncio
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from queue import SimpleQueue
+from typing import Any
+
+import numpy as np
+
+from unrolled.causal import Causal
+from unrolled.server.feeding import Answer, Entry, Feed, advance, replay
+from unrolled.server.observe import Observer
+from unrolled.server.refusal import Refusal
+from unrolled.snapshot import Snapshot
+from unrolled.store import Change, Key, Moment, Store, Stored, StoreError, Summary
+
+__all__ = ["Keeper", "StreamInfo"]
+
+AT_ONCE = 1024  # requests in a round
+TRIES = 4  # of a request whose stream another process wrote to meanwhile
+NO_REQUEST = bytes(16)
+
+
+@dataclass(frozen=True)
+class StreamInfo:
+    """A stream as clients see it."""
+
+    id: str
+    model: str
+    position: int
+    ended: bool = False
+
+
+@dataclass
+class _Call:
+    """A request that touches one stream, or none, by itself."""
+
+    key: Key | None
+    function: Callable[[], Any]
+    future: asyncio.Future[Any]
+
+
+class Keeper:
+    """Keeps the streams of `models` in `store`, and the `in_memory` latest used of them in memory too.
+
+    To be made where an event loop runs.
+    """
+
+    def __init__(self, models: Mapping[str, Causal], store: Store, in_memory: int, observer: Observer) -> None:
+        self.models = models
+        self.store = store
+        self._in_memory = in_memory
+        self._observer = observer
+        self._entries: OrderedDict[Key, Entry] = OrderedDict()
+        self._arrived: list[Feed | _Call] = []
+        self._queue: SimpleQueue[list[Feed | _Call] | None] = SimpleQueue()
+        self._waiting: list[Feed | _Call] = []
+        self._loop = asyncio.get_running_loop()
+        self._thread = threading.Thread(target=self._work, name="keeper")
+        self._thread.start()
+
+    async def feed(self, feed: Feed) -> Answer:
+        """Consume inputs, or look what they would give; raises `Refusal`."""
+        self._submit(feed)
+        answer: Answer = await feed.future
+        return answer
+
+    async def call(self, key: Key | None, function: Callable[[], Any]) -> Any:
+        """Let `function` run in the keeper's thread while nothing else happens to this stream."""
+        call = _Call(key, function, self._loop.create_future())
+        self._submit(call)
+        return await call.future
+
+    def close(self) -> None:
+        """Answer what has arrived, and stop."""
+        self._hand_over()
+        self._queue.put(None)
+        self._thread.join()
+        self.store.close()
+
+    # In the event loop's thread.
+
+    def _submit(self, request: Feed | _Call) -> None:
+        if not self._arrived:
+            self._loop.call_soon(self._hand_over)  # when all that has come with it has been read
+        self._arrived.append(request)
+
+    def _hand_over(self) -> None:
+        if self._arrived:
+            self._queue.put(self._arrived)
+            self._arrived = []
+
+    @staticmethod
+    def _deliver(answers: list[tuple[asyncio.Future[Any], Any]]) -> None:
+        for future, answer in answers:
+            if future.done():  # its client has gone
+                continue
+            if isinstance(answer, BaseException):
+                future.set_exception(answer)
+            else:
+                future.set_result(answer)
+
+    # In the keeper's thread, which alone touches entries, engine and store.
+
+    def _work(self) -> None:
+        open_ = True
+        while open_ or self._waiting:
+            while open_ and not (self._waiting and self._queue.empty()):
+                arrived = self._queue.get()
+                open_ = arrived is not None
+                self._waiting += arrived or []
+            self._round()
+
+    def _round(self) -> None:
+        """One request of each stream that has any, in the order in which they came."""
+        busy: set[Key] = set()
+        feeds: list[Feed] = []
+        later: list[Feed | _Call] = []
+        answers: list[tuple[asyncio.Future[Any], Any]] = []
+        for request in self._waiting:
+            if request.key in busy or len(feeds) >= AT_ONCE:
+                later.append(request)
+                if request.key is not None:
+                    busy.add(request.key)
+                continue
+            if isinstance(request, Feed):
+                busy.add(request.key)
+                feeds.append(request)
+            else:
+                answers.append((request.future, self._guarded(request.function)))
+        self._waiting = later
+        if feeds:
+            begin = time.perf_counter()
+            answers += self._fed(feeds)
+            self._observer.batch(len(feeds), time.perf_counter() - begin, len(self._entries))
+        self._loop.call_soon_threadsafe(self._deliver, answers)
+
+    def _guarded(self, function: Callable[[], Any]) -> Any:
+        """What a request gives, or what it is refused with."""
+        try:
+            return function()
+        except Refusal as refusal:
+            return refusal
+        except StoreError as error:
+            return Refusal(503, "store_unavailable", f"{error}; nothing was changed, try again.")
+
+    def _fed(self, feeds: list[Feed]) -> list[tuple[asyncio.Future[Any], Any]]:
+        answers: list[tuple[asyncio.Future[Any], Any]] = []
+        ready: dict[int, list[Feed]] = {}
+        for feed in feeds:
+            answer = self._guarded(lambda feed=feed: self._begin(feed))  # type: ignore[misc]
+            if answer is not None:
+                answers.append((feed.future, answer))
+            else:
+                assert feed.entry is not None
+                ready.setdefault(id(feed.entry.causal), []).append(feed)
+        finished: list[Feed] = []
+        again: list[Feed | _Call] = []
+        for group in ready.values():
+            for feed, refusal in advance(group):
+                if refusal is not None:
+                    answers.append((feed.future, refusal))
+                elif feed.whole:
+                    finished.append(feed)
+                else:
+                    again.append(feed)
+        answers += self._stored(finished, again)
+        self._waiting = again + self._waiting
+        return answers
+
+    def _begin(self, feed: Feed) -> Answer | None:
+        """Find the stream of a request; an answer here is one that was given before."""
+        if feed.entry is not None:
+            return None  # a slice of it is done
+        entry = self._entry(feed.key)
+        if feed.at != entry.position or (self.store.shared and feed.peek):
+            entry = self._newest(feed.key)
+        feed.entry = entry
+        if feed.at == entry.position:
+            return None
+        moments = self.store.moments(feed.key) if not feed.peek else []
+        if (answer := replay(feed, moments)) is not None:
+            return answer
+        raise Refusal(
+            409, "wrong_position", f"the stream is at {entry.position}, not at {feed.at}.", position=entry.position
+        )
+
+    def _stored(self, finished: list[Feed], again: list[Feed | _Call]) -> list[tuple[asyncio.Future[Any], Any]]:
+        """Store what was fed, and only then make it the streams' state."""
+        changes, changed = [], []
+        answers: list[tuple[asyncio.Future[Any], Any]] = []
+        for feed in finished:
+            if feed.peek or feed.moment is None:
+                answers.append((feed.future, feed.answer()))
+            else:
+                assert feed.entry is not None
+                changes.append(Change(feed.key, feed.entry.version, feed.moment))
+                changed.append(feed)
+        if not changes:
+            return answers
+        try:
+            saved = self.store.save(changes)
+        except StoreError as error:
+            refusal = Refusal(503, "store_unavailable", f"{error}; try again with the same position.")
+            for feed in changed:
+                self._entries.pop(feed.key, None)  # whether it was stored is not known: the store will say
+                answers.append((feed.future, refusal))
+            return answers
+        for feed, done in zip(changed, saved, strict=True):
+            if done:
+                assert feed.entry is not None and feed.moment is not None
+                feed.entry.take(feed.moment)
+                answers.append((feed.future, feed.answer()))
+                continue
+            self._entries.pop(feed.key, None)
+            feed.start_again()
+            if feed.tries < TRIES:
+                again.append(feed)
+            else:
+                answers.append(
+                    (feed.future, Refusal(503, "contended", "other servers write to this stream; try again."))
+                )
+        return answers
+
+    def _entry(self, key: Key) -> Entry:
+        """A stream in memory, brought there from the store if need be; raises `Refusal`, `StoreError`."""
+        entry = self._entries.get(key)
+        if entry is None:
+            return self._newest(key)
+        self._entries.move_to_end(key)
+        return entry
+
+    def _newest(self, key: Key) -> Entry:
+        """A stream as the store has it."""
+        entry = self._entries.get(key)
+        if entry is not None and self.store.version(key) == entry.version:
+            self._entries.move_to_end(key)
+            return entry
+        self._entries.pop(key, None)
+        entry = self._opened(self._found(key))
+        self._entries[key] = entry
+        while len(self._entries) > self._in_memory:
+            self._entries.popitem(last=False)
+        return entry
+
+    def _found(self, key: Key) -> Stored:
+        stored = self.store.load(key)
+        if stored is None:
+            raise Refusal(404, "no_such_stream", "there is no such stream.")
+        if stored.ended:
+            raise Refusal(410, "ended", "the stream's life time is over.")
+        return stored
+
+    def _opened(self, stored: Stored) -> Entry:
+        causal = self._model(stored)
+        moment = stored.moment
+        if moment is None or len(moment.state) != causal.layout.itemsize:
+            raise Refusal(
+                409, "state_damaged", "what is stored of this stream is damaged; rewind it, or upload a state."
+            )
+        return Entry(stored.model, causal, moment)
+
+    def _model(self, stored: Stored) -> Causal:
+        causal = self.models.get(stored.model)
+        if causal is None:
+            raise Refusal(409, "other_model", f"the stream's model {stored.model!r} is not served here.")
+        if causal.weights != stored.weights:
+            raise Refusal(
+                409, "other_model", f"the stream's state belongs to another model than {stored.model!r}."
+            )
+        return causal
+
+    # Requests other than feeds, each as a function for `call`.
+
+    def create(self, key: Key, model: str, state: bytes | None = None) -> tuple[StreamInfo, bool]:
+        """A new stream, and whether it is new: the same request again finds it."""
+        causal = self.models[model]
+        if state is None:
+            state = causal.initial().tobytes()
+        return self._add(key, model, causal, state)
+
+    def _add(self, key: Key, model: str, causal: Causal, state: bytes) -> tuple[StreamInfo, bool]:
+        position = int(np.frombuffer(state, causal.layout)["position"][0])
+        moment = Moment(0, position, position, NO_REQUEST, state)
+        if self.store.create(key, model, causal.weights, moment):
+            return StreamInfo(key.id, model, position), True
+        found = self.store.moments(key)
+        entry = self._newest(key)
+        if entry.model != model or (found and found[-1].version == 0 and found[-1].state != state):
+            raise Refusal(409, "exists", f"there is another stream of this name, of the model {entry.model!r}.")
+        return StreamInfo(key.id, entry.model, entry.position), False
+
+    def info(self, key: Key) -> StreamInfo:
+        """A stream as it is now."""
+        entry = self._newest(key) if self.store.shared else self._entry(key)
+        return StreamInfo(key.id, entry.model, entry.position)
+
+    def fork(self, key: Key, other: Key) -> tuple[StreamInfo, bool]:
+        """A second stream that goes on from here."""
+        entry = self._newest(key)
+        return self._add(other, entry.model, entry.causal, entry.state)
+
+    def rewind(self, key: Key, position: int) -> StreamInfo:
+        """Go back to a position where a request began or ended."""
+        stored = self._found(key)
+        moments = self.store.moments(key)
+        found = next((moment for moment in moments if moment.position == position), None)
+        if found is None:
+            kept = ", ".join(str(place) for place in sorted({moment.position for moment in moments}))
+            raise Refusal(409, "not_kept", f"position {position} is not kept; there are {kept or 'none'}.")
+        self._replace(key, stored.version, found.position, found.state, found.version)
+        return self.info(key)
+
+    def download(self, key: Key) -> Snapshot:
+        """The state as it is now."""
+        entry = self._newest(key) if self.store.shared else self._entry(key)
+        return entry.causal.snapshot(np.frombuffer(entry.state, entry.causal.layout)[0])
+
+    def upload(self, key: Key, snapshot: Snapshot) -> StreamInfo:
+        """Go on from a snapshot; raises `InputError` for one of another model."""
+        stored = self._found(key)
+        state = self._model(stored).restored(snapshot)
+        self._replace(key, stored.version, snapshot.position, state.tobytes(), None)
+        return self.info(key)
+
+    def _replace(self, key: Key, version: int, position: int, state: bytes, undo: int | None) -> None:
+        moment = Moment(version + 1, position, position, NO_REQUEST, state)
+        self._entries.pop(key, None)
+        if not self.store.save([Change(key, version, moment, undo)])[0]:
+            raise Refusal(503, "contended", "another server wrote to this stream; try again.")
+
+    def delete(self, key: Key) -> None:
+        """Forget a stream."""
+        self._entries.pop(key, None)
+        if not self.store.delete(key):
+            raise Refusal(404, "no_such_stream", "there is no such stream.")
+
+    def listed(self, tenant: str, after: str, limit: int) -> list[Summary]:
+        """A tenant's streams."""
+        return self.store.list(tenant, after, limit)

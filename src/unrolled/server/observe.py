@@ -1,0 +1,94 @@
+"""What a server tells its operator: Prometheus metrics, and a line of JSON for each request.
+
+No line and no metric has a stream's name, its inputs or its outputs.
+"""
+
+import json
+import sys
+import time
+from typing import Any
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+__all__ = ["CONTENT_TYPE", "Observer", "log"]
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+LARGE = 100.0  # of |c|, which grows by at most 1 a step: such a cell counts rather than remembers
+SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
+SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+
+
+def log(event: str, **fields: Any) -> None:
+    """A line on standard error."""
+    now = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime())
+    print(json.dumps({"time": f"{now}Z", "event": event, **fields}), file=sys.stderr, flush=True)
+
+
+class Observer:
+    """The metrics of one server."""
+
+    def __init__(self) -> None:
+        self._registry = CollectorRegistry()
+        labels = ("route", "status")
+        self._requests = Counter("unrolled_requests", "Requests answered", labels, registry=self._registry)
+        self._seconds = Histogram(
+            "unrolled_request_seconds", "From the request to its answer", ("route",),
+            buckets=SECONDS, registry=self._registry,
+        )  # fmt: skip
+        self._batch = Histogram(
+            "unrolled_batch_streams", "Streams that were stepped together", buckets=SIZES, registry=self._registry
+        )
+        self._round = Histogram(
+            "unrolled_batch_seconds", "To step and store a batch", buckets=SECONDS, registry=self._registry
+        )
+        self._window = Histogram(
+            "unrolled_batch_window_seconds", "From a request's arrival until its batch is closed, while idle",
+            buckets=(0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005), registry=self._registry,
+        )  # fmt: skip
+        self._steps = Counter("unrolled_steps", "Inputs consumed", registry=self._registry)
+        self._memory = Gauge("unrolled_streams_in_memory", "Streams in memory", registry=self._registry)
+        self._stored = Gauge("unrolled_streams_stored", "Streams in the store", registry=self._registry)
+        self._live = Gauge("unrolled_live_connections", "WebSocket connections", registry=self._registry)
+        self._magnitude = Gauge(
+            "unrolled_state_magnitude", "The largest |h| or |c| in the latest batch", registry=self._registry
+        )
+        self._alarms = Counter(
+            "unrolled_state_alarms", "Steps after which a state was not finite, or had drifted far", ("reason",),
+            registry=self._registry,
+        )  # fmt: skip
+
+    def request(self, route: str, status: int, seconds: float) -> None:
+        """A request was answered."""
+        self._requests.labels(route, status).inc()
+        self._seconds.labels(route).observe(seconds)
+
+    def batch(self, streams: int, seconds: float, in_memory: int) -> None:
+        """A batch was stepped and stored."""
+        self._batch.observe(streams)
+        self._round.observe(seconds)
+        self._memory.set(in_memory)
+
+    def window(self, seconds: float) -> None:
+        """A batch was closed so long after its first request came, though the keeper was idle."""
+        self._window.observe(seconds)
+
+    def states(self, steps: int, largest: float, drifted: int, not_finite: int) -> None:
+        """After a batch: how many inputs, the largest number in a state, how many states look ill."""
+        self._steps.inc(steps)
+        self._magnitude.set(largest)
+        if drifted:
+            self._alarms.labels("large").inc(drifted)
+        if not_finite:
+            self._alarms.labels("not finite").inc(not_finite)
+
+    def live(self, change: int) -> None:
+        """A WebSocket came (1) or went (-1)."""
+        self._live.inc(change)
+
+    def stored(self, count: int) -> None:
+        """So many streams are in the store."""
+        self._stored.set(count)
+
+    def page(self) -> bytes:
+        """All of it in Prometheus's text format."""
+        return generate_latest(self._registry)

@@ -1,0 +1,47 @@
+"""A service on a port, until it is told to stop."""
+
+import signal
+import socket
+from collections.abc import Mapping
+from typing import Any
+
+import uvicorn
+
+from unrolled.errors import InputError
+from unrolled.server.app import create_app
+from unrolled.server.observe import log
+from unrolled.server.service import Service
+from unrolled.server.settings import ServeSettings
+
+__all__ = ["serve"]
+
+LOCAL = ("127.0.0.1", "::1", "localhost")
+BACKLOG = 4096
+
+
+def serve(models: Mapping[str, Any], settings: ServeSettings) -> None:
+    """Serve loaded models until SIGTERM or Ctrl-C; raises `InputError` without port, tokens or store."""
+    if settings.host not in LOCAL and not settings.tokens:
+        raise InputError(f"host is {settings.host}, which others reach; expected --tokens with it")
+    try:
+        listening = socket.create_server(
+            (settings.host, settings.port), backlog=BACKLOG,
+            family=socket.AF_INET6 if ":" in settings.host else socket.AF_INET,
+        )  # fmt: skip
+    except OSError as error:
+        raise InputError(f"port {settings.port} of {settings.host} cannot be used: {error.strerror}") from error
+    app = create_app(Service(models, settings))
+    config = uvicorn.Config(
+        app, log_config=None, access_log=False, ws_max_size=settings.body_bytes, ws_per_message_deflate=False,
+        timeout_keep_alive=30, timeout_graceful_shutdown=10, server_header=False,
+    )  # fmt: skip
+    port = listening.getsockname()[1]
+    log(
+        "serving",
+        address=f"http://{settings.host}:{port}",
+        models=sorted(models),
+        store=settings.store.split("@")[-1],
+    )
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # uvicorn's while it runs, which then raises it once more
+    uvicorn.Server(config).run(sockets=[listening])
+    log("stopped")

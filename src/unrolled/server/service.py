@@ -1,0 +1,106 @@
+"""A service: models, store, keeper and access, from its start to its end."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from unrolled.server import wire
+from unrolled.server.access import Access, read_tokens
+from unrolled.server.keeper import Keeper, StreamInfo
+from unrolled.server.observe import Observer
+from unrolled.server.refusal import Refusal
+from unrolled.server.settings import ServeSettings
+from unrolled.store import Key, open_store
+
+__all__ = ["Service"]
+
+SWEEP_SECONDS = 1.0
+
+
+class Service:
+    """Serves loaded models, each under a name; raises `InputError` where tokens or store cannot be used."""
+
+    keeper: Keeper
+
+    def __init__(self, models: Mapping[str, Any], settings: ServeSettings) -> None:
+        self.settings = settings
+        self.observer = Observer()
+        self.models = dict(models)
+        self._causal = {name: model.causal for name, model in models.items()}
+        self._access = Access(read_tokens(Path(settings.tokens)) if settings.tokens else None, settings.rate)
+        self._store = open_store(settings.store, settings.history)
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Keep streams until the end, at which everything is stored."""
+        self.keeper = Keeper(self._causal, self._store, self.settings.in_memory, self.observer)
+        sweeping = asyncio.create_task(self._sweep())
+        try:
+            yield
+        finally:
+            sweeping.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await sweeping
+            await asyncio.to_thread(self.keeper.close)
+
+    async def _sweep(self) -> None:
+        """Let the streams' time pass, and count them."""
+        before = time.monotonic()
+        while True:
+            await asyncio.sleep(SWEEP_SECONDS)
+            now = time.monotonic()
+            elapsed, before = now - before, now
+            with contextlib.suppress(Refusal):  # the store is away; time stands still
+                await self.keeper.call(None, partial(self._store.sweep, elapsed, self.settings.lifetime))
+                self.observer.stored(await self.keeper.call(None, self._store.count))
+
+    def admitted(self, authorization: str | None) -> str:
+        """The tenant of a request that may come in; raises `Refusal`."""
+        tenant = self._access.tenant(authorization)
+        self._access.count(tenant)
+        return tenant
+
+    def counted(self, tenant: str) -> None:
+        """One more request of a tenant who is in already; raises `Refusal`."""
+        self._access.count(tenant)
+
+    async def check_store(self) -> None:
+        """Raises `Refusal` if the store does not answer."""
+        await self.keeper.call(None, lambda: self._store.version(Key("", "")))
+
+    def model_infos(self) -> list[wire.ModelInfo]:
+        """The models, for clients."""
+        return [
+            wire.ModelInfo(
+                name=name, task=self.models[name].file.task, weights=causal.weights,
+                dtype=causal.front.dtype.name if causal.front.dtype is not None else None,
+                shape=list(causal.front.shape), outputs=causal.outputs,
+            )
+            for name, causal in self._causal.items()
+        ]  # fmt: skip
+
+    async def create(self, key: Key, model: str | None) -> tuple[StreamInfo, bool]:
+        """A new stream of a model, which may be None where there is one alone."""
+        if model is None and len(self.models) > 1:
+            raise Refusal(422, "bad_request", f"model: expected one of {', '.join(self.models)}.")
+        name = model or next(iter(self.models))
+        if name not in self.models:
+            raise Refusal(404, "no_such_model", f"model: expected one of {', '.join(self.models)}.")
+        return await self._added(key, lambda: self.keeper.create(key, name))
+
+    async def fork(self, key: Key, other: Key) -> tuple[StreamInfo, bool]:
+        """A second stream that goes on from where the first is."""
+        return await self._added(key, lambda: self.keeper.fork(key, other))
+
+    async def _added(self, key: Key, function: Any) -> tuple[StreamInfo, bool]:
+        def add() -> Any:
+            if self._store.count(key.tenant) >= self.settings.streams:
+                raise Refusal(429, "too_many_streams", f"the tenant has {self.settings.streams} streams already.")
+            return function()
+
+        found: tuple[StreamInfo, bool] = await self.keeper.call(key, add)
+        return found
