@@ -78,10 +78,10 @@ def digits(data: Path, folder: Path, seed: int) -> Iterator[Fold]:
 
 
 def digits_of_strangers(data: Path, folder: Path, seed: int) -> Iterator[Fold]:
-    """A fold for each speaker, who is heard in the test alone."""
+    """A fold for each speaker, who is heard in the test alone; half of the training strings mix the others."""
     for speaker in fsdd.SPEAKERS:
         others = [one for one in fsdd.SPEAKERS if one != speaker]
-        train, test = fsdd.compose_both(data, folder / speaker, seed, others, [speaker])
+        train, test = fsdd.compose_both(data, folder / speaker, seed, others, [speaker], mixed=0.5)
         yield Fold(speaker, [train], None, [test])
 
 

@@ -20,6 +20,7 @@ __all__ = ["learn", "recalled"]
 EMBEDDING = 32  # of a word
 PASSES = 2  # over the text of passages
 STREAMS = 16
+RATE = 0.5  # of the budget's learning rate, at which one LSTM of two stays confused
 
 
 def learn(trial: Trial, budget: Budget) -> list[Row]:
@@ -48,7 +49,7 @@ def learn(trial: Trial, budget: Budget) -> list[Row]:
             lambda units: TextArchitecture(trial.kind, symbols, EMBEDDING, units, 1).parameters,
         )
         task = TextTask(TextOptions(**given, hidden=hidden), [text], trial.seed)
-        for _ in train(task, TrainOptions(steps=budget.steps, lr=budget.lr, seed=trial.seed), out):
+        for _ in train(task, TrainOptions(steps=budget.steps, lr=RATE * budget.lr, seed=trial.seed), out):
             pass
         model: TextModel = unrolled.load(out)
     size = {"hidden": hidden, "parameters": task.architecture.parameters, "steps": budget.steps}
