@@ -54,10 +54,15 @@ auto* data_or_null(const std::optional<A>& array) {
     return array ? array->data() : nullptr;
 }
 
-unrolled::Steps make_steps(const In<3>& x_gates, int64_t gates, const Lengths& lengths, const Resets& resets,
-                           bool reverse) {
-    const int64_t T = x_gates.shape(0), B = x_gates.shape(1), H = x_gates.shape(2) / gates;
-    expect("x_gates", x_gates, {T, B, gates * H});
+template <int Rank>
+using MaybeIn = std::optional<In<Rank>>;
+template <int Rank>
+using MaybeOut = std::optional<Out<Rank>>;
+
+// How the steps are taken; `h`, or its gradient, says T, B and H.
+template <class Sequence>
+unrolled::Steps make_steps(const Sequence& h, const Lengths& lengths, const Resets& resets, bool reverse) {
+    const int64_t T = h.shape(0), B = h.shape(1), H = h.shape(2);
     if (lengths) {
         expect("lengths", *lengths, {B});
         for (int64_t b = 0; b < B; ++b)
@@ -71,92 +76,132 @@ unrolled::Steps make_steps(const In<3>& x_gates, int64_t gates, const Lengths& l
             resets ? reinterpret_cast<const uint8_t*>(resets->data()) : nullptr, reverse};
 }
 
-int threads_for(const unrolled::Steps& s, int64_t gates) {
-    return unrolled::threads_for(static_cast<double>(s.T) * s.B * gates * s.H * s.H);
+// Returns D, which weight_ih says.
+int64_t expect_input(const unrolled::Steps& s, int64_t gates, const In<3>& x, const MaybeIn<2>& weight_ih) {
+    const int64_t rows = gates * s.H, D = weight_ih ? static_cast<int64_t>(weight_ih->shape(1)) : rows;
+    if (weight_ih) expect("weight_ih", *weight_ih, {rows, D});
+    expect("x", x, {s.T, s.B, D});
+    return D;
 }
 
-void lstm_forward(In<3> x_gates, In<2> weight_hh, In<2> h0, In<2> c0, Lengths lengths, Resets resets,
-                  bool reverse, Out<3> h, Out<3> c, Out<3> gates) {
-    const auto s = make_steps(x_gates, 4, lengths, resets, reverse);
+void expect_bias(const char* name, const MaybeIn<1>& bias, const MaybeIn<2>& weight_ih, int64_t rows) {
+    if (!bias) return;
+    if (!weight_ih) throw nb::value_error((std::string(name) + ": expected only together with weight_ih").c_str());
+    expect(name, *bias, {rows});
+}
+
+int threads_for(const unrolled::Steps& s, int64_t gates, int64_t D) {
+    return unrolled::threads_for(static_cast<double>(s.T) * s.B * gates * s.H * (s.H + D));
+}
+
+void lstm_forward(In<3> x, MaybeIn<2> weight_ih, MaybeIn<1> bias, In<2> weight_hh, In<2> h0, In<2> c0,
+                  Lengths lengths, Resets resets, bool reverse, Out<3> h, Out<3> c, MaybeOut<3> gates) {
+    const auto s = make_steps(h, lengths, resets, reverse);
+    const int64_t D = expect_input(s, 4, x, weight_ih);
+    expect_bias("bias", bias, weight_ih, 4 * s.H);
+    expect("weight_hh", weight_hh, {4 * s.H, s.H});
+    expect("h0", h0, {s.B, s.H});
+    expect("c0", c0, {s.B, s.H});
+    expect("c", c, {gates ? s.T : 1, s.B, s.H});
+    if (gates) expect("gates", *gates, {s.T, s.B, 4 * s.H});
+    nb::gil_scoped_release release;
+    unrolled::kernels().lstm_forward(
+        s, {x.data(), weight_hh.data(), h0.data(), c0.data(), h.data(), c.data(), data_or_null(gates),
+            gates.has_value(), data_or_null(weight_ih), data_or_null(bias), D}, threads_for(s, 4, D));
+}
+
+unrolled::Gradients gradients(const unrolled::Steps& s, int64_t gates, int64_t D, const MaybeIn<2>& weight_ih,
+                              const MaybeOut<3>& grad_x, const MaybeOut<2>& grad_weight_ih,
+                              const Out<2>& grad_weight_hh, const MaybeOut<1>& grad_bias, const Out<2>& grad_h0) {
+    if (grad_x) expect("grad_x", *grad_x, {s.T, s.B, D});
+    if (weight_ih.has_value() != grad_weight_ih.has_value())
+        throw nb::value_error("grad_weight_ih: expected where weight_ih is given, and only there");
+    if (grad_weight_ih) expect("grad_weight_ih", *grad_weight_ih, {gates * s.H, D});
+    expect("grad_weight_hh", grad_weight_hh, {gates * s.H, s.H});
+    if (grad_bias) expect("grad_bias", *grad_bias, {gates * s.H});
+    expect("grad_h0", grad_h0, {s.B, s.H});
+    return {data_or_null(grad_x), data_or_null(grad_weight_ih), grad_weight_hh.data(), data_or_null(grad_bias),
+            grad_h0.data()};
+}
+
+void lstm_backward(In<3> grad_h, MaybeIn<3> grad_c, In<3> x, MaybeIn<2> weight_ih, In<2> weight_hh, In<2> h0,
+                   In<2> c0, Lengths lengths, Resets resets, bool reverse, In<3> h, In<3> c, In<3> gates,
+                   MaybeOut<3> grad_x, MaybeOut<2> grad_weight_ih, MaybeOut<1> grad_bias, Out<2> grad_weight_hh,
+                   Out<2> grad_h0, Out<2> grad_c0) {
+    const auto s = make_steps(grad_h, lengths, resets, reverse);
+    const int64_t D = expect_input(s, 4, x, weight_ih);
+    if (grad_c) expect("grad_c", *grad_c, {s.T, s.B, s.H});
     expect("weight_hh", weight_hh, {4 * s.H, s.H});
     expect("h0", h0, {s.B, s.H});
     expect("c0", c0, {s.B, s.H});
     expect("h", h, {s.T, s.B, s.H});
     expect("c", c, {s.T, s.B, s.H});
     expect("gates", gates, {s.T, s.B, 4 * s.H});
-    nb::gil_scoped_release release;
-    unrolled::kernels().lstm_forward(s, {x_gates.data(), weight_hh.data(), nullptr, h0.data(), c0.data(),
-                                         h.data(), c.data(), gates.data(), true}, threads_for(s, 4));
-}
-
-void lstm_backward(In<3> grad_h, std::optional<In<3>> grad_c, In<2> weight_hh, In<2> c0, Lengths lengths,
-                   Resets resets, bool reverse, In<3> c, In<3> gates, Out<3> grad_x_gates, Out<2> grad_h0,
-                   Out<2> grad_c0) {
-    const auto s = make_steps(gates, 4, lengths, resets, reverse);
-    expect("grad_h", grad_h, {s.T, s.B, s.H});
-    if (grad_c) expect("grad_c", *grad_c, {s.T, s.B, s.H});
-    expect("weight_hh", weight_hh, {4 * s.H, s.H});
-    expect("c0", c0, {s.B, s.H});
-    expect("c", c, {s.T, s.B, s.H});
-    expect("grad_x_gates", grad_x_gates, {s.T, s.B, 4 * s.H});
-    expect("grad_h0", grad_h0, {s.B, s.H});
     expect("grad_c0", grad_c0, {s.B, s.H});
+    const auto grad = gradients(s, 4, D, weight_ih, grad_x, grad_weight_ih, grad_weight_hh, grad_bias, grad_h0);
     nb::gil_scoped_release release;
-    unrolled::kernels().lstm_backward(s, {grad_h.data(), data_or_null(grad_c), weight_hh.data(), c0.data(),
-                                          c.data(), gates.data(), grad_x_gates.data(), grad_h0.data(),
-                                          grad_c0.data()}, threads_for(s, 4));
+    unrolled::kernels().lstm_backward(
+        s, {grad_h.data(), data_or_null(grad_c), x.data(), data_or_null(weight_ih), weight_hh.data(), h0.data(),
+            c0.data(), h.data(), c.data(), gates.data(), D, grad, grad_c0.data()}, threads_for(s, 4, D));
 }
 
-void gru_forward(In<3> x_gates, In<2> weight_hh, In<1> bias_hn, In<2> h0, Lengths lengths, Resets resets,
-                 bool reverse, Out<3> h, Out<3> gates) {
-    const auto s = make_steps(x_gates, 3, lengths, resets, reverse);
+void gru_forward(In<3> x, MaybeIn<2> weight_ih, MaybeIn<1> bias, In<2> weight_hh, In<1> bias_hn, In<2> h0,
+                 Lengths lengths, Resets resets, bool reverse, Out<3> h, MaybeOut<3> gates) {
+    const auto s = make_steps(h, lengths, resets, reverse);
+    const int64_t D = expect_input(s, 3, x, weight_ih);
+    expect_bias("bias", bias, weight_ih, 3 * s.H);
     expect("weight_hh", weight_hh, {3 * s.H, s.H});
     expect("bias_hn", bias_hn, {s.H});
     expect("h0", h0, {s.B, s.H});
-    expect("h", h, {s.T, s.B, s.H});
-    expect("gates", gates, {s.T, s.B, 4 * s.H});
+    if (gates) expect("gates", *gates, {s.T, s.B, 4 * s.H});
     nb::gil_scoped_release release;
-    unrolled::kernels().gru_forward(s, {x_gates.data(), weight_hh.data(), nullptr, bias_hn.data(), h0.data(),
-                                        h.data(), gates.data()}, threads_for(s, 3));
+    unrolled::kernels().gru_forward(
+        s, {x.data(), weight_hh.data(), bias_hn.data(), h0.data(), h.data(), data_or_null(gates),
+            data_or_null(weight_ih), data_or_null(bias), D}, threads_for(s, 3, D));
 }
 
-void gru_backward(In<3> grad_h, In<2> weight_hh, In<2> h0, Lengths lengths, Resets resets, bool reverse,
-                  In<3> h, In<3> gates, Out<3> grad_x_gates, Out<3> grad_h_gates, Out<2> grad_h0) {
-    const auto s = make_steps(gates, 4, lengths, resets, reverse);
-    expect("grad_h", grad_h, {s.T, s.B, s.H});
+void gru_backward(In<3> grad_h, In<3> x, MaybeIn<2> weight_ih, In<2> weight_hh, In<2> h0, Lengths lengths,
+                  Resets resets, bool reverse, In<3> h, In<3> gates, MaybeOut<3> grad_x,
+                  MaybeOut<2> grad_weight_ih, MaybeOut<1> grad_bias, Out<2> grad_weight_hh, Out<1> grad_bias_hn,
+                  Out<2> grad_h0) {
+    const auto s = make_steps(grad_h, lengths, resets, reverse);
+    const int64_t D = expect_input(s, 3, x, weight_ih);
     expect("weight_hh", weight_hh, {3 * s.H, s.H});
     expect("h0", h0, {s.B, s.H});
     expect("h", h, {s.T, s.B, s.H});
-    expect("grad_x_gates", grad_x_gates, {s.T, s.B, 3 * s.H});
-    expect("grad_h_gates", grad_h_gates, {s.T, s.B, 3 * s.H});
-    expect("grad_h0", grad_h0, {s.B, s.H});
+    expect("gates", gates, {s.T, s.B, 4 * s.H});
+    expect("grad_bias_hn", grad_bias_hn, {s.H});
+    const auto grad = gradients(s, 3, D, weight_ih, grad_x, grad_weight_ih, grad_weight_hh, grad_bias, grad_h0);
     nb::gil_scoped_release release;
-    unrolled::kernels().gru_backward(s, {grad_h.data(), weight_hh.data(), h0.data(), h.data(), gates.data(),
-                                         grad_x_gates.data(), grad_h_gates.data(), grad_h0.data()},
-                                     threads_for(s, 3));
+    unrolled::kernels().gru_backward(
+        s, {grad_h.data(), x.data(), data_or_null(weight_ih), weight_hh.data(), h0.data(), h.data(), gates.data(), D,
+            grad, grad_bias_hn.data()}, threads_for(s, 3, D));
 }
 
-void rnn_forward(In<3> x_gates, In<2> weight_hh, In<2> h0, Lengths lengths, Resets resets, bool reverse,
-                 bool relu, Out<3> h) {
-    const auto s = make_steps(x_gates, 1, lengths, resets, reverse);
+void rnn_forward(In<3> x, MaybeIn<2> weight_ih, MaybeIn<1> bias, In<2> weight_hh, In<2> h0, Lengths lengths,
+                 Resets resets, bool reverse, bool relu, Out<3> h) {
+    const auto s = make_steps(h, lengths, resets, reverse);
+    const int64_t D = expect_input(s, 1, x, weight_ih);
+    expect_bias("bias", bias, weight_ih, s.H);
+    expect("weight_hh", weight_hh, {s.H, s.H});
+    expect("h0", h0, {s.B, s.H});
+    nb::gil_scoped_release release;
+    unrolled::kernels().rnn_forward(s, {x.data(), weight_hh.data(), h0.data(), h.data(), relu,
+                                        data_or_null(weight_ih), data_or_null(bias), D}, threads_for(s, 1, D));
+}
+
+void rnn_backward(In<3> grad_h, In<3> x, MaybeIn<2> weight_ih, In<2> weight_hh, In<2> h0, Lengths lengths,
+                  Resets resets, bool reverse, bool relu, In<3> h, MaybeOut<3> grad_x, MaybeOut<2> grad_weight_ih,
+                  MaybeOut<1> grad_bias, Out<2> grad_weight_hh, Out<2> grad_h0) {
+    const auto s = make_steps(grad_h, lengths, resets, reverse);
+    const int64_t D = expect_input(s, 1, x, weight_ih);
     expect("weight_hh", weight_hh, {s.H, s.H});
     expect("h0", h0, {s.B, s.H});
     expect("h", h, {s.T, s.B, s.H});
+    const auto grad = gradients(s, 1, D, weight_ih, grad_x, grad_weight_ih, grad_weight_hh, grad_bias, grad_h0);
     nb::gil_scoped_release release;
-    unrolled::kernels().rnn_forward(s, {x_gates.data(), weight_hh.data(), nullptr, h0.data(), h.data(), relu},
-                                    threads_for(s, 1));
-}
-
-void rnn_backward(In<3> grad_h, In<2> weight_hh, Lengths lengths, Resets resets, bool reverse, bool relu,
-                  In<3> h, Out<3> grad_x_gates, Out<2> grad_h0) {
-    const auto s = make_steps(grad_h, 1, lengths, resets, reverse);
-    expect("weight_hh", weight_hh, {s.H, s.H});
-    expect("h", h, {s.T, s.B, s.H});
-    expect("grad_x_gates", grad_x_gates, {s.T, s.B, s.H});
-    expect("grad_h0", grad_h0, {s.B, s.H});
-    nb::gil_scoped_release release;
-    unrolled::kernels().rnn_backward(s, {grad_h.data(), weight_hh.data(), h.data(), grad_x_gates.data(),
-                                         grad_h0.data(), relu}, threads_for(s, 1));
+    unrolled::kernels().rnn_backward(s, {grad_h.data(), x.data(), data_or_null(weight_ih), weight_hh.data(),
+                                         h0.data(), h.data(), D, grad, relu}, threads_for(s, 1, D));
 }
 
 void activation(const std::string& name, In<1> x, Out<1> y) {
@@ -296,24 +341,32 @@ NB_MODULE(_engine, m) {
     m.doc() = "The compiled recurrent engine; csrc/unrolled.h says what each argument is.";
     if (const char* wanted = std::getenv("UNROLLED_ISA"); wanted && *wanted) use_isa(wanted);
 
-    const auto x = "x_gates"_a.noconvert();
-    const auto w = "weight_hh"_a.noconvert();
+    const auto x = "x"_a.noconvert();
+    const auto w_ih = "weight_ih"_a.noconvert().none();
+    const auto bias = "bias"_a.noconvert().none();
+    const auto w_hh = "weight_hh"_a.noconvert();
+    const auto h0 = "h0"_a.noconvert(), c0 = "c0"_a.noconvert();
     const auto lengths = "lengths"_a.noconvert().none();
     const auto resets = "resets"_a.noconvert().none();
-    m.def("lstm_forward", &lstm_forward, x, w, "h0"_a.noconvert(), "c0"_a.noconvert(), lengths, resets,
-          "reverse"_a, "h"_a.noconvert(), "c"_a.noconvert(), "gates"_a.noconvert());
-    m.def("lstm_backward", &lstm_backward, "grad_h"_a.noconvert(), "grad_c"_a.noconvert().none(), w,
-          "c0"_a.noconvert(), lengths, resets, "reverse"_a, "c"_a.noconvert(), "gates"_a.noconvert(),
-          "grad_x_gates"_a.noconvert(), "grad_h0"_a.noconvert(), "grad_c0"_a.noconvert());
-    m.def("gru_forward", &gru_forward, x, w, "bias_hn"_a.noconvert(), "h0"_a.noconvert(), lengths, resets,
-          "reverse"_a, "h"_a.noconvert(), "gates"_a.noconvert());
-    m.def("gru_backward", &gru_backward, "grad_h"_a.noconvert(), w, "h0"_a.noconvert(), lengths, resets,
-          "reverse"_a, "h"_a.noconvert(), "gates"_a.noconvert(), "grad_x_gates"_a.noconvert(),
-          "grad_h_gates"_a.noconvert(), "grad_h0"_a.noconvert());
-    m.def("rnn_forward", &rnn_forward, x, w, "h0"_a.noconvert(), lengths, resets, "reverse"_a, "relu"_a,
-          "h"_a.noconvert());
-    m.def("rnn_backward", &rnn_backward, "grad_h"_a.noconvert(), w, lengths, resets, "reverse"_a, "relu"_a,
-          "h"_a.noconvert(), "grad_x_gates"_a.noconvert(), "grad_h0"_a.noconvert());
+    const auto h = "h"_a.noconvert(), c = "c"_a.noconvert();
+    const auto grad_h = "grad_h"_a.noconvert();
+    const auto grad_x = "grad_x"_a.noconvert().none();
+    const auto grad_w_ih = "grad_weight_ih"_a.noconvert().none();
+    const auto grad_bias = "grad_bias"_a.noconvert().none();
+    const auto grad_w_hh = "grad_weight_hh"_a.noconvert();
+    const auto grad_h0 = "grad_h0"_a.noconvert();
+    m.def("lstm_forward", &lstm_forward, x, w_ih, bias, w_hh, h0, c0, lengths, resets, "reverse"_a, h, c,
+          "gates"_a.noconvert().none());
+    m.def("lstm_backward", &lstm_backward, grad_h, "grad_c"_a.noconvert().none(), x, w_ih, w_hh, h0, c0, lengths,
+          resets, "reverse"_a, h, c, "gates"_a.noconvert(), grad_x, grad_w_ih, grad_bias, grad_w_hh, grad_h0,
+          "grad_c0"_a.noconvert());
+    m.def("gru_forward", &gru_forward, x, w_ih, bias, w_hh, "bias_hn"_a.noconvert(), h0, lengths, resets,
+          "reverse"_a, h, "gates"_a.noconvert().none());
+    m.def("gru_backward", &gru_backward, grad_h, x, w_ih, w_hh, h0, lengths, resets, "reverse"_a, h,
+          "gates"_a.noconvert(), grad_x, grad_w_ih, grad_bias, grad_w_hh, "grad_bias_hn"_a.noconvert(), grad_h0);
+    m.def("rnn_forward", &rnn_forward, x, w_ih, bias, w_hh, h0, lengths, resets, "reverse"_a, "relu"_a, h);
+    m.def("rnn_backward", &rnn_backward, grad_h, x, w_ih, w_hh, h0, lengths, resets, "reverse"_a, "relu"_a, h,
+          grad_x, grad_w_ih, grad_bias, grad_w_hh, grad_h0);
     m.def("activation", &activation, "name"_a, "x"_a.noconvert(), "y"_a.noconvert());
 
     m.def("isa", [] { return std::string(unrolled::kernels().isa); }, "The instruction set in use.");

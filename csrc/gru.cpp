@@ -1,6 +1,7 @@
 // Gated recurrent unit: Cho et al. 2014, in the form of cuDNN and PyTorch, where the reset gate multiplies
 // the recurrent product of the candidate: n = tanh(x_n + r (W_hn h + b_hn)), h' = (1 - z) n + z h.
-#include "sequence.h"
+#include "backward.h"
+#include "forward.h"
 
 namespace unrolled::UNROLLED_ISA {
 namespace {
@@ -8,19 +9,20 @@ namespace {
 enum { R, Z, N, HN };
 
 struct GruForwardCell {
-    static constexpr int gates = 3;
+    static constexpr int gates = 3, kept_runs = 4;
     const Steps& steps;
     const GruForward& args;
 
-    UNROLLED_INLINE_MEMBER vec start(int gate, int64_t t, int64_t b, int64_t u, int64_t n) const {
-        if (gate == N) return load(args.bias_hn + u, n);
-        return load(args.x_gates + ((t * steps.B + b) * 3 + gate) * steps.H + u, n);
+    float* kept() const { return args.gates; }
+
+    UNROLLED_INLINE_MEMBER vec start(int gate, const float* in, int64_t u, int64_t n) const {
+        return load(gate == N ? args.bias_hn + u : in + gate * steps.H + u, n);
     }
-    UNROLLED_INLINE_MEMBER void finish(const vec* sums, const float* state, int64_t t, int64_t b, int64_t u,
-                                       int64_t n) const {
+    UNROLLED_INLINE_MEMBER void finish(const vec* sums, const float* in, const float* state, int64_t t, int64_t b,
+                                       int64_t u, int64_t n) const {
         const int64_t H = steps.H, row = t * steps.B + b;
         const vec r = sigmoid(sums[R]), z = sigmoid(sums[Z]);
-        const vec candidate = tanh(fma(r, sums[N], load(args.x_gates + (row * 3 + N) * H + u, n)));
+        const vec candidate = tanh(fma(r, sums[N], load(in + N * H + u, n)));
         const vec h_before = load(state + u, n);
         store(args.h + row * H + u, fma(z, h_before - candidate, candidate), n);
         if (args.gates) {
@@ -38,15 +40,15 @@ struct GruForwardCell {
     }
 };
 
+// A step's gradients stand in the order n, r, z, hn: the first three are those of the sums, the last three those of
+// the product with weight_hh.
 struct GruBackwardCell {
-    static constexpr int gates = 3;
+    static constexpr int gates = 3, grad_runs = 4, rotation = 2, recurrent_run = 1;
     const Steps& steps;
     const GruBackward& args;
 
-    const float* recurrent_gradient() const { return args.grad_h_gates; }
-
     // `flow` is the gradient at h[t] through the later step's gates; grad_h0 carries what came past them (z).
-    UNROLLED_INLINE_MEMBER void finish(vec flow, int64_t t, int64_t b, int64_t u, int64_t n) const {
+    UNROLLED_INLINE_MEMBER void finish(vec flow, float* out, int64_t t, int64_t b, int64_t u, int64_t n) const {
         const int64_t H = steps.H, row = t * steps.B + b;
         const float* gate = args.gates + row * 4 * H + u;
         const vec r = load(gate + R * H, n), z = load(gate + Z * H, n);
@@ -55,41 +57,40 @@ struct GruBackwardCell {
         const vec h_before = reset               ? vec{}
                              : steps.first(t, b) ? load(args.h0 + b * H + u, n)
                                                  : load(args.h + (steps.before(t) * steps.B + b) * H + u, n);
-        float* carried = args.grad_h0 + b * H + u;
+        float* carried = args.grad.h0 + b * H + u;
         vec grad_h = flow + load(args.grad_h + row * H + u, n);
         if (!steps.last(t, b)) grad_h += load(carried, n);
 
         const vec grad_n = grad_h * (1.0f - z) * (1.0f - candidate * candidate);
         const vec grad_z = grad_h * (h_before - candidate) * z * (1.0f - z);
         const vec grad_r = grad_n * product * r * (1.0f - r);
-        float* from_x = args.grad_x_gates + row * 3 * H + u;
-        float* from_h = args.grad_h_gates + row * 3 * H + u;
-        store(from_x + R * H, grad_r, n);
-        store(from_h + R * H, grad_r, n);
-        store(from_x + Z * H, grad_z, n);
-        store(from_h + Z * H, grad_z, n);
-        store(from_x + N * H, grad_n, n);
-        store(from_h + N * H, grad_n * r, n);
+        store(out, grad_n, n);
+        store(out + H, grad_r, n);
+        store(out + 2 * H, grad_z, n);
+        store(out + 3 * H, grad_n * r, n);
         store(carried, reset ? vec{} : grad_h * z, n);
     }
     UNROLLED_INLINE_MEMBER void finish_initial(vec flow, int64_t b, int64_t u, int64_t n) const {
-        float* out = args.grad_h0 + b * steps.H + u;
+        float* out = args.grad.h0 + b * steps.H + u;
         store(out, steps.length(b) == 0 ? vec{} : flow + load(out, n), n);
     }
-    void clear(int64_t t, int64_t b) const {
-        const int64_t row = t * steps.B + b, n = 3 * steps.H;
-        zero(args.grad_x_gates + row * n, n);
-        zero(args.grad_h_gates + row * n, n);
+    void finish_bias(const float* sums) const {
+        const int64_t H = steps.H;
+        if (args.grad.bias) {
+            copy(sums, args.grad.bias + N * H, H);
+            copy(sums + H, args.grad.bias, 2 * H);
+        }
+        copy(sums + 3 * H, args.grad_bias_hn, H);
     }
 };
 
 }  // namespace
 
 void gru_forward(const Steps& steps, const GruForward& args, int threads) {
-    run_forward(steps, GruForwardCell{steps, args}, threads);
+    run_forward(GruForwardCell{steps, args}, threads);
 }
 void gru_backward(const Steps& steps, const GruBackward& args, int threads) {
-    run_backward(steps, GruBackwardCell{steps, args}, threads);
+    run_backward(GruBackwardCell{steps, args}, threads);
 }
 
 }  // namespace unrolled::UNROLLED_ISA

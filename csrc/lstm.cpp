@@ -1,5 +1,6 @@
 // Long short-term memory: Hochreiter & Schmidhuber 1997, with the forget gate of Gers et al. 2000.
-#include "sequence.h"
+#include "backward.h"
+#include "forward.h"
 
 namespace unrolled::UNROLLED_ISA {
 namespace {
@@ -7,14 +8,16 @@ namespace {
 enum { I, F, G, O };
 
 struct LstmForwardCell {
-    static constexpr int gates = 4;
+    static constexpr int gates = 4, kept_runs = 4;
     const Steps& steps;
     const LstmForward& args;
 
-    UNROLLED_INLINE_MEMBER vec start(int gate, int64_t t, int64_t b, int64_t u, int64_t n) const {
-        return load(args.x_gates + ((t * steps.B + b) * 4 + gate) * steps.H + u, n);
+    float* kept() const { return args.gates; }
+
+    UNROLLED_INLINE_MEMBER vec start(int gate, const float* in, int64_t u, int64_t n) const {
+        return load(in + gate * steps.H + u, n);
     }
-    UNROLLED_INLINE_MEMBER void finish(const vec* sums, const float*, int64_t t, int64_t b, int64_t u,
+    UNROLLED_INLINE_MEMBER void finish(const vec* sums, const float*, const float*, int64_t t, int64_t b, int64_t u,
                                        int64_t n) const {
         const int64_t H = steps.H, at = (t * steps.B + b) * H + u;
         float* c_now = args.keep_steps ? args.c + at : args.c + b * H + u;
@@ -38,20 +41,19 @@ struct LstmForwardCell {
         const int64_t H = steps.H, row = t * steps.B + b;
         zero(args.h + row * H, H);
         if (args.keep_steps) zero(args.c + row * H, H);
+        else if (steps.length(b) == 0) copy(args.c0 + b * H, args.c + b * H, H);
         if (args.gates) zero(args.gates + row * 4 * H, 4 * H);
     }
 };
 
 struct LstmBackwardCell {
-    static constexpr int gates = 4;
+    static constexpr int gates = 4, grad_runs = 4, rotation = 0, recurrent_run = 0;
     const Steps& steps;
     const LstmBackward& args;
 
-    const float* recurrent_gradient() const { return args.grad_x_gates; }
-
     // `flow` is the gradient at h[t] that comes from later steps. grad_c0 carries the gradient at c from
     // step to step.
-    UNROLLED_INLINE_MEMBER void finish(vec flow, int64_t t, int64_t b, int64_t u, int64_t n) const {
+    UNROLLED_INLINE_MEMBER void finish(vec flow, float* out, int64_t t, int64_t b, int64_t u, int64_t n) const {
         const int64_t H = steps.H, row = t * steps.B + b;
         const float* gate = args.gates + row * 4 * H + u;
         const vec i = load(gate + I * H, n), f = load(gate + F * H, n);
@@ -67,7 +69,6 @@ struct LstmBackwardCell {
         const vec grad_h = flow + load(args.grad_h + row * H + u, n);
         grad_c += grad_h * o * (1.0f - squashed * squashed);
 
-        float* out = args.grad_x_gates + row * 4 * H + u;
         store(out + I * H, grad_c * g * i * (1.0f - i), n);
         store(out + F * H, grad_c * c_before * f * (1.0f - f), n);
         store(out + G * H, grad_c * i * (1.0f - g * g), n);
@@ -75,21 +76,21 @@ struct LstmBackwardCell {
         store(carried, reset ? vec{} : grad_c * f, n);
     }
     UNROLLED_INLINE_MEMBER void finish_initial(vec flow, int64_t b, int64_t u, int64_t n) const {
-        store(args.grad_h0 + b * steps.H + u, flow, n);
+        store(args.grad.h0 + b * steps.H + u, flow, n);
         if (steps.length(b) == 0) store(args.grad_c0 + b * steps.H + u, vec{}, n);
     }
-    void clear(int64_t t, int64_t b) const {
-        zero(args.grad_x_gates + (t * steps.B + b) * 4 * steps.H, 4 * steps.H);
+    void finish_bias(const float* sums) const {
+        if (args.grad.bias) copy(sums, args.grad.bias, 4 * steps.H);
     }
 };
 
 }  // namespace
 
 void lstm_forward(const Steps& steps, const LstmForward& args, int threads) {
-    run_forward(steps, LstmForwardCell{steps, args}, threads);
+    run_forward(LstmForwardCell{steps, args}, threads);
 }
 void lstm_backward(const Steps& steps, const LstmBackward& args, int threads) {
-    run_backward(steps, LstmBackwardCell{steps, args}, threads);
+    run_backward(LstmBackwardCell{steps, args}, threads);
 }
 
 }  // namespace unrolled::UNROLLED_ISA

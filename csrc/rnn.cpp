@@ -1,18 +1,21 @@
 // Standard recurrent network: Elman 1990, h' = tanh(x + W h), or relu in tanh's place.
-#include "sequence.h"
+#include "backward.h"
+#include "forward.h"
 
 namespace unrolled::UNROLLED_ISA {
 namespace {
 
 struct RnnForwardCell {
-    static constexpr int gates = 1;
+    static constexpr int gates = 1, kept_runs = 1;
     const Steps& steps;
     const RnnForward& args;
 
-    UNROLLED_INLINE_MEMBER vec start(int, int64_t t, int64_t b, int64_t u, int64_t n) const {
-        return u < steps.H ? load(args.x_gates + (t * steps.B + b) * steps.H + u, n) : vec{};
+    float* kept() const { return args.h; }
+
+    UNROLLED_INLINE_MEMBER vec start(int, const float* in, int64_t u, int64_t n) const {
+        return u < steps.H ? load(in + u, n) : vec{};
     }
-    UNROLLED_INLINE_MEMBER void finish(const vec* sums, const float*, int64_t t, int64_t b, int64_t u,
+    UNROLLED_INLINE_MEMBER void finish(const vec* sums, const float*, const float*, int64_t t, int64_t b, int64_t u,
                                        int64_t n) const {
         const vec x = sums[0];
         store(args.h + (t * steps.B + b) * steps.H + u, args.relu ? select(x < 0.0f, vec{}, x) : tanh(x), n);
@@ -23,33 +26,31 @@ struct RnnForwardCell {
 };
 
 struct RnnBackwardCell {
-    static constexpr int gates = 1;
+    static constexpr int gates = 1, grad_runs = 1, rotation = 0, recurrent_run = 0;
     const Steps& steps;
     const RnnBackward& args;
 
-    const float* recurrent_gradient() const { return args.grad_x_gates; }
-
-    UNROLLED_INLINE_MEMBER void finish(vec flow, int64_t t, int64_t b, int64_t u, int64_t n) const {
+    UNROLLED_INLINE_MEMBER void finish(vec flow, float* out, int64_t t, int64_t b, int64_t u, int64_t n) const {
         const int64_t at = (t * steps.B + b) * steps.H + u;
         const vec h = load(args.h + at, n), grad_h = flow + load(args.grad_h + at, n);
         const vec slope = args.relu ? select(h > 0.0f, splat(1.0f), vec{}) : 1.0f - h * h;
-        store(args.grad_x_gates + at, grad_h * slope, n);
+        store(out, grad_h * slope, n);
     }
     UNROLLED_INLINE_MEMBER void finish_initial(vec flow, int64_t b, int64_t u, int64_t n) const {
-        store(args.grad_h0 + b * steps.H + u, flow, n);
+        store(args.grad.h0 + b * steps.H + u, flow, n);
     }
-    void clear(int64_t t, int64_t b) const {
-        zero(args.grad_x_gates + (t * steps.B + b) * steps.H, steps.H);
+    void finish_bias(const float* sums) const {
+        if (args.grad.bias) copy(sums, args.grad.bias, steps.H);
     }
 };
 
 }  // namespace
 
 void rnn_forward(const Steps& steps, const RnnForward& args, int threads) {
-    run_forward(steps, RnnForwardCell{steps, args}, threads);
+    run_forward(RnnForwardCell{steps, args}, threads);
 }
 void rnn_backward(const Steps& steps, const RnnBackward& args, int threads) {
-    run_backward(steps, RnnBackwardCell{steps, args}, threads);
+    run_backward(RnnBackwardCell{steps, args}, threads);
 }
 
 }  // namespace unrolled::UNROLLED_ISA

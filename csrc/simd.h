@@ -64,54 +64,74 @@ UNROLLED_INLINE vec fma(vec a, vec b, vec c) {
 #endif
 }
 
+// The smaller and the larger; NaN in x passes.
+UNROLLED_INLINE vec at_most(vec limit, vec x) {
+#if defined(__AVX512F__)
+    return (vec)_mm512_min_ps((__m512)limit, (__m512)x);
+#elif defined(__AVX2__)
+    return (vec)_mm256_min_ps((__m256)limit, (__m256)x);
+#else
+    return (vec)_mm_min_ps((__m128)limit, (__m128)x);
+#endif
+}
+UNROLLED_INLINE vec at_least(vec limit, vec x) {
+#if defined(__AVX512F__)
+    return (vec)_mm512_max_ps((__m512)limit, (__m512)x);
+#elif defined(__AVX2__)
+    return (vec)_mm256_max_ps((__m256)limit, (__m256)x);
+#else
+    return (vec)_mm_max_ps((__m128)limit, (__m128)x);
+#endif
+}
+
 // x = n ln 2 + r with |r| <= ln 2 / 2: exp(x) = 2^n (1 + q) with q = exp(r) - 1.
 struct Reduced {
-    ivec n;
+    ivec biased;  // n + 127 in the low bits: the exponent of 2^n
     vec q;
 };
 
 UNROLLED_INLINE Reduced reduce(vec x) {
     // Adding 1.5 * 2^23 rounds to an integer and leaves it in the low bits of the sum.
-    const vec magic = splat(12582912.0f);
+    const vec magic = splat(12582912.0f + 127.0f);
     vec shifted = fma(x, splat(1.44269504088896341f), magic);
     vec n = shifted - magic;
     vec r = fma(n, splat(-0.693359375f), x);
     r = fma(n, splat(2.12194440e-4f), r);
-    // Cephes expf: minimax for (exp(r) - 1 - r) / r^2.
-    vec p = splat(1.9875691500e-4f);
-    p = fma(p, r, splat(1.3981999507e-3f));
-    p = fma(p, r, splat(8.3334519073e-3f));
-    p = fma(p, r, splat(4.1665795894e-2f));
-    p = fma(p, r, splat(1.6666665459e-1f));
-    p = fma(p, r, splat(5.0000001201e-1f));
-    return {(ivec)shifted - (ivec)magic, fma(p, r * r, r)};
+    // Minimax for (exp(r) - 1 - r) / r^2; q is within 0.3 ulp.
+    vec p = splat(0.00138825167f);
+    p = fma(p, r, splat(0.00836654752f));
+    p = fma(p, r, splat(0.0416672006f));
+    p = fma(p, r, splat(0.166665435f));
+    p = fma(p, r, splat(0.49999997f));
+    return {(ivec)shifted, fma(p, r * r, r)};
 }
 
-// 2^n for -126 <= n <= 127.
-UNROLLED_INLINE vec power_of_two(ivec n) { return (vec)((n + 127) << 23); }
+// 2^n for -126 <= n <= 127, from n + 127 in the low bits.
+UNROLLED_INLINE vec power_of_two(ivec biased) { return (vec)(biased << 23); }
 
 // Greatest error 1.5 ulp; NaN stays NaN; below 2^-126 zero.
 UNROLLED_INLINE vec exp(vec x) {
-    x = select(x > 89.0f, splat(89.0f), x);  // a comparison with NaN is false, so NaN passes
-    x = select(x < -104.0f, splat(-104.0f), x);
-    Reduced e = reduce(x);
-    ivec half = e.n >> 1;  // two factors, so that neither leaves the range of exponents
-    return (1.0f + e.q) * power_of_two(half) * power_of_two(e.n - half);
+    Reduced e = reduce(at_least(splat(-104.0f), at_most(splat(89.0f), x)));
+    ivec n = e.biased - (ivec)splat(12582912.0f + 127.0f), half = n >> 1;
+    // Two factors, so that neither leaves the range of exponents.
+    return (1.0f + e.q) * power_of_two(half + 127) * power_of_two(n - half + 127);
 }
 
-// Greatest error 2.5 ulp.
-UNROLLED_INLINE vec sigmoid(vec x) { return 1.0f / (1.0f + exp(-x)); }
+// Greatest error 2.5 ulp. Where exp(-x) would leave the normal numbers the result is 1, or zero.
+UNROLLED_INLINE vec sigmoid(vec x) {
+    Reduced e = reduce(at_least(splat(-87.0f), at_most(splat(88.3f), -x)));
+    const vec scale = power_of_two(e.biased);
+    return 1.0f / (1.0f + fma(scale, e.q, scale));
+}
 
 // tanh(x) = m / (m + 2) with m = exp(2|x|) - 1, which keeps small arguments exact. Greatest error 3 ulp.
 UNROLLED_INLINE vec tanh(vec x) {
     const ivec sign = (ivec)splat(-0.0f);
-    vec twice = (vec)((ivec)x & ~sign) * 2.0f;
-    twice = select(twice > 20.0f, splat(20.0f), twice);  // tanh(10) rounds to 1
-    Reduced e = reduce(twice);
-    vec scale = power_of_two(e.n);
-    vec m = fma(scale, e.q, scale - 1.0f);
-    vec magnitude = m / (m + 2.0f);
-    return (vec)((ivec)magnitude | ((ivec)x & sign));
+    const vec magnitude = (vec)((ivec)x & ~sign);
+    Reduced e = reduce(at_most(splat(20.0f), magnitude + magnitude));  // tanh(10) rounds to 1
+    const vec scale = power_of_two(e.biased);
+    const vec m = fma(scale, e.q, scale - 1.0f);
+    return (vec)((ivec)(m / (m + 2.0f)) | ((ivec)x & sign));
 }
 
 // Denormal numbers cost a hundred cycles each and carry nothing here: flushed in the kernel's threads,

@@ -60,7 +60,7 @@ UNROLLED_INLINE void cover_panels(int64_t row, int64_t begin, int64_t end, Body&
 
 template <int N, class Body>
 UNROLLED_INLINE void cover(int64_t row_count, int64_t begin, int64_t end, Body&& body) {
-    constexpr int most = tile_rows(N);
+    constexpr int most = tile_rows(N) < 9 ? tile_rows(N) : 9;  // enough independent sums
     constexpr int64_t group = 4;  // the most panels that one tile takes
     int64_t tiles = blocks_of(row_count, most);
     for (int64_t first = begin; first < end; first += group) {

@@ -28,65 +28,90 @@ struct Steps {
     int64_t after(int64_t t) const { return reverse ? t - 1 : t + 1; }
 };
 
-// Weights arrive either as they are (`weight_hh`, packed for the one call) or packed beforehand (`packed`).
+// Forward: the gates' sums begin at bias + x times the transpose of weight_ih, or, without weight_ih, at x itself,
+// which then is [T, B, G*H].
 struct LstmForward {
-    const float* x_gates;    // [T, B, 4H]
+    const float* x;          // [T, B, D]
     const float* weight_hh;  // [4H, H]
-    const float* packed;     // from Kernels::pack_recurrent, or null
     const float *h0, *c0;    // [B, H]
     float* h;                // [T, B, H]
     float* c;                // [T, B, H]; [B, H] when keep_steps is false (updated in place, may be c0)
     float* gates;            // [T, B, 4H] after activation; null when not kept
     bool keep_steps;         // false: inference, only the newest c is kept
+    const float* weight_ih;  // [4H, D]
+    const float* bias;       // [4H], or null: zero
+    int64_t D;
+};
+
+struct GruForward {
+    const float* x;          // [T, B, D]
+    const float* weight_hh;  // [3H, H]
+    const float* bias_hn;    // [H]
+    const float* h0;         // [B, H]
+    float* h;                // [T, B, H]
+    float* gates;            // [T, B, 4H]: r, z, n and W_hn h + b_hn; null when not kept
+    const float* weight_ih;  // [3H, D]
+    const float* bias;       // [3H]: all of the biases but b_hn
+    int64_t D;
+};
+
+struct RnnForward {
+    const float* x;          // [T, B, D]
+    const float* weight_hh;  // [H, H]
+    const float* h0;         // [B, H]
+    float* h;                // [T, B, H]
+    bool relu;               // false: tanh
+    const float* weight_ih;  // [H, D]
+    const float* bias;       // [H]
+    int64_t D;
+};
+
+// Backward. Without weight_ih, `x` is the gradient at the gates' sums, [T, B, G*H], and D is G*H. Null is what
+// nobody wants.
+struct Gradients {
+    float* x;          // [T, B, D]
+    float* weight_ih;  // [G*H, D]
+    float* weight_hh;  // [G*H, H]
+    float* bias;       // [G*H]
+    float* h0;         // [B, H], always wanted
 };
 
 struct LstmBackward {
     const float* grad_h;     // [T, B, H]
     const float* grad_c;     // [T, B, H], or null: zero
+    const float* x;          // [T, B, D]; not read without weight_ih
+    const float* weight_ih;  // [4H, D], or null
     const float* weight_hh;  // [4H, H]
-    const float* c0;         // [B, H]
-    const float* c;          // [T, B, H]
+    const float *h0, *c0;    // [B, H]
+    const float *h, *c;      // [T, B, H]
     const float* gates;      // [T, B, 4H]
-    float* grad_x_gates;     // [T, B, 4H]
-    float *grad_h0, *grad_c0;  // [B, H]
-};
-
-struct GruForward {
-    const float* x_gates;    // [T, B, 3H], b_hr and b_hz added, b_hn not
-    const float* weight_hh;  // [3H, H]
-    const float* packed;
-    const float* bias_hn;    // [H]
-    const float* h0;         // [B, H]
-    float* h;                // [T, B, H]
-    float* gates;            // [T, B, 4H]: r, z, n and W_hn h + b_hn; null when not kept
+    int64_t D;
+    Gradients grad;
+    float* grad_c0;          // [B, H]
 };
 
 struct GruBackward {
     const float* grad_h;     // [T, B, H]
+    const float* x;          // [T, B, D]
+    const float* weight_ih;  // [3H, D], or null
     const float* weight_hh;  // [3H, H]
     const float* h0;         // [B, H]
     const float* h;          // [T, B, H]
     const float* gates;      // [T, B, 4H]
-    float* grad_x_gates;     // [T, B, 3H]
-    float* grad_h_gates;     // [T, B, 3H], at the products W_h h + b_h
-    float* grad_h0;          // [B, H]
-};
-
-struct RnnForward {
-    const float* x_gates;    // [T, B, H]
-    const float* weight_hh;  // [H, H]
-    const float* packed;
-    const float* h0;         // [B, H]
-    float* h;                // [T, B, H]
-    bool relu;               // false: tanh
+    int64_t D;
+    Gradients grad;
+    float* grad_bias_hn;     // [H]
 };
 
 struct RnnBackward {
     const float* grad_h;     // [T, B, H]
+    const float* x;          // [T, B, D]
+    const float* weight_ih;  // [H, D], or null
     const float* weight_hh;  // [H, H]
+    const float* h0;         // [B, H]
     const float* h;          // [T, B, H]
-    float* grad_x_gates;     // [T, B, H]
-    float* grad_h0;          // [B, H]
+    int64_t D;
+    Gradients grad;
     bool relu;
 };
 

@@ -439,31 +439,42 @@ SEQUENCE, STATE = (STEPS, ROWS, UNITS), (ROWS, UNITS)
 MASKS: dict[str, Any] = {"lengths": (ROWS,), "resets": (STEPS, ROWS), "reverse": False}
 
 
-def gated(gates: int) -> tuple[int, ...]:
-    return (STEPS, ROWS, gates * UNITS)
+FEATURES = 2
 
 
+def of_input(gates: int) -> dict[str, Any]:
+    return {
+        "x": (STEPS, ROWS, FEATURES),
+        "weight_ih": (gates * UNITS, FEATURES),
+        "weight_hh": (gates * UNITS, UNITS),
+    }
+
+
+def gradients(gates: int) -> dict[str, Any]:
+    weights = {"grad_weight_ih": (gates * UNITS, FEATURES), "grad_weight_hh": (gates * UNITS, UNITS)}
+    return {"grad_x": (STEPS, ROWS, FEATURES), "grad_bias": (gates * UNITS,), "grad_h0": STATE} | weights
+
+
+BIAS_HN, GATES_4 = {"bias_hn": (UNITS,)}, {"gates": (STEPS, ROWS, 4 * UNITS)}
 # Each function's arguments by name: the shape of an array, or a value. The first array says T, B and H.
 ARGUMENTS: dict[str, dict[str, Any]] = {
-    "lstm_forward": {"x_gates": gated(4), "weight_hh": (4 * UNITS, UNITS), "h0": STATE, "c0": STATE}
-    | MASKS
-    | {"h": SEQUENCE, "c": SEQUENCE, "gates": gated(4)},
-    "lstm_backward": {"gates": gated(4), "grad_h": SEQUENCE, "grad_c": SEQUENCE}
-    | {"weight_hh": (4 * UNITS, UNITS), "c0": STATE}
-    | MASKS
-    | {"c": SEQUENCE, "grad_x_gates": gated(4), "grad_h0": STATE, "grad_c0": STATE},
-    "gru_forward": {"x_gates": gated(3), "weight_hh": (3 * UNITS, UNITS), "bias_hn": (UNITS,), "h0": STATE}
-    | MASKS
-    | {"h": SEQUENCE, "gates": gated(4)},
-    "gru_backward": {"gates": gated(4), "grad_h": SEQUENCE, "weight_hh": (3 * UNITS, UNITS), "h0": STATE}
-    | MASKS
-    | {"h": SEQUENCE, "grad_x_gates": gated(3), "grad_h_gates": gated(3), "grad_h0": STATE},
-    "rnn_forward": {"x_gates": gated(1), "weight_hh": (UNITS, UNITS), "h0": STATE}
-    | MASKS
-    | {"relu": False, "h": SEQUENCE},
-    "rnn_backward": {"grad_h": SEQUENCE, "weight_hh": (UNITS, UNITS)}
-    | MASKS
-    | {"relu": False, "h": SEQUENCE, "grad_x_gates": gated(1), "grad_h0": STATE},
+    "lstm_forward": {"h": SEQUENCE, "bias": (4 * UNITS,), "h0": STATE, "c0": STATE}
+    | {**of_input(4), **MASKS, "c": SEQUENCE, **GATES_4},
+    "lstm_backward": {
+        "grad_h": SEQUENCE,
+        "grad_c": SEQUENCE,
+        "h0": STATE,
+        "c0": STATE,
+        "h": SEQUENCE,
+        "c": SEQUENCE,
+    }
+    | {**of_input(4), **MASKS, **GATES_4, **gradients(4), "grad_c0": STATE},
+    "gru_forward": {"h": SEQUENCE, "bias": (3 * UNITS,), "h0": STATE} | of_input(3) | BIAS_HN | MASKS | GATES_4,
+    "gru_backward": {"grad_h": SEQUENCE, "h0": STATE, "h": SEQUENCE}
+    | {**of_input(3), **MASKS, **GATES_4, **gradients(3), "grad_bias_hn": (UNITS,)},
+    "rnn_forward": {"h": SEQUENCE, "bias": (UNITS,), "h0": STATE} | of_input(1) | MASKS | {"relu": False},
+    "rnn_backward": {"grad_h": SEQUENCE, "h0": STATE, "h": SEQUENCE}
+    | {**of_input(1), **MASKS, "relu": False, **gradients(1)},
 }
 DTYPES = {"lengths": np.int64, "resets": np.bool_}
 
@@ -481,7 +492,7 @@ def test_a_wrong_shape_is_refused_by_name(function: str) -> None:
     call(function)
     _, *others = [(name, shape) for name, shape in ARGUMENTS[function].items() if isinstance(shape, tuple)]
     for name, shape in others:
-        for axis in range(len(shape)):
+        for axis in range(1 if name == "weight_ih" else len(shape)):  # its other one says D
             wrong = list(shape)
             wrong[axis] += 1
             array: NDArray[Any] = np.zeros(wrong, DTYPES.get(name, np.float32))
@@ -492,8 +503,16 @@ def test_a_wrong_shape_is_refused_by_name(function: str) -> None:
 
 @pytest.mark.parametrize(("function", "gates"), [("lstm_forward", 4), ("gru_forward", 3)])
 def test_gates_that_are_not_a_whole_number_of_units_are_refused(function: str, gates: int) -> None:
-    with pytest.raises(ValueError, match="x_gates: expected shape"):
-        call(function, x_gates=np.zeros((STEPS, ROWS, gates * UNITS + 1), np.float32))
+    x = np.zeros((STEPS, ROWS, gates * UNITS + 1), np.float32)
+    with pytest.raises(ValueError, match="x: expected shape"):
+        call(function, x=x, weight_ih=None, bias=None)
+
+
+@pytest.mark.parametrize("function", ["lstm_forward", "gru_forward", "rnn_forward"])
+def test_a_bias_without_weights_is_refused(function: str) -> None:
+    gates = ARGUMENTS[function]["bias"][0]
+    with pytest.raises(ValueError, match="bias: expected only together with weight_ih"):
+        call(function, x=np.zeros((STEPS, ROWS, gates), np.float32), weight_ih=None)
 
 
 @pytest.mark.parametrize("function", ARGUMENTS)

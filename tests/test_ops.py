@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from itertools import product
 from typing import Any
 
@@ -17,6 +17,8 @@ from unrolled import _engine, ops
 ODD_SIZES = (1, 3, 17, 63, 130)
 CELLS = ("rnn_tanh", "rnn_relu", "lstm", "gru")
 GATES = {"rnn_tanh": 1, "rnn_relu": 1, "lstm": 4, "lstm_projected": 4, "gru": 3}
+
+_lstm: Callable[..., tuple[Tensor, Tensor, Tensor]] = ops.lstm
 
 Masks = tuple[Tensor | None, Tensor | None, bool]  # lengths, resets, reverse
 
@@ -32,6 +34,7 @@ class Problem:
     rows: int
     units: int
     masks: str = ""  # any of "lengths", "resets", "reverse"
+    features: int = 0  # D; 0: x is the input's share of the gates, and there is no weight_ih
 
     def inputs(self, dtype: torch.dtype) -> dict[str, Tensor]:
         """What the op takes before lengths, by name and in order."""
@@ -51,7 +54,11 @@ class Problem:
             states["h0"] = normal(rows, 1)
         if self.cell.startswith("lstm"):
             states["c0"] = normal(rows, units)
-        return {"x_gates": normal(steps, rows, gates), **weights, **states}
+        if not self.features:
+            return {"x": normal(steps, rows, gates), **weights, **states}
+        weight_ih = normal(gates, self.features, scale=self.features**-0.5)
+        of_input = {"x": normal(steps, rows, self.features), "weight_ih": weight_ih, "bias": normal(gates)}
+        return {**of_input, **weights, **states}
 
     def run_masks(self) -> Masks:
         """Lengths (0 and T among them where there are rows enough), resets, reverse."""
@@ -70,8 +77,8 @@ class Problem:
         masks = masks or self.run_masks()
         op: Callable[..., Any] = getattr(ops, self.cell.split("_")[0] if self.cell in CELLS else self.cell)
         if op is ops.rnn:
-            return {"h": op(*inputs.values(), *masks, relu=self.cell == "rnn_relu")}
-        results = op(*inputs.values(), *masks)
+            return {"h": op(*arguments(inputs), *masks, relu=self.cell == "rnn_relu")}
+        results = op(*arguments(inputs), *masks)
         return dict(zip(("h", "c") if self.cell.startswith("lstm") else ("h",), results, strict=False))
 
     def solve(self, dtype: torch.dtype) -> dict[str, Tensor]:
@@ -85,6 +92,12 @@ class Problem:
         gradients = torch.autograd.grad(list(states.values()), list(inputs.values()), grads)
         named = zip(inputs, gradients, strict=True)
         return {name: state.detach() for name, state in states.items()} | {f"grad_{n}": g for n, g in named}
+
+
+def arguments(inputs: dict[str, Tensor]) -> list[Tensor | None]:
+    """Inputs as an op takes them."""
+    rest = [value for name, value in inputs.items() if name not in ("x", "weight_ih", "bias")]
+    return [inputs["x"], inputs.get("weight_ih"), inputs.get("bias"), *rest]
 
 
 @cache
@@ -104,8 +117,16 @@ def assert_solves(problem: Problem) -> None:
 def test_the_engine_solves_every_odd_size(isa: str, cell: str, units: int) -> None:
     for rows in ODD_SIZES:
         steps = 1 + (units + rows) % 4
+        features = ODD_SIZES[(units + rows) % 5]
         assert_solves(Problem(cell, steps, rows, units))
-        assert_solves(Problem(cell, steps, rows, units, "lengths resets reverse"))
+        assert_solves(Problem(cell, steps, rows, units, "lengths resets reverse", features))
+
+
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("masks", ["", "lengths", "lengths resets reverse"])
+def test_the_engine_solves_what_takes_several_chunks(isa: str, cell: str, masks: str) -> None:
+    for steps, rows, units in ((300, 1, 17), (200, 3, 130), (9, 130, 17)):
+        assert_solves(Problem(cell, steps, rows, units, masks, 5))
 
 
 @pytest.mark.parametrize("cell", CELLS)
@@ -118,35 +139,40 @@ def test_the_engine_honours_each_mask(isa: str, cell: str, masks: str) -> None:
 @pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.parametrize("masks", ["", "lengths", "resets", "lengths resets reverse"])
 def test_the_engine_writes_all_of_its_outputs(isa: str, cell: str, masks: str) -> None:
-    problem = Problem(cell, 5, 17, 63, masks)
+    problem = Problem(cell, 5, 17, 63, masks, 9)
     op = cell.split("_")[0]
     relu = (cell == "rnn_relu",) if op == "rnn" else ()
-    x_gates, *weights_and_states = (x.detach() for x in problem.inputs(torch.float32).values())
+    inputs = {name: value.detach() for name, value in problem.inputs(torch.float32).items()}
     steps = (*problem.run_masks(), *relu)
-    hidden, gates = x_gates[:, :, :63], x_gates[:, :, :1].expand(5, 17, 4 * 63)
-    weight_hh, h0 = weights_and_states[0], weights_and_states[-1]
+    hidden, gates = torch.empty(5, 17, 63), torch.empty(5, 17, 4 * 63)
+    x, weight_ih, weight_hh, h0 = (inputs[name] for name in ("x", "weight_ih", "weight_hh", "h0"))
 
-    def run(kernel: str, inputs: tuple[object, ...], *like: Tensor) -> list[Tensor]:
-        soiled = [torch.full(x.shape, torch.nan) for x in like]
-        clean = [torch.zeros(x.shape) for x in like]
+    def run(kernel: str, given: tuple[object, ...], *like: Tensor | None) -> list[Tensor]:
+        soiled = [None if x is None else torch.full(x.shape, torch.nan) for x in like]
+        clean = [None if x is None else torch.zeros(x.shape) for x in like]
         for outputs in (soiled, clean):
-            getattr(_engine, f"{op}_{kernel}")(*inputs, *outputs)
+            getattr(_engine, f"{op}_{kernel}")(*given, *outputs)
         for index, (a, b) in enumerate(zip(soiled, clean, strict=True)):
-            assert torch.equal(a, b), f"output {index} of {op}_{kernel}"
-        return clean
+            if a is not None and b is not None:
+                assert torch.equal(a, b), f"output {index} of {op}_{kernel}"
+        return [output for output in clean if output is not None]
 
-    forward = (x_gates, *weights_and_states, *steps)
+    forward = (*arguments(inputs), *steps)
     grad_h = torch.randn(hidden.shape)
+    gradients = (x, weight_ih, inputs["bias"], weight_hh)
     if op == "rnn":
         (h,) = run("forward", forward, hidden)
-        run("backward", (grad_h, weight_hh, *steps, h), x_gates, h0)
+        run("backward", (grad_h, x, weight_ih, weight_hh, h0, *steps, h), *gradients, h0)
     elif op == "gru":
         h, kept = run("forward", forward, hidden, gates)
-        run("backward", (grad_h, weight_hh, h0, *steps, h, kept), x_gates, x_gates, h0)
+        assert torch.equal(run("forward", forward, hidden, None)[0], h)
+        run("backward", (grad_h, x, weight_ih, weight_hh, h0, *steps, h, kept), *gradients, h0[0], h0)
     else:
-        _, c, kept = run("forward", forward, hidden, hidden, gates)
+        h, c, kept = run("forward", forward, hidden, hidden, gates)
+        assert torch.equal(run("forward", forward, hidden, h0[None], None)[0], h)
         for grad_c in (None, torch.randn(c.shape)):
-            run("backward", (grad_h, grad_c, weight_hh, h0, *steps, c, kept), x_gates, h0, h0)
+            given = (grad_h, grad_c, x, weight_ih, weight_hh, h0, h0, *steps, h, c, kept)
+            run("backward", given, *gradients, h0, h0)
 
 
 @pytest.mark.parametrize("cell", CELLS)
@@ -157,12 +183,12 @@ def test_nan_in_one_row_reaches_no_other(isa: str, cell: str, reverse: str) -> N
 
     def solve() -> list[Tensor]:
         states = problem.states(inputs)
-        rows = [x for name, x in inputs.items() if name in ("x_gates", "h0", "c0")]
+        rows = [x for name, x in inputs.items() if name in ("x", "h0", "c0")]
         return [*states.values(), *torch.autograd.grad(list(states.values()), rows, list(states.values()))]
 
     clean = solve()
     with torch.no_grad():
-        inputs["x_gates"][2, 4] = torch.nan
+        inputs["x"][2, 4] = torch.nan
     for before, after in zip(clean, solve(), strict=True):
         others = [row for row in range(17) if row != 4]
         assert after.select(-2, 4).isnan().any()
@@ -172,22 +198,26 @@ def test_nan_in_one_row_reaches_no_other(isa: str, cell: str, reverse: str) -> N
 @pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.parametrize("masks", ["lengths", "lengths reverse"])
 def test_nothing_past_a_length_is_read(isa: str, cell: str, masks: str) -> None:
-    problem = Problem(cell, 5, 17, 63, masks)
+    problem = Problem(cell, 5, 17, 63, masks, 9)
     inputs = problem.inputs(torch.float32)
-    expected = problem.states(inputs)
     lengths, _, _ = problem.run_masks()
     assert lengths is not None
     past = torch.arange(5)[:, None] >= lengths
-    soiled = inputs | {"x_gates": inputs["x_gates"].masked_fill(past[:, :, None], torch.nan)}
-    for name, state in problem.states(soiled).items():
-        assert torch.equal(state, expected[name])
+    soiled = inputs | {"x": inputs["x"].detach().masked_fill(past[:, :, None], torch.nan).requires_grad_()}
+
+    def solve(inputs: dict[str, Tensor]) -> list[Tensor]:
+        states = list(problem.states(inputs).values())
+        return [*states, *torch.autograd.grad(states, list(inputs.values()), states)]
+
+    for index, (value, expected) in enumerate(zip(solve(soiled), solve(inputs), strict=True)):
+        assert torch.equal(value, expected), index
 
 
 @pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.parametrize("reverse", [False, True])
 def test_one_pass_is_the_same_sequence_cut_anywhere(isa: str, cell: str, reverse: bool) -> None:
     steps = 7
-    whole = Problem(cell, steps, 17, 63, "reverse" if reverse else "")
+    whole = Problem(cell, steps, 17, 63, "reverse" if reverse else "", 9)
     inputs = whole.inputs(torch.float32)
     expected = whole.states(inputs)
     for cut in range(1, steps):
@@ -195,7 +225,7 @@ def test_one_pass_is_the_same_sequence_cut_anywhere(isa: str, cell: str, reverse
         pieces = [second, first] if reverse else [first, second]
         carried = inputs
         for piece in pieces:
-            part = whole.states(carried | {"x_gates": inputs["x_gates"][piece]})
+            part = whole.states(carried | {"x": inputs["x"][piece]})
             for name, state in part.items():
                 assert torch.equal(state, expected[name][piece]), f"{name} cut at {cut}"
                 carried = carried | {f"{name}0": state[0 if reverse else -1]}
@@ -207,17 +237,18 @@ def test_one_pass_is_the_same_sequence_cut_anywhere(isa: str, cell: str, reverse
 )
 @reference_may_warn
 def test_pytorch_finds_nothing_wrong_with_an_op(cell: str, masks: str) -> None:
-    problem = Problem(cell, 4, 3, 2, masks)
-    arguments = (*problem.inputs(torch.float32).values(), *problem.run_masks())
-    if cell.startswith("rnn"):
-        torch.library.opcheck(torch.ops.unrolled.rnn.default, (*arguments, False))
-    else:
-        torch.library.opcheck(getattr(torch.ops.unrolled, cell).default, arguments)
+    for features in (0, 5):
+        problem = Problem(cell, 4, 3, 2, masks, features)
+        given = (*arguments(problem.inputs(torch.float32)), *problem.run_masks())
+        if cell.startswith("rnn"):
+            torch.library.opcheck(torch.ops.unrolled.rnn.default, (*given, False))
+        else:
+            torch.library.opcheck(getattr(torch.ops.unrolled, cell).default, (*given, True))
 
 
 @pytest.mark.parametrize("cell", CELLS)
 def test_an_op_compiles_without_a_graph_break(cell: str) -> None:
-    problem = Problem(cell, 4, 3, 5, "lengths resets")
+    problem = Problem(cell, 4, 3, 5, "lengths resets", 7)
     masks = problem.run_masks()
     eager, traced = problem.inputs(torch.float32), problem.inputs(torch.float32)
 
@@ -258,8 +289,8 @@ def test_an_unused_c_costs_no_gradient_of_zeros(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_gates_take_no_gradient() -> None:
-    x_gates, weight_hh, h0, c0 = Problem("lstm", 4, 3, 5).inputs(torch.float32).values()
-    h, c, gates = ops.lstm(x_gates, weight_hh, h0, c0)
+    x, weight_hh, h0, c0 = Problem("lstm", 4, 3, 5).inputs(torch.float32).values()
+    h, c, gates = ops.lstm(x, None, None, weight_hh, h0, c0)
     assert h.requires_grad and c.requires_grad and not gates.requires_grad
 
 
@@ -276,16 +307,38 @@ def test_autocast_keeps_the_recurrence_in_float32() -> None:
     problem = Problem("lstm", 4, 3, 5)
     inputs = problem.inputs(torch.float32)
     with torch.autocast("cpu", torch.bfloat16):
-        h = problem.states(inputs | {"x_gates": inputs["x_gates"].bfloat16()})["h"]
+        h = problem.states(inputs | {"x": inputs["x"].bfloat16()})["h"]
     assert h.dtype == torch.float32
 
 
 @pytest.mark.parametrize("cell", CELLS)
 def test_a_bad_length_is_refused_by_the_engine_too(cell: str) -> None:
-    inputs = Problem(cell, 4, 3, 5).inputs(torch.float32).values()
+    inputs = Problem(cell, 4, 3, 5).inputs(torch.float32)
     op: Callable[..., object] = getattr(ops, cell.split("_")[0])
     with pytest.raises(ValueError, match=r"lengths\[1\] is 9, expected 0 to 4"):
-        op(*inputs, torch.tensor([1, 9, 1]))
+        op(*arguments(inputs), torch.tensor([1, 9, 1]))
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+def test_what_kept_nothing_has_no_way_back(cell: str) -> None:
+    op: Callable[..., Any] = getattr(ops, cell)
+    h = op(*arguments(Problem(cell, 4, 3, 5).inputs(torch.float32)), keep=False)[0]
+    with pytest.raises(RuntimeError, match="keeps nothing for backward"):
+        h.sum().backward()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("masks", ["", "lengths resets", "lengths reverse"])
+def test_what_keeps_nothing_gives_the_same_h_and_the_last_c(isa: str, dtype: torch.dtype, masks: str) -> None:
+    problem = Problem("lstm", 5, 17, 63, masks, 9)
+    inputs, (lengths, resets, reverse) = problem.inputs(dtype), problem.run_masks()
+    run = partial(_lstm, *arguments(inputs), lengths, resets, reverse)
+    h, c, _ = run()
+    last = torch.full((17,), 5) if lengths is None else lengths
+    at = c[0] if reverse else c[last - 1, torch.arange(17)]
+    lone_h, newest, gates = run(keep=False)
+    assert torch.equal(lone_h, h) and not gates.numel()
+    assert torch.equal(newest[0], torch.where((last > 0)[:, None], at, inputs["c0"]))
 
 
 def test_kernels_names_the_instruction_set_in_use(isa: str) -> None:

@@ -1,6 +1,6 @@
 """The reference against torch's own cells and layers, finite differences, and its own words."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import product
 
 import pytest
@@ -25,13 +25,23 @@ MASKS = [
 ]
 
 _rnn: Callable[..., Tensor] = ops.rnn
+_lstm: Callable[..., tuple[Tensor, ...]] = ops.lstm
+_lstm_projected: Callable[..., tuple[Tensor, ...]] = ops.lstm_projected
+_gru: Callable[..., tuple[Tensor, ...]] = ops.gru
+
+
+def given(inputs: Sequence[Tensor]) -> tuple[Tensor | None, ...]:
+    """As an op takes them: x is the input's share of the gates, so there is no weight_ih and no bias."""
+    return inputs[0], None, None, *inputs[1:]
+
+
 # The sequence op of each cell as (inputs, lengths, resets, reverse) -> every step's states.
 OPS: dict[str, Callable[..., tuple[Tensor, ...]]] = {
-    "rnn_tanh": lambda inputs, *steps: (_rnn(*inputs, *steps),),
-    "rnn_relu": lambda inputs, *steps: (_rnn(*inputs, *steps, relu=True),),
-    "lstm": lambda inputs, *steps: ops.lstm(*inputs, *steps)[:2],
-    "lstm_projected": lambda inputs, *steps: ops.lstm_projected(*inputs, *steps)[:2],
-    "gru": lambda inputs, *steps: ops.gru(*inputs, *steps)[:1],
+    "rnn_tanh": lambda inputs, *steps: (_rnn(*given(inputs), *steps),),
+    "rnn_relu": lambda inputs, *steps: (_rnn(*given(inputs), *steps, relu=True),),
+    "lstm": lambda inputs, *steps: _lstm(*given(inputs), *steps)[:2],
+    "lstm_projected": lambda inputs, *steps: _lstm_projected(*given(inputs), *steps)[:2],
+    "gru": lambda inputs, *steps: _gru(*given(inputs), *steps)[:1],
 }
 STATES = {"rnn_tanh": 1, "rnn_relu": 1, "lstm": 2, "lstm_projected": 2, "gru": 1}
 
@@ -249,4 +259,6 @@ def test_a_length_that_does_not_fit_is_named(bad: int, row: int) -> None:
     lengths[row] = bad
     x_gates, weight_hh, h0 = inputs_of("rnn_tanh")
     with pytest.raises(ValueError, match=rf"lengths\[{row}\] is {bad}, expected 0 to {T}"):
-        reference.rnn_forward(x_gates, weight_hh, h0, lengths, None, False, False, torch.empty_like(x_gates))
+        reference.rnn_forward(
+            x_gates, None, None, weight_hh, h0, lengths, None, False, False, torch.empty_like(x_gates)
+        )

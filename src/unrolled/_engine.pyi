@@ -1,7 +1,8 @@
 """The compiled recurrent engine (csrc/bind.cpp). Shapes are those of csrc/unrolled.h; float32, C-contiguous.
 
 Arrays may be NumPy's or torch's (DLPack, no gradient required). Every function writes its last arguments in
-full and returns nothing; a wrong shape raises `ValueError`, a wrong dtype or layout `TypeError`.
+full (those that are None are not wanted) and returns nothing; a wrong shape raises `ValueError`, a wrong dtype or
+layout `TypeError`.
 """
 
 from typing import Any
@@ -9,7 +10,24 @@ from typing import Any
 Array = Any
 
 def lstm_forward(
-    x_gates: Array,
+    x: Array,
+    weight_ih: Array | None,
+    bias: Array | None,
+    weight_hh: Array,
+    h0: Array,
+    c0: Array,
+    lengths: Array | None,
+    resets: Array | None,
+    reverse: bool,
+    h: Array,
+    c: Array,
+    gates: Array | None,
+) -> None: ...
+def lstm_backward(
+    grad_h: Array,
+    grad_c: Array | None,
+    x: Array,
+    weight_ih: Array | None,
     weight_hh: Array,
     h0: Array,
     c0: Array,
@@ -19,23 +37,17 @@ def lstm_forward(
     h: Array,
     c: Array,
     gates: Array,
-) -> None: ...
-def lstm_backward(
-    grad_h: Array,
-    grad_c: Array | None,
-    weight_hh: Array,
-    c0: Array,
-    lengths: Array | None,
-    resets: Array | None,
-    reverse: bool,
-    c: Array,
-    gates: Array,
-    grad_x_gates: Array,
+    grad_x: Array | None,
+    grad_weight_ih: Array | None,
+    grad_bias: Array | None,
+    grad_weight_hh: Array,
     grad_h0: Array,
     grad_c0: Array,
 ) -> None: ...
 def gru_forward(
-    x_gates: Array,
+    x: Array,
+    weight_ih: Array | None,
+    bias: Array | None,
     weight_hh: Array,
     bias_hn: Array,
     h0: Array,
@@ -43,10 +55,12 @@ def gru_forward(
     resets: Array | None,
     reverse: bool,
     h: Array,
-    gates: Array,
+    gates: Array | None,
 ) -> None: ...
 def gru_backward(
     grad_h: Array,
+    x: Array,
+    weight_ih: Array | None,
     weight_hh: Array,
     h0: Array,
     lengths: Array | None,
@@ -54,12 +68,17 @@ def gru_backward(
     reverse: bool,
     h: Array,
     gates: Array,
-    grad_x_gates: Array,
-    grad_h_gates: Array,
+    grad_x: Array | None,
+    grad_weight_ih: Array | None,
+    grad_bias: Array | None,
+    grad_weight_hh: Array,
+    grad_bias_hn: Array,
     grad_h0: Array,
 ) -> None: ...
 def rnn_forward(
-    x_gates: Array,
+    x: Array,
+    weight_ih: Array | None,
+    bias: Array | None,
     weight_hh: Array,
     h0: Array,
     lengths: Array | None,
@@ -70,13 +89,19 @@ def rnn_forward(
 ) -> None: ...
 def rnn_backward(
     grad_h: Array,
+    x: Array,
+    weight_ih: Array | None,
     weight_hh: Array,
+    h0: Array,
     lengths: Array | None,
     resets: Array | None,
     reverse: bool,
     relu: bool,
     h: Array,
-    grad_x_gates: Array,
+    grad_x: Array | None,
+    grad_weight_ih: Array | None,
+    grad_bias: Array | None,
+    grad_weight_hh: Array,
     grad_h0: Array,
 ) -> None: ...
 def activation(name: str, x: Array, y: Array) -> None:

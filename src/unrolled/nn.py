@@ -15,7 +15,7 @@ from torch import Tensor
 
 from unrolled import ops
 from unrolled.errors import InputError
-from unrolled.recurrent import Input, Recurrent, Steps, Tensors, Trace
+from unrolled.recurrent import Input, Projection, Recurrent, Steps, Tensors, Trace
 
 __all__ = ["GRU", "LSTM", "RNN", "Trace", "chrono"]
 
@@ -126,11 +126,11 @@ class RNN(_HiddenOnly):
         )
         self.nonlinearity = nonlinearity
 
-    def _sequence(self, x_gates: Tensor, suffix: str, initial: Tensors, steps: Steps) -> Trace:
+    def _sequence(self, input: Projection, suffix: str, initial: Tensors, steps: Steps, keep: bool) -> Trace:
         weight_hh = self._parameter(f"weight_hh{suffix}")
         relu = self.nonlinearity == "relu"
         (h0,) = initial
-        return Trace(ops.rnn(x_gates, weight_hh, h0, *steps, relu), None, None)
+        return Trace(ops.rnn(*input, weight_hh, h0, *steps, relu), None, None)
 
 
 class GRU(_HiddenOnly):
@@ -181,14 +181,14 @@ class GRU(_HiddenOnly):
         bias_hr_hz = self._parameter(f"bias_hh{suffix}")[: 2 * self.hidden_size]
         return self._parameter(f"bias_ih{suffix}") + F.pad(bias_hr_hz, (0, self.hidden_size))
 
-    def _sequence(self, x_gates: Tensor, suffix: str, initial: Tensors, steps: Steps) -> Trace:
+    def _sequence(self, input: Projection, suffix: str, initial: Tensors, steps: Steps, keep: bool) -> Trace:
         weight_hh = self._parameter(f"weight_hh{suffix}")
         if self.bias:
             bias_hn = self._parameter(f"bias_hh{suffix}")[2 * self.hidden_size :]
         else:
             bias_hn = weight_hh.new_zeros(self.hidden_size)
         (h0,) = initial
-        h, gates = ops.gru(x_gates, weight_hh, bias_hn, h0, *steps)
+        h, gates = ops.gru(*input, weight_hh, bias_hn, h0, *steps, keep)
         return Trace(h, None, gates)
 
 
@@ -278,13 +278,13 @@ class LSTM(Recurrent):
     def _state_widths(self) -> tuple[int, ...]:
         return (self.proj_size or self.hidden_size, self.hidden_size)
 
-    def _sequence(self, x_gates: Tensor, suffix: str, initial: Tensors, steps: Steps) -> Trace:
+    def _sequence(self, input: Projection, suffix: str, initial: Tensors, steps: Steps, keep: bool) -> Trace:
         weight_hh = self._parameter(f"weight_hh{suffix}")
         h0, c0 = initial
         if self.proj_size:
             weight_hr = self._parameter(f"weight_hr{suffix}")
-            return Trace(*ops.lstm_projected(x_gates, weight_hh, weight_hr, h0, c0, *steps))
-        return Trace(*ops.lstm(x_gates, weight_hh, h0, c0, *steps))
+            return Trace(*ops.lstm_projected(*input, weight_hh, weight_hr, h0, c0, *steps, keep))
+        return Trace(*ops.lstm(*input, weight_hh, h0, c0, *steps, keep))
 
 
 def chrono(layer: LSTM | GRU, longest_gap: int) -> None:

@@ -1,11 +1,12 @@
 """The sequence ops: a cell run over T steps as a `torch.library` op, with schema, fake and autograd.
 
 An op is served by the compiled engine on CPU in float32 and by `unrolled.reference` otherwise; `kernels()`
-says which. The kernels compute the chain through time; the gradients of the weights are large matrix products
-over all steps, here. This module knows nothing of parameters, layers or input projections.
+says which. This module knows nothing of parameters or layers.
 
-Shapes are those of `unrolled.reference`, with T at least 1: x_gates [T,B,gates], weight_hh [gates,H], h0 and
-c0 [B,H], lengths [B] int64 on the data's device with values 0 to T in any order, resets [T,B] bool.
+Shapes are those of `unrolled.reference`, with T at least 1: x [T,B,D], weight_ih [gates,D] and bias [gates] or
+None (then x is the input's share of the gates with all biases added, [T,B,gates]), weight_hh [gates,H], h0 and c0
+[B,H], lengths [B] int64 on the data's device with values 0 to T in any order, resets [T,B] bool. With `keep` false
+nothing is kept for backward.
 """
 
 import warnings
@@ -23,6 +24,7 @@ from unrolled import _engine, reference
 __all__ = ["KernelRow", "gru", "kernels", "lstm", "lstm_projected", "rnn"]
 
 Tensors = tuple[Tensor, ...]
+Outputs = tuple[Tensor | None, ...]
 
 _ENGINE: dict[str, Callable[..., None]] = {
     "rnn": _engine.rnn_forward,
@@ -73,9 +75,10 @@ def kernels() -> list[KernelRow]:
     return rows
 
 
-def _run(op: str, inputs: tuple[Tensor | bool | None, ...], outputs: Tensors) -> None:
-    """Fill outputs by the kernel that serves op."""
-    device, dtype = outputs[0].device.type, outputs[0].dtype
+def _run(op: str, inputs: tuple[Tensor | bool | None, ...], outputs: Outputs) -> None:
+    """Fill outputs by the kernel that serves op; the first input says where and in which dtype."""
+    assert isinstance(inputs[0], Tensor)
+    device, dtype = inputs[0].device.type, inputs[0].dtype
     engine = _served_by_engine(op, device, dtype)
     if not engine and op not in _ENGINE:
         _warn_reference(f"unrolled::{op.removesuffix('_backward')}")
@@ -97,19 +100,24 @@ def _warn_reference(what: str) -> None:
     )
 
 
-def _define(op: str, signature: str, allocate: Callable[..., Tensors]) -> CustomOpDef:
-    """Define unrolled::op, whose kernel fills what `allocate` makes, uninitialised, for the op's inputs."""
+def _define(op: str, signature: str, allocate: Callable[..., Outputs], told: int = 1) -> CustomOpDef:
+    """Define unrolled::op, whose kernel fills what `allocate` makes, uninitialised, for the op's inputs.
 
-    def results(outputs: Tensors) -> Tensor | Tensors:
-        return outputs if len(outputs) > 1 else outputs[0]
+    An output that nobody wants is None to the kernel and an empty tensor to torch. The last `told` inputs say
+    what is wanted; they are for `allocate` alone.
+    """
+
+    def results(inputs: tuple[Any, ...], outputs: Outputs) -> Tensor | Tensors:
+        tensors = tuple(inputs[0].new_empty(0) if output is None else output for output in outputs)
+        return tensors if len(tensors) > 1 else tensors[0]
 
     def implementation(*inputs: Any) -> Tensor | Tensors:
         outputs = allocate(*inputs)
-        _run(op, inputs, outputs)
-        return results(outputs)
+        _run(op, inputs[: len(inputs) - told], outputs)
+        return results(inputs, outputs)
 
     def fake(*inputs: Any) -> Tensor | Tensors:
-        return results(allocate(*inputs))
+        return results(inputs, allocate(*inputs))
 
     definition = torch.library.custom_op(f"unrolled::{op}", implementation, mutates_args=(), schema=signature)
     definition.register_fake(fake)
@@ -119,9 +127,23 @@ def _define(op: str, signature: str, allocate: Callable[..., Tensors]) -> Custom
     return definition
 
 
-def _every_step(x: Tensor, *widths: int) -> Tensors:
-    """Uninitialised memory [T,B,width] for each width, T and B being those of x."""
-    return tuple(x.new_empty(x.shape[0], x.shape[1], width) for width in widths)
+def _forward_outputs(x: Tensor, h0: Tensor, c0: Tensor | None, gates: int, keep: bool) -> Outputs:
+    """Uninitialised h [T,B,H], c [T,B,H] where there is a c0, and what is kept [T,B,gates] where there are gates.
+
+    Where nothing is kept c is the last one alone, [1,B,H].
+    """
+    steps, rows, _ = x.shape
+    h = x.new_empty(steps, rows, h0.shape[1])
+    c = () if c0 is None else (x.new_empty(steps if keep else 1, rows, c0.shape[1]),)
+    kept = (x.new_empty(steps, rows, gates) if keep else None,) if gates else ()
+    return (h, *c, *kept)
+
+
+def _input_gradients(x: Tensor, weight_ih: Tensor | None, want_x: bool, want_bias: bool) -> Outputs:
+    """Uninitialised gradients of x, weight_ih and bias, dense whatever the strides."""
+    grad_weight_ih = None if weight_ih is None else weight_ih.new_empty(weight_ih.shape)
+    grad_bias = x.new_empty(weight_ih.shape[0]) if weight_ih is not None and want_bias else None
+    return (x.new_empty(x.shape) if want_x else None, grad_weight_ih, grad_bias)
 
 
 def _like(*tensors: Tensor) -> Tensors:
@@ -129,87 +151,86 @@ def _like(*tensors: Tensor) -> Tensors:
     return tuple(x.new_empty(x.shape) for x in tensors)
 
 
-def _at_first_step(sequence: Tensor, lengths: Tensor | None, reverse: bool) -> Tensor:
-    """What sequence [T,B,...] holds at the first step that each row consumes: [B,...]."""
-    if not reverse:
-        return sequence[0]
-    if lengths is None:
-        return sequence[-1]
-    return sequence[(lengths - 1).clamp(min=0), torch.arange(len(lengths), device=lengths.device)]
-
-
-def _grad_weight_hh(
-    grad_gates: Tensor, h: Tensor, h0: Tensor, lengths: Tensor | None, resets: Tensor | None, reverse: bool
-) -> Tensor:
-    """The sum over steps of grad_gates^T h_prev: [gates,H]. At a row's first step h_prev is h0.
-
-    Two products, so that h need not be copied behind h0. Both grad_gates and h are 0 where a row is not
-    stepped: this keeps steps past a length out of both, and a reversed row's first step out of the second.
-    """
-    h_prev, grad_after = (h[1:], grad_gates[:-1]) if reverse else (h[:-1], grad_gates[1:])
-    if resets is not None:
-        h_prev = h_prev.masked_fill((resets[:-1] if reverse else resets[1:])[:, :, None], 0)
-        h0 = h0.masked_fill(_at_first_step(resets, lengths, reverse)[:, None], 0)
-    from_h0 = _at_first_step(grad_gates, lengths, reverse).T @ h0
-    return torch.addmm(from_h0, grad_after.flatten(0, 1).T, h_prev.flatten(0, 1))
-
+_INPUT = "Tensor x, Tensor? weight_ih, Tensor? bias, Tensor weight_hh"
+_STEPS = "Tensor? lengths, Tensor? resets, bool reverse"
+_WANTED = "bool want_x, bool want_bias"
 
 _rnn = _define(
     "rnn",
-    "(Tensor x_gates, Tensor weight_hh, Tensor h0, Tensor? lengths, Tensor? resets, bool reverse, bool relu)"
-    " -> Tensor",
-    lambda x_gates, weight_hh, h0, *_: _every_step(x_gates, h0.shape[1]),
+    f"({_INPUT}, Tensor h0, {_STEPS}, bool relu) -> Tensor",
+    lambda x, weight_ih, bias, weight_hh, h0, *_: _forward_outputs(x, h0, None, 0, True),
+    told=0,
 )
 _rnn_backward = _define(
     "rnn_backward",
-    "(Tensor grad_h, Tensor weight_hh, Tensor? lengths, Tensor? resets, bool reverse, bool relu, Tensor h)"
-    " -> (Tensor, Tensor)",
-    lambda grad_h, *_: _like(grad_h, grad_h[0]),
+    f"(Tensor grad_h, Tensor x, Tensor? weight_ih, Tensor weight_hh, Tensor h0, {_STEPS}, bool relu, Tensor h,"
+    f" {_WANTED}) -> (Tensor, Tensor, Tensor, Tensor, Tensor)",
+    lambda grad_h, x, weight_ih, weight_hh, h0, lengths, resets, reverse, relu, h, *wanted: (
+        *_input_gradients(x, weight_ih, *wanted),
+        *_like(weight_hh, h0),
+    ),
+    told=2,
 )
 _lstm = _define(
     "lstm",
-    "(Tensor x_gates, Tensor weight_hh, Tensor h0, Tensor c0, Tensor? lengths, Tensor? resets, bool reverse)"
-    " -> (Tensor, Tensor, Tensor)",
-    lambda x_gates, weight_hh, h0, c0, *_: _every_step(x_gates, h0.shape[1], c0.shape[1], x_gates.shape[2]),
+    f"({_INPUT}, Tensor h0, Tensor c0, {_STEPS}, bool keep) -> (Tensor, Tensor, Tensor)",
+    lambda x, weight_ih, bias, weight_hh, h0, c0, lengths, resets, reverse, keep: _forward_outputs(
+        x, h0, c0, len(weight_hh), keep
+    ),
 )
 _lstm_backward = _define(
     "lstm_backward",
-    "(Tensor grad_h, Tensor? grad_c, Tensor weight_hh, Tensor c0, Tensor? lengths, Tensor? resets,"
-    " bool reverse, Tensor c, Tensor gates) -> (Tensor, Tensor, Tensor)",
-    lambda grad_h, grad_c, weight_hh, c0, lengths, resets, reverse, c, gates: _like(gates, grad_h[0], c0),
+    "(Tensor grad_h, Tensor? grad_c, Tensor x, Tensor? weight_ih, Tensor weight_hh, Tensor h0, Tensor c0,"
+    f" {_STEPS}, Tensor h, Tensor c, Tensor gates, {_WANTED}) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
+    lambda grad_h, grad_c, x, weight_ih, weight_hh, h0, c0, lengths, resets, reverse, h, c, gates, *wanted: (
+        *_input_gradients(x, weight_ih, *wanted),
+        *_like(weight_hh, h0, c0),
+    ),
+    told=2,
 )
 _lstm_projected = _define(
     "lstm_projected",
-    "(Tensor x_gates, Tensor weight_hh, Tensor weight_hr, Tensor h0, Tensor c0, Tensor? lengths,"
-    " Tensor? resets, bool reverse) -> (Tensor, Tensor, Tensor)",
-    lambda x_gates, weight_hh, weight_hr, h0, c0, *_: _every_step(
-        x_gates, h0.shape[1], c0.shape[1], x_gates.shape[2]
+    f"({_INPUT}, Tensor weight_hr, Tensor h0, Tensor c0, {_STEPS}, bool keep) -> (Tensor, Tensor, Tensor)",
+    lambda x, weight_ih, bias, weight_hh, weight_hr, h0, c0, lengths, resets, reverse, keep: _forward_outputs(
+        x, h0, c0, len(weight_hh), keep
     ),
 )
 _lstm_projected_backward = _define(
     "lstm_projected_backward",
-    "(Tensor grad_h, Tensor? grad_c, Tensor weight_hh, Tensor weight_hr, Tensor c0, Tensor? lengths,"
-    " Tensor? resets, bool reverse, Tensor c, Tensor gates) -> (Tensor, Tensor, Tensor, Tensor)",
-    lambda grad_h, grad_c, weight_hh, weight_hr, c0, lengths, resets, reverse, c, gates: _like(
-        gates, grad_h, grad_h[0], c0
+    "(Tensor grad_h, Tensor? grad_c, Tensor x, Tensor? weight_ih, Tensor weight_hh, Tensor weight_hr, Tensor h0,"
+    f" Tensor c0, {_STEPS}, Tensor h, Tensor c, Tensor gates, {_WANTED})"
+    " -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
+    lambda grad_h, grad_c, x, weight_ih, weight_hh, weight_hr, h0, c0, *steps_kept_and_wanted: (
+        *_input_gradients(x, weight_ih, *steps_kept_and_wanted[-2:]),
+        *_like(weight_hh, weight_hr, h0, c0),
     ),
+    told=2,
 )
 _gru = _define(
     "gru",
-    "(Tensor x_gates, Tensor weight_hh, Tensor bias_hn, Tensor h0, Tensor? lengths, Tensor? resets,"
-    " bool reverse) -> (Tensor, Tensor)",
-    lambda x_gates, weight_hh, bias_hn, h0, *_: _every_step(x_gates, h0.shape[1], 4 * h0.shape[1]),
+    f"({_INPUT}, Tensor bias_hn, Tensor h0, {_STEPS}, bool keep) -> (Tensor, Tensor)",
+    lambda x, weight_ih, bias, weight_hh, bias_hn, h0, lengths, resets, reverse, keep: _forward_outputs(
+        x, h0, None, 4 * h0.shape[1], keep
+    ),
 )
 _gru_backward = _define(
     "gru_backward",
-    "(Tensor grad_h, Tensor weight_hh, Tensor h0, Tensor? lengths, Tensor? resets, bool reverse, Tensor h,"
-    " Tensor gates) -> (Tensor, Tensor, Tensor)",
-    lambda grad_h, weight_hh, h0, *_: _every_step(grad_h, 3 * h0.shape[1], 3 * h0.shape[1]) + _like(h0),
+    f"(Tensor grad_h, Tensor x, Tensor? weight_ih, Tensor weight_hh, Tensor h0, {_STEPS}, Tensor h, Tensor gates,"
+    f" {_WANTED}) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
+    lambda grad_h, x, weight_ih, weight_hh, h0, lengths, resets, reverse, h, gates, *wanted: (
+        *_input_gradients(x, weight_ih, *wanted),
+        weight_hh.new_empty(weight_hh.shape),
+        h0.new_empty(h0.shape[1]),
+        *_like(h0),
+    ),
+    told=2,
 )
 
 
 def rnn(
-    x_gates: Tensor,
+    x: Tensor,
+    weight_ih: Tensor | None,
+    bias: Tensor | None,
     weight_hh: Tensor,
     h0: Tensor,
     lengths: Tensor | None = None,
@@ -217,62 +238,85 @@ def rnn(
     reverse: bool = False,
     relu: bool = False,
 ) -> Tensor:
-    """Run the standard RNN over x_gates [T,B,H]. Returns every step's h [T,B,H], differentiable."""
-    h: Tensor = _rnn(x_gates, weight_hh, h0, lengths, resets, reverse, relu)
+    """Run the standard RNN over x. Returns every step's h [T,B,H], differentiable."""
+    h: Tensor = _rnn(x, weight_ih, bias, weight_hh, h0, lengths, resets, reverse, relu)
     return h
 
 
+def _wanted(ctx: Any) -> tuple[bool, bool]:
+    """Whether the gradients of x and of bias, the first and the third input, are wanted."""
+    return ctx.needs_input_grad[0], ctx.needs_input_grad[2]
+
+
+def _found(gradients: Tensors, ctx: Any) -> tuple[Tensor | None, ...]:
+    """The gradients of x, weight_ih and bias, None for what was not made."""
+    needed = ctx.needs_input_grad[:3]
+    return tuple(gradient if need else None for gradient, need in zip(gradients, needed, strict=True))
+
+
 def _rnn_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    _, weight_hh, h0, lengths, resets, ctx.reverse, ctx.relu = inputs
-    ctx.save_for_backward(weight_hh, h0, lengths, resets, output)
+    x, weight_ih, _, weight_hh, h0, lengths, resets, ctx.reverse, ctx.relu = inputs
+    ctx.save_for_backward(x, weight_ih, weight_hh, h0, lengths, resets, output)
 
 
 def _rnn_gradients(ctx: Any, grad_h: Tensor) -> tuple[Tensor | None, ...]:
-    weight_hh, h0, lengths, resets, h = ctx.saved_tensors
-    grad_gates, grad_h0 = _rnn_backward(grad_h, weight_hh, lengths, resets, ctx.reverse, ctx.relu, h)
-    grad_weight_hh = _grad_weight_hh(grad_gates, h, h0, lengths, resets, ctx.reverse)
-    return grad_gates, grad_weight_hh, grad_h0, None, None, None, None
+    x, weight_ih, weight_hh, h0, lengths, resets, h = ctx.saved_tensors
+    *of_input, grad_weight_hh, grad_h0 = _rnn_backward(
+        grad_h, x, weight_ih, weight_hh, h0, lengths, resets, ctx.reverse, ctx.relu, h, *_wanted(ctx)
+    )
+    return *_found(tuple(of_input), ctx), grad_weight_hh, grad_h0, None, None, None, None
 
 
 def lstm(
-    x_gates: Tensor,
+    x: Tensor,
+    weight_ih: Tensor | None,
+    bias: Tensor | None,
     weight_hh: Tensor,
     h0: Tensor,
     c0: Tensor,
     lengths: Tensor | None = None,
     resets: Tensor | None = None,
     reverse: bool = False,
+    keep: bool = True,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Run the LSTM over x_gates [T,B,4H].
+    """Run the LSTM over x.
 
     Returns every step's h and c [T,B,H], differentiable, and gates [T,B,4H] after activation, which are not.
+    Without `keep`, c is the last one alone, [1,B,H], gates are empty, and there is no way back.
     """
-    h, c, gates = _lstm(x_gates, weight_hh, h0, c0, lengths, resets, reverse)
+    h, c, gates = _lstm(x, weight_ih, bias, weight_hh, h0, c0, lengths, resets, reverse, keep)
     return h, c, gates
 
 
 def _lstm_context(ctx: Any, inputs: tuple[Any, ...], output: Tensors) -> None:
-    _, weight_hh, h0, c0, lengths, resets, ctx.reverse = inputs
+    x, weight_ih, _, weight_hh, h0, c0, lengths, resets, ctx.reverse, ctx.keep = inputs
     h, c, gates = output
-    ctx.save_for_backward(weight_hh, h0, c0, lengths, resets, h, c, gates)
+    ctx.save_for_backward(x, weight_ih, weight_hh, h0, c0, lengths, resets, h, c, gates)
     ctx.mark_non_differentiable(gates)
     ctx.set_materialize_grads(False)  # the kernel is told that nothing uses c, not given zeros
+
+
+def _refuse_unkept(ctx: Any) -> None:
+    if not ctx.keep:
+        raise RuntimeError("unrolled's sequence ops: run with keep=False, which keeps nothing for backward")
 
 
 def _lstm_gradients(
     ctx: Any, grad_h: Tensor | None, grad_c: Tensor | None, _: Tensor | None
 ) -> tuple[Tensor | None, ...]:
-    weight_hh, h0, c0, lengths, resets, h, c, gates = ctx.saved_tensors
+    _refuse_unkept(ctx)
+    x, weight_ih, weight_hh, h0, c0, lengths, resets, h, c, gates = ctx.saved_tensors
     grad_h = torch.zeros_like(h) if grad_h is None else grad_h
-    grad_gates, grad_h0, grad_c0 = _lstm_backward(
-        grad_h, grad_c, weight_hh, c0, lengths, resets, ctx.reverse, c, gates
+    *of_input, grad_weight_hh, grad_h0, grad_c0 = _lstm_backward(
+        grad_h, grad_c, x, weight_ih, weight_hh, h0, c0, lengths, resets, ctx.reverse, h, c, gates, *_wanted(ctx)
     )
-    grad_weight_hh = _grad_weight_hh(grad_gates, h, h0, lengths, resets, ctx.reverse)
-    return grad_gates, grad_weight_hh, grad_h0, grad_c0, None, None, None
+    return *_found(tuple(of_input), ctx), grad_weight_hh, grad_h0, grad_c0, None, None, None, None
 
 
 def lstm_projected(
-    x_gates: Tensor,
+    x: Tensor,
+    weight_ih: Tensor | None,
+    bias: Tensor | None,
     weight_hh: Tensor,
     weight_hr: Tensor,
     h0: Tensor,
@@ -280,19 +324,20 @@ def lstm_projected(
     lengths: Tensor | None = None,
     resets: Tensor | None = None,
     reverse: bool = False,
+    keep: bool = True,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Run the LSTM with a recurrent projection weight_hr [P,H]; weight_hh is [4H,P] and h0 [B,P].
 
     Returns what `lstm` does, with h [T,B,P]. The reference serves it everywhere: the first run warns so.
     """
-    h, c, gates = _lstm_projected(x_gates, weight_hh, weight_hr, h0, c0, lengths, resets, reverse)
+    h, c, gates = _lstm_projected(x, weight_ih, bias, weight_hh, weight_hr, h0, c0, lengths, resets, reverse, keep)
     return h, c, gates
 
 
 def _lstm_projected_context(ctx: Any, inputs: tuple[Any, ...], output: Tensors) -> None:
-    _, weight_hh, weight_hr, h0, c0, lengths, resets, ctx.reverse = inputs
+    x, weight_ih, _, weight_hh, weight_hr, h0, c0, lengths, resets, ctx.reverse, ctx.keep = inputs
     h, c, gates = output
-    ctx.save_for_backward(weight_hh, weight_hr, h0, c0, lengths, resets, h, c, gates)
+    ctx.save_for_backward(x, weight_ih, weight_hh, weight_hr, h0, c0, lengths, resets, h, c, gates)
     ctx.mark_non_differentiable(gates)
     ctx.set_materialize_grads(False)
 
@@ -300,49 +345,66 @@ def _lstm_projected_context(ctx: Any, inputs: tuple[Any, ...], output: Tensors) 
 def _lstm_projected_gradients(
     ctx: Any, grad_h: Tensor | None, grad_c: Tensor | None, _: Tensor | None
 ) -> tuple[Tensor | None, ...]:
-    weight_hh, weight_hr, h0, c0, lengths, resets, h, c, gates = ctx.saved_tensors
+    _refuse_unkept(ctx)
+    x, weight_ih, weight_hh, weight_hr, h0, c0, lengths, resets, h, c, gates = ctx.saved_tensors
     grad_h = torch.zeros_like(h) if grad_h is None else grad_h
-    grad_gates, grad_projected, grad_h0, grad_c0 = _lstm_projected_backward(
-        grad_h, grad_c, weight_hh, weight_hr, c0, lengths, resets, ctx.reverse, c, gates
+    *of_input, grad_weight_hh, grad_weight_hr, grad_h0, grad_c0 = _lstm_projected_backward(
+        grad_h,
+        grad_c,
+        x,
+        weight_ih,
+        weight_hh,
+        weight_hr,
+        h0,
+        c0,
+        lengths,
+        resets,
+        ctx.reverse,
+        h,
+        c,
+        gates,
+        *_wanted(ctx),
     )
-    grad_weight_hh = _grad_weight_hh(grad_gates, h, h0, lengths, resets, ctx.reverse)
-    unprojected = gates[:, :, -c0.shape[1] :] * torch.tanh(c)
-    grad_weight_hr = grad_projected.flatten(0, 1).T @ unprojected.flatten(0, 1)
-    return grad_gates, grad_weight_hh, grad_weight_hr, grad_h0, grad_c0, None, None, None
+    of_weights = (grad_weight_hh, grad_weight_hr)
+    return *_found(tuple(of_input), ctx), *of_weights, grad_h0, grad_c0, None, None, None, None
 
 
 def gru(
-    x_gates: Tensor,
+    x: Tensor,
+    weight_ih: Tensor | None,
+    bias: Tensor | None,
     weight_hh: Tensor,
     bias_hn: Tensor,
     h0: Tensor,
     lengths: Tensor | None = None,
     resets: Tensor | None = None,
     reverse: bool = False,
+    keep: bool = True,
 ) -> tuple[Tensor, Tensor]:
-    """Run the GRU over x_gates [T,B,3H], which hold every bias but bias_hn [H].
+    """Run the GRU over x; `bias` (or x without weight_ih) holds every bias but bias_hn [H].
 
-    Returns every step's h [T,B,H], differentiable, and gates [T,B,4H] = r, z, n, hn, which are not.
+    Returns every step's h [T,B,H], differentiable, and gates [T,B,4H] = r, z, n, hn, which are not. Without
+    `keep` gates are empty, and there is no way back.
     """
-    h, gates = _gru(x_gates, weight_hh, bias_hn, h0, lengths, resets, reverse)
+    h, gates = _gru(x, weight_ih, bias, weight_hh, bias_hn, h0, lengths, resets, reverse, keep)
     return h, gates
 
 
 def _gru_context(ctx: Any, inputs: tuple[Any, ...], output: Tensors) -> None:
-    _, weight_hh, _, h0, lengths, resets, ctx.reverse = inputs
+    x, weight_ih, _, weight_hh, _, h0, lengths, resets, ctx.reverse, ctx.keep = inputs
     h, gates = output
-    ctx.save_for_backward(weight_hh, h0, lengths, resets, h, gates)
+    ctx.save_for_backward(x, weight_ih, weight_hh, h0, lengths, resets, h, gates)
     ctx.mark_non_differentiable(gates)
 
 
 def _gru_gradients(ctx: Any, grad_h: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
-    weight_hh, h0, lengths, resets, h, gates = ctx.saved_tensors
-    grad_x_gates, grad_h_gates, grad_h0 = _gru_backward(
-        grad_h, weight_hh, h0, lengths, resets, ctx.reverse, h, gates
+    _refuse_unkept(ctx)
+    x, weight_ih, weight_hh, h0, lengths, resets, h, gates = ctx.saved_tensors
+    *of_input, grad_weight_hh, grad_bias_hn, grad_h0 = _gru_backward(
+        grad_h, x, weight_ih, weight_hh, h0, lengths, resets, ctx.reverse, h, gates, *_wanted(ctx)
     )
-    grad_weight_hh = _grad_weight_hh(grad_h_gates, h, h0, lengths, resets, ctx.reverse)
-    grad_bias_hn = grad_h_gates[:, :, -h0.shape[1] :].sum((0, 1))
-    return grad_x_gates, grad_weight_hh, grad_bias_hn, grad_h0, None, None, None
+    of_weights = (grad_weight_hh, grad_bias_hn)
+    return *_found(tuple(of_input), ctx), *of_weights, grad_h0, None, None, None, None
 
 
 def _no_second_derivative(ctx: Any, *grads: Tensor) -> None:

@@ -14,7 +14,7 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_
 from unrolled.errors import InputError
 from unrolled.stepper import Stepper, packed
 
-__all__ = ["Input", "Recurrent", "Steps", "Tensors", "Trace"]
+__all__ = ["Input", "Projection", "Recurrent", "Steps", "Tensors", "Trace"]
 
 Tensors = tuple[Tensor, ...]
 _INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
@@ -27,6 +27,14 @@ class Steps(NamedTuple):
     lengths: Tensor | None
     resets: Tensor | None
     reverse: bool
+
+
+class Projection(NamedTuple):
+    """The input x [T,B,D] and how it is projected onto the gates: see `unrolled.ops`."""
+
+    x: Tensor
+    weight_ih: Tensor | None
+    bias: Tensor | None
 
 
 class Trace(NamedTuple):
@@ -81,8 +89,8 @@ class Recurrent(torch.nn.RNNBase):
         """The width of each state that the cell carries."""
         return (self.hidden_size,)
 
-    def _sequence(self, x_gates: Tensor, suffix: str, initial: Tensors, steps: Steps) -> Trace:
-        """Run a direction of a layer over x_gates [T,B,gates]."""
+    def _sequence(self, input: Projection, suffix: str, initial: Tensors, steps: Steps, keep: bool) -> Trace:
+        """Run a direction of a layer over x; see `unrolled.ops` for `keep`."""
         raise NotImplementedError
 
     def _parameter(self, name: str) -> Tensor:
@@ -171,16 +179,13 @@ class Recurrent(torch.nn.RNNBase):
     ) -> tuple[Tensor, Tensors, list[Trace]]:
         """Run all layers over x [T,B,D]; return output, final states [L*directions,B,width] and traces."""
         self._check_input(x)
-        steps, rows, _ = x.shape
+        rows = x.shape[1]
         directions = 2 if self.bidirectional else 1
         shapes = [(self.num_layers * directions, rows, width) for width in self._state_widths()]
         if initial is None:
             initial = tuple(x.new_zeros(shape) for shape in shapes)
         _check_states(initial, shapes, x)
-        if lengths is not None:
-            # What stands past a row's length, NaN too, must not reach weight_ih's gradient as 0 * NaN.
-            past = torch.arange(steps, device=x.device)[:, None] >= lengths
-            x = x.masked_fill(past[:, :, None], 0)
+        keep = traced or _needs_gradient(x, *initial, *self.parameters())
         finals: list[Tensors] = []
         traces: list[Trace] = []
         for layer in range(self.num_layers):
@@ -188,17 +193,30 @@ class Recurrent(torch.nn.RNNBase):
             for reverse in (False, True)[:directions]:
                 suffix = f"_l{layer}_reverse" if reverse else f"_l{layer}"
                 before = tuple(state[len(finals)] for state in initial)
-                x_gates = F.linear(x, self._parameter(f"weight_ih{suffix}"), self._input_bias(suffix))
-                trace = self._sequence(x_gates, suffix, before, Steps(lengths, resets, reverse))
+                projection = self._projection(x, suffix, lengths)
+                trace = self._sequence(projection, suffix, before, Steps(lengths, resets, reverse), keep)
                 outputs.append(trace.h)
-                states = [state for state in (trace.h, trace.c) if state is not None]
-                finals.append(tuple(_final(*pair, lengths, reverse) for pair in zip(states, before, strict=True)))
+                last = [_final(trace.h, before[0], lengths, reverse)]
+                if trace.c is not None:
+                    last.append(_final(trace.c, before[1], lengths, reverse) if keep else trace.c[0])
+                finals.append(tuple(last))
                 if traced:
                     traces.append(trace)
             x = torch.cat(outputs, dim=-1) if self.bidirectional else outputs[0]
             if layer < self.num_layers - 1:
                 x = F.dropout(x, self.dropout, self.training)
         return x, tuple(torch.stack(state) for state in zip(*finals, strict=True)), traces
+
+    def _projection(self, x: Tensor, suffix: str, lengths: Tensor | None) -> Projection:
+        """What the op takes; under autocast the product is torch's, in the lower precision that was asked for."""
+        weight_ih, bias = self._parameter(f"weight_ih{suffix}"), self._input_bias(suffix)
+        if not torch.is_autocast_enabled(x.device.type):
+            return Projection(x, weight_ih, bias)
+        if lengths is not None:
+            # What stands past a row's length, NaN too, must not reach weight_ih's gradient as 0 * NaN.
+            past = torch.arange(len(x), device=x.device)[:, None] >= lengths
+            x = x.masked_fill(past[:, :, None], 0)
+        return Projection(F.linear(x, weight_ih, bias), None, None)
 
     def _check_input(self, x: Tensor) -> None:
         dtype = self._parameter("weight_ih_l0").dtype
@@ -213,6 +231,10 @@ class Recurrent(torch.nn.RNNBase):
             )
         if x.shape[0] == 0:
             raise RuntimeError(f"Expected sequence length to be larger than 0 in {type(self).__name__}")
+
+
+def _needs_gradient(*tensors: Tensor) -> bool:
+    return torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
 
 
 def _check_dims(states: Tensors | None, dims: int) -> None:

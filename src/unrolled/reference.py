@@ -4,19 +4,23 @@ The functions have the names and arguments of `unrolled._engine`, so that either
 last, are allocated by the caller and are written in full. They know nothing of autograd, layers or dispatch,
 and run on any device in any floating dtype, one step at a time.
 
-Shapes (T steps, B rows, H units, P projected units; the cells' gates as in `unrolled.cells`):
-    x_gates [T,B,gates]     the input's share of the gates, all biases added (GRU: all but bias_hn)
+Shapes (T steps, B rows, D input features, H units, P projected units; the cells' gates as in `unrolled.cells`):
+    x       [T,B,D]         the input; without weight_ih, its share of the gates, all biases added: [T,B,gates]
+    weight_ih [gates,D], bias [gates]   or None; a GRU's bias has not bias_hn
     h, c    [T,B,H]         every step's state (with a projection, h is [T,B,P])
     h0, c0  [B,H]           the state before a row's first step
     lengths [B] int64       row b takes the steps t < lengths[b]; elsewhere its outputs and gradients are 0
     resets  [T,B] bool      where true, the row's state is zero before it consumes step t, if it does
     reverse                 a row's steps run from its last down to 0
+    gates   [T,B,4H]        what backward needs; None: not kept, and an LSTM's c is the last one, [1,B,H]
+    grad_x, grad_weight_ih, grad_bias   may be None: not wanted
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from unrolled import cells
@@ -76,13 +80,34 @@ class _Walk:
         return self.zero_where_reset(t, state)
 
 
-def _run(walk: _Walk, step: Callable[..., Tensors], x_gates: Tensor, states: Tensors, outputs: Tensors) -> None:
-    """Fill outputs with what step(x_gates[t], *states) returns: the new states, then what else it keeps."""
+def _run(
+    walk: _Walk, step: Callable[..., Tensors], x_gates: Tensor, states: Tensors, outputs: tuple[Tensor | None, ...]
+) -> Tensors:
+    """Fill outputs with what step(x_gates[t], *states) returns: the new states, then what else it keeps.
+
+    None stands for what is not kept. Returns the last states.
+    """
     for t in walk.order():
         results = step(x_gates[t], *(walk.zero_where_reset(t, state) for state in states))
         for output, result in zip(outputs, results, strict=True):
-            output[t] = walk.zero_unless_stepped(t, result)
+            if output is not None:
+                output[t] = walk.zero_unless_stepped(t, result)
         states = tuple(walk.hold_unless_stepped(t, new, held) for new, held in zip(results, states, strict=False))
+    return states
+
+
+def _run_lstm(
+    walk: _Walk,
+    step: Callable[..., Tensors],
+    x_gates: Tensor,
+    states: Tensors,
+    h: Tensor,
+    c: Tensor,
+    gates: Tensor | None,
+) -> None:
+    _, newest = _run(walk, step, x_gates, states, (h, c if gates is not None else None, gates))
+    if gates is None:
+        c[0] = newest
 
 
 def _run_back(
@@ -107,8 +132,59 @@ def _run_back(
     return grad_states
 
 
+def _share_of_input(x: Tensor, weight_ih: Tensor | None, bias: Tensor | None) -> Tensor:
+    return x if weight_ih is None else F.linear(x, weight_ih, bias)
+
+
+def _at_first_step(sequence: Tensor, walk: _Walk) -> Tensor:
+    """What sequence [T,B,...] holds at the first step that each row consumes: [B,...]."""
+    if not walk.reverse:
+        return sequence[0]
+    if walk.lengths is None:
+        return sequence[-1]
+    rows = torch.arange(len(walk.lengths), device=walk.lengths.device)
+    return sequence[(walk.lengths - 1).clamp(min=0), rows]
+
+
+def _fill_grad_weight_hh(grad_weight_hh: Tensor, walk: _Walk, grad_gates: Tensor, h: Tensor, h0: Tensor) -> None:
+    """The sum over steps of grad_gates^T h_prev: [gates,H]. At a row's first step h_prev is h0.
+
+    Two products, so that h need not be copied behind h0. Both grad_gates and h are 0 where a row is not
+    stepped: this keeps steps past a length out of both, and a reversed row's first step out of the second.
+    """
+    resets = walk.resets
+    h_prev, grad_after = (h[1:], grad_gates[:-1]) if walk.reverse else (h[:-1], grad_gates[1:])
+    if resets is not None:
+        h_prev = h_prev.masked_fill((resets[:-1] if walk.reverse else resets[1:])[:, :, None], 0)
+        h0 = h0.masked_fill(_at_first_step(resets, walk)[:, None], 0)
+    from_h0 = _at_first_step(grad_gates, walk).T @ h0
+    torch.addmm(from_h0, grad_after.flatten(0, 1).T, h_prev.flatten(0, 1), out=grad_weight_hh)
+
+
+def _fill_input_gradients(
+    walk: _Walk,
+    grad_gates: Tensor,
+    x: Tensor,
+    weight_ih: Tensor | None,
+    grad_x: Tensor | None,
+    grad_weight_ih: Tensor | None,
+    grad_bias: Tensor | None,
+) -> None:
+    if grad_x is not None:
+        grad_x.copy_(grad_gates if weight_ih is None else grad_gates @ weight_ih)
+    if grad_bias is not None:
+        torch.sum(grad_gates, (0, 1), out=grad_bias)
+    if grad_weight_ih is not None:
+        if walk.lengths is not None:  # what stands past a length, NaN too, is not read
+            past = torch.arange(walk.steps, device=x.device)[:, None] >= walk.lengths
+            x = x.masked_fill(past[:, :, None], 0)
+        torch.mm(grad_gates.flatten(0, 1).T, x.flatten(0, 1), out=grad_weight_ih)
+
+
 def rnn_forward(
-    x_gates: Tensor,
+    x: Tensor,
+    weight_ih: Tensor | None,
+    bias: Tensor | None,
     weight_hh: Tensor,
     h0: Tensor,
     lengths: Tensor | None,
@@ -117,7 +193,8 @@ def rnn_forward(
     relu: bool,
     h: Tensor,
 ) -> None:
-    """Run `cells.rnn_step` over x_gates [T,B,H]; fill h."""
+    """Run `cells.rnn_step` over x; fill h."""
+    x_gates = _share_of_input(x, weight_ih, bias)
 
     def step(x_gates_t: Tensor, h_prev: Tensor) -> Tensors:
         return (cells.rnn_step(x_gates_t, weight_hh, h_prev, relu),)
@@ -127,28 +204,39 @@ def rnn_forward(
 
 def rnn_backward(
     grad_h: Tensor,
+    x: Tensor,
+    weight_ih: Tensor | None,
     weight_hh: Tensor,
+    h0: Tensor,
     lengths: Tensor | None,
     resets: Tensor | None,
     reverse: bool,
     relu: bool,
     h: Tensor,
-    grad_x_gates: Tensor,
+    grad_x: Tensor | None,
+    grad_weight_ih: Tensor | None,
+    grad_bias: Tensor | None,
+    grad_weight_hh: Tensor,
     grad_h0: Tensor,
 ) -> None:
-    """Back through `rnn_forward`: fill grad_x_gates [T,B,H], grad_h0 [B,H]."""
+    """Back through `rnn_forward`: fill every gradient."""
+    grad_gates = torch.empty_like(h)
 
     def step_backward(t: int, carried_h: Tensor) -> tuple[Tensors, Tensors]:
-        grad_gates, grad_h_prev = cells.rnn_step_backward(grad_h[t] + carried_h, weight_hh, h[t], relu)
-        return (grad_gates,), (grad_h_prev,)
+        grad_gates_t, grad_h_prev = cells.rnn_step_backward(grad_h[t] + carried_h, weight_hh, h[t], relu)
+        return (grad_gates_t,), (grad_h_prev,)
 
     walk = _Walk(len(h), lengths, resets, reverse)
-    (first,) = _run_back(walk, step_backward, (torch.zeros_like(grad_h0),), (grad_x_gates,))
+    (first,) = _run_back(walk, step_backward, (torch.zeros_like(grad_h0),), (grad_gates,))
     grad_h0.copy_(first)
+    _fill_grad_weight_hh(grad_weight_hh, walk, grad_gates, h, h0)
+    _fill_input_gradients(walk, grad_gates, x, weight_ih, grad_x, grad_weight_ih, grad_bias)
 
 
 def lstm_forward(
-    x_gates: Tensor,
+    x: Tensor,
+    weight_ih: Tensor | None,
+    bias: Tensor | None,
     weight_hh: Tensor,
     h0: Tensor,
     c0: Tensor,
@@ -157,37 +245,75 @@ def lstm_forward(
     reverse: bool,
     h: Tensor,
     c: Tensor,
-    gates: Tensor,
+    gates: Tensor | None,
 ) -> None:
-    """Run `cells.lstm_step` over x_gates [T,B,4H]; fill h, c, gates [T,B,4H]."""
+    """Run `cells.lstm_step` over x; fill h, c, gates [T,B,4H]."""
+    x_gates = _share_of_input(x, weight_ih, bias)
 
     def step(x_gates_t: Tensor, h_prev: Tensor, c_prev: Tensor) -> Tensors:
         return cells.lstm_step(x_gates_t, weight_hh, h_prev, c_prev)
 
-    _run(_Walk(len(x_gates), lengths, resets, reverse), step, x_gates, (h0, c0), (h, c, gates))
+    _run_lstm(_Walk(len(x_gates), lengths, resets, reverse), step, x_gates, (h0, c0), h, c, gates)
 
 
 def lstm_backward(
     grad_h: Tensor,
     grad_c: Tensor | None,
+    x: Tensor,
+    weight_ih: Tensor | None,
     weight_hh: Tensor,
+    h0: Tensor,
     c0: Tensor,
     lengths: Tensor | None,
     resets: Tensor | None,
     reverse: bool,
+    h: Tensor,
     c: Tensor,
     gates: Tensor,
-    grad_x_gates: Tensor,
+    grad_x: Tensor | None,
+    grad_weight_ih: Tensor | None,
+    grad_bias: Tensor | None,
+    grad_weight_hh: Tensor,
     grad_h0: Tensor,
     grad_c0: Tensor,
 ) -> None:
-    """Back through `lstm_forward`: fill grad_x_gates [T,B,4H], grad_h0, grad_c0; grad_c None means zeros."""
+    """Back through `lstm_forward`: fill every gradient; grad_c None means zeros."""
     walk = _Walk(len(c), lengths, resets, reverse)
-    _lstm_run_back(walk, grad_h, grad_c, weight_hh, None, c0, c, gates, (grad_x_gates,), grad_h0, grad_c0)
+    grad_gates = torch.empty_like(gates)
+    _lstm_run_back(walk, grad_h, grad_c, weight_hh, None, c0, c, gates, (grad_gates,), grad_h0, grad_c0)
+    _fill_grad_weight_hh(grad_weight_hh, walk, grad_gates, h, h0)
+    _fill_input_gradients(walk, grad_gates, x, weight_ih, grad_x, grad_weight_ih, grad_bias)
 
 
 def lstm_projected_forward(
-    x_gates: Tensor,
+    x: Tensor,
+    weight_ih: Tensor | None,
+    bias: Tensor | None,
+    weight_hh: Tensor,
+    weight_hr: Tensor,
+    h0: Tensor,
+    c0: Tensor,
+    lengths: Tensor | None,
+    resets: Tensor | None,
+    reverse: bool,
+    h: Tensor,
+    c: Tensor,
+    gates: Tensor | None,
+) -> None:
+    """`lstm_forward` with the projection weight_hr [P,H]: weight_hh is [4H,P], h0 [B,P], h [T,B,P]."""
+    x_gates = _share_of_input(x, weight_ih, bias)
+
+    def step(x_gates_t: Tensor, h_prev: Tensor, c_prev: Tensor) -> Tensors:
+        return cells.lstm_step(x_gates_t, weight_hh, h_prev, c_prev, weight_hr)
+
+    _run_lstm(_Walk(len(x_gates), lengths, resets, reverse), step, x_gates, (h0, c0), h, c, gates)
+
+
+def lstm_projected_backward(
+    grad_h: Tensor,
+    grad_c: Tensor | None,
+    x: Tensor,
+    weight_ih: Tensor | None,
     weight_hh: Tensor,
     weight_hr: Tensor,
     h0: Tensor,
@@ -198,39 +324,23 @@ def lstm_projected_forward(
     h: Tensor,
     c: Tensor,
     gates: Tensor,
-) -> None:
-    """`lstm_forward` with the projection weight_hr [P,H]: weight_hh is [4H,P], h0 [B,P], h [T,B,P]."""
-
-    def step(x_gates_t: Tensor, h_prev: Tensor, c_prev: Tensor) -> Tensors:
-        return cells.lstm_step(x_gates_t, weight_hh, h_prev, c_prev, weight_hr)
-
-    _run(_Walk(len(x_gates), lengths, resets, reverse), step, x_gates, (h0, c0), (h, c, gates))
-
-
-def lstm_projected_backward(
-    grad_h: Tensor,
-    grad_c: Tensor | None,
-    weight_hh: Tensor,
-    weight_hr: Tensor,
-    c0: Tensor,
-    lengths: Tensor | None,
-    resets: Tensor | None,
-    reverse: bool,
-    c: Tensor,
-    gates: Tensor,
-    grad_x_gates: Tensor,
-    grad_projected: Tensor,
+    grad_x: Tensor | None,
+    grad_weight_ih: Tensor | None,
+    grad_bias: Tensor | None,
+    grad_weight_hh: Tensor,
+    grad_weight_hr: Tensor,
     grad_h0: Tensor,
     grad_c0: Tensor,
 ) -> None:
-    """Back through `lstm_projected_forward`: as `lstm_backward`, with h and grad_h0 P wide.
-
-    Also fills grad_projected [T,B,P], the whole gradient that reaches each h, from which a caller gets
-    grad_weight_hr = grad_projected.T @ (o * tanh(c)), summed over steps.
-    """
+    """Back through `lstm_projected_forward`: as `lstm_backward`, with h and grad_h0 P wide."""
     walk = _Walk(len(c), lengths, resets, reverse)
-    kept = (grad_x_gates, grad_projected)
+    grad_gates, grad_projected = torch.empty_like(gates), torch.empty_like(grad_h)
+    kept = (grad_gates, grad_projected)
     _lstm_run_back(walk, grad_h, grad_c, weight_hh, weight_hr, c0, c, gates, kept, grad_h0, grad_c0)
+    _fill_grad_weight_hh(grad_weight_hh, walk, grad_gates, h, h0)
+    _fill_input_gradients(walk, grad_gates, x, weight_ih, grad_x, grad_weight_ih, grad_bias)
+    unprojected = gates[:, :, -c0.shape[1] :] * torch.tanh(c)
+    torch.mm(grad_projected.flatten(0, 1).T, unprojected.flatten(0, 1), out=grad_weight_hr)
 
 
 def _lstm_run_back(
@@ -261,7 +371,9 @@ def _lstm_run_back(
 
 
 def gru_forward(
-    x_gates: Tensor,
+    x: Tensor,
+    weight_ih: Tensor | None,
+    bias: Tensor | None,
     weight_hh: Tensor,
     bias_hn: Tensor,
     h0: Tensor,
@@ -269,9 +381,10 @@ def gru_forward(
     resets: Tensor | None,
     reverse: bool,
     h: Tensor,
-    gates: Tensor,
+    gates: Tensor | None,
 ) -> None:
-    """Run `cells.gru_step` over x_gates [T,B,3H]; fill h, gates [T,B,4H]."""
+    """Run `cells.gru_step` over x; fill h, gates [T,B,4H]."""
+    x_gates = _share_of_input(x, weight_ih, bias)
 
     def step(x_gates_t: Tensor, h_prev: Tensor) -> Tensors:
         return cells.gru_step(x_gates_t, weight_hh, bias_hn, h_prev)
@@ -281,6 +394,8 @@ def gru_forward(
 
 def gru_backward(
     grad_h: Tensor,
+    x: Tensor,
+    weight_ih: Tensor | None,
     weight_hh: Tensor,
     h0: Tensor,
     lengths: Tensor | None,
@@ -288,12 +403,17 @@ def gru_backward(
     reverse: bool,
     h: Tensor,
     gates: Tensor,
-    grad_x_gates: Tensor,
-    grad_h_gates: Tensor,
+    grad_x: Tensor | None,
+    grad_weight_ih: Tensor | None,
+    grad_bias: Tensor | None,
+    grad_weight_hh: Tensor,
+    grad_bias_hn: Tensor,
     grad_h0: Tensor,
 ) -> None:
-    """Back through `gru_forward`: fill grad_x_gates, grad_h_gates [T,B,3H], grad_h0 [B,H]."""
+    """Back through `gru_forward`: fill every gradient."""
     walk = _Walk(len(h), lengths, resets, reverse)
+    H = h.shape[2]
+    grad_x_gates, grad_h_gates = (torch.empty_like(gates[:, :, : 3 * H]) for _ in range(2))
 
     def step_backward(t: int, carried_h: Tensor) -> tuple[Tensors, Tensors]:
         *grad_gates, grad_h_prev = cells.gru_step_backward(
@@ -304,3 +424,6 @@ def gru_backward(
     last = (torch.zeros_like(grad_h0),)
     (first,) = _run_back(walk, step_backward, last, (grad_x_gates, grad_h_gates))
     grad_h0.copy_(first)
+    torch.sum(grad_h_gates[:, :, 2 * H :], (0, 1), out=grad_bias_hn)
+    _fill_grad_weight_hh(grad_weight_hh, walk, grad_h_gates, h, h0)
+    _fill_input_gradients(walk, grad_x_gates, x, weight_ih, grad_x, grad_weight_ih, grad_bias)

@@ -1,0 +1,217 @@
+// A cell run over a sequence, backward, with the gradients of its weights.
+//
+// From the last step consumed to the first, the gradient at a step's h is grad_h plus what the step after it sends
+// back, the gradients of that step's gates times weight_hh. Those of a chunk of steps stand in working memory; when
+// the chunk is done, and they are still in the cache, the weights' gradients and x's are made of them.
+//
+// A Cell has `gates` (G), its `steps` and `args`, and
+//   grad_runs                       how many runs of H gradients a step has: the first G are those of the gates'
+//                                   sums, from the gate `rotation` on, and from the last to the first
+//   recurrent_run                   where the G runs begin that belong to the product with weight_hh
+//   finish(flow, out, t, b, u, n)   makes them, in `out` (for the unit u): `flow` is the gradient at h[t] from later
+//   finish_initial(flow, b, u, n)   the gradient at the initial state
+//   finish_bias(sums)               stores the biases' gradients: `sums` of all runs over all steps
+#pragma once
+
+#include "sequence.h"
+
+namespace unrolled::UNROLLED_ISA {
+
+// Working memory of a backward run, all threads together.
+struct BackwardMemory {
+    float* recurrent;      // weight_hh [G*H, H], packed by columns
+    float* input;          // weight_ih [G*H, D], packed by columns, its gates in the order of the runs
+    float* gradients;      // [chunk + 1, B, stride]: of the gates; first those of the step done before the chunk
+    float* initial;        // [B, stride]: those of each row's first step
+    float* flow;           // [B, H]
+    const float* zeros;    // [stride]
+    float* biases;         // [runs*H]: the gradients' sums over all steps
+    float* panels;         // [threads, limit * panel_width]
+    const float** rows;    // [threads, 5, limit]: pointers to rows
+    float** outputs;       // [2, G*H]: the rows of the weights' gradients, in the order of the runs
+    int64_t stride, limit;
+};
+
+template <class Cell>
+class BackwardRun {
+  public:
+    static constexpr int G = Cell::gates, runs = Cell::grad_runs;
+
+    BackwardRun(const Cell& cell, const BackwardMemory& memory, const Share& share)
+        : cell_(cell), steps_(cell.steps), memory_(memory), share_(share), B_(cell.steps.B), H_(cell.steps.H),
+          D_(cell.args.D), K_(G * H_) {
+        const float** rows = memory.rows + share.rank * 5 * memory.limit;
+        gradients_ = rows;
+        recurrent_gradients_ = rows + memory.limit;
+        before_ = rows + 2 * memory.limit;
+        inputs_ = rows + 3 * memory.limit;
+        grad_inputs_ = const_cast<float**>(rows + 4 * memory.limit);
+        grad_weight_ih_ = memory.outputs;
+        grad_weight_hh_ = grad_weight_ih_ + K_;
+    }
+
+    // Packs the weights and clears their gradients.
+    void prepare() const {
+        const auto& args = cell_.args;
+        const int64_t panels = blocks_of(H_, panel_width), input_panels = blocks_of(D_, panel_width);
+        pack_columns(args.weight_hh, H_, 1, H_, K_, 0, share_.first(panels), share_.past(panels), memory_.recurrent);
+        if (projects() && args.grad.x)
+            pack_columns(args.weight_ih, D_, 1, D_, K_, Cell::rotation * H_, share_.first(input_panels),
+                         share_.past(input_panels), memory_.input);
+        for (int64_t k = share_.first(K_); k < share_.past(K_); ++k) {
+            const int64_t row = k + Cell::rotation * H_ < K_ ? k + Cell::rotation * H_ : k + (Cell::rotation - G) * H_;
+            grad_weight_hh_[k] = args.grad.weight_hh + k * H_;
+            zero(grad_weight_hh_[k], H_);
+            if (!projects()) continue;
+            grad_weight_ih_[k] = args.grad.weight_ih + row * D_;
+            zero(grad_weight_ih_[k], D_);
+        }
+        const int64_t first = share_.first(runs * H_);
+        zero(memory_.biases + first, share_.past(runs * H_) - first);
+    }
+
+    // The steps [begin, end), counted from the last one consumed.
+    void chunk(int64_t begin, int64_t end) {
+        for (int64_t p = begin; p < end; ++p) step(steps_.reverse ? p : steps_.T - 1 - p, p - begin);
+#pragma omp barrier
+        const int64_t count = list(begin, end), first = share_.first(count), past = share_.past(count);
+        input_gradients(first, past);
+        add_biases(count);
+        const int64_t k = share_.first(K_), past_k = share_.past(K_);
+        float* panel = memory_.panels + share_.rank * memory_.limit * panel_width;
+        add_outer_products(recurrent_gradients_, before_, count, grad_weight_hh_, H_, k, past_k, panel);
+        if (projects()) add_outer_products(gradients_, inputs_, count, grad_weight_ih_, D_, k, past_k, panel);
+        for (int64_t b = share_.first(B_); b < share_.past(B_); ++b)
+            copy(gradients_of(end - begin, b), gradients_of(0, b), runs * H_);
+#pragma omp barrier
+    }
+
+    // After all chunks.
+    void finish() {
+        const int64_t rows = share_.rows.count;
+        for (int64_t row = 0; row < rows; ++row) {
+            const int64_t b = share_.rows[row];
+            const bool stepped = steps_.length(b) > 0;
+            const int64_t t = steps_.reverse ? steps_.length(b) - 1 : 0;
+            const bool cut = !stepped || steps_.reset(t, b);
+            gradients_[row] = cut ? memory_.zeros : memory_.initial + b * memory_.stride + Cell::recurrent_run * H_;
+        }
+        flow_back(gradients_, rows, [&](int64_t b, int64_t u, vec flow) { cell_.finish_initial(flow, b, u, H_ - u); });
+        if (share_.rank == 0) cell_.finish_bias(memory_.biases);
+    }
+
+  private:
+    bool projects() const { return cell_.args.weight_ih; }
+    // Of the chunk's step slot - 1; slot 0 is the step done before.
+    float* gradients_of(int64_t slot, int64_t b) const { return memory_.gradients + (slot * B_ + b) * memory_.stride; }
+
+    // The first `count` rows' gradients at h from those at the product with weight_hh, for this thread's units.
+    template <class Use>
+    UNROLLED_INLINE_MEMBER void flow_back(const float* const* gradients, int64_t count, Use use) const {
+        float** flows = grad_inputs_;
+        const int64_t panels = blocks_of(H_, panel_width);
+        const int64_t first = share_.first_of_units(panels), past = share_.past_of_units(panels);
+        for (int64_t row = 0; row < count; ++row) flows[row] = memory_.flow + share_.rows[row] * H_;
+        multiply_rows(gradients, flows, count, memory_.recurrent, nullptr, H_, K_, first, past);
+        const int64_t past_unit = past * panel_width < H_ ? past * panel_width : H_;
+        for (int64_t row = 0; row < count; ++row)
+            for (int64_t u = first * panel_width; u < past_unit; u += lanes)
+                use(share_.rows[row], u, load(flows[row] + u, H_ - u));
+    }
+
+    void step(int64_t t, int64_t slot) {
+        const int64_t active = share_.rows.active(steps_, t), after = steps_.after(t);
+        for (int64_t row = 0; row < active; ++row) {
+            const int64_t b = share_.rows[row];
+            const bool cut = steps_.last(t, b) || steps_.reset(after, b);
+            gradients_[row] = cut ? memory_.zeros : gradients_of(slot, b) + Cell::recurrent_run * H_;
+        }
+        flow_back(gradients_, active, [&](int64_t b, int64_t u, vec flow) {
+            cell_.finish(flow, gradients_of(slot + 1, b) + u, t, b, u, H_ - u);
+        });
+        if (share_.clears() && cell_.args.grad.x)
+            for (int64_t row = active; row < share_.rows.count; ++row)
+                zero(cell_.args.grad.x + (t * B_ + share_.rows[row]) * D_, D_);
+        share_.meet();
+    }
+
+    // Points at everything of the chunk's steps that are taken, of all rows; keeps the gradients of first steps.
+    int64_t list(int64_t begin, int64_t end) {
+        const auto& args = cell_.args;
+        int64_t count = 0;
+        for (int64_t p = begin; p < end; ++p) {
+            const int64_t t = steps_.reverse ? p : steps_.T - 1 - p, active = share_.all_rows.active(steps_, t);
+            for (int64_t row = 0; row < active; ++row, ++count) {
+                const int64_t b = share_.all_rows[row], at = t * B_ + b;
+                gradients_[count] = gradients_of(p - begin + 1, b);
+                recurrent_gradients_[count] = gradients_[count] + Cell::recurrent_run * H_;
+                before_[count] = steps_.reset(t, b)   ? memory_.zeros
+                                 : steps_.first(t, b) ? args.h0 + b * H_
+                                                      : args.h + (steps_.before(t) * B_ + b) * H_;
+                inputs_[count] = args.x + at * D_;
+                if (args.grad.x) grad_inputs_[count] = args.grad.x + at * D_;
+                if (steps_.first(t, b) && share_.rank == 0)
+                    copy(gradients_[count], memory_.initial + b * memory_.stride, runs * H_);
+            }
+        }
+        return count;
+    }
+
+    void add_biases(int64_t count) const {
+        const int64_t first = share_.first(runs * H_), past = share_.past(runs * H_);
+        for (int64_t i = 0; i < count; ++i)
+            for (int64_t k = first; k < past; ++k) memory_.biases[k] += gradients_[i][k];
+    }
+
+    void input_gradients(int64_t first, int64_t past) const {
+        if (!cell_.args.grad.x) return;
+        if (projects()) {
+            multiply_rows(gradients_ + first, grad_inputs_ + first, past - first, memory_.input, nullptr, D_, K_, 0,
+                          blocks_of(D_, panel_width));
+            return;
+        }
+        for (int64_t i = first; i < past; ++i)
+            for (int run = 0; run < G; ++run)
+                copy(gradients_[i] + run * H_, grad_inputs_[i] + (run + Cell::rotation) % G * H_, H_);
+    }
+
+    const Cell& cell_;
+    const Steps& steps_;
+    const BackwardMemory& memory_;
+    const Share& share_;
+    const int64_t B_, H_, D_, K_;
+    const float **gradients_, **recurrent_gradients_, **before_, **inputs_;
+    float **grad_inputs_, **grad_weight_ih_, **grad_weight_hh_;
+};
+
+template <class Cell>
+void run_backward(const Cell& cell, int wanted_threads) {
+    constexpr int G = Cell::gates;
+    const Steps& steps = cell.steps;
+    const int64_t T = steps.T, B = steps.B, H = steps.H, K = G * H, D = cell.args.weight_ih ? cell.args.D : 0;
+    const int64_t packed = packed_columns_size(H, K);
+    const Team team(wanted_threads, B, blocks_of(H, panel_width), packed * sizeof(float), tile_rows(panel_vectors));
+    const int64_t size = chunk_steps(T, B), limit = size * B;
+    const int64_t stride = Cell::grad_runs * H + 16;  // rows a power of two apart would share few places of a cache
+    auto [recurrent, input, gradients, initial, flow, zeros, biases, panels, order, rows, outputs] = working_memory(
+        {packed, packed_columns_size(D, K), (size + 1) * B * stride, B * stride, B * H, stride,
+         Cell::grad_runs * H, team.threads * limit * panel_width, numbers(B + T + 1),
+         numbers(team.threads * 5 * limit), numbers(2 * K)});
+    zero(zeros, stride);
+    order_rows(steps, reinterpret_cast<int64_t*>(order), reinterpret_cast<int64_t*>(order) + B);
+    const BackwardMemory memory{recurrent, input, gradients, initial, flow, zeros, biases, panels,
+                                reinterpret_cast<const float**>(rows), reinterpret_cast<float**>(outputs),
+                                stride, limit};
+#pragma omp parallel num_threads(team.threads) if (team.threads > 1)
+    {
+        FlushDenormals flush;
+        const Share share(reinterpret_cast<const int64_t*>(order), B, team.by_units);
+        BackwardRun<Cell> run(cell, memory, share);
+        run.prepare();
+#pragma omp barrier
+        for (int64_t begin = 0; begin < T; begin += size) run.chunk(begin, begin + size < T ? begin + size : T);
+        run.finish();
+    }
+}
+
+}  // namespace unrolled::UNROLLED_ISA
