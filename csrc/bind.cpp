@@ -398,5 +398,6 @@ NB_MODULE(_engine, m) {
         .def_ro("input_size", &unrolled::Stack::D)
         .def_ro("hidden_size", &unrolled::Stack::H)
         .def_prop_ro("layers", &unrolled::Stack::layers)
-        .def_prop_ro("bytes", &unrolled::Stack::bytes);
+        .def_prop_ro("bytes", &unrolled::Stack::bytes)
+        .def_prop_ro("threads", [](const unrolled::Stack& stack) { return stack.threads(1, 1); });
 }

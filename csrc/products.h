@@ -51,7 +51,7 @@ struct Float32 {
 struct Bfloat16 {
     using Row = const float*;
     static constexpr int most_rows(int N) { return tile_rows(N); }
-    static constexpr int panels(int R, int N) { return tile_panels(R, N) < 2 ? 1 : 2; }
+    static constexpr int panels(int R, int N) { return tile_panels(R, N); }
 
     template <int N>
     static int64_t size(int64_t K) { return blocks_of(K, 2) * N * lanes; }

@@ -3,6 +3,7 @@
 #include <sys/mman.h>
 
 #include <algorithm>
+#include <chrono>
 #include <new>
 
 namespace unrolled {
@@ -27,6 +28,27 @@ double work(double multiply_adds, Weights weights) {
     return multiply_adds / (weights == Weights::float32 ? 1 : weights == Weights::bfloat16 ? 2 : 4);
 }
 
+// Whether to step with several threads. They pay while each has a processor of its own. Where other programs run,
+// two of them may come to share one, and each meeting then waits until the scheduler turns to the other: a step
+// takes milliseconds instead of microseconds. Whoever has seen that steps alone for a while.
+class Company {
+  public:
+    bool wanted() const { return Clock::now() >= alone_until_; }
+    template <class Step>
+    void take(size_t bytes_read, Step step) {
+        constexpr double slowest = 8e9;  // bytes a second: who reads less was waiting
+        const auto start = Clock::now();
+        step();
+        const std::chrono::duration<double> taken = Clock::now() - start;
+        if (static_cast<double>(bytes_read) < slowest * taken.count())
+            alone_until_ = Clock::now() + 20 * std::chrono::duration_cast<Clock::duration>(taken);
+    }
+
+  private:
+    using Clock = std::chrono::steady_clock;
+    Clock::time_point alone_until_{};
+};
+
 }  // namespace
 
 Linear::Linear(const float* weight, const float* bias, int64_t N, int64_t K, Weights weights)
@@ -49,12 +71,22 @@ void Stack::add_layer(const float* weight_ih, const float* weight_hh, const floa
     bytes_ += size * sizeof(float);
 }
 
+int Stack::threads(int64_t T, int64_t B) const {
+    double weights_read = 0;
+    for (const PackedLayer& layer : layers_) weights_read += static_cast<double>(gates_of(cell) * H * (layer.D + H));
+    return threads_for(work(weights_read * T * B, weights));
+}
+
 void Stack::run(const float* x, float* y, float* h, float* c, int64_t T, int64_t B) const {
     if (T == 0 || B == 0) return;
-    double weights_of_all = 0;
-    for (const PackedLayer& layer : layers_) weights_of_all += static_cast<double>(gates_of(cell) * H * (layer.D + H));
-    const PackedStack stack{cell, weights, H, layers(), layers_.data()};
-    kernels_->run_stack(stack, {T, B, x, y, h, c}, threads_for(work(weights_of_all * T * B, weights)));
+    const auto run_with = [&](int count) {
+        kernels_->run_stack({cell, weights, H, layers(), layers_.data()}, {T, B, x, y, h, c}, count);
+    };
+    thread_local Company company;
+    const int wanted = threads(T, B);
+    if (wanted == 1 || T > 1) return run_with(wanted);
+    if (!company.wanted()) return run_with(1);
+    company.take(bytes_, [&] { run_with(wanted); });
 }
 
 }  // namespace unrolled

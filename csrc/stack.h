@@ -44,6 +44,8 @@ class Stack {
     void run(const float* x, float* y, float* h, float* c, int64_t T, int64_t B) const;
 
     int64_t layers() const { return static_cast<int64_t>(layers_.size()); }
+    // Threads that a run asks for.
+    int threads(int64_t T, int64_t B) const;
     // Bytes of weights that a step reads.
     size_t bytes() const { return bytes_; }
 

@@ -22,13 +22,15 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import machine
-from benchmarks.kernels import limits, training
+from benchmarks.kernels import limits, step, training
 from benchmarks.kernels.row import OWN, Case, Limit, Row, measure, turns
 
 RESULTS = Path("benchmarks/results")
 GROUPS: dict[str, Callable[[], Iterable[Case]]] = {
     "training": training.training_cases,
     "forward": training.forward_cases,
+    "step": step.step_cases,
+    "weights": step.weights_cases,
 }
 
 

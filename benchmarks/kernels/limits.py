@@ -1,10 +1,18 @@
-"""What this machine can do at most: its rate of matrix products, and of moving memory."""
+"""What this machine can do at most: its rate of matrix products, of moving memory, and of reading it."""
 
+import ctypes
+import subprocess
+import tempfile
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+import numpy as np
 import torch
 
 from benchmarks.kernels.row import Limit
 
-__all__ = ["copy", "sgemm"]
+__all__ = ["copy", "read", "sgemm"]
 
 
 def sgemm(size: int = 1024) -> Limit:
@@ -17,3 +25,26 @@ def copy(megabytes: int = 128) -> Limit:
     """Memory copied from one place to another, both far larger than any cache: bytes read and bytes written."""
     source, target = torch.zeros(megabytes << 18), torch.zeros(megabytes << 18)
     return Limit("copy", "B/s", lambda: target.copy_(source), 2.0 * (megabytes << 20))
+
+
+def read(count: int, threads: int) -> Limit:
+    """So many bytes read again and again, each thread its own part: from the caches that they fit."""
+    floats = count // 4 // 64 // threads * 64 * threads
+    source = np.zeros(floats + 16, np.float32)
+    start = -source.ctypes.data % 64 + source.ctypes.data  # whole cache lines
+    times = max(1, (16 << 20) // count)
+    held = ctypes.c_void_p(start), ctypes.c_size_t(floats), ctypes.c_int(threads), ctypes.c_int(times)
+    return Limit("read", "B/s", lambda: (_reader()(*held), source)[0], 4.0 * floats * times)
+
+
+@cache
+def _reader() -> Callable[..., float]:
+    """`read.c`, compiled for this machine."""
+    with tempfile.TemporaryDirectory() as folder:
+        library = Path(folder) / "read.so"
+        options = ["-O3", "-march=native", "-ffast-math", "-fopenmp", "-shared", "-fPIC"]
+        source = Path(__file__).with_name("read.c")
+        subprocess.run(["cc", *options, "-o", str(library), str(source)], check=True)
+        function = ctypes.CDLL(str(library)).read_all
+    function.restype = ctypes.c_float
+    return function

@@ -16,6 +16,7 @@ __all__ = ["OWN", "Case", "Limit", "Row", "Trial", "measure"]
 
 OWN = "unrolled"
 FEWEST_TURNS = 5
+REST = 0.01  # seconds before each: threads that wait for more work of the one before have gone to sleep then
 SHORTEST = 0.002  # seconds: what is quicker runs several times a turn
 
 
@@ -90,6 +91,7 @@ def turns(
     while done < FEWEST_TURNS or time.perf_counter() < end:
         turn = {}
         for name, run in runs.items():
+            time.sleep(REST)
             before, started = resource.getrusage(resource.RUSAGE_SELF), time.perf_counter()
             for _ in range(repeats[name]):
                 run()

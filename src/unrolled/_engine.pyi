@@ -155,3 +155,6 @@ class Stack:
     @property
     def bytes(self) -> int:
         """How much a step reads of weights, biases and scales."""
+    @property
+    def threads(self) -> int:
+        """How many threads a step of one row takes."""

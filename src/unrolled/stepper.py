@@ -77,7 +77,8 @@ class Stepper:
     """Packed recurrent layers with a state of their own, for `batch` rows that are stepped together.
 
     A row's outputs are the same bits whether it is stepped alone, in a batch, or run as a sequence cut anywhere.
-    Not for several threads at once. Raises `InputError` for a batch under 1.
+    `stack` is the packed layers, which any number of steppers may share; the stepper itself is not for several
+    threads at once. Raises `InputError` for a batch under 1.
 
     >>> layer = np.ones((4 * 3, 2), np.float32), np.ones((4 * 3, 3), np.float32), None, None
     >>> stepper = Stepper(packed("lstm", 2, 3, [layer]))
@@ -89,7 +90,7 @@ class Stepper:
     def __init__(self, stack: _engine.Stack, batch: int = 1) -> None:
         if batch < 1:
             raise InputError(f"batch is {batch}, expected at least 1")
-        self._stack = stack
+        self.stack = stack
         self._state = zero_state(stack.cell, stack.layers, batch, stack.hidden_size)
         self._output_shape = (batch, stack.hidden_size)
 
@@ -122,13 +123,13 @@ class Stepper:
         raises `TypeError` for others and `ValueError` for another shape, and consumes nothing then.
         """
         y: Floats = np.empty(self._output_shape, np.float32) if out is None else out
-        self._stack.step(x, y, self._state.h, self._state.c)
+        self.stack.step(x, y, self._state.h, self._state.c)
         return y
 
     def run(self, xs: Floats) -> Floats:
         """Consume xs [T, B, D]; returns the last layer's h of every step, [T, B, H]. Raises as `step` does."""
         y = np.empty((len(xs), *self._output_shape), np.float32)
-        self._stack.run(xs, y, self._state.h, self._state.c)
+        self.stack.run(xs, y, self._state.h, self._state.c)
         return y
 
 

@@ -69,11 +69,14 @@ class Score:
 
 
 class TextModel:
-    """A trained text model: `sample` writes, `score` measures, `stream` steps."""
+    """A trained text model: `sample` writes, `score` measures, `stream` steps.
+
+    `weights` is the format that they are packed in: see `unrolled.stepper.packed`.
+    """
 
     RunOptions: ClassVar[type[Any]] = SampleOptions
 
-    def __init__(self, file: ModelFile) -> None:
+    def __init__(self, file: ModelFile, weights: str = "float32") -> None:
         self.file = file
         self.vocabulary = vocabulary.from_json(file.encoding)
         if self.vocabulary.size != file.architecture.symbols:
@@ -81,7 +84,7 @@ class TextModel:
                 f"the vocabulary has {self.vocabulary.size} symbols, but the architecture "
                 f"{file.architecture.symbols}."
             )
-        self._network = Network(file)
+        self._network = Network(file, weights)
 
     @cached_property
     def causal(self) -> Causal:

@@ -1,0 +1,164 @@
+"""One step at a time, batch 1, called from Python with the state carried on; and narrow weights."""
+
+import timeit
+from collections.abc import Callable, Iterator
+from functools import partial
+
+import numpy as np
+import onnxruntime
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from benchmarks.kernels.limits import read
+from benchmarks.kernels.peers import Layer, difference, onnx_lstm, pair
+from benchmarks.kernels.row import OWN, Case, Limit, Trial
+
+__all__ = ["step_cases", "weights_cases"]
+
+Floats = NDArray[np.float32]
+Step = Callable[[Floats], Floats]
+
+SIZES = (32, 64, 128, 256, 512, 1024)
+CHECKED = 20  # steps
+NARROW = {"bfloat16": 1.8, "int8": 3.0}
+
+
+def step_cases() -> Iterator[Case]:
+    """D = H. Where the weights outgrow the first cache, reading them is the limit."""
+    for size in SIZES:
+        torchs, onnx = (10.0, 6.0) if size <= 128 else (3.5, 4.0) if size == 256 else (1.5, 2.0)
+        goals = {"torch": torchs, "torch cell": torchs, "onnxruntime": onnx}
+        yield Case(f"lstm-{size}", partial(step, "lstm", size), goals, 0.8 if size >= 128 else None)
+    for cell in ("gru", "rnn"):
+        for size in (128, 512):
+            yield Case(f"{cell}-{size}", partial(step, cell, size))
+
+
+def weights_cases() -> Iterator[Case]:
+    """The same LSTM with its weights in narrower formats, beside itself in float32."""
+    for size in SIZES:
+        for weights, goal in NARROW.items():
+            goals = {"float32": goal} if size >= 512 else {}
+            yield Case(f"lstm-{size}-{weights}", partial(narrow, size, weights), goals)
+
+
+def reading(layer: Layer, weights: str = "float32") -> Limit:
+    """The weights read as the stepper reads them: so many bytes, by as many threads."""
+    stack = layer.stepper(weights=weights).stack
+    return read(stack.bytes, stack.threads)
+
+
+def inputs(size: int) -> Floats:
+    """Inputs [CHECKED, 1, D]."""
+    return np.random.default_rng(0).normal(size=(CHECKED, 1, size)).astype(np.float32)
+
+
+def outputs(one: Step, size: int) -> dict[str, Tensor]:
+    """What a contestant gives over the steps that are checked, from the zero state."""
+    return {"output": torch.from_numpy(np.stack([one(x).reshape(1, -1) for x in inputs(size)]))}
+
+
+def exact(layer: torch.nn.RNNBase, size: int) -> dict[str, Tensor]:
+    """The same in float64."""
+    with torch.no_grad():
+        return {"output": layer.double()(torch.from_numpy(inputs(size)).double())[0]}
+
+
+def torch_layer(layer: torch.nn.RNNBase) -> Step:
+    """torch's layer called with T = 1, as most people write it."""
+    state = None
+
+    def one(x: Floats) -> Floats:
+        nonlocal state
+        with torch.inference_mode():
+            y, state = layer(torch.from_numpy(x)[None], state)
+            found: Floats = y.numpy()
+        return found
+
+    return one
+
+
+def torch_cell(layer: torch.nn.RNNBase) -> Step:
+    """torch's cell with the layer's weights: the fair peer."""
+    kind = {"LSTM": torch.nn.LSTMCell, "GRU": torch.nn.GRUCell}.get(layer.mode, torch.nn.RNNCell)
+    cell = kind(layer.input_size, layer.hidden_size)
+    cell.load_state_dict({name.removesuffix("_l0"): value for name, value in layer.state_dict().items()})
+    state = None
+
+    def one(x: Floats) -> Floats:
+        nonlocal state
+        with torch.inference_mode():
+            state = cell(torch.from_numpy(x), state)
+            h: Tensor = state[0] if isinstance(state, tuple) else state
+            found: Floats = h.numpy()
+        return found
+
+    return one
+
+
+def onnx_step(session: onnxruntime.InferenceSession, size: int) -> Step:
+    """onnxruntime's LSTM called with T = 1."""
+    h = c = np.zeros((1, 1, size), np.float32)
+
+    def one(x: Floats) -> Floats:
+        nonlocal h, c
+        y, h, c = session.run(["Y", "Y_h", "Y_c"], {"X": x[None], "h_0": h, "c_0": c})
+        found: Floats = y
+        return found
+
+    return one
+
+
+def overhead() -> str:
+    """What a call from Python takes where there is next to nothing to compute."""
+    ours, _ = pair("lstm", 1, 1)
+    stepper, x = ours.stepper(), np.ones((1, 1), np.float32)
+    return f"a call {min(timeit.repeat(lambda: stepper.step(x), number=10000, repeat=5)) * 100:.2f} us"
+
+
+def step(cell: str, size: int) -> Trial:
+    """Check and make ready a row of all that take steps."""
+    ours, theirs = pair(cell, size, size)
+    makers: dict[str, Callable[[], Step]] = {
+        OWN: lambda: ours.stepper().step,
+        "torch": lambda: torch_layer(theirs),
+        "torch cell": lambda: torch_cell(theirs),
+    }
+    if cell == "lstm":
+        session = onnx_lstm(theirs)
+        makers["onnxruntime"] = lambda: onnx_step(session, size)
+    right = exact(pair(cell, size, size)[1], size)
+    wrongs = {name: difference(outputs(make(), size), right) for name, make in makers.items()}
+    x = inputs(size)[0]
+    return Trial(
+        {name: partial(make(), x) for name, make in makers.items()},
+        "; ".join(f"{name}: {wrong}" for name, wrong in wrongs.items() if wrong),
+        reading(ours),
+        ours.stepper().stack.bytes,
+        overhead(),
+    )
+
+
+def narrow(size: int, weights: str) -> Trial:
+    """Check and make ready a row of narrow weights; right is what the rounded weights give in float64."""
+    ours, theirs = pair("lstm", size, size)
+    with torch.no_grad():
+        for name, parameter in theirs.named_parameters():
+            if name.startswith("weight"):
+                parameter.copy_(rounded(parameter, weights))
+    stepper, x = ours.stepper(weights=weights), inputs(size)[0]
+    return Trial(
+        {OWN: partial(stepper.step, x), "float32": partial(ours.stepper().step, x)},
+        difference(outputs(ours.stepper(weights=weights).step, size), exact(theirs, size)),
+        reading(ours, weights),
+        stepper.stack.bytes,
+    )
+
+
+def rounded(weight: Tensor, weights: str) -> Tensor:
+    """A weight as its format keeps it."""
+    if weights == "bfloat16":
+        return weight.bfloat16().float()
+    most = weight.abs().amax(dim=1, keepdim=True)
+    return (weight * (127 / most)).round() * (most / 127)
