@@ -346,6 +346,13 @@ class Keeper:
         if not self.store.delete(key):
             raise Refusal(404, "no_such_stream", "there is no such stream.")
 
+    def sweep(self, elapsed: float, lifetime: float) -> bool:
+        """Let time pass; whether streams ended."""
+        ended = self.store.sweep(elapsed, lifetime)
+        if ended:
+            self._entries.clear()  # which of them is the store's to say
+        return ended
+
     def listed(self, tenant: str, after: str, limit: int) -> list[Summary]:
         """A tenant's streams."""
         return self.store.list(tenant, after, limit)
