@@ -8,12 +8,12 @@ from typing import Annotated, Any
 
 from fastapi import Depends, FastAPI, Header, Path, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, StreamingResponse
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
 
 from unrolled.errors import InputError
-from unrolled.server import wire
+from unrolled.server import wire, writing
 from unrolled.server.boundary import Boundary, refused
 from unrolled.server.feeding import Answer, Feed
 from unrolled.server.live import Live
@@ -261,6 +261,16 @@ def _add_feed_routes(app: FastAPI, service: Service) -> None:
     async def feed(id: Id, request: Request, at: At = None, tenant: str = tenant_of) -> Response:
         """Consume inputs: applied once, however often it is sent."""
         return await fed(id, request, tenant, at, peek=False)
+
+    @app.post(
+        "/streams/{id}/generate", tags=["steps"], response_class=StreamingResponse,
+        responses={200: {"content": {"text/event-stream": {}}, "description": "Server-sent events."}, **OF_STREAM},
+    )  # fmt: skip
+    async def generate(id: Id, body: wire.GenerateBody, tenant: str = tenant_of) -> StreamingResponse:
+        """Let a text model write on: an event for each symbol, and `end`."""
+        key = Key(tenant, id)
+        begun = await writing.begin(service, key, body)
+        return StreamingResponse(writing.written(service, key, *begun, body), media_type="text/event-stream")
 
     @app.post("/streams/{id}/peek", tags=["steps"], responses=_answer_doc(), openapi_extra=_body_doc("FeedBody"))
     async def peek(id: Id, request: Request, at: At = None, tenant: str = tenant_of) -> Response:

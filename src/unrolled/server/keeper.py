@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from unrolled.causal import Causal
+from unrolled.network import Floats
 from unrolled.server.feeding import Answer, Entry, Feed, advance, replay
 from unrolled.server.observe import Observer
 from unrolled.server.refusal import Refusal
@@ -305,6 +306,12 @@ class Keeper:
         """A stream as it is now."""
         entry = self._newest(key) if self.store.shared else self._entry(key)
         return StreamInfo(key.id, entry.model, entry.position)
+
+    def last(self, key: Key) -> Floats:
+        """The outputs [outputs] of the newest step."""
+        entry = self._entry(key)
+        outputs: Floats = entry.causal.last(np.frombuffer(entry.state, entry.causal.layout))[0]
+        return outputs
 
     def fork(self, key: Key, other: Key) -> tuple[StreamInfo, bool]:
         """A second stream that goes on from here."""

@@ -30,7 +30,7 @@ class Service:
         self.settings = settings
         self.observer = Observer()
         self.models = dict(models)
-        self._causal = {name: model.causal for name, model in models.items()}
+        self._causal = {name: model.causal.with_weights(settings.weights) for name, model in models.items()}
         self._access = Access(read_tokens(Path(settings.tokens)) if settings.tokens else None, settings.rate)
         self._store = open_store(settings.store, settings.history)
 
