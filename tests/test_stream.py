@@ -285,6 +285,20 @@ def test_of_a_bidirectional_label_model_the_forward_part_is_the_stream() -> None
     assert Stream(model).read(inputs) == model.label(inputs)
 
 
+@pytest.mark.parametrize("weights", ["bfloat16", "int8"])
+def test_narrow_weights_are_near_and_a_stream_may_change_between_formats(weights: str) -> None:
+    model, inputs = model_of("members"), inputs_for("members", 40)
+    wide, narrow = Stream(model), Stream(model, weights=weights)
+    expected, found = wide.feed(inputs), narrow.feed(inputs)
+    assert not np.array_equal(found, expected)
+    assert np.abs(found - expected).max() < np.abs(expected).max()
+    again = Stream(model, weights=weights)
+    assert np.array_equal([again.step(one) for one in inputs], found)
+    wide.restore(narrow.snapshot())
+    with pytest.raises(InputError, match="int4"):
+        Stream(model, weights="int4")
+
+
 def test_streams_run_without_torch(model_path: Path) -> None:
     program = """
 import sys

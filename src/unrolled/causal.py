@@ -78,6 +78,17 @@ class Causal:
         for network, names in zip(networks, self._names, strict=True):
             fields += [(name, "<f4", (network.layers, network.hidden)) for name in names[: 1 + network.has_c]]
         self.layout = np.dtype(fields)
+        self._in_format = {"float32": self}
+
+    def with_weights(self, weights: str) -> "Causal":
+        """The same model with the weights of its recurrent layers and head in another format, packed once.
+
+        The formats are those of `unrolled.stepper.packed`; raises `InputError` for others.
+        """
+        if weights not in self._in_format:
+            networks = [network.with_weights(weights) for network in self._networks]
+            self._in_format[weights] = Causal(self.weights, self.front, networks, self.outputs, self.reader)
+        return self._in_format[weights]
 
     def initial(self, count: int = 1) -> Records:
         """The states of streams that have consumed nothing: zeros."""

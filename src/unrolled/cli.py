@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 import unrolled
-from unrolled import _engine, plots, settings
+from unrolled import _engine, piping, plots, settings
 from unrolled.errors import InputError
 from unrolled.memory import ENDURANCE, curves
 from unrolled.memory.gap import QUICK, QUICK_PROBLEM, Experiment, GapOptions
@@ -338,6 +338,27 @@ def info(model: ModelPath, as_json: Json = False) -> None:
             shown = ", ".join(entry) if isinstance(entry, list | dict) else str(entry)
             table.add_row(f"{name} {key}".strip(), shown)
     console.print(table)
+
+
+@app.command(epilog="Example: tail -f log.txt | unrolled stream model.safetensors --state log.state")
+def stream(
+    model: ModelPath,
+    state: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Where the state is kept: another run goes on from it, even after a crash."
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")] = False,
+) -> None:
+    """Run a model over standard input for ever: of each line, what it says (text: how surprising, in nats)."""
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # end quietly when the reader has had enough, as cat does
+    loaded = unrolled.load(model)
+    running = piping.opened(loaded, state)
+    if running.position:
+        print(f"going on from position {running.position}", file=sys.stderr)
+    for output in piping.piped(loaded, running, sys.stdin.buffer, state):
+        print(json.dumps(output.record, ensure_ascii=False) if as_json else output.line, flush=True)
 
 
 @app.command(epilog="Example: unrolled serve model.safetensors --port 8000")

@@ -25,6 +25,7 @@ class Network:
 
     def __init__(self, model: ModelFile, weights: str = "float32") -> None:
         tensors, sizes = model.tensors, model.architecture
+        self._model = model
         self._embedding = tensors.get("embedding.weight")
         self.symbols = None if self._embedding is None else len(self._embedding)
         self.width: int = tensors["recurrent.0.weight_ih_l0"].shape[1]
@@ -41,6 +42,10 @@ class Network:
         self.layers: int = sizes.layers
         self.hidden: int = sizes.hidden
         self.has_c: bool = sizes.cell == "lstm"
+
+    def with_weights(self, weights: str) -> "Network":
+        """The same model with its weights in another format."""
+        return Network(self._model, weights)
 
     def initial_state(self, batch: int = 1) -> State:
         """The state before anything was consumed: zeros."""

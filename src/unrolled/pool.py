@@ -23,10 +23,10 @@ class StreamPool:
     Raises `InputError` as `Stream` does, and for a number that is no open stream's.
     """
 
-    def __init__(self, model: CausalModel, capacity: int) -> None:
+    def __init__(self, model: CausalModel, capacity: int, weights: str = "float32") -> None:
         if capacity < 1:
             raise InputError(f"capacity is {capacity}, expected 1 or more")
-        self._causal = model.causal
+        self._causal = model.causal.with_weights(weights)
         self._states = self._causal.initial(capacity)
         self._open = np.zeros(capacity, bool)
         self._free = list(range(capacity - 1, -1, -1))

@@ -36,12 +36,13 @@ class Stream:
     the logits of the next symbol, of the events, or of the symbols and the blank of connectionist temporal
     classification, at every step of the filter bank. Cutting a sequence anywhere changes no bit of them.
 
+    `weights` is the format of the model's in memory, float32, bfloat16 or int8 (`unrolled.stepper.packed`);
     `history` is how many of the latest calls `rewind` may take back. Raises `InputError` with the reason for a
     model that does not read its inputs as they come.
     """
 
-    def __init__(self, model: CausalModel, history: int = HISTORY) -> None:
-        self._causal = model.causal
+    def __init__(self, model: CausalModel, weights: str = "float32", history: int = HISTORY) -> None:
+        self._causal = model.causal.with_weights(weights)
         self._state = self._causal.initial()
         self._history: deque[NDArray[np.void]] = deque(maxlen=history)
 
@@ -54,6 +55,12 @@ class Stream:
     def trace(self) -> dict[str, NDArray[Any]]:
         """What it carries now: h and, for an LSTM, c, each [L, H], and what front end and reader keep."""
         return dict(self.snapshot().arrays)
+
+    @property
+    def outputs(self) -> Floats:
+        """The outputs [outputs] of its newest step, once more; of a fresh stream, those of a zero state."""
+        outputs: Floats = self._causal.last(self._state)[0]
+        return outputs
 
     def step(self, x: Any) -> Floats:
         """Consume one input; returns the outputs [outputs].

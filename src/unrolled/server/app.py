@@ -8,13 +8,15 @@ from typing import Annotated, Any
 
 from fastapi import Depends, FastAPI, Header, Path, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, StreamingResponse
 from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp
 
 from unrolled.errors import InputError
-from unrolled.server import wire
+from unrolled.server import wire, writing
 from unrolled.server.boundary import Boundary, refused
 from unrolled.server.feeding import Answer, Feed
+from unrolled.server.live import Live
 from unrolled.server.observe import CONTENT_TYPE
 from unrolled.server.refusal import Refusal
 from unrolled.server.service import Service
@@ -69,12 +71,13 @@ def _answer_doc() -> dict[int | str, dict[str, Any]]:
     return {200: binary, **_errors(404, 409, 410, 415)}
 
 
-def create_app(service: Service) -> FastAPI:
+def create_app(service: Service) -> ASGIApp:
     """The ASGI application of a service, which it opens when it starts and closes when it ends."""
+    live = Live(service)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        async with service.running():
+        async with service.running(live.tell_ended):
             yield
 
     app = FastAPI(
@@ -84,7 +87,6 @@ def create_app(service: Service) -> FastAPI:
         lifespan=lifespan,
         redoc_url=None,
     )
-    app.add_middleware(Boundary, observer=service.observer, body_bytes=service.settings.body_bytes)
     app.add_exception_handler(Refusal, _refusal)
     app.add_exception_handler(InputError, _bad_input)
     app.add_exception_handler(RequestValidationError, _bad_request)
@@ -92,10 +94,7 @@ def create_app(service: Service) -> FastAPI:
     _add_operator_routes(app, service)
     _add_stream_routes(app, service)
     _add_feed_routes(app, service)
-    from unrolled.server.live import add_live_routes
-
-    add_live_routes(app, service)
-    return app
+    return Boundary(app, live, service.observer, service.settings.body_bytes)
 
 
 async def _refusal(_: Request, error: Exception) -> Response:
@@ -262,6 +261,16 @@ def _add_feed_routes(app: FastAPI, service: Service) -> None:
     async def feed(id: Id, request: Request, at: At = None, tenant: str = tenant_of) -> Response:
         """Consume inputs: applied once, however often it is sent."""
         return await fed(id, request, tenant, at, peek=False)
+
+    @app.post(
+        "/streams/{id}/generate", tags=["steps"], response_class=StreamingResponse,
+        responses={200: {"content": {"text/event-stream": {}}, "description": "Server-sent events."}, **OF_STREAM},
+    )  # fmt: skip
+    async def generate(id: Id, body: wire.GenerateBody, tenant: str = tenant_of) -> StreamingResponse:
+        """Let a text model write on: an event for each symbol, and `end`."""
+        key = Key(tenant, id)
+        begun = await writing.begin(service, key, body)
+        return StreamingResponse(writing.written(service, key, *begun, body), media_type="text/event-stream")
 
     @app.post("/streams/{id}/peek", tags=["steps"], responses=_answer_doc(), openapi_extra=_body_doc("FeedBody"))
     async def peek(id: Id, request: Request, at: At = None, tenant: str = tenant_of) -> Response:

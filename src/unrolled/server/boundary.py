@@ -26,13 +26,16 @@ def refused(refusal: Refusal) -> JSONResponse:
 
 
 class Boundary:
-    """ASGI middleware; what goes wrong inside becomes an answer without details, and a line in the log."""
+    """The ASGI application that a server runs: `app` for HTTP and for start and end, `live` for WebSockets."""
 
-    def __init__(self, app: ASGIApp, observer: Observer, body_bytes: int) -> None:
-        self._app, self._observer, self._body_bytes = app, observer, body_bytes
+    def __init__(self, app: ASGIApp, live: ASGIApp, observer: Observer, body_bytes: int) -> None:
+        self._app, self._live, self._observer, self._body_bytes = app, live, observer, body_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One request; WebSockets have their own loop, and their own limits."""
+        """One request, whose errors become an answer without details, and a line in the log."""
+        if scope["type"] == "websocket":
+            await self._live(scope, receive, send)
+            return
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return

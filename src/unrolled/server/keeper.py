@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from unrolled.causal import Causal
+from unrolled.network import Floats
 from unrolled.server.feeding import Answer, Entry, Feed, advance, replay
 from unrolled.server.observe import Observer
 from unrolled.server.refusal import Refusal
@@ -306,6 +307,12 @@ class Keeper:
         entry = self._newest(key) if self.store.shared else self._entry(key)
         return StreamInfo(key.id, entry.model, entry.position)
 
+    def last(self, key: Key) -> Floats:
+        """The outputs [outputs] of the newest step."""
+        entry = self._entry(key)
+        outputs: Floats = entry.causal.last(np.frombuffer(entry.state, entry.causal.layout))[0]
+        return outputs
+
     def fork(self, key: Key, other: Key) -> tuple[StreamInfo, bool]:
         """A second stream that goes on from here."""
         entry = self._newest(key)
@@ -345,6 +352,13 @@ class Keeper:
         self._entries.pop(key, None)
         if not self.store.delete(key):
             raise Refusal(404, "no_such_stream", "there is no such stream.")
+
+    def sweep(self, elapsed: float, lifetime: float) -> bool:
+        """Let time pass; whether streams ended."""
+        ended = self.store.sweep(elapsed, lifetime)
+        if ended:
+            self._entries.clear()  # which of them is the store's to say
+        return ended
 
     def listed(self, tenant: str, after: str, limit: int) -> list[Summary]:
         """A tenant's streams."""

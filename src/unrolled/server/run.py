@@ -32,7 +32,9 @@ def serve(models: Mapping[str, Any], settings: ServeSettings) -> None:
         raise InputError(f"port {settings.port} of {settings.host} cannot be used: {error.strerror}") from error
     app = create_app(Service(models, settings))
     config = uvicorn.Config(
-        app, log_config=None, access_log=False, ws_max_size=settings.body_bytes, ws_per_message_deflate=False,
+        app, log_config=None, access_log=False,
+        ws_max_size=settings.body_bytes, ws_per_message_deflate=False,
+        http="httptools", ws="websockets-sansio", proxy_headers=False,
         timeout_keep_alive=30, timeout_graceful_shutdown=10, server_header=False,
     )  # fmt: skip
     port = listening.getsockname()[1]

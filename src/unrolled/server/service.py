@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from unrolled.store import Key, open_store
 
 __all__ = ["Service"]
 
-SWEEP_SECONDS = 1.0
+SWEEP_SECONDS = 10.0
 
 
 class Service:
@@ -30,15 +30,15 @@ class Service:
         self.settings = settings
         self.observer = Observer()
         self.models = dict(models)
-        self._causal = {name: model.causal for name, model in models.items()}
+        self._causal = {name: model.causal.with_weights(settings.weights) for name, model in models.items()}
         self._access = Access(read_tokens(Path(settings.tokens)) if settings.tokens else None, settings.rate)
         self._store = open_store(settings.store, settings.history)
 
     @contextlib.asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
-        """Keep streams until the end, at which everything is stored."""
+    async def running(self, tell_ended: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
+        """Keep streams until the end; `tell_ended` is called when the life time of some is over."""
         self.keeper = Keeper(self._causal, self._store, self.settings.in_memory, self.observer)
-        sweeping = asyncio.create_task(self._sweep())
+        sweeping = asyncio.create_task(self._sweep(tell_ended))
         try:
             yield
         finally:
@@ -47,16 +47,20 @@ class Service:
                 await sweeping
             await asyncio.to_thread(self.keeper.close)
 
-    async def _sweep(self) -> None:
-        """Let the streams' time pass, and count them."""
+    async def _sweep(self, tell_ended: Callable[[], Awaitable[None]]) -> None:
+        """Let the streams' time pass, count them, end those whose life time is over."""
+        lifetime = self.settings.lifetime
+        interval = min(SWEEP_SECONDS, lifetime / 4) if lifetime else SWEEP_SECONDS
         before = time.monotonic()
         while True:
-            await asyncio.sleep(SWEEP_SECONDS)
+            await asyncio.sleep(interval)
             now = time.monotonic()
             elapsed, before = now - before, now
             with contextlib.suppress(Refusal):  # the store is away; time stands still
-                await self.keeper.call(None, partial(self._store.sweep, elapsed, self.settings.lifetime))
+                ended = await self.keeper.call(None, partial(self.keeper.sweep, elapsed, lifetime))
                 self.observer.stored(await self.keeper.call(None, self._store.count))
+                if ended:
+                    await tell_ended()
 
     def admitted(self, authorization: str | None) -> str:
         """The tenant of a request that may come in; raises `Refusal`."""

@@ -113,9 +113,10 @@ class Store(Protocol):
     def count(self, tenant: str | None = None) -> int:
         """How many streams a tenant has, or all together; those that ended count until they are deleted."""
 
-    def sweep(self, elapsed: float, lifetime: float) -> None:
+    def sweep(self, elapsed: float, lifetime: float) -> bool:
         """Let `elapsed` seconds pass, and end streams that were not written for `lifetime` seconds (0: never).
 
+        Returns whether any ended.
         Time is that during which a server ran, so that neither a wrong clock nor an outage ends a stream.
         """
 

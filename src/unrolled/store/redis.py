@@ -143,7 +143,7 @@ class RedisStore:
         with _reaching():
             return int(self._redis.zcard(_AGES if tenant is None else _names(tenant)))
 
-    def sweep(self, elapsed: float, lifetime: float) -> None:
+    def sweep(self, elapsed: float, lifetime: float) -> bool:
         """Let `elapsed` seconds pass, and end streams that were not written for `lifetime` seconds (0: never).
 
         One process ticks for all: who comes first in a second.
@@ -153,12 +153,14 @@ class RedisStore:
             first = self._redis.set(f"{CLOCK}:turn", "1", nx=True, px=max(1, int(1000 * elapsed)))
             self._clock = self._ticked(elapsed if first else 0)
             if not lifetime or not first:
-                return
+                return False
             before = self._clock - lifetime
             slots = [self._slot(n) for n in range(self._history)]
-            for member in self._redis.zrangebyscore(_AGES, "-inf", f"({before}"):
+            old = self._redis.zrangebyscore(_AGES, "-inf", f"({before}")
+            for member in old:
                 tenant, _, name = member.decode().partition("/")
                 self._end([_stream(Key(tenant, name)), _AGES], [before, member, *slots])
+            return bool(old)
 
     def close(self) -> None:
         """Let go."""

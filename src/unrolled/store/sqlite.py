@@ -186,17 +186,20 @@ class SqliteStore:
         """How many streams a tenant has, or all together; those that ended count until they are deleted."""
         return self._counts.total() if tenant is None else self._counts[tenant]
 
-    def sweep(self, elapsed: float, lifetime: float) -> None:
+    def sweep(self, elapsed: float, lifetime: float) -> bool:
         """Let `elapsed` seconds pass, and end streams that were not written for `lifetime` seconds (0: never)."""
-        now = self._now + elapsed
+        now, ended = self._now + elapsed, 0
         with self._transaction():
             self._db.execute("UPDATE settings SET seconds = ?", (now,))
             if lifetime:
                 idle = f"NOT EXISTS (SELECT * FROM moments WHERE {OF_STREAM} AND seconds >= ?)"
-                self._db.execute(f"UPDATE streams SET ended = 1 WHERE NOT ended AND {idle}", (now - lifetime,))
+                ended = self._db.execute(
+                    f"UPDATE streams SET ended = 1 WHERE NOT ended AND {idle}", (now - lifetime,)
+                ).rowcount
                 of_ended = f"SELECT slot FROM streams JOIN moments ON {OF_STREAM} WHERE ended"
                 self._db.execute(f"DELETE FROM moments WHERE slot IN ({of_ended})")
         self._now = now
+        return ended > 0
 
     def close(self) -> None:
         """Write what is left, and let go."""

@@ -120,9 +120,10 @@ class TextModel:
             raise InputError(f"seed is {seed}, expected 0 or more.")
         if not 0 < top_p <= 1:
             raise InputError(f"top-p is {top_p}, expected more than 0 and at most 1.")
-        return self._sample(self._encode_prompt(prompt), length, temperature, top_p, np.random.default_rng(seed))
+        return self._sample(self.encode_prompt(prompt), length, temperature, top_p, np.random.default_rng(seed))
 
-    def _encode_prompt(self, prompt: str) -> NDArray[np.int64]:
+    def encode_prompt(self, prompt: str) -> NDArray[np.int64]:
+        """The symbols [T] of a prompt, at least one: an empty one stands for a new line."""
         if prompt:
             return self.vocabulary.encode(prompt)
         try:
