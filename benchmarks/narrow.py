@@ -1,16 +1,14 @@
-"""What narrow weights cost a trained text model, and what they bring it.
+"""What narrow weights cost a trained text model; `benchmarks.kernels weights` says what they bring.
 
     python -m benchmarks.narrow MODEL [TEXT...]
 
 Scores the model on TEXT (default: what was held out of its training), the state carried through, with its weights
-in each format, and takes single steps with each. Records it in `benchmarks/results/narrow.json`; the last line is
-the result as JSON.
+in each format. Records it in `benchmarks/results/narrow.json`; the last line is the result as JSON.
 """
 
 import argparse
 import json
 import sys
-import timeit
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +19,6 @@ from unrolled.tasks.text.model import TextModel
 
 RESULTS = Path("benchmarks/results")
 GOAL = 0.01  # nats a symbol more than with float32
-STEPS = 2000
-
-
-def seconds_a_step(model: TextModel) -> float:
-    """The best of five runs of steps one by one, logits and all."""
-    stream = model.stream()
-    return min(timeit.repeat(lambda: stream.step(0), number=STEPS // 5, repeat=5)) * 5 / STEPS
 
 
 def main() -> None:
@@ -40,10 +31,9 @@ def main() -> None:
     symbols = TextModel(file).symbols(arguments.texts)
     rows: dict[str, Any] = {}
     for weights in WEIGHTS:
-        model = TextModel(file, weights)
-        nats = model.score_symbols(symbols).nats
-        rows[weights] = {"nats": nats, "seconds_a_step": float(f"{seconds_a_step(model):.4g}")}
-        rows[weights]["more_than_float32"] = lost = nats - rows["float32"]["nats"]
+        nats = TextModel(file, weights).score_symbols(symbols).nats
+        lost = nats - (rows["float32"]["nats"] if rows else nats)
+        rows[weights] = {"nats": nats, "more_than_float32": lost}
         verdict = "" if lost < GOAL else f"  short of the goal of {GOAL}"
         print(f"{weights:9} {nats:.5f} nats  {lost:+.5f}{verdict}", file=sys.stderr)
     result = {
