@@ -97,12 +97,13 @@ UNROLLED_INLINE Reduced reduce(vec x) {
     vec n = shifted - magic;
     vec r = fma(n, splat(-0.693359375f), x);
     r = fma(n, splat(2.12194440e-4f), r);
-    // Minimax for (exp(r) - 1 - r) / r^2; q is within 0.3 ulp.
-    vec p = splat(0.00138825167f);
-    p = fma(p, r, splat(0.00836654752f));
-    p = fma(p, r, splat(0.0416672006f));
-    p = fma(p, r, splat(0.166665435f));
-    p = fma(p, r, splat(0.49999997f));
+    // Cephes expf: minimax for (exp(r) - 1 - r) / r^2.
+    vec p = splat(1.9875691500e-4f);
+    p = fma(p, r, splat(1.3981999507e-3f));
+    p = fma(p, r, splat(8.3334519073e-3f));
+    p = fma(p, r, splat(4.1665795894e-2f));
+    p = fma(p, r, splat(1.6666665459e-1f));
+    p = fma(p, r, splat(5.0000001201e-1f));
     return {(ivec)shifted, fma(p, r * r, r)};
 }
 
