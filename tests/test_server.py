@@ -13,6 +13,8 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
@@ -392,6 +394,41 @@ def test_a_server_needs_no_torch_and_says_what_it_cannot_do(tmp_path: Path, mode
         command = [sys.executable, "-m", "unrolled", "serve", str(models[0]), *map(str, arguments)]
         done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
         assert done.returncode == 2 and sentence in done.stderr
+
+
+def test_the_server_does_what_its_openapi_document_says_whatever_it_is_sent(
+    tmp_path: Path, models: list[Path]
+) -> None:
+    with serving(*models, store=tmp_path / "streams.db") as server:
+        checks = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"
+        done = subprocess.run(
+            [
+                Path(sys.executable).parent / "schemathesis", "run", f"{server.address}/openapi.json",
+                "--checks", checks, "--max-examples", "10", "--seed", "1", "--phases", "coverage,fuzzing",
+            ],
+            capture_output=True, text=True, cwd=tmp_path,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout
+        assert httpx.get(f"{server.address}/readyz").status_code == 200
+
+
+@settings(max_examples=60)
+@given(
+    st.lists(
+        st.binary(max_size=40) | st.text(max_size=40) | st.builds(lambda at: at + b"\0" * 4, st.binary(max_size=8))
+    )
+)
+def test_whatever_comes_over_a_live_connection_is_answered(address: str, messages: list[bytes | str]) -> None:
+    with Client(address) as client:
+        stream = client.create("text")
+        with live(address, stream.id) as socket:
+            for message in messages:
+                socket.send(message)
+                answer = socket.recv(timeout=20)
+                assert (
+                    isinstance(answer, bytes) or "error" in json.loads(answer) or "position" in json.loads(answer)
+                )
+        stream.delete()
 
 
 def test_two_servers_share_a_redis_and_a_paused_one_overwrites_nothing(tmp_path: Path, models: list[Path]) -> None:
