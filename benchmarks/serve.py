@@ -1,17 +1,16 @@
 """What docs/serving.md says of the server: load, peers, correctness under fire, idle streams, a soak.
 
-    python -m benchmarks.serve [pool|load|fire|idle|soak …]
+    python -m benchmarks.serve [pool|load|fire|fire-redis|idle|soak …]
 
 A text model of 128 units with random weights; server and load share the machine. Each part is recorded in
 `benchmarks/results/serve.json` when it is done; the last line is the result as JSON. It needs the extras `serve`
-and `bench`, and `fire` a redis-server for its second half.
+and `bench`, and `fire-redis` a redis-server.
 """
 
 import asyncio
 import json
 import os
 import random
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -263,31 +262,40 @@ async def under_fire(ports: list[int], servers: list[Process], expected: list[ND
     return {"kills": kills, **{name: sum(one[name] for one in met) for name in met[0]}}
 
 
+def _expected(folder: Path) -> list[NDArray[np.float32]]:
+    """What each client is to hear: the outputs of single uninterrupted runs."""
+    model = unrolled.load(folder / "m.safetensors")
+    return [unrolled.Stream(model, history=0).feed(symbols(STEPS_EACH, seed)) for seed in range(CLIENTS)]
+
+
 def fire(folder: Path) -> dict[str, Any]:
     """Every stream's outputs beside those of a single uninterrupted run, bit for bit."""
-    model = unrolled.load(folder / "m.safetensors")
-    expected = [unrolled.Stream(model, history=0).feed(symbols(STEPS_EACH, seed)) for seed in range(CLIENTS)]
-    found: dict[str, Any] = {"clients": CLIENTS, "steps_each": STEPS_EACH}
+    expected = _expected(folder)
     with running(8311, *unrolled_serve(8311, folder / "m.safetensors", f"sqlite:///{folder}/fire.db")) as server:
         for seed in range(CLIENTS):
             create(8311, f"f{seed}")
-        found["sqlite"] = run(under_fire([8311], [server], expected))
-    if shutil.which("redis-server") is None:
-        return found
+        met = run(under_fire([8311], [server], expected))
+    return {"clients": CLIENTS, "steps_each": STEPS_EACH, **met}
+
+
+def fire_redis(folder: Path) -> dict[str, Any]:
+    """The same with two servers at once, which share a Redis."""
+    expected = _expected(folder)
     options = ["--port", "8312", "--dir", str(folder), "--appendonly", "yes", "--save", ""]
     redis = subprocess.Popen(["redis-server", *options], stdout=subprocess.DEVNULL)
     time.sleep(1)
-    store = "redis://127.0.0.1:8312/0"
     try:
-        commands = [unrolled_serve(port, folder / "m.safetensors", store) for port in (8313, 8314)]
+        commands = [
+            unrolled_serve(port, folder / "m.safetensors", "redis://127.0.0.1:8312/0") for port in (8313, 8314)
+        ]
         with running(8313, *commands[0]) as one, running(8314, *commands[1]) as two:
             for seed in range(CLIENTS):
                 create(8313, f"f{seed}")
-            found["redis, two servers"] = run(under_fire([8313, 8314], [one, two], expected))
+            met = run(under_fire([8313, 8314], [one, two], expected))
     finally:
         redis.terminate()
         redis.wait()
-    return found
+    return {"servers": 2, "clients": CLIENTS, "steps_each": STEPS_EACH, **met}
 
 
 def idle(folder: Path) -> dict[str, Any]:
@@ -345,7 +353,7 @@ async def _soaked(port: int, pid: int, seconds: float) -> list[float]:
     return resident
 
 
-PARTS = {"pool": pool, "load": load, "fire": fire, "idle": idle, "soak": soak}
+PARTS = {"pool": pool, "load": load, "fire": fire, "fire-redis": fire_redis, "idle": idle, "soak": soak}
 
 
 def main() -> None:

@@ -24,7 +24,7 @@ PRAGMAS = (
     "locking_mode = EXCLUSIVE",  # two processes would each trust their own memory
     "journal_mode = WAL",
     "synchronous = FULL",
-    "wal_autocheckpoint = 16384",
+    "wal_autocheckpoint = 2000",  # small, for everybody waits while it is done
 )
 SCHEMA = f"""
 BEGIN;
