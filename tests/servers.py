@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Server", "free_port", "serving"]
+__all__ = ["RedisServer", "Server", "free_port", "redis_server", "serving"]
 
 
 def free_port() -> int:
@@ -68,6 +68,44 @@ class Server:
         """The lines of its log so far, after it was stopped."""
         self.log.seek(0)
         return [json.loads(line) for line in self.log]
+
+
+@contextmanager
+def redis_server(folder: Path) -> Iterator["RedisServer"]:
+    """A Redis of its own, which keeps what it acknowledged in `folder`."""
+    server = RedisServer(folder)
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+class RedisServer:
+    """`redis-server` in a process, every write flushed before it is answered."""
+
+    def __init__(self, folder: Path) -> None:
+        self.port = free_port()
+        self.address = f"redis://127.0.0.1:{self.port}/0"
+        self._folder = folder
+        self.start()
+
+    def start(self) -> None:
+        """Start it, and wait until it answers."""
+        options = ["--port", str(self.port), "--dir", str(self._folder), "--appendonly", "yes", "--save", ""]
+        self._process = subprocess.Popen(
+            ["redis-server", *options, "--appendfsync", "always", "--bind", "127.0.0.1"], stdout=subprocess.PIPE
+        )
+        assert self._process.stdout is not None
+        while b"Ready to accept connections" not in (line := self._process.stdout.readline()):
+            if not line:
+                raise RuntimeError("redis-server did not start")
+
+    def stop(self) -> None:
+        """SIGTERM."""
+        self._process.terminate()
+        self._process.wait(30)
+        assert self._process.stdout is not None
+        self._process.stdout.close()
 
 
 @contextmanager

@@ -1,16 +1,28 @@
 """The server, real ones on loopback: applied once, stored before it is answered, the same bits after a crash."""
 
+import asyncio
+import json
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import httpx
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.sync.client import connect
 
-from servers import serving
+from servers import redis_server, serving
 from small import inputs_for, label_file, model_of, speech_file, text_file
 from unrolled import Stream, modelfile
-from unrolled.client import Client, ServerError
+from unrolled.client import AsyncClient, Client, ServerError
+from unrolled.server.access import add_token
 
 MODELS = {
     "text": text_file,
@@ -102,3 +114,356 @@ def test_a_server_that_is_killed_at_any_moment_loses_nothing_that_it_answered(
                 server.start()
         assert there.snapshot().to_bytes() == here.snapshot().to_bytes()
         assert server.stop() == 0
+
+
+def live(server_address: str, name: str, **headers: str) -> Any:
+    address = server_address.replace("http", "ws")
+    return connect(f"{address}/streams/{name}/live", additional_headers=headers, compression=None)
+
+
+def test_a_live_stream_answers_bytes_with_bytes_and_json_with_json(client: Client, address: str) -> None:
+    here, there = Stream(model_of("text")), client.create("text")
+    with live(address, there.id) as socket:
+        for at, symbol in enumerate(inputs_for("text", 20)):
+            socket.send(at.to_bytes(8, "little") + np.array([symbol], "<u4").tobytes())
+            answer = socket.recv()
+            assert int.from_bytes(answer[:8], "little") == at + 1
+            assert np.array_equal(np.frombuffer(answer[8:], "<f4"), here.step(symbol))
+        socket.send(json.dumps({"at": 20, "inputs": "abc"}))
+        answer = json.loads(socket.recv())
+        assert (answer["position"], answer["said"]) == (23, here.fork().read("abc"))
+        assert np.array_equal(answer["outputs"], here.feed("abc"))
+        for wrong, code in (
+            (b"abc", "bad_request"),
+            ((9).to_bytes(8, "little") + bytes(4), "wrong_position"),
+            ((23).to_bytes(8, "little") + bytes(3), "bad_input"),
+            ((23).to_bytes(8, "little") + b"\xff" * 4, "bad_input"),
+            ("{", "bad_request"),
+            ('{"at": 23, "inputs": "xyz"}', "bad_input"),
+        ):
+            socket.send(wrong)
+            assert json.loads(socket.recv())["error"]["code"] == code
+    there.refresh()
+    assert there.position == 23
+
+
+def test_streams_that_come_together_are_stepped_together_as_if_alone(address: str) -> None:
+    """Each with calls of its own length, one with numbers that are none."""
+    inputs = [inputs_for("numbers", 60, seed) for seed in range(12)]
+    inputs[5] = np.full_like(inputs[5], np.nan)
+
+    async def one(client: AsyncClient, number: int) -> None:
+        rng, here = np.random.default_rng(number), Stream(model_of("numbers"))
+        there = await client.create("numbers")
+        while there.position < 60:
+            end = there.position + int(rng.integers(1, 8))
+            part = inputs[number][there.position : end]
+            outputs = await there.feed(part)
+            assert np.array_equal(outputs, here.feed(part), equal_nan=True)
+            assert np.isnan(outputs).any() == (number == 5)
+
+    async def all_of_them() -> None:
+        async with AsyncClient(address) as client:
+            await asyncio.gather(*(one(client, number) for number in range(12)))
+
+    asyncio.run(all_of_them())
+
+
+def test_a_long_request_is_the_same_as_many_short_ones_and_has_an_end(client: Client) -> None:
+    here, there = Stream(model_of("text")), client.create("text")
+    symbols = inputs_for("text", 1000)
+    assert np.array_equal(there.feed(symbols), here.feed(symbols))
+    with pytest.raises(ServerError, match="the request has 5000 inputs, expected at most 4096"):
+        there.feed(inputs_for("text", 5000))
+    assert there.position == 1000
+
+
+def test_a_fork_goes_on_by_itself_and_a_rewind_takes_requests_back(client: Client) -> None:
+    here, stream = Stream(model_of("text")), client.create("text")
+    here.feed([1, 2])
+    stream.feed([1, 2])
+    fork = stream.fork()
+    assert np.array_equal(fork.feed([3]), here.fork().feed([3]))
+    stream.feed([4])
+    stream.feed([5, 6])
+    stream.rewind(2)
+    assert stream.position == 2
+    assert np.array_equal(stream.feed([3]), here.feed([3]))
+    with pytest.raises(ServerError, match="position 5 is not kept; there are 0, 2, 3"):
+        stream.rewind(5)
+    assert np.array_equal(fork.feed([7]), stream.feed([7]))
+
+
+def test_a_state_goes_from_here_to_there_and_back(client: Client, address: str) -> None:
+    here, there = Stream(model_of("speech")), client.create("speech")
+    sound = inputs_for("speech", 40)
+    here.feed(sound[:1000])
+    there.restore(here.snapshot())
+    assert there.position == 1000
+    assert np.array_equal(there.feed(sound[1000:]), here.feed(sound[1000:]))
+    other = client.create("text")
+    with pytest.raises(ServerError, match="belongs to a model of weights") as refused:
+        other.restore(here.snapshot())
+    assert refused.value.status == 422
+    content = here.snapshot().to_bytes()
+    answer = httpx.put(f"{address}/streams/{there.id}/state", content=content[:-1])
+    assert (answer.status_code, answer.json()["error"]["code"]) == (422, "bad_input")
+
+
+def test_the_same_creation_again_finds_the_stream_and_another_of_its_name_is_refused(client: Client) -> None:
+    first = client.create("text", "the-same")
+    first.feed([1])
+    assert client.create("text", "the-same").position == 1
+    with pytest.raises(ServerError) as refused:
+        client.create("words", "the-same")
+    assert (refused.value.status, refused.value.code) == (409, "exists")
+    with pytest.raises(ServerError, match="expected one of text, numbers, words, speech"):
+        client.create("nothing")
+    first.delete()
+    with pytest.raises(ServerError, match="there is no such stream"):
+        first.feed([1])
+    assert "the-same" not in {stream.id for stream in client.streams()}
+
+
+def events(response: httpx.Response) -> list[tuple[str, Any]]:
+    found = []
+    for block in response.text.strip().split("\n\n"):
+        fields = dict(line.split(": ", 1) for line in block.splitlines())
+        found.append((fields.get("event", "message"), json.loads(fields["data"])))
+    return found
+
+
+def test_a_text_is_written_symbol_by_symbol_and_goes_on_where_it_broke_off(client: Client, address: str) -> None:
+    stream, body = client.create("text"), {"at": 0, "prompt": "abc ", "length": 30, "seed": 3}
+    path = f"{address}/streams/{stream.id}/generate"
+    whole = events(httpx.post(path, json=body))
+    assert [kind for kind, _ in whole] == ["message"] * 30 + ["end"]
+    assert [event["position"] for _, event in whole[:30]] == list(range(5, 35))
+    stream.rewind(34 - 7)  # as far as it came
+    rest = events(httpx.post(path, json={**body, "at": 27, "prompt": "", "length": 7}))
+    assert rest == whole[23:]
+    assert httpx.post(path, json={**body, "at": 3, "prompt": ""}).json()["error"]["position"] == 34
+
+
+def test_tenants_do_not_see_each_other(tmp_path: Path, models: list[Path]) -> None:
+    tokens = tmp_path / "tokens"
+    alice, bob = (add_token(tokens, tenant) for tenant in ("alice", "bob"))
+    assert alice not in tokens.read_text()
+    with serving(models[0], "--tokens", tokens, "--streams", 2, store=tmp_path / "streams.db") as server:
+        with Client(server.address, alice) as one, Client(server.address, bob) as two:
+            stream = one.create(name="mine")
+            stream.feed([1])
+            absent, hidden = (httpx_answers(server.address, bob, name) for name in ("nothing", "mine"))
+            assert absent == hidden and {status for status, _ in hidden} == {404}
+            with (
+                pytest.raises(InvalidStatus, match="404"),
+                live(server.address, "mine", Authorization=f"Bearer {bob}"),
+            ):
+                pass
+            assert two.create(name="mine").position == 0
+            assert next(iter(two.streams())).position == 0
+            one.create()
+            with pytest.raises(ServerError, match="the tenant has 2 streams already"):
+                one._patience = 0
+                one.create()
+        for token in ("none", "wrong", bob + "x"):
+            answer = httpx.get(f"{server.address}/streams", headers={"Authorization": f"Bearer {token}"})
+            assert (answer.status_code, answer.json()["error"]["code"]) == (401, "unauthorized")
+            with (
+                pytest.raises(InvalidStatus, match="401"),
+                live(server.address, "mine", Authorization=f"Bearer {token}"),
+            ):
+                pass
+        assert httpx.get(f"{server.address}/healthz").status_code == 200
+
+
+def httpx_answers(address: str, token: str, name: str) -> list[tuple[int, bytes]]:
+    """What every request about a stream gives."""
+    headers, path = {"Authorization": f"Bearer {token}"}, f"{address}/streams/{name}"
+    answers = [
+        httpx.get(path, headers=headers),
+        httpx.delete(path, headers=headers),
+        httpx.get(f"{path}/state", headers=headers),
+        httpx.put(f"{path}/state", headers=headers, content=Stream(model_of("text")).snapshot().to_bytes()),
+        *(
+            httpx.post(f"{path}/{verb}", headers=headers, json=body)
+            for verb, body in (
+                ("feed", {"at": 0, "inputs": [1]}),
+                ("peek", {"at": 0, "inputs": [1]}),
+                ("fork", {}),
+                ("rewind", {"position": 0}),
+                ("generate", {"at": 0}),
+            )
+        ),
+    ]
+    return [(answer.status_code, answer.content) for answer in answers]
+
+
+def test_limits_are_told(tmp_path: Path, models: list[Path]) -> None:
+    with serving(models[0], "--body-bytes", 2000, "--rate", 5, store=tmp_path / "streams.db") as server:
+        path = f"{server.address}/streams"
+        assert httpx.post(path, json={"id": "a"}).status_code == 201
+        big = httpx.post(f"{path}/a/feed", json={"at": 0, "inputs": "a" * 3000})
+        assert (big.status_code, big.json()["error"]["code"]) == (413, "too_large")
+        chunked = httpx.post(f"{path}/a/feed", content=iter([b"a" * 1500] * 3))
+        assert chunked.status_code == 413
+        statuses = [httpx.get(f"{path}/a").status_code for _ in range(12)]
+        assert 429 in statuses and set(statuses) <= {200, 429}
+
+
+def test_a_stream_ends_when_its_life_time_is_over_and_its_clients_see_it(
+    tmp_path: Path, models: list[Path]
+) -> None:
+    with serving(models[0], "--lifetime", 0.5, store=tmp_path / "streams.db") as server:  # noqa: SIM117
+        with Client(server.address) as client:
+            stream = client.create(name="short")
+            with live(server.address, "short") as socket:
+                assert json.loads(socket.recv(timeout=20))["error"]["code"] == "ended"
+                with pytest.raises(ConnectionClosed):
+                    socket.recv(timeout=20)
+            with pytest.raises(ServerError, match="life time is over") as refused:
+                stream.feed([1])
+            assert refused.value.status == 410
+            assert httpx.get(f"{server.address}/streams").json()["streams"][0]["ended"]
+            stream.delete()
+
+
+def test_a_damaged_state_and_one_of_another_model_are_told_to_their_clients_alone(
+    tmp_path: Path, models: list[Path]
+) -> None:
+    path, swapped = tmp_path / "streams.db", tmp_path / "text.safetensors"
+    with serving(models[0], models[1], store=path) as server, Client(server.address) as client:
+        for name, kind in (("damaged", "numbers"), ("whole", "numbers"), ("other", "text")):
+            client.create(kind, name)
+        for name in ("damaged", "whole"):
+            client.stream(name).feed(inputs_for("numbers", 3))
+    db = sqlite3.connect(path)
+    with db:
+        db.execute(
+            "UPDATE moments SET moment = zeroblob(length(moment)) WHERE version = 1 AND slot / 256 = "
+            "(SELECT n FROM streams WHERE id = 'damaged')"
+        )
+    db.close()
+    modelfile.write(swapped, text_file(seed=1))
+    with serving(swapped, models[1], store=path) as server, Client(server.address) as client:
+        answers = {
+            name: httpx.post(f"{server.address}/streams/{name}/feed", json={"at": 3, "inputs": [[0.0, 1.0, 2.0]]})
+            for name in ("damaged", "whole", "other")
+        }
+        assert answers["whole"].status_code == 200
+        codes = {name: answers[name].json()["error"]["code"] for name in ("damaged", "other")}
+        assert codes == {"damaged": "state_damaged", "other": "other_model"}
+        assert httpx.post(f"{server.address}/streams/damaged/rewind", json={"position": 0}).status_code == 200
+        assert client.stream("damaged").feed(inputs_for("numbers", 3)).shape == (3, 3)
+
+
+def test_the_log_has_a_line_for_each_request_and_nothing_of_its_content(
+    tmp_path: Path, models: list[Path]
+) -> None:
+    with serving(models[0], store=tmp_path / "streams.db") as server:
+        path = f"{server.address}/streams"
+        httpx.post(path, json={"id": "secret-name"})
+        body = {"at": 0, "inputs": "abc"}
+        answer = httpx.post(f"{path}/secret-name/feed", json=body, headers={"X-Request-Id": "mine"})
+        assert answer.headers["X-Request-Id"] == "mine"
+        metrics = httpx.get(f"{server.address}/metrics").text
+        assert server.stop() == 0
+        records = server.records()
+        assert [one["event"] for one in records] == ["request"] * 3 + ["stopped"]
+        assert (records[1]["request_id"], records[1]["route"], records[1]["status"]) == (
+            "mine",
+            "/streams/{id}/feed",
+            200,
+        )
+        assert "secret-name" not in json.dumps(records) and "abc" not in json.dumps(records)
+    for line in ("unrolled_steps_total 3.0", "unrolled_streams_in_memory 1.0", "unrolled_batch_streams_count 1.0"):
+        assert line in metrics
+
+
+def test_a_server_needs_no_torch_and_says_what_it_cannot_do(tmp_path: Path, models: list[Path]) -> None:
+    program = (
+        "import unrolled.server.run, sys; print(sorted({'torch', 'accelerate', 'tokenizers'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True).stdout == "[]\n"
+    for arguments, sentence in (
+        (["--host", "0.0.0.0"], "expected --tokens with it"),
+        (["--store", "here"], "expected sqlite:///PATH"),
+        (["--tokens", models[0]], "cannot be read"),
+        ([models[0]], "there is another model of this name"),
+    ):
+        command = [sys.executable, "-m", "unrolled", "serve", str(models[0]), *map(str, arguments)]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+        assert done.returncode == 2 and sentence in done.stderr
+
+
+def test_the_server_does_what_its_openapi_document_says_whatever_it_is_sent(
+    tmp_path: Path, models: list[Path]
+) -> None:
+    with serving(*models, store=tmp_path / "streams.db") as server:
+        checks = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"
+        done = subprocess.run(
+            [
+                Path(sys.executable).parent / "schemathesis", "run", f"{server.address}/openapi.json",
+                "--checks", checks, "--max-examples", "10", "--seed", "1", "--phases", "coverage,fuzzing",
+            ],
+            capture_output=True, text=True, cwd=tmp_path,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout
+        assert httpx.get(f"{server.address}/readyz").status_code == 200
+
+
+@settings(max_examples=60)
+@given(
+    st.lists(
+        st.binary(max_size=40) | st.text(max_size=40) | st.builds(lambda at: at + b"\0" * 4, st.binary(max_size=8))
+    )
+)
+def test_whatever_comes_over_a_live_connection_is_answered(address: str, messages: list[bytes | str]) -> None:
+    with Client(address) as client:
+        stream = client.create("text")
+        with live(address, stream.id) as socket:
+            for message in messages:
+                socket.send(message)
+                answer = socket.recv(timeout=20)
+                assert (
+                    isinstance(answer, bytes) or "error" in json.loads(answer) or "position" in json.loads(answer)
+                )
+        stream.delete()
+
+
+def test_two_servers_share_a_redis_and_a_paused_one_overwrites_nothing(tmp_path: Path, models: list[Path]) -> None:
+    if shutil.which("redis-server") is None:
+        pytest.skip("needs redis-server (apt-get install redis-server); .ci/run installs it")
+    here, symbols = Stream(model_of("text")), inputs_for("text", 60)
+    with (
+        redis_server(tmp_path) as redis,
+        serving(models[0], store=redis.address) as one,
+        serving(models[0], store=redis.address) as two,
+        Client(one.address) as first,
+        Client(two.address) as second,
+    ):
+        streams = [first.create(name="shared"), second.stream("shared")]
+        for number, symbol in enumerate(symbols):
+            there = streams[number % 3 // 2]  # two here, one there
+            there.position = number
+            assert np.array_equal(there.feed([symbol])[0], here.step(symbol))
+            if number == 20:
+                one.kill()
+                one.start()
+            if number == 30:
+                redis.stop()
+                answer = httpx.post(f"{two.address}/streams/shared/feed", json={"at": 31, "inputs": [1]})
+                assert (answer.status_code, answer.json()["error"]["code"]) == (503, "store_unavailable")
+                assert httpx.get(f"{two.address}/readyz").status_code == 503
+                redis.start()
+        # A server that stops in the middle of things, and wakes with an old state in memory.
+        old = {"at": 60, "inputs": [1], "said": False}
+        assert httpx.post(f"{one.address}/streams/shared/peek", json=old).status_code == 200
+        one.process.send_signal(signal.SIGSTOP)
+        streams[1].position = 60
+        streams[1].feed([2, 3])
+        one.process.send_signal(signal.SIGCONT)
+        late = httpx.post(f"{one.address}/streams/shared/feed", json=old)
+        assert (late.status_code, late.json()["error"]["position"]) == (409, 62)
+        here.feed([2, 3])
+        assert first.stream("shared").snapshot().to_bytes() == here.snapshot().to_bytes()

@@ -345,9 +345,7 @@ def stream(
     model: ModelPath,
     state: Annotated[
         Path | None,
-        typer.Option(
-            metavar="FILE", help="Where the state is kept: another run goes on from it, even after a crash."
-        ),
+        typer.Option(metavar="FILE", help="Where the state is kept: another run goes on from there."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")] = False,
 ) -> None:

@@ -55,10 +55,10 @@ OF_STREAM = _errors(404, 409, 410)
 THERE = {"model": wire.StreamBody, "description": "It was there before."}
 
 
-def _body_doc(model: str) -> dict[str, Any]:
+def _body_doc() -> dict[str, Any]:
     """Of requests that may come in JSON or in bytes."""
     binary = {"schema": {"type": "string", "format": "binary"}}
-    content = {"application/json": {"schema": {"$ref": f"#/components/schemas/{model}"}}, BINARY: binary}
+    content = {"application/json": {"schema": FeedBody.model_json_schema()}, BINARY: binary}
     return {"requestBody": {"required": True, "content": content}}
 
 
@@ -114,7 +114,9 @@ async def _bad_request(_: Request, error: Exception) -> Response:
 async def _http(_: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "bad_request")
-    response = refused(Refusal(error.status_code, code, str(error.detail)))
+    # FastAPI says 400 of a body that is no JSON: here that is one more request that cannot be used.
+    status = 422 if error.status_code == 400 else error.status_code
+    response = refused(Refusal(status, code, str(error.detail)))
     response.headers.update(error.headers or {})
     return response
 
@@ -220,7 +222,7 @@ def _add_stream_routes(app: FastAPI, service: Service) -> None:
 
     @app.put(
         "/streams/{id}/state", tags=["streams"], responses=OF_STREAM,
-        openapi_extra={"requestBody": {"required": True, "content": {SAFETENSORS: state_doc}}},
+        openapi_extra={"requestBody": {"required": True, "content": {BINARY: state_doc}}},
     )  # fmt: skip
     async def upload(id: Id, request: Request, tenant: str = tenant_of) -> wire.StreamBody:
         """Go on from a state that was downloaded, here or elsewhere, of the same model."""
@@ -257,7 +259,7 @@ def _add_feed_routes(app: FastAPI, service: Service) -> None:
             return Response(outputs, media_type=BINARY, headers={"X-Position": str(answer.position)})
         return JSONResponse(wire.answer_json(answer, body is None or body.outputs, reads))
 
-    @app.post("/streams/{id}/feed", tags=["steps"], responses=_answer_doc(), openapi_extra=_body_doc("FeedBody"))
+    @app.post("/streams/{id}/feed", tags=["steps"], responses=_answer_doc(), openapi_extra=_body_doc())
     async def feed(id: Id, request: Request, at: At = None, tenant: str = tenant_of) -> Response:
         """Consume inputs: applied once, however often it is sent."""
         return await fed(id, request, tenant, at, peek=False)
@@ -272,7 +274,7 @@ def _add_feed_routes(app: FastAPI, service: Service) -> None:
         begun = await writing.begin(service, key, body)
         return StreamingResponse(writing.written(service, key, *begun, body), media_type="text/event-stream")
 
-    @app.post("/streams/{id}/peek", tags=["steps"], responses=_answer_doc(), openapi_extra=_body_doc("FeedBody"))
+    @app.post("/streams/{id}/peek", tags=["steps"], responses=_answer_doc(), openapi_extra=_body_doc())
     async def peek(id: Id, request: Request, at: At = None, tenant: str = tenant_of) -> Response:
         """What these inputs would give; the stream stays where it is."""
         return await fed(id, request, tenant, at, peek=True)

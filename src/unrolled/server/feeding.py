@@ -7,7 +7,7 @@ computed again from the moment before it, to the same bits.
 import asyncio
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
@@ -103,10 +103,11 @@ class Feed:
         return Answer(position, outputs, self.said)
 
 
-def advance(feeds: Sequence[Feed]) -> list[tuple[Feed, Refusal | None]]:
+def advance(feeds: Sequence[Feed], observe: Callable[[int, Floats], None]) -> list[tuple[Feed, Refusal | None]]:
     """A slice of each of these requests, whose streams are all of one model and all different.
 
-    Those that become whole get the `moment` that is to be stored. Refused ones have consumed nothing.
+    `observe` is told how many inputs were consumed, and the largest number of each state. Those that become
+    whole get the `moment` that is to be stored. Refused ones have consumed nothing.
     """
     assert feeds[0].entry is not None
     causal = feeds[0].entry.causal
@@ -129,6 +130,7 @@ def advance(feeds: Sequence[Feed]) -> list[tuple[Feed, Refusal | None]]:
     if causal.reader.fields or any(feed.reads for feed in going):
         for feed, said in zip(going, causal.read(outputs, counts, states), strict=True):
             feed.said += said if feed.reads else ()
+    observe(int(lengths.sum()), causal.magnitude(states))
     _take(causal, going, lengths, states, outputs, counts)
     return [*refused, *((feed, None) for feed in going)]
 
@@ -205,7 +207,7 @@ def _array(causal: Causal, content: bytes) -> NDArray[Any]:
     return np.frombuffer(content, front.dtype).reshape(-1, *front.shape)
 
 
-def replay(feed: Feed, moments: Sequence[Moment]) -> Answer | None:
+def replay(feed: Feed, moments: Sequence[Moment], observe: Callable[[int, Floats], None]) -> Answer | None:
     """The answer that this request was given before, if the stream's latest moments (newest first) know of it."""
     assert feed.entry is not None
     causal = feed.entry.causal
@@ -218,6 +220,6 @@ def replay(feed: Feed, moments: Sequence[Moment]) -> Answer | None:
         if _read_one(causal, again) is not None or again.digest(causal) != after.request:
             return None
         while not again.whole:
-            advance([again])
+            advance([again], observe)
         return again.answer()
     return None

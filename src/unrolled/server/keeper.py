@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from unrolled.causal import Causal
+from unrolled.errors import InputError
 from unrolled.network import Floats
 from unrolled.server.feeding import Answer, Entry, Feed, advance, replay
 from unrolled.server.observe import Observer
@@ -65,6 +66,7 @@ class Keeper:
         self._observer = observer
         self._entries: OrderedDict[Key, Entry] = OrderedDict()
         self._arrived: list[Feed | _Call] = []
+        self._first = 0.0  # when the first of them came
         self._queue: SimpleQueue[list[Feed | _Call] | None] = SimpleQueue()
         self._waiting: list[Feed | _Call] = []
         self._loop = asyncio.get_running_loop()
@@ -94,6 +96,7 @@ class Keeper:
 
     def _submit(self, request: Feed | _Call) -> None:
         if not self._arrived:
+            self._first = time.perf_counter()
             self._loop.call_soon(self._hand_over)  # when all that has come with it has been read
         self._arrived.append(request)
 
@@ -117,10 +120,13 @@ class Keeper:
     def _work(self) -> None:
         open_ = True
         while open_ or self._waiting:
+            idle = not self._waiting and self._queue.empty()
             while open_ and not (self._waiting and self._queue.empty()):
                 arrived = self._queue.get()
                 open_ = arrived is not None
                 self._waiting += arrived or []
+            if idle:
+                self._observer.window(time.perf_counter() - self._first)
             self._round()
 
     def _round(self) -> None:
@@ -143,7 +149,10 @@ class Keeper:
         self._waiting = later
         if feeds:
             begin = time.perf_counter()
-            answers += self._fed(feeds)
+            try:
+                answers += self._fed(feeds)
+            except Exception as error:
+                answers += [(feed.future, error) for feed in feeds]
             self._observer.batch(len(feeds), time.perf_counter() - begin, len(self._entries))
         self._loop.call_soon_threadsafe(self._deliver, answers)
 
@@ -155,6 +164,10 @@ class Keeper:
             return refusal
         except StoreError as error:
             return Refusal(503, "store_unavailable", f"{error}; nothing was changed, try again.")
+        except InputError as error:
+            return Refusal(422, "bad_input", str(error))
+        except Exception as error:  # whose request it was hears of it; the others' go on
+            return error
 
     def _fed(self, feeds: list[Feed]) -> list[tuple[asyncio.Future[Any], Any]]:
         answers: list[tuple[asyncio.Future[Any], Any]] = []
@@ -169,7 +182,7 @@ class Keeper:
         finished: list[Feed] = []
         again: list[Feed | _Call] = []
         for group in ready.values():
-            for feed, refusal in advance(group):
+            for feed, refusal in advance(group, self._observer.states):
                 if refusal is not None:
                     answers.append((feed.future, refusal))
                 elif feed.whole:
@@ -191,7 +204,7 @@ class Keeper:
         if feed.at == entry.position:
             return None
         moments = self.store.moments(feed.key) if not feed.peek else []
-        if (answer := replay(feed, moments)) is not None:
+        if (answer := replay(feed, moments, self._observer.states)) is not None:
             return answer
         raise Refusal(
             409, "wrong_position", f"the stream is at {entry.position}, not at {feed.at}.", position=entry.position

@@ -8,6 +8,8 @@ import sys
 import time
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 __all__ = ["CONTENT_TYPE", "Observer", "log"]
@@ -45,7 +47,7 @@ class Observer:
             "unrolled_batch_window_seconds", "From a request's arrival until its batch is closed, while idle",
             buckets=(0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005), registry=self._registry,
         )  # fmt: skip
-        self._steps = Counter("unrolled_steps", "Inputs consumed", registry=self._registry)
+        self._steps = Counter("unrolled_steps", "Inputs consumed, or peeked at", registry=self._registry)
         self._memory = Gauge("unrolled_streams_in_memory", "Streams in memory", registry=self._registry)
         self._stored = Gauge("unrolled_streams_stored", "Streams in the store", registry=self._registry)
         self._live = Gauge("unrolled_live_connections", "WebSocket connections", registry=self._registry)
@@ -72,14 +74,15 @@ class Observer:
         """A batch was closed so long after its first request came, though the keeper was idle."""
         self._window.observe(seconds)
 
-    def states(self, steps: int, largest: float, drifted: int, not_finite: int) -> None:
-        """After a batch: how many inputs, the largest number in a state, how many states look ill."""
-        self._steps.inc(steps)
+    def states(self, inputs: int, magnitudes: NDArray[np.float32]) -> None:
+        """After a batch of so many inputs, with the largest number in each state [B]: which look ill?"""
+        self._steps.inc(inputs)
+        largest = magnitudes.max()
         self._magnitude.set(largest)
-        if drifted:
-            self._alarms.labels("large").inc(drifted)
-        if not_finite:
-            self._alarms.labels("not finite").inc(not_finite)
+        if not largest <= LARGE:  # or not a number
+            finite = np.isfinite(magnitudes)
+            self._alarms.labels("not finite").inc(int((~finite).sum()))
+            self._alarms.labels("large").inc(int((magnitudes[finite] > LARGE).sum()))
 
     def live(self, change: int) -> None:
         """A WebSocket came (1) or went (-1)."""

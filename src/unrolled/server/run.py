@@ -2,6 +2,7 @@
 
 import signal
 import socket
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -44,6 +45,7 @@ def serve(models: Mapping[str, Any], settings: ServeSettings) -> None:
         models=sorted(models),
         store=settings.store.split("@")[-1],
     )
+    sys.setswitchinterval(0.001)  # seconds; the default of 5 ms lets answers wait for the keeper's thread
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # uvicorn's while it runs, which then raises it once more
     uvicorn.Server(config).run(sockets=[listening])
     log("stopped")

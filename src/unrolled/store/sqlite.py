@@ -24,13 +24,13 @@ PRAGMAS = (
     "locking_mode = EXCLUSIVE",  # two processes would each trust their own memory
     "journal_mode = WAL",
     "synchronous = FULL",
-    "wal_autocheckpoint = 16384",
+    "wal_autocheckpoint = 2000",  # small, for everybody waits while it is done
 )
 SCHEMA = f"""
 BEGIN;
 CREATE TABLE IF NOT EXISTS streams (
     n INTEGER PRIMARY KEY, tenant TEXT NOT NULL, id TEXT NOT NULL, model TEXT NOT NULL, weights TEXT NOT NULL,
-    ended INTEGER NOT NULL DEFAULT 0, UNIQUE (tenant, id));
+    version INTEGER NOT NULL, ended INTEGER NOT NULL DEFAULT 0, UNIQUE (tenant, id));
 CREATE TABLE IF NOT EXISTS moments (
     slot INTEGER PRIMARY KEY, version INTEGER NOT NULL, seconds REAL NOT NULL, moment BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS settings (seconds REAL NOT NULL, history INTEGER NOT NULL);
@@ -41,18 +41,21 @@ COMMIT;
 SLOTS = MOST_HISTORY
 OF_STREAM = f"slot BETWEEN {SLOTS} * n AND {SLOTS} * n + {SLOTS - 1}"
 NAMED = "tenant = ? AND id = ?"
-# Rows of JSON: tenant, id, slot of the newest, its version, slot of what follows, its version, place of its bytes.
-FOLLOWING = f"""
+# Rows of JSON: tenant, id, version of the newest, slot of what follows, its version, place and size of its bytes.
+FOLLOWING = """
 FROM json_each(:rows) AS row
-CROSS JOIN streams ON streams.tenant = row.value ->> 0 AND streams.id = row.value ->> 1 AND NOT ended
-CROSS JOIN moments ON slot = {SLOTS} * n + (row.value ->> 2) AND version = row.value ->> 3
+CROSS JOIN streams ON tenant = row.value ->> 0 AND streams.id = row.value ->> 1
+WHERE version = row.value ->> 2 AND NOT ended
+"""
+ADVANCE = """
+UPDATE streams SET version = row.value ->> 4 FROM json_each(:rows) AS row
+WHERE tenant = row.value ->> 0 AND streams.id = row.value ->> 1
 """
 SAVE = f"""
 INSERT OR REPLACE INTO moments
-SELECT {SLOTS} * n + (row.value ->> 4), row.value ->> 5, :seconds,
-       substr(:content, (row.value ->> 6) + 1, row.value ->> 7)
-FROM json_each(:rows) AS row
-CROSS JOIN streams ON streams.tenant = row.value ->> 0 AND streams.id = row.value ->> 1
+SELECT {SLOTS} * n + (row.value ->> 3), row.value ->> 4, :seconds,
+       substr(:content, (row.value ->> 5) + 1, row.value ->> 6)
+FROM json_each(:rows) AS row CROSS JOIN streams ON tenant = row.value ->> 0 AND streams.id = row.value ->> 1
 """
 
 
@@ -86,9 +89,9 @@ class SqliteStore:
         """Keep a new stream; false, and nothing is done, if there is one of this name."""
         with self._transaction():
             added = self._db.execute(
-                "INSERT INTO streams (tenant, id, model, weights) VALUES (?, ?, ?, ?) "
+                "INSERT INTO streams (tenant, id, model, weights, version) VALUES (?, ?, ?, ?, ?) "
                 "ON CONFLICT DO NOTHING RETURNING n",
-                (*key, model, weights),
+                (*key, model, weights, moment.version),
             ).fetchone()
             if added:
                 slot = SLOTS * added[0] + self._slot(moment.version)
@@ -100,27 +103,28 @@ class SqliteStore:
     def load(self, key: Key) -> Stored | None:
         """A stream as it is now, None if it is not there."""
         row = self._one(
-            f"SELECT model, weights, ended, version, moment FROM streams LEFT JOIN moments ON {OF_STREAM} "
-            f"WHERE {NAMED} ORDER BY version DESC LIMIT 1",
+            "SELECT model, weights, ended, streams.version, moment FROM streams LEFT JOIN moments ON "
+            f"{OF_STREAM} AND moments.version = streams.version WHERE {NAMED}",
             key,
         )
         if row is None:
             return None
         model, weights, ended, version, content = row
         moment = None if ended or content is None else Moment.unpack(content)
-        return Stored(model, weights, version or 0, bool(ended), moment)
+        return Stored(model, weights, version, bool(ended), moment)
 
     def version(self, key: Key) -> int | None:
         """The version of a stream as it is now, None if it is not there or has ended."""
-        joined = f"SELECT max(version) FROM streams JOIN moments ON {OF_STREAM}"
-        row = self._one(f"{joined} WHERE {NAMED} AND NOT ended", key)
-        return None if row is None or row[0] is None else int(row[0])
+        row = self._one(f"SELECT version FROM streams WHERE {NAMED} AND NOT ended", key)
+        return None if row is None else int(row[0])
 
     def moments(self, key: Key) -> list[Moment]:
         """The latest moments of a stream that are whole, newest first."""
         with _using():
             rows = self._db.execute(
-                f"SELECT moment FROM streams JOIN moments ON {OF_STREAM} WHERE {NAMED} ORDER BY version DESC", key
+                f"SELECT moment FROM streams JOIN moments ON {OF_STREAM} WHERE {NAMED} "
+                "ORDER BY moments.version DESC",
+                key,
             ).fetchall()
         return [moment for (content,) in rows if (moment := Moment.unpack(content)) is not None]
 
@@ -129,8 +133,7 @@ class SqliteStore:
         rows, contents, place = [], [], 0
         for key, after, moment, _ in changes:
             content = moment.pack()
-            slots = self._slot(after), after, self._slot(moment.version), moment.version
-            rows.append((*key, *slots, place, len(content)))
+            rows.append((*key, after, self._slot(moment.version), moment.version, place, len(content)))
             contents.append(content)
             place += len(content)
         values: dict[str, Any] = {"content": b"".join(contents), "seconds": self._now}
@@ -141,6 +144,7 @@ class SqliteStore:
                 if follows and change.undo is not None:
                     self._forget(change.key, change.undo)
             self._db.execute(SAVE, values)
+            self._db.execute(ADVANCE, values)
         return done
 
     def _following(self, rows: Sequence[tuple[Any, ...]]) -> list[bool]:
@@ -156,7 +160,7 @@ class SqliteStore:
         """The moments of a stream after version `since`."""
         self._db.execute(
             f"DELETE FROM moments WHERE slot IN (SELECT slot FROM streams JOIN moments ON {OF_STREAM} "
-            f"WHERE {NAMED} AND version > ?)",
+            f"WHERE {NAMED} AND moments.version > ?)",
             (*key, since),
         )
 

@@ -1,0 +1,192 @@
+"""Stores: the newest moment wins, an old process does not, what is damaged is seen."""
+
+import shutil
+import sqlite3
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from servers import redis_server
+from unrolled import InputError
+from unrolled.store import Change, Key, Moment, Store, Stored, StoreError, open_store
+
+ONE, TWO = Key("alice", "one"), Key("alice", "two")
+NOTHING = bytes(16)
+HISTORY = 4
+
+Opener = Callable[[], Store]
+
+
+def next_turn(store: Store) -> None:
+    """Let the time pass in which another process of the same Redis does not tick once more."""
+    if store.shared:
+        store._redis.delete("unrolled:clock:turn")  # type: ignore[attr-defined]
+
+
+def moment(version: int, position: int | None = None) -> Moment:
+    position = version if position is None else position
+    return Moment(version, position, max(0, position - 1), NOTHING, f"state {version}".encode())
+
+
+@pytest.fixture(scope="module")
+def redis_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    if shutil.which("redis-server") is None:
+        pytest.skip("needs redis-server (apt-get install redis-server); .ci/run installs it")
+    with redis_server(tmp_path_factory.mktemp("redis")) as server:
+        yield server.address
+
+
+@pytest.fixture(params=["sqlite", "redis"])
+def opener(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Opener]:
+    """Opens the same store again and again; one at a time for SQLite."""
+    if request.param == "sqlite":
+        yield lambda: open_store(f"sqlite:///{tmp_path / 'streams.db'}", HISTORY)
+        return
+    import redis
+
+    address = request.getfixturevalue("redis_address")
+    redis.Redis.from_url(address).flushdb()
+    yield lambda: open_store(address, HISTORY)
+
+
+@pytest.fixture
+def store(opener: Opener) -> Iterator[Store]:
+    store = opener()
+    yield store
+    store.close()
+
+
+def test_a_stream_is_found_as_it_was_kept(opener: Opener) -> None:
+    store = opener()
+    assert store.create(ONE, "text", "abc", moment(0))
+    assert not store.create(ONE, "other", "abc", moment(0))
+    assert store.save([Change(ONE, 0, moment(1))]) == [True]
+    store.close()
+    store = opener()
+    found = store.load(ONE)
+    assert found == Stored("text", "abc", 1, False, moment(1))
+    assert store.version(ONE) == 1
+    assert store.load(TWO) is None and store.version(TWO) is None
+    store.close()
+
+
+def test_what_does_not_follow_the_newest_version_is_refused_and_the_rest_is_kept(store: Store) -> None:
+    for key in (ONE, TWO):
+        store.create(key, "text", "abc", moment(0))
+    store.save([Change(ONE, 0, moment(1)), Change(TWO, 0, moment(1))])
+    assert store.save([Change(ONE, 0, moment(1, 9)), Change(TWO, 1, moment(2))]) == [False, True]
+    assert [moment_.position for moment_ in store.moments(ONE)] == [1, 0]
+    assert store.version(TWO) == 2
+    assert store.save([Change(Key("alice", "none"), 0, moment(1))]) == [False]
+
+
+def test_the_latest_moments_are_kept_newest_first(store: Store) -> None:
+    store.create(ONE, "text", "abc", moment(0))
+    for version in range(10):
+        store.save([Change(ONE, version, moment(version + 1))])
+    assert [one.version for one in store.moments(ONE)] == [10, 9, 8, 7]
+
+
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.integers(0, 3), max_size=12))
+def test_moments_that_were_taken_back_do_not_return(opener: Opener, backs: list[int]) -> None:
+    store = opener()
+    store.delete(ONE)
+    store.create(ONE, "text", "abc", moment(0))
+    kept = [0]
+    for version, back in enumerate(backs):
+        back = min(back, len(kept) - 1)
+        undo = kept[-1 - back] if back else None
+        kept = kept[: len(kept) - back]
+        assert store.save([Change(ONE, version, moment(version + 1), undo)]) == [True]
+        kept.append(version + 1)
+        assert [one.version for one in store.moments(ONE)] == [
+            one for one in reversed(kept) if one > version + 1 - HISTORY
+        ]
+    store.close()
+
+
+def test_tenants_have_streams_of_their_own(store: Store) -> None:
+    other = Key("bob", "one")
+    for number, key in enumerate((TWO, ONE, other)):
+        assert store.create(key, f"model {number}", "abc", moment(0))
+    assert [(one.id, one.model) for one in store.list("alice", "", 10)] == [("one", "model 1"), ("two", "model 0")]
+    assert [one.id for one in store.list("alice", "one", 10)] == ["two"]
+    assert [one.id for one in store.list("bob", "", 10)] == ["one"]
+    assert (store.count("alice"), store.count("bob"), store.count("carol")) == (2, 1, 0)
+    assert store.delete(ONE) and not store.delete(ONE)
+    assert store.version(other) == 0
+    assert store.count("alice") == 1
+
+
+def test_a_stream_ends_after_its_life_time_of_serving_and_is_known_to_have_ended(opener: Opener) -> None:
+    store = opener()
+    for key in (ONE, TWO):
+        store.create(key, "text", "abc", moment(0))
+    assert not store.sweep(6, 0)
+    next_turn(store)
+    store.save([Change(TWO, 0, moment(1))])
+    store.close()
+    store = opener()  # an outage, however long, ages nobody
+    assert not store.sweep(0.01, 10)
+    next_turn(store)
+    assert store.sweep(6, 10)
+    found = store.load(ONE)
+    assert found is not None and found.ended and found.moment is None
+    assert store.version(ONE) is None and store.version(TWO) == 1
+    assert store.save([Change(ONE, 0, moment(1))]) == [False]
+    assert [one.ended for one in store.list("alice", "", 10)] == [True, False]
+    store.close()
+
+
+def test_a_damaged_moment_is_seen_and_older_ones_are_there(tmp_path: Path) -> None:
+    path = tmp_path / "streams.db"
+    store = open_store(f"sqlite:///{path}", HISTORY)
+    store.create(ONE, "text", "abc", moment(0))
+    store.save([Change(ONE, 0, moment(1))])
+    store.close()
+    with sqlite3.connect(path) as db:
+        db.execute("UPDATE moments SET moment = zeroblob(length(moment)) WHERE version = 1")
+    db.close()
+    store = open_store(f"sqlite:///{path}", HISTORY)
+    found = store.load(ONE)
+    assert found is not None and found.moment is None and found.version == 1
+    assert [one.version for one in store.moments(ONE)] == [0]
+    store.close()
+
+
+def test_a_full_disk_is_an_error_that_changes_nothing(tmp_path: Path) -> None:
+    store = open_store(f"sqlite:///{tmp_path / 'streams.db'}", HISTORY)
+    store.create(ONE, "text", "abc", moment(0))
+    (pages,) = store._db.execute("PRAGMA page_count").fetchone()  # type: ignore[attr-defined]
+    store._db.execute(f"PRAGMA max_page_count = {pages}")  # type: ignore[attr-defined]
+    large = Moment(1, 1, 0, NOTHING, bytes(1 << 20))
+    with pytest.raises(StoreError, match="database or disk is full"):
+        store.save([Change(ONE, 0, large)])
+    assert store.version(ONE) == 0
+    store._db.execute(f"PRAGMA max_page_count = {pages + 10_000}")  # type: ignore[attr-defined]
+    assert store.save([Change(ONE, 0, large)]) == [True]
+    store.close()
+
+
+def test_what_is_no_store_is_said(tmp_path: Path) -> None:
+    (tmp_path / "text").write_text("no database, but a text of some length" * 100)
+    path = tmp_path / "streams.db"
+    store = open_store(f"sqlite:///{path}", HISTORY)
+    for address, history, sentence in (
+        ("file.db", 4, "expected sqlite:///PATH or redis://HOST:PORT/0"),
+        (f"sqlite:///{tmp_path / 'text'}", 4, "cannot be used as a store"),
+        (f"sqlite:///{tmp_path}/no/where", 4, "cannot be used as a store"),
+        (f"sqlite:///{path}", 4, "database is locked"),
+        ("redis://127.0.0.1:1/0", 4, "cannot be used"),
+        ("redis://127.0.0.1:port/0", 4, "cannot be used"),
+        (f"sqlite:///{path}", 1, "history is 1, expected 2 to 256"),
+    ):
+        with pytest.raises(InputError, match=sentence):
+            open_store(address, history)
+    store.close()
+    with pytest.raises(InputError, match="was made to keep 4 moments of a stream, but history is 8"):
+        open_store(f"sqlite:///{path}", 8)
