@@ -50,7 +50,9 @@ class Socket(asyncio.Protocol):
             self.opened.set_exception(ConnectionError("refused"))
 
     def send(self, payload: bytes) -> None:
-        """One binary message, of less than 126 bytes."""
+        """One binary message, of less than 126 bytes; raises `ConnectionError` if the server has gone."""
+        if self._transport.is_closing():
+            raise ConnectionError("the server has gone")
         self._transport.write(bytes((BINARY_FRAME, 0x80 | len(payload))) + MASK + payload)
 
     def close(self) -> None:
