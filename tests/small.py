@@ -27,7 +27,7 @@ def _file(task: str, architecture: Architecture, encoding: dict[str, Any], seed:
     rng = np.random.default_rng(seed)
     # Wide enough that some symbols are far likelier than others, and the past matters.
     shapes = architecture.shapes().items()
-    tensors = {name: rng.normal(0, 0.4, shape).astype(np.float32) for name, shape in shapes}
+    tensors = {name: rng.normal(0, 0.5, shape).astype(np.float32) for name, shape in shapes}
     tensors |= {
         name: np.abs(one) + np.float32(0.5) for name, one in tensors.items() if name.endswith("running_var")
     }

@@ -63,7 +63,7 @@ class CaptionTask:
     example: ClassVar[str] = "flickr8k/ --minutes 60"
     Options: ClassVar[type[Any]] = CaptionOptions
     Model: ClassVar[type[Any]] = CaptionModel
-    defaults: ClassVar[dict[str, Any]] = {"steps": 1200, "lr": 0.01}
+    defaults: ClassVar[dict[str, Any]] = {"steps": 1500, "lr": 0.01}
 
     def __init__(self, options: CaptionOptions, paths: Sequence[str | Path] = (), seed: int = 0) -> None:
         self.options = options
