@@ -13,6 +13,8 @@ from torch import Tensor
 from benchmarks.kernels.limits import read
 from benchmarks.kernels.peers import Layer, difference, onnx_lstm, pair
 from benchmarks.kernels.row import OWN, Case, Limit, Trial
+from unrolled import cells
+from unrolled.stepper import Stepper
 
 __all__ = ["step_cases", "weights_cases"]
 
@@ -141,24 +143,46 @@ def step(cell: str, size: int) -> Trial:
 
 
 def narrow(size: int, weights: str) -> Trial:
-    """Check and make ready a row of narrow weights; right is what the rounded weights give in float64."""
+    """Check and make ready a row of narrow weights."""
     ours, theirs = pair("lstm", size, size)
-    with torch.no_grad():
-        for name, parameter in theirs.named_parameters():
-            if name.startswith("weight"):
-                parameter.copy_(rounded(parameter, weights))
     stepper, x = ours.stepper(weights=weights), inputs(size)[0]
     return Trial(
         {OWN: partial(stepper.step, x), "float32": partial(ours.stepper().step, x)},
-        difference(outputs(ours.stepper(weights=weights).step, size), exact(theirs, size)),
+        narrow_difference(ours.stepper(weights=weights), theirs, size, weights),
         reading(ours, weights),
         stepper.stack.bytes,
     )
 
 
-def rounded(weight: Tensor, weights: str) -> Tensor:
-    """A weight as its format keeps it."""
+def narrow_difference(stepper: Stepper, layer: torch.nn.RNNBase, size: int, weights: str) -> str:
+    """What is wrong with steps, each from the state before: right is what the format stands for, in float64."""
+    arrays = [part.detach().numpy() for part in layer.parameters()]
+    weight_ih, weight_hh = (rounded(one, weights) for one in arrays[:2])
+    bias = torch.from_numpy(arrays[2]).double() + torch.from_numpy(arrays[3]).double()
+    found, right = [], []
+    for x in inputs(size):
+        before = stepper.state
+        found.append(torch.from_numpy(stepper.step(x)))
+        assert before.c is not None
+        gates = read_as(x, weights) @ weight_ih.T + bias
+        state = read_as(before.h[0], weights)
+        right.append(cells.lstm_step(gates, weight_hh, state, torch.from_numpy(before.c[0]).double())[0])
+    return difference({"output": torch.stack(found)}, {"output": torch.stack(right)})
+
+
+def read_as(x: Floats, weights: str) -> Tensor:
+    """The rows [B, K] that are multiplied, in float64: with int8 weights they have 16 bits."""
+    if weights != "int8":
+        return torch.from_numpy(x).double()
+    most = np.maximum(np.abs(x).max(axis=1, keepdims=True), np.float32(1e-30))
+    whole = np.rint(x * (np.float32(32767) / most))
+    return torch.from_numpy(whole * (most / np.float32(32767))).double()
+
+
+def rounded(weight: Floats, weights: str) -> Tensor:
+    """A weight as its format keeps it, in float64; the format itself is made in float32."""
     if weights == "bfloat16":
-        return weight.bfloat16().float()
-    most = weight.abs().amax(dim=1, keepdim=True)
-    return (weight * (127 / most)).round() * (most / 127)
+        return torch.from_numpy(weight).bfloat16().double()
+    most = np.abs(weight).max(axis=1, keepdims=True)  # not by torch: its 127 / x is 127 times a rounded 1 / x
+    whole = np.rint(weight * (np.float32(127) / most))
+    return torch.from_numpy(whole * (most / np.float32(127))).double()
