@@ -54,7 +54,7 @@ class Boundary:
             await self._app(scope, self._bounded(scope, receive), sending)
         except Refusal as refusal:
             await refused(refusal)(scope, receive, sending)
-        except Exception as error:
+        except Exception as error:  # logged without what users sent, then raised as it is
             log("error", request_id=request_id, error=type(error).__name__, where=_where(error))
             raise
         finally:

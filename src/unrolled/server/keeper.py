@@ -151,7 +151,7 @@ class Keeper:
             begin = time.perf_counter()
             try:
                 answers += self._fed(feeds)
-            except Exception as error:
+            except Exception as error:  # a defect: whose requests these were hear of it, the thread goes on
                 answers += [(feed.future, error) for feed in feeds]
             self._observer.batch(len(feeds), time.perf_counter() - begin, len(self._entries))
         self._loop.call_soon_threadsafe(self._deliver, answers)
