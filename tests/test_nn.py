@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pack_sequence, pad_packed_sequence
 
 from tolerances import assert_close
-from unrolled import nn, ops
+from unrolled import dispatch, nn
 from unrolled.errors import InputError
 
 T, B, D, H = 6, 4, 3, 5
@@ -476,7 +476,7 @@ def test_the_state_of_another_kind_of_layer_is_refused(layer: Any, hx: Any, mess
 
 
 def test_a_projection_warns_once_that_no_kernel_serves_it() -> None:
-    ops._warn_reference.cache_clear()
+    dispatch.warn_reference.cache_clear()
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         for _ in range(2):

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from tolerances import assert_close
-from unrolled import _engine, ops
+from unrolled import _engine, dispatch, ops
 
 ODD_SIZES = (1, 3, 17, 63, 130)
 CELLS = ("rnn_tanh", "rnn_relu", "lstm", "gru")
@@ -280,7 +280,7 @@ def test_an_unused_c_costs_no_gradient_of_zeros(monkeypatch: pytest.MonkeyPatch)
         seen.append(grad_c)
         _engine.lstm_backward(grad_h, grad_c, *rest)
 
-    monkeypatch.setitem(ops._ENGINE, "lstm_backward", spy)
+    monkeypatch.setitem(dispatch.ENGINE, "lstm_backward", spy)
     problem = Problem("lstm", 4, 3, 5)
     torch.autograd.backward(problem.states(problem.inputs(torch.float32))["h"].sum())
     torch.autograd.backward(problem.states(problem.inputs(torch.float32))["c"].sum())
@@ -342,8 +342,8 @@ def test_what_keeps_nothing_gives_the_same_h_and_the_last_c(isa: str, dtype: tor
 
 
 def test_kernels_names_the_instruction_set_in_use(isa: str) -> None:
-    rows = {(row.op, row.device, row.dtype): row for row in ops.kernels()}
-    assert rows["unrolled::lstm", "cpu", "float32"] == ops.KernelRow(
+    rows = {(row.op, row.device, row.dtype): row for row in dispatch.kernels()}
+    assert rows["unrolled::lstm", "cpu", "float32"] == dispatch.KernelRow(
         "unrolled::lstm", "cpu", "float32", "engine", isa
     )
     assert rows["unrolled::gru_backward", "cpu", "float64"].kernel == "reference"
@@ -353,7 +353,7 @@ def test_kernels_names_the_instruction_set_in_use(isa: str) -> None:
 @reference_may_warn
 def test_kernels_follows_what_is_really_called(monkeypatch: pytest.MonkeyPatch) -> None:
     called: list[str] = []
-    for table, name in ((ops._ENGINE, "engine"), (ops._REFERENCE, "reference")):
+    for table, name in ((dispatch.ENGINE, "engine"), (dispatch.REFERENCE, "reference")):
         for op, kernel in table.items():
 
             def spy(*args: object, kernel: Callable[..., None] = kernel, name: str = name) -> None:
@@ -361,12 +361,12 @@ def test_kernels_follows_what_is_really_called(monkeypatch: pytest.MonkeyPatch) 
                 kernel(*args)
 
             monkeypatch.setitem(table, op, spy)
-    monkeypatch.delitem(ops._ENGINE, "gru")
+    monkeypatch.delitem(dispatch.ENGINE, "gru")
     for dtype, cell in product((torch.float32, torch.float64), ("lstm", "gru")):
         problem = Problem(cell, 2, 1, 3)
         problem.states(problem.inputs(dtype))
         name = str(dtype).removeprefix("torch.")
-        (row,) = [r for r in ops.kernels() if (r.op, r.device, r.dtype) == (f"unrolled::{cell}", "cpu", name)]
+        (row,) = [r for r in dispatch.kernels() if (r.op, r.device, r.dtype) == (f"unrolled::{cell}", "cpu", name)]
         assert called[-1] == row.kernel
 
 
@@ -380,7 +380,7 @@ def test_kernels_follows_what_is_really_called(monkeypatch: pytest.MonkeyPatch) 
     ],
 )
 def test_the_reference_steps_in_with_one_warning(cell: str, dtype: torch.dtype, warns: str | None) -> None:
-    ops._warn_reference.cache_clear()
+    dispatch.warn_reference.cache_clear()
     problem = Problem(cell, 2, 1, 3)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")

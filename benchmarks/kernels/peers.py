@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor
 
-from unrolled import nn, ops
+from unrolled import dispatch, nn
 
 __all__ = ["GATES", "Layer", "difference", "fallback", "onnx_lstm", "pair"]
 
@@ -46,7 +46,7 @@ def difference(found: dict[str, Tensor], exact: dict[str, Tensor]) -> str:
 
 def fallback(run: Callable[[], object], cell: str) -> str:
     """Whether anything but the engine serves a run: empty where the engine does."""
-    served = {row.op: row.kernel for row in ops.kernels() if (row.device, row.dtype) == ("cpu", "float32")}
+    served = {row.op: row.kernel for row in dispatch.kernels() if (row.device, row.dtype) == ("cpu", "float32")}
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         run()

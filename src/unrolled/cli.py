@@ -399,9 +399,9 @@ def kernels(as_json: Json = False) -> None:
     if find_spec("torch") is None:
         rows = [{"op": "streams", "device": "cpu", "dtype": "float32", "kernel": "engine", "isa": _engine.isa()}]
     else:
-        from unrolled import ops
+        from unrolled import dispatch
 
-        rows = [asdict(row) for row in ops.kernels()]
+        rows = [asdict(row) for row in dispatch.kernels()]
     if as_json:
         _print_json({"isa": _engine.isa(), "available": _engine.isas(), "kernels": rows})
         return

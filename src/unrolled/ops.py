@@ -1,7 +1,6 @@
-"""The sequence ops: a cell run over T steps as a `torch.library` op, with schema, fake and autograd.
+"""The sequence ops: a cell run over T steps as a `torch.library` op, with its gradients.
 
-An op is served by the compiled engine on CPU in float32 and by `unrolled.reference` otherwise; `kernels()`
-says which. This module knows nothing of parameters or layers.
+`unrolled.dispatch` says which kernel serves them. This module knows nothing of parameters or layers.
 
 Shapes are those of `unrolled.reference`, with T at least 1: x [T,B,D], weight_ih [gates,D] and bias [gates] or
 None (then x is the input's share of the gates with all biases added, [T,B,gates]), weight_hh [gates,H], h0 and c0
@@ -9,122 +8,14 @@ None (then x is the input's share of the gates with all biases added, [T,B,gates
 nothing is kept for backward.
 """
 
-import warnings
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch._library.custom_ops import CustomOpDef
 
-from unrolled import _engine, reference
+from unrolled.dispatch import Outputs, Tensors, define
 
-__all__ = ["KernelRow", "gru", "kernels", "lstm", "lstm_projected", "rnn"]
-
-Tensors = tuple[Tensor, ...]
-Outputs = tuple[Tensor | None, ...]
-
-_ENGINE: dict[str, Callable[..., None]] = {
-    "rnn": _engine.rnn_forward,
-    "rnn_backward": _engine.rnn_backward,
-    "lstm": _engine.lstm_forward,
-    "lstm_backward": _engine.lstm_backward,
-    "gru": _engine.gru_forward,
-    "gru_backward": _engine.gru_backward,
-}
-_REFERENCE: dict[str, Callable[..., None]] = {
-    "rnn": reference.rnn_forward,
-    "rnn_backward": reference.rnn_backward,
-    "lstm": reference.lstm_forward,
-    "lstm_backward": reference.lstm_backward,
-    "lstm_projected": reference.lstm_projected_forward,
-    "lstm_projected_backward": reference.lstm_projected_backward,
-    "gru": reference.gru_forward,
-    "gru_backward": reference.gru_backward,
-}
-
-
-def _served_by_engine(op: str, device: str, dtype: torch.dtype) -> bool:
-    return op in _ENGINE and device == "cpu" and dtype == torch.float32
-
-
-@dataclass(frozen=True)
-class KernelRow:
-    """Which kernel, "engine" or "reference", serves one op; `isa` is empty for the reference."""
-
-    op: str
-    device: str
-    dtype: str
-    kernel: str
-    isa: str
-
-
-def kernels() -> list[KernelRow]:
-    """Which kernel serves each op on this machine, by the rule that the ops themselves follow."""
-    accelerator = torch.accelerator.current_accelerator()
-    rows = []
-    for op in _REFERENCE:
-        for device in ["cpu"] if accelerator is None else ["cpu", accelerator.type]:
-            for dtype in (torch.float32, torch.float64, torch.bfloat16):
-                name = str(dtype).removeprefix("torch.")
-                engine = _served_by_engine(op, device, dtype)
-                kernel, isa = ("engine", _engine.isa()) if engine else ("reference", "")
-                rows.append(KernelRow(f"unrolled::{op}", device, name, kernel, isa))
-    return rows
-
-
-def _run(op: str, inputs: tuple[Tensor | bool | None, ...], outputs: Outputs) -> None:
-    """Fill outputs by the kernel that serves op; the first input says where and in which dtype."""
-    assert isinstance(inputs[0], Tensor)
-    device, dtype = inputs[0].device.type, inputs[0].dtype
-    engine = _served_by_engine(op, device, dtype)
-    if not engine and op not in _ENGINE:
-        _warn_reference(f"unrolled::{op.removesuffix('_backward')}")
-    elif not engine and dtype != torch.float64:  # whoever chooses float64 chooses the reference
-        _warn_reference(f"unrolled::{op.removesuffix('_backward')} in {dtype} on {device}")
-    # A kernel reads plain dense memory, and DLPack hands out no tensor that requires a gradient.
-    plain = (x.detach().contiguous() if isinstance(x, Tensor) else x for x in inputs)
-    (_ENGINE if engine else _REFERENCE)[op](*plain, *outputs)
-
-
-@cache
-def _warn_reference(what: str) -> None:
-    """Warn, once a process for each `what`, that the reference serves it."""
-    warnings.warn(
-        f"{what} has no compiled kernel: the reference serves it, which is right but slow; "
-        "`unrolled kernels` lists what serves each op",
-        UserWarning,
-        stacklevel=2,
-    )
-
-
-def _define(op: str, signature: str, allocate: Callable[..., Outputs], told: int = 1) -> CustomOpDef:
-    """Define unrolled::op, whose kernel fills what `allocate` makes, uninitialised, for the op's inputs.
-
-    An output that nobody wants is None to the kernel and an empty tensor to torch. The last `told` inputs say
-    what is wanted; they are for `allocate` alone.
-    """
-
-    def results(inputs: tuple[Any, ...], outputs: Outputs) -> Tensor | Tensors:
-        tensors = tuple(inputs[0].new_empty(0) if output is None else output for output in outputs)
-        return tensors if len(tensors) > 1 else tensors[0]
-
-    def implementation(*inputs: Any) -> Tensor | Tensors:
-        outputs = allocate(*inputs)
-        _run(op, inputs[: len(inputs) - told], outputs)
-        return results(inputs, outputs)
-
-    def fake(*inputs: Any) -> Tensor | Tensors:
-        return results(inputs, allocate(*inputs))
-
-    definition = torch.library.custom_op(f"unrolled::{op}", implementation, mutates_args=(), schema=signature)
-    definition.register_fake(fake)
-    for device in ("cpu", "cuda"):
-        if torch.amp.is_autocast_available(device):
-            definition.register_autocast(device, torch.float32)  # no state is carried in less
-    return definition
+__all__ = ["gru", "lstm", "lstm_projected", "rnn"]
 
 
 def _forward_outputs(x: Tensor, h0: Tensor, c0: Tensor | None, gates: int, keep: bool) -> Outputs:
@@ -155,13 +46,13 @@ _INPUT = "Tensor x, Tensor? weight_ih, Tensor? bias, Tensor weight_hh"
 _STEPS = "Tensor? lengths, Tensor? resets, bool reverse"
 _WANTED = "bool want_x, bool want_bias"
 
-_rnn = _define(
+_rnn = define(
     "rnn",
     f"({_INPUT}, Tensor h0, {_STEPS}, bool relu) -> Tensor",
     lambda x, weight_ih, bias, weight_hh, h0, *_: _forward_outputs(x, h0, None, 0, True),
     told=0,
 )
-_rnn_backward = _define(
+_rnn_backward = define(
     "rnn_backward",
     f"(Tensor grad_h, Tensor x, Tensor? weight_ih, Tensor weight_hh, Tensor h0, {_STEPS}, bool relu, Tensor h,"
     f" {_WANTED}) -> (Tensor, Tensor, Tensor, Tensor, Tensor)",
@@ -171,14 +62,14 @@ _rnn_backward = _define(
     ),
     told=2,
 )
-_lstm = _define(
+_lstm = define(
     "lstm",
     f"({_INPUT}, Tensor h0, Tensor c0, {_STEPS}, bool keep) -> (Tensor, Tensor, Tensor)",
     lambda x, weight_ih, bias, weight_hh, h0, c0, lengths, resets, reverse, keep: _forward_outputs(
         x, h0, c0, len(weight_hh), keep
     ),
 )
-_lstm_backward = _define(
+_lstm_backward = define(
     "lstm_backward",
     "(Tensor grad_h, Tensor? grad_c, Tensor x, Tensor? weight_ih, Tensor weight_hh, Tensor h0, Tensor c0,"
     f" {_STEPS}, Tensor h, Tensor c, Tensor gates, {_WANTED}) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
@@ -188,14 +79,14 @@ _lstm_backward = _define(
     ),
     told=2,
 )
-_lstm_projected = _define(
+_lstm_projected = define(
     "lstm_projected",
     f"({_INPUT}, Tensor weight_hr, Tensor h0, Tensor c0, {_STEPS}, bool keep) -> (Tensor, Tensor, Tensor)",
     lambda x, weight_ih, bias, weight_hh, weight_hr, h0, c0, lengths, resets, reverse, keep: _forward_outputs(
         x, h0, c0, len(weight_hh), keep
     ),
 )
-_lstm_projected_backward = _define(
+_lstm_projected_backward = define(
     "lstm_projected_backward",
     "(Tensor grad_h, Tensor? grad_c, Tensor x, Tensor? weight_ih, Tensor weight_hh, Tensor weight_hr, Tensor h0,"
     f" Tensor c0, {_STEPS}, Tensor h, Tensor c, Tensor gates, {_WANTED})"
@@ -206,14 +97,14 @@ _lstm_projected_backward = _define(
     ),
     told=2,
 )
-_gru = _define(
+_gru = define(
     "gru",
     f"({_INPUT}, Tensor bias_hn, Tensor h0, {_STEPS}, bool keep) -> (Tensor, Tensor)",
     lambda x, weight_ih, bias, weight_hh, bias_hn, h0, lengths, resets, reverse, keep: _forward_outputs(
         x, h0, None, 4 * h0.shape[1], keep
     ),
 )
-_gru_backward = _define(
+_gru_backward = define(
     "gru_backward",
     f"(Tensor grad_h, Tensor x, Tensor? weight_ih, Tensor weight_hh, Tensor h0, {_STEPS}, Tensor h, Tensor gates,"
     f" {_WANTED}) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",

@@ -17,14 +17,13 @@ Shapes (T steps, B rows, D input features, H units, P projected units; the cells
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from unrolled import cells
-from unrolled.errors import InputError
+from unrolled.walk import Tensors, Walk, fill_grad_weight_hh, run, run_back
 
 __all__ = [
     "gru_backward",
@@ -37,67 +36,9 @@ __all__ = [
     "rnn_forward",
 ]
 
-Tensors = tuple[Tensor, ...]
-
-
-@dataclass(frozen=True)
-class _Walk:
-    """The order in which steps are consumed, and which rows take or are reset before each."""
-
-    steps: int
-    lengths: Tensor | None
-    resets: Tensor | None
-    reverse: bool
-
-    def __post_init__(self) -> None:
-        if self.lengths is None:
-            return
-        for row in torch.nonzero((self.lengths < 0) | (self.lengths > self.steps)).flatten().tolist():
-            raise InputError(f"lengths[{row}] is {int(self.lengths[row])}, expected 0 to {self.steps}")
-
-    def order(self) -> range:
-        return range(self.steps - 1, -1, -1) if self.reverse else range(self.steps)
-
-    def hold_unless_stepped(self, t: int, new: Tensor, held: Tensor) -> Tensor:
-        return new if self.lengths is None else torch.where((t < self.lengths)[:, None], new, held)
-
-    def zero_unless_stepped(self, t: int, new: Tensor) -> Tensor:
-        return new if self.lengths is None else torch.where((t < self.lengths)[:, None], new, 0)
-
-    def zero_where_reset(self, t: int, state: Tensor) -> Tensor:
-        return state if self.resets is None else torch.where(self.resets[t][:, None], 0, state)
-
-    def previous(self, t: int, sequence: Tensor, initial: Tensor) -> Tensor:
-        """The state [B,H] that step t consumed, from every step's state [T,B,H] and the initial one [B,H]."""
-        if not self.reverse:
-            state = initial if t == 0 else sequence[t - 1]
-        elif t == self.steps - 1:
-            state = initial
-        elif self.lengths is None:
-            state = sequence[t + 1]
-        else:
-            state = torch.where((t + 1 < self.lengths)[:, None], sequence[t + 1], initial)
-        return self.zero_where_reset(t, state)
-
-
-def _run(
-    walk: _Walk, step: Callable[..., Tensors], x_gates: Tensor, states: Tensors, outputs: tuple[Tensor | None, ...]
-) -> Tensors:
-    """Fill outputs with what step(x_gates[t], *states) returns: the new states, then what else it keeps.
-
-    None stands for what is not kept. Returns the last states.
-    """
-    for t in walk.order():
-        results = step(x_gates[t], *(walk.zero_where_reset(t, state) for state in states))
-        for output, result in zip(outputs, results, strict=True):
-            if output is not None:
-                output[t] = walk.zero_unless_stepped(t, result)
-        states = tuple(walk.hold_unless_stepped(t, new, held) for new, held in zip(results, states, strict=False))
-    return states
-
 
 def _run_lstm(
-    walk: _Walk,
+    walk: Walk,
     step: Callable[..., Tensors],
     x_gates: Tensor,
     states: Tensors,
@@ -105,64 +46,17 @@ def _run_lstm(
     c: Tensor,
     gates: Tensor | None,
 ) -> None:
-    _, newest = _run(walk, step, x_gates, states, (h, c if gates is not None else None, gates))
+    _, newest = run(walk, step, x_gates, states, (h, c if gates is not None else None, gates))
     if gates is None:
         c[0] = newest
-
-
-def _run_back(
-    walk: _Walk,
-    step_backward: Callable[..., tuple[Tensors, Tensors]],
-    grad_states: Tensors,
-    kept: Tensors,
-) -> Tensors:
-    """Walk from the last consumed step to the first; return the gradients of the initial states.
-
-    step_backward(t, *grad_states) takes the gradients that reach step t from the step after it, and returns
-    what `kept` keeps of it (the gradients of its gates first) and the gradients of the states it consumed.
-    """
-    for t in reversed(walk.order()):
-        results, consumed = step_backward(t, *grad_states)
-        for output, result in zip(kept, results, strict=False):
-            output[t] = walk.zero_unless_stepped(t, result)
-        grad_states = tuple(
-            walk.hold_unless_stepped(t, walk.zero_where_reset(t, new), held)
-            for new, held in zip(consumed, grad_states, strict=True)
-        )
-    return grad_states
 
 
 def _share_of_input(x: Tensor, weight_ih: Tensor | None, bias: Tensor | None) -> Tensor:
     return x if weight_ih is None else F.linear(x, weight_ih, bias)
 
 
-def _at_first_step(sequence: Tensor, walk: _Walk) -> Tensor:
-    """What sequence [T,B,...] holds at the first step that each row consumes: [B,...]."""
-    if not walk.reverse:
-        return sequence[0]
-    if walk.lengths is None:
-        return sequence[-1]
-    rows = torch.arange(len(walk.lengths), device=walk.lengths.device)
-    return sequence[(walk.lengths - 1).clamp(min=0), rows]
-
-
-def _fill_grad_weight_hh(grad_weight_hh: Tensor, walk: _Walk, grad_gates: Tensor, h: Tensor, h0: Tensor) -> None:
-    """The sum over steps of grad_gates^T h_prev: [gates,H]. At a row's first step h_prev is h0.
-
-    Two products, so that h need not be copied behind h0. Both grad_gates and h are 0 where a row is not
-    stepped: this keeps steps past a length out of both, and a reversed row's first step out of the second.
-    """
-    resets = walk.resets
-    h_prev, grad_after = (h[1:], grad_gates[:-1]) if walk.reverse else (h[:-1], grad_gates[1:])
-    if resets is not None:
-        h_prev = h_prev.masked_fill((resets[:-1] if walk.reverse else resets[1:])[:, :, None], 0)
-        h0 = h0.masked_fill(_at_first_step(resets, walk)[:, None], 0)
-    from_h0 = _at_first_step(grad_gates, walk).T @ h0
-    torch.addmm(from_h0, grad_after.flatten(0, 1).T, h_prev.flatten(0, 1), out=grad_weight_hh)
-
-
 def _fill_input_gradients(
-    walk: _Walk,
+    walk: Walk,
     grad_gates: Tensor,
     x: Tensor,
     weight_ih: Tensor | None,
@@ -199,7 +93,7 @@ def rnn_forward(
     def step(x_gates_t: Tensor, h_prev: Tensor) -> Tensors:
         return (cells.rnn_step(x_gates_t, weight_hh, h_prev, relu),)
 
-    _run(_Walk(len(x_gates), lengths, resets, reverse), step, x_gates, (h0,), (h,))
+    run(Walk(len(x_gates), lengths, resets, reverse), step, x_gates, (h0,), (h,))
 
 
 def rnn_backward(
@@ -226,10 +120,10 @@ def rnn_backward(
         grad_gates_t, grad_h_prev = cells.rnn_step_backward(grad_h[t] + carried_h, weight_hh, h[t], relu)
         return (grad_gates_t,), (grad_h_prev,)
 
-    walk = _Walk(len(h), lengths, resets, reverse)
-    (first,) = _run_back(walk, step_backward, (torch.zeros_like(grad_h0),), (grad_gates,))
+    walk = Walk(len(h), lengths, resets, reverse)
+    (first,) = run_back(walk, step_backward, (torch.zeros_like(grad_h0),), (grad_gates,))
     grad_h0.copy_(first)
-    _fill_grad_weight_hh(grad_weight_hh, walk, grad_gates, h, h0)
+    fill_grad_weight_hh(grad_weight_hh, walk, grad_gates, h, h0)
     _fill_input_gradients(walk, grad_gates, x, weight_ih, grad_x, grad_weight_ih, grad_bias)
 
 
@@ -253,7 +147,7 @@ def lstm_forward(
     def step(x_gates_t: Tensor, h_prev: Tensor, c_prev: Tensor) -> Tensors:
         return cells.lstm_step(x_gates_t, weight_hh, h_prev, c_prev)
 
-    _run_lstm(_Walk(len(x_gates), lengths, resets, reverse), step, x_gates, (h0, c0), h, c, gates)
+    _run_lstm(Walk(len(x_gates), lengths, resets, reverse), step, x_gates, (h0, c0), h, c, gates)
 
 
 def lstm_backward(
@@ -278,10 +172,10 @@ def lstm_backward(
     grad_c0: Tensor,
 ) -> None:
     """Back through `lstm_forward`: fill every gradient; grad_c None means zeros."""
-    walk = _Walk(len(c), lengths, resets, reverse)
+    walk = Walk(len(c), lengths, resets, reverse)
     grad_gates = torch.empty_like(gates)
     _lstm_run_back(walk, grad_h, grad_c, weight_hh, None, c0, c, gates, (grad_gates,), grad_h0, grad_c0)
-    _fill_grad_weight_hh(grad_weight_hh, walk, grad_gates, h, h0)
+    fill_grad_weight_hh(grad_weight_hh, walk, grad_gates, h, h0)
     _fill_input_gradients(walk, grad_gates, x, weight_ih, grad_x, grad_weight_ih, grad_bias)
 
 
@@ -306,7 +200,7 @@ def lstm_projected_forward(
     def step(x_gates_t: Tensor, h_prev: Tensor, c_prev: Tensor) -> Tensors:
         return cells.lstm_step(x_gates_t, weight_hh, h_prev, c_prev, weight_hr)
 
-    _run_lstm(_Walk(len(x_gates), lengths, resets, reverse), step, x_gates, (h0, c0), h, c, gates)
+    _run_lstm(Walk(len(x_gates), lengths, resets, reverse), step, x_gates, (h0, c0), h, c, gates)
 
 
 def lstm_projected_backward(
@@ -333,18 +227,18 @@ def lstm_projected_backward(
     grad_c0: Tensor,
 ) -> None:
     """Back through `lstm_projected_forward`: as `lstm_backward`, with h and grad_h0 P wide."""
-    walk = _Walk(len(c), lengths, resets, reverse)
+    walk = Walk(len(c), lengths, resets, reverse)
     grad_gates, grad_projected = torch.empty_like(gates), torch.empty_like(grad_h)
     kept = (grad_gates, grad_projected)
     _lstm_run_back(walk, grad_h, grad_c, weight_hh, weight_hr, c0, c, gates, kept, grad_h0, grad_c0)
-    _fill_grad_weight_hh(grad_weight_hh, walk, grad_gates, h, h0)
+    fill_grad_weight_hh(grad_weight_hh, walk, grad_gates, h, h0)
     _fill_input_gradients(walk, grad_gates, x, weight_ih, grad_x, grad_weight_ih, grad_bias)
     unprojected = gates[:, :, -c0.shape[1] :] * torch.tanh(c)
     torch.mm(grad_projected.flatten(0, 1).T, unprojected.flatten(0, 1), out=grad_weight_hr)
 
 
 def _lstm_run_back(
-    walk: _Walk,
+    walk: Walk,
     grad_h: Tensor,
     grad_c: Tensor | None,
     weight_hh: Tensor,
@@ -365,7 +259,7 @@ def _lstm_run_back(
         return (grad_gates, grad_h_t), (grad_h_prev, grad_c_prev)
 
     last = (torch.zeros_like(grad_h0), torch.zeros_like(grad_c0))
-    first_h, first_c = _run_back(walk, step_backward, last, kept)
+    first_h, first_c = run_back(walk, step_backward, last, kept)
     grad_h0.copy_(first_h)
     grad_c0.copy_(first_c)
 
@@ -389,7 +283,7 @@ def gru_forward(
     def step(x_gates_t: Tensor, h_prev: Tensor) -> Tensors:
         return cells.gru_step(x_gates_t, weight_hh, bias_hn, h_prev)
 
-    _run(_Walk(len(x_gates), lengths, resets, reverse), step, x_gates, (h0,), (h, gates))
+    run(Walk(len(x_gates), lengths, resets, reverse), step, x_gates, (h0,), (h, gates))
 
 
 def gru_backward(
@@ -411,7 +305,7 @@ def gru_backward(
     grad_h0: Tensor,
 ) -> None:
     """Back through `gru_forward`: fill every gradient."""
-    walk = _Walk(len(h), lengths, resets, reverse)
+    walk = Walk(len(h), lengths, resets, reverse)
     H = h.shape[2]
     grad_x_gates, grad_h_gates = (torch.empty_like(gates[:, :, : 3 * H]) for _ in range(2))
 
@@ -422,8 +316,8 @@ def gru_backward(
         return tuple(grad_gates), (grad_h_prev,)
 
     last = (torch.zeros_like(grad_h0),)
-    (first,) = _run_back(walk, step_backward, last, (grad_x_gates, grad_h_gates))
+    (first,) = run_back(walk, step_backward, last, (grad_x_gates, grad_h_gates))
     grad_h0.copy_(first)
     torch.sum(grad_h_gates[:, :, 2 * H :], (0, 1), out=grad_bias_hn)
-    _fill_grad_weight_hh(grad_weight_hh, walk, grad_h_gates, h, h0)
+    fill_grad_weight_hh(grad_weight_hh, walk, grad_h_gates, h, h0)
     _fill_input_gradients(walk, grad_x_gates, x, weight_ih, grad_x, grad_weight_ih, grad_bias)

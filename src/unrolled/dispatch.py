@@ -1,0 +1,122 @@
+"""Which kernel serves an op: the compiled engine on CPU in float32, else `unrolled.reference`, never silently.
+
+It makes `torch.library` ops, with schema and fake, of the two tables of kernels below; it knows nothing of what an
+op computes or of its gradients.
+"""
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch._library.custom_ops import CustomOpDef
+
+from unrolled import _engine, reference
+
+__all__ = ["ENGINE", "REFERENCE", "KernelRow", "Outputs", "Tensors", "define", "kernels", "warn_reference"]
+
+Tensors = tuple[Tensor, ...]
+Outputs = tuple[Tensor | None, ...]
+
+ENGINE: dict[str, Callable[..., None]] = {
+    "rnn": _engine.rnn_forward,
+    "rnn_backward": _engine.rnn_backward,
+    "lstm": _engine.lstm_forward,
+    "lstm_backward": _engine.lstm_backward,
+    "gru": _engine.gru_forward,
+    "gru_backward": _engine.gru_backward,
+}
+REFERENCE: dict[str, Callable[..., None]] = {
+    "rnn": reference.rnn_forward,
+    "rnn_backward": reference.rnn_backward,
+    "lstm": reference.lstm_forward,
+    "lstm_backward": reference.lstm_backward,
+    "lstm_projected": reference.lstm_projected_forward,
+    "lstm_projected_backward": reference.lstm_projected_backward,
+    "gru": reference.gru_forward,
+    "gru_backward": reference.gru_backward,
+}
+
+
+def _served_by_engine(op: str, device: str, dtype: torch.dtype) -> bool:
+    return op in ENGINE and device == "cpu" and dtype == torch.float32
+
+
+@dataclass(frozen=True)
+class KernelRow:
+    """Which kernel, "engine" or "reference", serves one op; `isa` is empty for the reference."""
+
+    op: str
+    device: str
+    dtype: str
+    kernel: str
+    isa: str
+
+
+def kernels() -> list[KernelRow]:
+    """Which kernel serves each op on this machine, by the rule that the ops themselves follow."""
+    accelerator = torch.accelerator.current_accelerator()
+    rows = []
+    for op in REFERENCE:
+        for device in ["cpu"] if accelerator is None else ["cpu", accelerator.type]:
+            for dtype in (torch.float32, torch.float64, torch.bfloat16):
+                name = str(dtype).removeprefix("torch.")
+                engine = _served_by_engine(op, device, dtype)
+                kernel, isa = ("engine", _engine.isa()) if engine else ("reference", "")
+                rows.append(KernelRow(f"unrolled::{op}", device, name, kernel, isa))
+    return rows
+
+
+def _run(op: str, inputs: tuple[Tensor | bool | None, ...], outputs: Outputs) -> None:
+    """Fill outputs by the kernel that serves op; the first input says where and in which dtype."""
+    assert isinstance(inputs[0], Tensor)
+    device, dtype = inputs[0].device.type, inputs[0].dtype
+    engine = _served_by_engine(op, device, dtype)
+    if not engine and op not in ENGINE:
+        warn_reference(f"unrolled::{op.removesuffix('_backward')}")
+    elif not engine and dtype != torch.float64:  # whoever chooses float64 chooses the reference
+        warn_reference(f"unrolled::{op.removesuffix('_backward')} in {dtype} on {device}")
+    # A kernel reads plain dense memory, and DLPack hands out no tensor that requires a gradient.
+    plain = (x.detach().contiguous() if isinstance(x, Tensor) else x for x in inputs)
+    (ENGINE if engine else REFERENCE)[op](*plain, *outputs)
+
+
+@cache
+def warn_reference(what: str) -> None:
+    """Warn, once a process for each `what`, that the reference serves it."""
+    warnings.warn(
+        f"{what} has no compiled kernel: the reference serves it, which is right but slow; "
+        "`unrolled kernels` lists what serves each op",
+        UserWarning,
+        stacklevel=2,
+    )
+
+
+def define(op: str, signature: str, allocate: Callable[..., Outputs], told: int = 1) -> CustomOpDef:
+    """Define unrolled::op, whose kernel fills what `allocate` makes, uninitialised, for the op's inputs.
+
+    An output that nobody wants is None to the kernel and an empty tensor to torch. The last `told` inputs say
+    what is wanted; they are for `allocate` alone.
+    """
+
+    def results(inputs: tuple[Any, ...], outputs: Outputs) -> Tensor | Tensors:
+        tensors = tuple(inputs[0].new_empty(0) if output is None else output for output in outputs)
+        return tensors if len(tensors) > 1 else tensors[0]
+
+    def implementation(*inputs: Any) -> Tensor | Tensors:
+        outputs = allocate(*inputs)
+        _run(op, inputs[: len(inputs) - told], outputs)
+        return results(inputs, outputs)
+
+    def fake(*inputs: Any) -> Tensor | Tensors:
+        return results(inputs, allocate(*inputs))
+
+    definition = torch.library.custom_op(f"unrolled::{op}", implementation, mutates_args=(), schema=signature)
+    definition.register_fake(fake)
+    for device in ("cpu", "cuda"):
+        if torch.amp.is_autocast_available(device):
+            definition.register_autocast(device, torch.float32)  # no state is carried in less
+    return definition
