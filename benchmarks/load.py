@@ -22,7 +22,7 @@ MASK = bytes(4)  # a mask of zeros: the payload goes as it is
 
 
 class Socket(asyncio.Protocol):
-    """One connection: `on_answer` gets each binary message that comes."""
+    """One connection: `on_answer` gets each binary message that comes, `on_lost` hears of its end."""
 
     def __init__(self, path: str, host: str, headers: dict[str, str]) -> None:
         self._request = "".join(
@@ -35,6 +35,7 @@ class Socket(asyncio.Protocol):
         ).encode()  # fmt: skip
         self.opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.on_answer: Callable[[Socket, bytes], None] = lambda *_: None
+        self.on_lost: Callable[[], None] = lambda: None
         self.position = 0
         self.due = 0.0
         self._received = b""
@@ -48,6 +49,7 @@ class Socket(asyncio.Protocol):
         """The server has gone."""
         if not self.opened.done():
             self.opened.set_exception(ConnectionError("refused"))
+        self.on_lost()
 
     def send(self, payload: bytes) -> None:
         """One binary message, of less than 126 bytes; raises `ConnectionError` if the server has gone."""

@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 import urllib.request
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -39,6 +40,8 @@ STREAMS = 1000
 RATE = 10_000  # steps a second
 SECONDS = 8.0
 CLIENTS, STEPS_EACH, KILLS = 200, 1000, 20
+PAUSE = 0.05  # seconds before a client connects again; twice as long each further time
+SILENCE = 60.0  # seconds without an answer, while the connection stands, after which the run has failed
 IDLE, WOKEN = 100_000, 200
 SOAK_SECONDS = 600
 
@@ -211,18 +214,22 @@ def _rate(once: Callable[[], Any], steps: int) -> dict[str, int]:
     return {"steps_per_second": round(steps / float(np.median(times)))}
 
 
-async def client(ports: list[int], name: str, expected: NDArray[np.float32], seed: int) -> dict[str, int]:
-    """All steps of a stream, one a message, through drops and duplicates: counts what it met."""
+async def client(
+    ports: list[int], name: str, expected: NDArray[np.float32], seed: int, met: Counter[str]
+) -> None:
+    """All steps of a stream, one a message, through drops and duplicates; counts what it meets."""
     rng, inputs = random.Random(seed), symbols(STEPS_EACH, seed)
     socket: Socket | None = None
     answers: asyncio.Queue[bytes | None] = asyncio.Queue()
-    position, met = 0, {"drops": 0, "duplicates": 0, "wrong": 0}
+    position, pause = 0, PAUSE
     while position < STEPS_EACH:
         try:
             if socket is None:
                 answers = asyncio.Queue()
                 socket = await opened(rng.choice(ports), name)
                 socket.on_answer = lambda _, payload, answers=answers: answers.put_nowait(payload)  # type: ignore[misc]
+                socket.on_lost = lambda answers=answers: answers.put_nowait(None)  # type: ignore[misc]
+                pause = PAUSE
             message = position.to_bytes(8, "little") + inputs[position].tobytes()
             copies = 1 + (rng.random() < 0.02)
             for _ in range(copies):
@@ -232,34 +239,38 @@ async def client(ports: list[int], name: str, expected: NDArray[np.float32], see
                 met["drops"] += 1
                 raise ConnectionError
             for _ in range(copies):
-                payload = await asyncio.wait_for(answers.get(), 2)
-                assert payload is not None
+                payload = await asyncio.wait_for(answers.get(), SILENCE)
+                if payload is None:
+                    raise ConnectionError
                 right = payload[:8] == (position + 1).to_bytes(8, "little")
                 met["wrong"] += not right or payload[8:] != expected[position].tobytes()
             position += 1
-        except (ConnectionError, TimeoutError):
+            met["steps"] += 1
+        except ConnectionError:
             if socket is not None:
                 socket.close()
             socket = None
-            await asyncio.sleep(0.05)
-    return met
+            await asyncio.sleep(pause * rng.uniform(0.5, 1.5))
+            pause = min(2 * pause, 16 * PAUSE)
 
 
 async def under_fire(ports: list[int], servers: list[Process], expected: list[NDArray[np.float32]]) -> Any:
-    """All clients at once, while the servers are killed in turn."""
+    """All clients at once, while the servers are killed in turn, each time at a random step of the whole."""
+    met = Counter(dict.fromkeys(("steps", "drops", "duplicates", "wrong"), 0))
+    begin = time.perf_counter()
+    moments = sorted(random.Random(0).sample(range(CLIENTS * STEPS_EACH), KILLS))
     clients = [
-        asyncio.create_task(client(ports, f"f{seed}", outputs, seed)) for seed, outputs in enumerate(expected)
+        asyncio.create_task(client(ports, f"f{seed}", outputs, seed, met)) for seed, outputs in enumerate(expected)
     ]
-    kills = 0
-    while not all(task.done() for task in clients):
-        await asyncio.sleep(1.0)
-        if kills < KILLS:
-            server = servers[kills % len(servers)]
-            server.kill()
-            await asyncio.to_thread(server.start)
-            kills += 1
-    met = [await task for task in clients]
-    return {"kills": kills, **{name: sum(one[name] for one in met) for name in met[0]}}
+    everybody = asyncio.gather(*clients)
+    for kills, moment in enumerate(moments):
+        while met["steps"] < moment and not everybody.done():
+            await asyncio.sleep(0.01)
+        server = servers[kills % len(servers)]
+        server.kill()
+        await asyncio.to_thread(server.start)
+    await everybody
+    return {"seconds": round(time.perf_counter() - begin, 1), "kills": len(moments), **met}
 
 
 def _expected(folder: Path) -> list[NDArray[np.float32]]:
