@@ -45,7 +45,7 @@ class GapOptions:
     parameters: int = setting(40_000, "The most parameters of a network, whatever its cell.", at_least=1000)
     steps: int = setting(3000, "The most steps of training.", at_least=1)
     batch: int = setting(32, "Sequences a step (recall reads 16 streams of text).", at_least=1)
-    lr: float = setting(0.02, "Highest learning rate (recall takes half of it).", above=0)
+    lr: float = setting(0.02, "Highest learning rate.", above=0)
     first_gap: int = setting(20, "The gap at which training begins; it grows as the network learns.", at_least=1)
     jobs: int | None = setting(None, "Trials at a time.", at_least=1, default_help="the number of cores")
 
