@@ -214,9 +214,7 @@ def _rate(once: Callable[[], Any], steps: int) -> dict[str, int]:
     return {"steps_per_second": round(steps / float(np.median(times)))}
 
 
-async def client(
-    ports: list[int], name: str, expected: NDArray[np.float32], seed: int, met: Counter[str]
-) -> None:
+async def client(ports: list[int], name: str, expected: NDArray[np.float32], seed: int, met: Counter[str]) -> None:
     """All steps of a stream, one a message, through drops and duplicates; counts what it meets."""
     rng, inputs = random.Random(seed), symbols(STEPS_EACH, seed)
     socket: Socket | None = None

@@ -294,15 +294,6 @@ def test_gates_take_no_gradient() -> None:
     assert h.requires_grad and c.requires_grad and not gates.requires_grad
 
 
-def test_a_second_derivative_is_refused() -> None:
-    problem = Problem("gru", 4, 3, 5)
-    inputs = problem.inputs(torch.float64)
-    loss = problem.states(inputs)["h"].square().sum()
-    (grad,) = torch.autograd.grad(loss, inputs["h0"], create_graph=True)
-    with pytest.raises(NotImplementedError, match="no second derivative"):
-        torch.autograd.backward(grad.sum())
-
-
 def test_autocast_keeps_the_recurrence_in_float32() -> None:
     problem = Problem("lstm", 4, 3, 5)
     inputs = problem.inputs(torch.float32)

@@ -16,7 +16,17 @@ from torch._library.custom_ops import CustomOpDef
 
 from unrolled import _engine, reference
 
-__all__ = ["ENGINE", "REFERENCE", "KernelRow", "Outputs", "Tensors", "define", "kernels", "warn_reference"]
+__all__ = [
+    "ENGINE",
+    "REFERENCE",
+    "KernelRow",
+    "Outputs",
+    "Tensors",
+    "define",
+    "kernels",
+    "served_by_engine",
+    "warn_reference",
+]
 
 Tensors = tuple[Tensor, ...]
 Outputs = tuple[Tensor | None, ...]
@@ -41,7 +51,8 @@ REFERENCE: dict[str, Callable[..., None]] = {
 }
 
 
-def _served_by_engine(op: str, device: str, dtype: torch.dtype) -> bool:
+def served_by_engine(op: str, device: str, dtype: torch.dtype) -> bool:
+    """Whether the engine serves op ("lstm") for tensors of this dtype on this kind of device ("cpu")."""
     return op in ENGINE and device == "cpu" and dtype == torch.float32
 
 
@@ -64,7 +75,7 @@ def kernels() -> list[KernelRow]:
         for device in ["cpu"] if accelerator is None else ["cpu", accelerator.type]:
             for dtype in (torch.float32, torch.float64, torch.bfloat16):
                 name = str(dtype).removeprefix("torch.")
-                engine = _served_by_engine(op, device, dtype)
+                engine = served_by_engine(op, device, dtype)
                 kernel, isa = ("engine", _engine.isa()) if engine else ("reference", "")
                 rows.append(KernelRow(f"unrolled::{op}", device, name, kernel, isa))
     return rows
@@ -74,7 +85,7 @@ def _run(op: str, inputs: tuple[Tensor | bool | None, ...], outputs: Outputs) ->
     """Fill outputs by the kernel that serves op; the first input says where and in which dtype."""
     assert isinstance(inputs[0], Tensor)
     device, dtype = inputs[0].device.type, inputs[0].dtype
-    engine = _served_by_engine(op, device, dtype)
+    engine = served_by_engine(op, device, dtype)
     if not engine and op not in ENGINE:
         warn_reference(f"unrolled::{op.removesuffix('_backward')}")
     elif not engine and dtype != torch.float64:  # whoever chooses float64 chooses the reference

@@ -16,8 +16,9 @@ from torch import Tensor
 from unrolled import ops
 from unrolled.errors import InputError
 from unrolled.recurrent import Input, Projection, Recurrent, Steps, Tensors, Trace
+from unrolled.swap import Swap, swap
 
-__all__ = ["GRU", "LSTM", "RNN", "Trace", "chrono"]
+__all__ = ["GRU", "LSTM", "RNN", "Swap", "Trace", "accelerate", "chrono"]
 
 Device = torch.device | str | int | None
 
@@ -285,6 +286,23 @@ class LSTM(Recurrent):
             weight_hr = self._parameter(f"weight_hr{suffix}")
             return Trace(*ops.lstm_projected(*input, weight_hh, weight_hr, h0, c0, *steps, keep))
         return Trace(*ops.lstm(*input, weight_hh, h0, c0, *steps, keep))
+
+
+def accelerate(model: torch.nn.Module) -> Swap:
+    """Turn every torch.nn.LSTM, GRU and RNN inside model into ours, in place, and say what was done.
+
+    Only the class of a layer changes: the object, its parameters and their names, hooks, training mode and outputs
+    (to rounding) stay, so an optimiser that was made before goes on. Where model is such a layer, it is turned
+    itself. Left as they are, each with its reason: layers that the engine does not serve (not float32 on a CPU,
+    `proj_size`), subclasses, parametrized and scripted layers, and cells such as LSTMCell. Raises `InputError` if
+    model is not a Module.
+
+    >>> model = torch.nn.ModuleDict({"encoder": torch.nn.LSTM(3, 5), "step": torch.nn.LSTMCell(5, 5)})
+    >>> print(accelerate(model))
+    encoder: replaced
+    step: left, LSTMCell is a single step; the loop over steps is the model's own
+    """
+    return swap(model, {torch.nn.RNN: RNN, torch.nn.GRU: GRU, torch.nn.LSTM: LSTM})
 
 
 def chrono(layer: LSTM | GRU, longest_gap: int) -> None:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from unrolled.dispatch import Outputs, Tensors, define
+from unrolled.second import register_second_derivative
 
 __all__ = ["gru", "lstm", "lstm_projected", "rnn"]
 
@@ -44,7 +45,9 @@ def _like(*tensors: Tensor) -> Tensors:
 
 _INPUT = "Tensor x, Tensor? weight_ih, Tensor? bias, Tensor weight_hh"
 _STEPS = "Tensor? lengths, Tensor? resets, bool reverse"
-_WANTED = "bool want_x, bool want_bias"
+# What a backward op is told beyond what its kernel takes: what only second derivatives need, and what is wanted.
+_TOLD = "Tensor? bias, bool want_x, bool want_bias"
+_OF_INPUT = "Tensor grad_x, Tensor grad_weight_ih, Tensor grad_bias, Tensor grad_weight_hh"
 
 _rnn = define(
     "rnn",
@@ -55,12 +58,12 @@ _rnn = define(
 _rnn_backward = define(
     "rnn_backward",
     f"(Tensor grad_h, Tensor x, Tensor? weight_ih, Tensor weight_hh, Tensor h0, {_STEPS}, bool relu, Tensor h,"
-    f" {_WANTED}) -> (Tensor, Tensor, Tensor, Tensor, Tensor)",
-    lambda grad_h, x, weight_ih, weight_hh, h0, lengths, resets, reverse, relu, h, *wanted: (
+    f" {_TOLD}) -> ({_OF_INPUT}, Tensor grad_h0)",
+    lambda grad_h, x, weight_ih, weight_hh, h0, lengths, resets, reverse, relu, h, bias, *wanted: (
         *_input_gradients(x, weight_ih, *wanted),
         *_like(weight_hh, h0),
     ),
-    told=2,
+    told=3,
 )
 _lstm = define(
     "lstm",
@@ -72,12 +75,12 @@ _lstm = define(
 _lstm_backward = define(
     "lstm_backward",
     "(Tensor grad_h, Tensor? grad_c, Tensor x, Tensor? weight_ih, Tensor weight_hh, Tensor h0, Tensor c0,"
-    f" {_STEPS}, Tensor h, Tensor c, Tensor gates, {_WANTED}) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
-    lambda grad_h, grad_c, x, weight_ih, weight_hh, h0, c0, lengths, resets, reverse, h, c, gates, *wanted: (
+    f" {_STEPS}, Tensor h, Tensor c, Tensor gates, {_TOLD}) -> ({_OF_INPUT}, Tensor grad_h0, Tensor grad_c0)",
+    lambda grad_h, grad_c, x, weight_ih, weight_hh, h0, c0, lengths, resets, reverse, h, c, gates, bias, *wanted: (
         *_input_gradients(x, weight_ih, *wanted),
         *_like(weight_hh, h0, c0),
     ),
-    told=2,
+    told=3,
 )
 _lstm_projected = define(
     "lstm_projected",
@@ -89,13 +92,13 @@ _lstm_projected = define(
 _lstm_projected_backward = define(
     "lstm_projected_backward",
     "(Tensor grad_h, Tensor? grad_c, Tensor x, Tensor? weight_ih, Tensor weight_hh, Tensor weight_hr, Tensor h0,"
-    f" Tensor c0, {_STEPS}, Tensor h, Tensor c, Tensor gates, {_WANTED})"
-    " -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
+    f" Tensor c0, {_STEPS}, Tensor h, Tensor c, Tensor gates, {_TOLD})"
+    f" -> ({_OF_INPUT}, Tensor grad_weight_hr, Tensor grad_h0, Tensor grad_c0)",
     lambda grad_h, grad_c, x, weight_ih, weight_hh, weight_hr, h0, c0, *steps_kept_and_wanted: (
         *_input_gradients(x, weight_ih, *steps_kept_and_wanted[-2:]),
         *_like(weight_hh, weight_hr, h0, c0),
     ),
-    told=2,
+    told=3,
 )
 _gru = define(
     "gru",
@@ -107,14 +110,12 @@ _gru = define(
 _gru_backward = define(
     "gru_backward",
     f"(Tensor grad_h, Tensor x, Tensor? weight_ih, Tensor weight_hh, Tensor h0, {_STEPS}, Tensor h, Tensor gates,"
-    f" {_WANTED}) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
-    lambda grad_h, x, weight_ih, weight_hh, h0, lengths, resets, reverse, h, gates, *wanted: (
+    f" Tensor bias_hn, {_TOLD}) -> ({_OF_INPUT}, Tensor grad_bias_hn, Tensor grad_h0)",
+    lambda grad_h, x, weight_ih, weight_hh, h0, lengths, resets, reverse, h, gates, bias_hn, bias, *wanted: (
         *_input_gradients(x, weight_ih, *wanted),
-        weight_hh.new_empty(weight_hh.shape),
-        h0.new_empty(h0.shape[1]),
-        *_like(h0),
+        *_like(weight_hh, bias_hn, h0),
     ),
-    told=2,
+    told=4,
 )
 
 
@@ -146,14 +147,14 @@ def _found(gradients: Tensors, ctx: Any) -> tuple[Tensor | None, ...]:
 
 
 def _rnn_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    x, weight_ih, _, weight_hh, h0, lengths, resets, ctx.reverse, ctx.relu = inputs
-    ctx.save_for_backward(x, weight_ih, weight_hh, h0, lengths, resets, output)
+    x, weight_ih, bias, weight_hh, h0, lengths, resets, ctx.reverse, ctx.relu = inputs
+    ctx.save_for_backward(x, weight_ih, bias, weight_hh, h0, lengths, resets, output)
 
 
 def _rnn_gradients(ctx: Any, grad_h: Tensor) -> tuple[Tensor | None, ...]:
-    x, weight_ih, weight_hh, h0, lengths, resets, h = ctx.saved_tensors
+    x, weight_ih, bias, weight_hh, h0, lengths, resets, h = ctx.saved_tensors
     *of_input, grad_weight_hh, grad_h0 = _rnn_backward(
-        grad_h, x, weight_ih, weight_hh, h0, lengths, resets, ctx.reverse, ctx.relu, h, *_wanted(ctx)
+        grad_h, x, weight_ih, weight_hh, h0, lengths, resets, ctx.reverse, ctx.relu, h, bias, *_wanted(ctx)
     )
     return *_found(tuple(of_input), ctx), grad_weight_hh, grad_h0, None, None, None, None
 
@@ -180,9 +181,9 @@ def lstm(
 
 
 def _lstm_context(ctx: Any, inputs: tuple[Any, ...], output: Tensors) -> None:
-    x, weight_ih, _, weight_hh, h0, c0, lengths, resets, ctx.reverse, ctx.keep = inputs
+    x, weight_ih, bias, weight_hh, h0, c0, lengths, resets, ctx.reverse, ctx.keep = inputs
     h, c, gates = output
-    ctx.save_for_backward(x, weight_ih, weight_hh, h0, c0, lengths, resets, h, c, gates)
+    ctx.save_for_backward(x, weight_ih, bias, weight_hh, h0, c0, lengths, resets, h, c, gates)
     ctx.mark_non_differentiable(gates)
     ctx.set_materialize_grads(False)  # the kernel is told that nothing uses c, not given zeros
 
@@ -196,10 +197,11 @@ def _lstm_gradients(
     ctx: Any, grad_h: Tensor | None, grad_c: Tensor | None, _: Tensor | None
 ) -> tuple[Tensor | None, ...]:
     _refuse_unkept(ctx)
-    x, weight_ih, weight_hh, h0, c0, lengths, resets, h, c, gates = ctx.saved_tensors
+    x, weight_ih, bias, weight_hh, h0, c0, lengths, resets, h, c, gates = ctx.saved_tensors
     grad_h = torch.zeros_like(h) if grad_h is None else grad_h
+    steps_and_kept = (lengths, resets, ctx.reverse, h, c, gates)
     *of_input, grad_weight_hh, grad_h0, grad_c0 = _lstm_backward(
-        grad_h, grad_c, x, weight_ih, weight_hh, h0, c0, lengths, resets, ctx.reverse, h, c, gates, *_wanted(ctx)
+        grad_h, grad_c, x, weight_ih, weight_hh, h0, c0, *steps_and_kept, bias, *_wanted(ctx)
     )
     return *_found(tuple(of_input), ctx), grad_weight_hh, grad_h0, grad_c0, None, None, None, None
 
@@ -226,9 +228,9 @@ def lstm_projected(
 
 
 def _lstm_projected_context(ctx: Any, inputs: tuple[Any, ...], output: Tensors) -> None:
-    x, weight_ih, _, weight_hh, weight_hr, h0, c0, lengths, resets, ctx.reverse, ctx.keep = inputs
+    x, weight_ih, bias, weight_hh, weight_hr, h0, c0, lengths, resets, ctx.reverse, ctx.keep = inputs
     h, c, gates = output
-    ctx.save_for_backward(x, weight_ih, weight_hh, weight_hr, h0, c0, lengths, resets, h, c, gates)
+    ctx.save_for_backward(x, weight_ih, bias, weight_hh, weight_hr, h0, c0, lengths, resets, h, c, gates)
     ctx.mark_non_differentiable(gates)
     ctx.set_materialize_grads(False)
 
@@ -237,7 +239,7 @@ def _lstm_projected_gradients(
     ctx: Any, grad_h: Tensor | None, grad_c: Tensor | None, _: Tensor | None
 ) -> tuple[Tensor | None, ...]:
     _refuse_unkept(ctx)
-    x, weight_ih, weight_hh, weight_hr, h0, c0, lengths, resets, h, c, gates = ctx.saved_tensors
+    x, weight_ih, bias, weight_hh, weight_hr, h0, c0, lengths, resets, h, c, gates = ctx.saved_tensors
     grad_h = torch.zeros_like(h) if grad_h is None else grad_h
     *of_input, grad_weight_hh, grad_weight_hr, grad_h0, grad_c0 = _lstm_projected_backward(
         grad_h,
@@ -254,6 +256,7 @@ def _lstm_projected_gradients(
         h,
         c,
         gates,
+        bias,
         *_wanted(ctx),
     )
     of_weights = (grad_weight_hh, grad_weight_hr)
@@ -282,31 +285,27 @@ def gru(
 
 
 def _gru_context(ctx: Any, inputs: tuple[Any, ...], output: Tensors) -> None:
-    x, weight_ih, _, weight_hh, _, h0, lengths, resets, ctx.reverse, ctx.keep = inputs
+    x, weight_ih, bias, weight_hh, bias_hn, h0, lengths, resets, ctx.reverse, ctx.keep = inputs
     h, gates = output
-    ctx.save_for_backward(x, weight_ih, weight_hh, h0, lengths, resets, h, gates)
+    ctx.save_for_backward(x, weight_ih, bias, weight_hh, bias_hn, h0, lengths, resets, h, gates)
     ctx.mark_non_differentiable(gates)
 
 
 def _gru_gradients(ctx: Any, grad_h: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
     _refuse_unkept(ctx)
-    x, weight_ih, weight_hh, h0, lengths, resets, h, gates = ctx.saved_tensors
+    x, weight_ih, bias, weight_hh, bias_hn, h0, lengths, resets, h, gates = ctx.saved_tensors
     *of_input, grad_weight_hh, grad_bias_hn, grad_h0 = _gru_backward(
-        grad_h, x, weight_ih, weight_hh, h0, lengths, resets, ctx.reverse, h, gates, *_wanted(ctx)
+        grad_h, x, weight_ih, weight_hh, h0, lengths, resets, ctx.reverse, h, gates, bias_hn, bias, *_wanted(ctx)
     )
     of_weights = (grad_weight_hh, grad_bias_hn)
     return *_found(tuple(of_input), ctx), *of_weights, grad_h0, None, None, None, None
-
-
-def _no_second_derivative(ctx: Any, *grads: Tensor) -> None:
-    raise NotImplementedError(
-        "unrolled's sequence ops have no second derivative: run backward without create_graph"
-    )
 
 
 _rnn.register_autograd(_rnn_gradients, setup_context=_rnn_context)
 _lstm.register_autograd(_lstm_gradients, setup_context=_lstm_context)
 _lstm_projected.register_autograd(_lstm_projected_gradients, setup_context=_lstm_projected_context)
 _gru.register_autograd(_gru_gradients, setup_context=_gru_context)
-for _backward in (_rnn_backward, _lstm_backward, _lstm_projected_backward, _gru_backward):
-    _backward.register_autograd(_no_second_derivative)
+register_second_derivative("rnn", _rnn_backward)
+register_second_derivative("lstm", _lstm_backward)
+register_second_derivative("lstm_projected", _lstm_projected_backward)
+register_second_derivative("gru", _gru_backward)

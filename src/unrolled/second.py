@@ -1,0 +1,92 @@
+"""Gradients of gradients: a backward op differentiated by running the reference again, in plain torch.
+
+It knows the ops by their schemas alone. unrolled::OP_backward takes what unrolled::OP takes and gives, under the
+same names, and `grad_NAME` for each state NAME; what it gives is called `grad_NAME` too, for the inputs of OP.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch._library.custom_ops import CustomOpDef
+
+from unrolled.dispatch import REFERENCE, warn_reference
+
+__all__ = ["register_second_derivative"]
+
+Values = dict[str, Any]
+
+
+def register_second_derivative(op: str, backward: CustomOpDef) -> None:
+    """Make `backward`, the op unrolled::OP_backward, differentiable, and its derivatives in their turn.
+
+    The engine has no second derivatives. The reference runs forward once more, and autograd goes back through that
+    twice. Where whoever calls has not chosen the reference by choosing float64, the first such run warns.
+    """
+    schema: Any = getattr(torch.ops.unrolled, f"{op}_backward").default._schema
+    taken = [argument.name for argument in schema.arguments]
+    sources = [result.name.removeprefix("grad_") for result in schema.returns]
+
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        ctx.save_for_backward(*(value if isinstance(value, Tensor) else None for value in inputs))
+        ctx.plain = tuple(None if isinstance(value, Tensor) else value for value in inputs)
+        ctx.set_materialize_grads(False)
+
+    def gradients(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
+        saved = zip(taken, ctx.saved_tensors, ctx.plain, strict=True)
+        inputs = {name: plain if tensor is None else tensor for name, tensor, plain in saved}
+        if inputs["x"].dtype != torch.float64:
+            warn_reference(f"the second derivative of unrolled::{op}")
+        needed = [name for name, need in zip(taken, ctx.needs_input_grad, strict=True) if need]
+        of_gradients = {name: grad for name, grad in zip(sources, grads, strict=True) if grad is not None}
+        found = _second_derivative(op, inputs, of_gradients, needed)
+        return tuple(found.get(name) for name in taken)
+
+    backward.register_autograd(gradients, setup_context=setup_context)
+
+
+def _second_derivative(op: str, inputs: Values, grads: dict[str, Tensor], needed: list[str]) -> dict[str, Tensor]:
+    """The gradients of the `needed` inputs of a backward op, where `grads[NAME]` is that of its grad_NAME.
+
+    h, c and gates among the inputs are what the others make of them: they get none of their own.
+    """
+    if not grads:
+        return {}
+    further = torch.is_grad_enabled()  # gradients of these, too, are wanted
+    with torch.enable_grad():
+        # Autograd is asked for derivatives by these alone, though some inputs may have been made of others.
+        aliases = {name: _alias(value) for name, value in inputs.items()}
+        states = _forward(op, aliases)
+        came = [name for name in states if aliases[f"grad_{name}"] is not None]
+        first = torch.autograd.grad(
+            [states[name] for name in came],
+            [aliases[name] for name in grads],
+            [aliases[f"grad_{name}"] for name in came],
+            create_graph=True,
+        )
+        explicit = [name for name in needed if name not in (*states, "gates")]
+        second = torch.autograd.grad(
+            first,
+            [aliases[name] for name in explicit],
+            list(grads.values()),
+            create_graph=further,
+            materialize_grads=True,
+        )
+    return dict(zip(explicit, second, strict=True))
+
+
+def _alias(value: Any) -> Any:
+    if not isinstance(value, Tensor) or not value.is_floating_point():
+        return value
+    return value.view_as(value).requires_grad_()
+
+
+def _forward(op: str, inputs: Values) -> dict[str, Tensor]:
+    """The states that unrolled::OP makes of inputs of its backward op, by the reference and seen by autograd."""
+    schema: Any = getattr(torch.ops.unrolled, op).default._schema
+    taken = [argument.name for argument in schema.arguments if argument.name != "keep"]
+    given = [name for name in inputs if name not in taken and not name.startswith(("grad_", "want_"))]
+    # The reference writes step by step. Into a tensor, each write would cost the way back a pass over all steps.
+    results: dict[str, list[Any]] = {name: [None] * len(inputs["x"]) for name in given}
+    REFERENCE[op](*(inputs[name] for name in taken), *results.values())
+    return {name: torch.stack(steps) for name, steps in results.items() if f"grad_{name}" in inputs}
