@@ -60,7 +60,7 @@ def test_the_gap_grows_as_the_network_learns() -> None:
 
 def test_recall_is_learned_over_a_short_gap() -> None:
     torch.manual_seed(0)
-    near, far = recall.learn(Trial("recall", "lstm", (4, 8), 0), Budget(20_000, 800, 32, 0.03, 20))
+    near, far = recall.learn(Trial("recall", "lstm", (4, 8), 0), Budget(20_000, 1200, 32, 0.03, 20))
     assert (near["gap"], far["gap"]) == (4, 8)
     assert near["error"] < 0.5 * PROBLEMS["recall"].chance(4) and near["rank"] == 1 and near["probability"] > 0.4
     assert near["parameters"] <= 20_000

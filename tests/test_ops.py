@@ -288,6 +288,16 @@ def test_an_unused_c_costs_no_gradient_of_zeros(monkeypatch: pytest.MonkeyPatch)
     assert isinstance(seen[1], Tensor)
 
 
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+def test_gates_cost_no_gradient_of_zeros(cell: str) -> None:
+    problem = Problem(cell, 4, 3, 5, features=2)
+    h = problem.states(problem.inputs(torch.float32))["h"]
+    with torch.profiler.profile(record_shapes=True) as profile:
+        torch.autograd.backward(h, torch.ones_like(h))
+    cleared = [event.input_shapes[0] for event in profile.events() if event.name == "aten::zero_"]
+    assert [4, 3, 20] not in cleared
+
+
 def test_gates_take_no_gradient() -> None:
     x, weight_hh, h0, c0 = Problem("lstm", 4, 3, 5).inputs(torch.float32).values()
     h, c, gates = ops.lstm(x, None, None, weight_hh, h0, c0)

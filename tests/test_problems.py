@@ -122,12 +122,12 @@ def test_where_things_are_is_told_by_the_thing(seed: int) -> None:
 
 
 def test_a_corpus_has_passages_of_all_gaps_and_is_the_same_for_a_seed() -> None:
-    text = sentences.corpus(50, 20_000, np.random.default_rng(0))
-    assert text == sentences.corpus(50, 20_000, np.random.default_rng(0))
+    text = sentences.corpus(50, 60_000, np.random.default_rng(0))
+    assert text == sentences.corpus(50, 60_000, np.random.default_rng(0))
     lines = text.splitlines()
     lengths = {len(line.replace(".", " .").split()) - 7 for line in lines}
     assert lengths == set(range(4, 51))
-    assert sum(len(line.replace(".", " .").split()) + 1 for line in lines) >= 20_000
+    assert sum(len(line.replace(".", " .").split()) + 1 for line in lines) >= 60_000
 
 
 def test_countries_are_drawn_alike() -> None:

@@ -22,13 +22,15 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import machine
-from benchmarks.kernels import limits, step, training
+from benchmarks.kernels import limits, memory, ragged, step, training
 from benchmarks.kernels.row import OWN, Case, Limit, Row, measure, turns
 
 RESULTS = Path("benchmarks/results")
 GROUPS: dict[str, Callable[[], Iterable[Case]]] = {
     "training": training.training_cases,
     "forward": training.forward_cases,
+    "ragged": ragged.ragged_cases,
+    "memory": memory.memory_cases,
     "step": step.step_cases,
     "weights": step.weights_cases,
 }
@@ -100,37 +102,46 @@ def record(group: str, found: dict[str, Any], rows: list[Row]) -> None:
 def show(group: str, rows: list[Row]) -> None:
     """Print a table for people."""
     peers = list(dict.fromkeys(peer for row in rows for peer in row.ratios))
-    table = Table("row", OWN, *(f"x {peer}" for peer in peers), "of limit", "system", "", title=group)
+    fatter = list(dict.fromkeys(peer for row in rows for peer in row.memory_ratios))
+    memory_columns = ["memory", *(f"x {peer}" for peer in fatter)] if fatter else []
+    table = Table(
+        "row", OWN, *(f"x {peer}" for peer in peers), *memory_columns, "of limit", "system", "", title=group
+    )
     for row in rows:
-        table.add_row(*cells_of(row, peers), style="red" if row.wrong else None)
+        table.add_row(*cells_of(row, peers, fatter), style="red" if row.wrong else None)
     Console(width=160).print(table)
 
 
-def cells_of(row: Row, peers: list[str]) -> list[str]:
+def cells_of(row: Row, peers: list[str], fatter: list[str]) -> list[str]:
     """A row's text, `!` where it is short of its goal."""
-    ratios = []
-    for peer in peers:
-        ratio = row.ratios.get(peer)
-        short = ratio is not None and ratio < row.goals.get(peer, 0)
-        ratios.append("" if ratio is None else f"{ratio:.2f}{'!' if short else ''}")
     share = ""
     if row.share is not None:
         short = row.share_goal is not None and row.share < row.share_goal
         share = f"{100 * row.share:.0f} %{'!' if short else ''} of {row.limit.split(',')[0]}"
-    system = f"{100 * row.system_share[OWN]:.1f} %"
+    system = row.system_share[OWN]
+    most = f"{row.memory[OWN] / 2**20:.0f} MiB" if row.memory else ""
     return [
         row.name,
         duration(row.seconds[OWN]),
-        *ratios,
+        *ratio_cells(row.ratios, row.goals, peers),
+        *([most, *ratio_cells(row.memory_ratios, row.memory_goals, fatter)] if fatter else []),
         share,
-        system,
+        f"{100 * system:.1f} %{'!' if row.system_goal is not None and system > row.system_goal else ''}",
         f"WRONG: {row.wrong}" if row.wrong else row.note,
+    ]
+
+
+def ratio_cells(ratios: dict[str, float], goals: dict[str, float], peers: list[str]) -> list[str]:
+    """How many times as much each peer takes, `!` where that is less than the goal."""
+    return [
+        f"{ratios[peer]:.2f}{'!' if ratios[peer] < goals.get(peer, 0) else ''}" if peer in ratios else ""
+        for peer in peers
     ]
 
 
 def line(row: Row) -> str:
     """A row as one line, while others are still to come."""
-    return "  ".join(part for part in cells_of(row, list(row.ratios)) if part)
+    return "  ".join(part for part in cells_of(row, list(row.ratios), list(row.memory_ratios)) if part)
 
 
 def duration(seconds: float) -> str:

@@ -20,8 +20,8 @@ GATES = {"lstm": 4, "gru": 3, "rnn": 1}
 WORST = 1e-4  # of a result's largest number: float32 sums over a whole sequence
 
 
-def pair(cell: str, inputs: int, units: int) -> tuple[Layer, torch.nn.RNNBase]:
-    """A layer of this project and torch's with the same weights."""
+def pair(cell: str, inputs: int, units: int, **options: int) -> tuple[Layer, torch.nn.RNNBase]:
+    """A layer of this project, with options that torch's has not, and torch's with the same weights."""
     kinds = {
         "lstm": (nn.LSTM, torch.nn.LSTM),
         "gru": (nn.GRU, torch.nn.GRU),
@@ -29,7 +29,7 @@ def pair(cell: str, inputs: int, units: int) -> tuple[Layer, torch.nn.RNNBase]:
     }
     own, theirs = kinds[cell]
     torch.manual_seed(units)
-    ours: Layer = own(inputs, units)
+    ours: Layer = own(inputs, units, **options)
     layer: torch.nn.RNNBase = theirs(inputs, units)
     layer.load_state_dict(ours.state_dict())
     return ours, layer

@@ -16,6 +16,7 @@ __all__ = ["OWN", "Case", "Limit", "Row", "Trial", "measure"]
 
 OWN = "unrolled"
 FEWEST_TURNS = 5
+FEWEST_SLOW_TURNS = 2  # where a turn takes longer than all turns were to take
 REST = 0.01  # seconds before each: threads that wait for more work of the one before have gone to sleep then
 SHORTEST = 0.002  # seconds: what is quicker runs several times a turn
 
@@ -36,7 +37,9 @@ class Trial:
 
     `contestants` run the same problem, the engine (`OWN`) among them. `wrong` says what is wrong with the answer,
     or that a fallback gave it, and is empty where all is well. `work` is the problem's, in the limit's unit;
-    without a limit the row has no per cent of one. `note` stands beside the row.
+    without a limit the row has no per cent of one. `note` stands beside the row. `worth` is what a contestant's
+    time is multiplied by before it is compared, where it did more than the engine; `memory` is the most bytes
+    that one took.
     """
 
     contestants: dict[str, Callable[[], object]]
@@ -44,16 +47,24 @@ class Trial:
     limit: Limit | None = None
     work: float = 0.0
     note: str = ""
+    worth: dict[str, float] = field(default_factory=dict)
+    memory: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Case:
-    """One row before it is measured; goals are ratios to peers, by name, and a share of the limit."""
+    """One row before it is measured.
+
+    Goals are ratios to peers, by name, of time and of memory; the least share of the limit; and the most of the
+    processor time that the system may take.
+    """
 
     name: str
     make: Callable[[], Trial]
     goals: dict[str, float] = field(default_factory=dict)
     share_goal: float | None = None
+    memory_goals: dict[str, float] = field(default_factory=dict)
+    system_goal: float | None = None
 
 
 @dataclass(frozen=True)
@@ -71,6 +82,10 @@ class Row:
     share_goal: float | None
     system_share: dict[str, float]  # of the processor time, what the system itself took
     note: str
+    memory: dict[str, float] = field(default_factory=dict)  # bytes
+    memory_ratios: dict[str, float] = field(default_factory=dict)
+    memory_goals: dict[str, float] = field(default_factory=dict)
+    system_goal: float | None = None
 
     def figures(self) -> dict[str, Any]:
         """As they stand in a result file."""
@@ -81,14 +96,16 @@ def turns(
     runs: dict[str, Callable[[], object]], seconds: float
 ) -> Iterator[dict[str, tuple[float, float, float]]]:
     """Run each in turn until the time is up: seconds, and the processor's in the program and in the system."""
-    repeats = {}
+    repeats, a_turn = {}, 0.0
     for name, run in runs.items():
-        run()
-        started = time.perf_counter()
-        run()
-        repeats[name] = max(1, round(SHORTEST / (time.perf_counter() - started)))
+        taken = time_of(run)
+        if taken < seconds:
+            taken = time_of(run)  # the first one may have been slower
+        repeats[name] = max(1, round(SHORTEST / taken))
+        a_turn += taken
+    fewest = FEWEST_TURNS if a_turn < seconds else FEWEST_SLOW_TURNS
     end, done = time.perf_counter() + seconds, 0
-    while done < FEWEST_TURNS or time.perf_counter() < end:
+    while done < fewest or time.perf_counter() < end:
         turn = {}
         for name, run in runs.items():
             time.sleep(REST)
@@ -100,6 +117,13 @@ def turns(
             turn[name] = (elapsed / repeats[name], user, system)
         yield turn
         done += 1
+
+
+def time_of(run: Callable[[], object]) -> float:
+    """Seconds that one run takes."""
+    started = time.perf_counter()
+    run()
+    return time.perf_counter() - started
 
 
 def measure(case: Case, seconds: float) -> Row:
@@ -114,6 +138,10 @@ def measure(case: Case, seconds: float) -> Row:
         least = trial.work / limit.work  # times the limit's run
         share = median(least * turn[limit.name][0] / turn[OWN][0] for turn in found)
 
+    def ratio(name: str) -> float:
+        worth = trial.worth.get(name, 1.0)
+        return round(median(worth * turn[name][0] / turn[OWN][0] for turn in found), 3)
+
     def system_share(name: str) -> float:
         user, system = (sum(turn[name][part] for turn in found) for part in (1, 2))
         return system / max(1e-9, user + system)
@@ -122,11 +150,7 @@ def measure(case: Case, seconds: float) -> Row:
         case.name,
         trial.wrong,
         {name: median(turn[name][0] for turn in found) for name in trial.contestants},
-        {
-            name: round(median(turn[name][0] / turn[OWN][0] for turn in found), 3)
-            for name in trial.contestants
-            if name != OWN
-        },
+        {name: ratio(name) for name in trial.contestants if name != OWN},
         case.goals,
         "" if limit is None else f"{limit.name}, {limit.unit}",
         float(f"{rate:.4g}"),
@@ -134,4 +158,8 @@ def measure(case: Case, seconds: float) -> Row:
         case.share_goal,
         {name: round(system_share(name), 3) for name in trial.contestants},
         trial.note,
+        trial.memory,
+        {name: round(most / trial.memory[OWN], 3) for name, most in trial.memory.items() if name != OWN},
+        case.memory_goals,
+        case.system_goal,
     )

@@ -22,6 +22,7 @@ __all__ = [
     "KernelRow",
     "Outputs",
     "Tensors",
+    "declare",
     "define",
     "kernels",
     "served_by_engine",
@@ -125,6 +126,11 @@ def define(op: str, signature: str, allocate: Callable[..., Outputs], told: int 
     def fake(*inputs: Any) -> Tensor | Tensors:
         return results(inputs, allocate(*inputs))
 
+    return declare(op, signature, implementation, fake)
+
+
+def declare(op: str, signature: str, implementation: Callable[..., Any], fake: Callable[..., Any]) -> CustomOpDef:
+    """Define unrolled::op by what it does and by what it would return; under autocast it is given float32."""
     definition = torch.library.custom_op(f"unrolled::{op}", implementation, mutates_args=(), schema=signature)
     definition.register_fake(fake)
     for device in ("cpu", "cuda"):

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from unrolled import ops
 from unrolled.errors import InputError
+from unrolled.recompute import recomputed
 from unrolled.recurrent import Input, Projection, Recurrent, Steps, Tensors, Trace
 from unrolled.swap import Swap, swap
 
@@ -127,7 +128,7 @@ class RNN(_HiddenOnly):
         )
         self.nonlinearity = nonlinearity
 
-    def _sequence(self, input: Projection, suffix: str, initial: Tensors, steps: Steps, keep: bool) -> Trace:
+    def _sequence(self, input: Projection, suffix: str, initial: Tensors, steps: Steps, every: int) -> Trace:
         weight_hh = self._parameter(f"weight_hh{suffix}")
         relu = self.nonlinearity == "relu"
         (h0,) = initial
@@ -138,7 +139,7 @@ class GRU(_HiddenOnly):
     """The gated recurrent unit of `unrolled.cells.gru_step`, in place of `torch.nn.GRU`.
 
     Arguments, parameters and inputs are those of torch.nn.GRU, defaults included; `forward` adds lengths, resets
-    and trace, `init` and `longest_gap` are those of `LSTM`.
+    and trace; `init`, `longest_gap` and `recompute` are those of `LSTM`.
 
     >>> layer = GRU(3, 5, batch_first=True)
     >>> output, h_n = layer(torch.zeros(2, 7, 3), resets=torch.zeros(2, 7, dtype=torch.bool))
@@ -159,6 +160,7 @@ class GRU(_HiddenOnly):
         dtype: torch.dtype | None = None,
         init: str = "uniform",
         longest_gap: int | None = None,
+        recompute: int | None = None,
     ) -> None:
         super().__init__(
             "GRU",
@@ -174,6 +176,7 @@ class GRU(_HiddenOnly):
             dtype,
         )
         _initialise(self, init, longest_gap)
+        self._set_recompute(recompute)
 
     def _input_bias(self, suffix: str) -> Tensor | None:
         """All but the recurrent bias of n, which r multiplies."""
@@ -182,14 +185,16 @@ class GRU(_HiddenOnly):
         bias_hr_hz = self._parameter(f"bias_hh{suffix}")[: 2 * self.hidden_size]
         return self._parameter(f"bias_ih{suffix}") + F.pad(bias_hr_hz, (0, self.hidden_size))
 
-    def _sequence(self, input: Projection, suffix: str, initial: Tensors, steps: Steps, keep: bool) -> Trace:
+    def _sequence(self, input: Projection, suffix: str, initial: Tensors, steps: Steps, every: int) -> Trace:
         weight_hh = self._parameter(f"weight_hh{suffix}")
         if self.bias:
             bias_hn = self._parameter(f"bias_hh{suffix}")[2 * self.hidden_size :]
         else:
             bias_hn = weight_hh.new_zeros(self.hidden_size)
+        if every > 1:
+            return Trace(*recomputed("gru", *input, [weight_hh, bias_hn], [*initial], *steps, every), None)
         (h0,) = initial
-        h, gates = ops.gru(*input, weight_hh, bias_hn, h0, *steps, keep)
+        h, gates = ops.gru(*input, weight_hh, bias_hn, h0, *steps, every == 1)
         return Trace(h, None, gates)
 
 
@@ -198,7 +203,9 @@ class LSTM(Recurrent):
 
     Arguments, parameters and inputs are those of torch.nn.LSTM, defaults included. With `proj_size` no kernel
     serves it yet but the reference, which is slow: the first run warns. `init` is "uniform" (torch's) or "chrono"
-    (see `chrono`), which needs the `longest_gap` to be expected, in steps; it raises `InputError` for any other.
+    (see `chrono`), which needs the `longest_gap` to be expected, in steps. With `recompute`, a number of steps
+    from 2, training keeps the output and a state every so many steps, and computes the rest again on the way back
+    (see `unrolled.recompute`): less memory for about a third more time. Raises `InputError` for other values.
 
     >>> layer = LSTM(3, 5, bidirectional=True)
     >>> output, (h_n, c_n) = layer(torch.zeros(7, 2, 3))
@@ -220,6 +227,7 @@ class LSTM(Recurrent):
         dtype: torch.dtype | None = None,
         init: str = "uniform",
         longest_gap: int | None = None,
+        recompute: int | None = None,
     ) -> None:
         super().__init__(
             "LSTM",
@@ -235,6 +243,7 @@ class LSTM(Recurrent):
             dtype,
         )
         _initialise(self, init, longest_gap)
+        self._set_recompute(recompute)
 
     @overload
     def forward(
@@ -279,13 +288,16 @@ class LSTM(Recurrent):
     def _state_widths(self) -> tuple[int, ...]:
         return (self.proj_size or self.hidden_size, self.hidden_size)
 
-    def _sequence(self, input: Projection, suffix: str, initial: Tensors, steps: Steps, keep: bool) -> Trace:
+    def _sequence(self, input: Projection, suffix: str, initial: Tensors, steps: Steps, every: int) -> Trace:
         weight_hh = self._parameter(f"weight_hh{suffix}")
+        weights = [weight_hh, self._parameter(f"weight_hr{suffix}")] if self.proj_size else [weight_hh]
+        if every > 1:
+            op = "lstm_projected" if self.proj_size else "lstm"
+            return Trace(*recomputed(op, *input, weights, [*initial], *steps, every), None)
         h0, c0 = initial
         if self.proj_size:
-            weight_hr = self._parameter(f"weight_hr{suffix}")
-            return Trace(*ops.lstm_projected(*input, weight_hh, weight_hr, h0, c0, *steps, keep))
-        return Trace(*ops.lstm(*input, weight_hh, h0, c0, *steps, keep))
+            return Trace(*ops.lstm_projected(*input, weight_hh, weights[1], h0, c0, *steps, every == 1))
+        return Trace(*ops.lstm(*input, weight_hh, h0, c0, *steps, every == 1))
 
 
 def accelerate(model: torch.nn.Module) -> Swap:

@@ -289,11 +289,13 @@ def _gru_context(ctx: Any, inputs: tuple[Any, ...], output: Tensors) -> None:
     h, gates = output
     ctx.save_for_backward(x, weight_ih, bias, weight_hh, bias_hn, h0, lengths, resets, h, gates)
     ctx.mark_non_differentiable(gates)
+    ctx.set_materialize_grads(False)  # else zeros are made for gates, four times the size of h
 
 
-def _gru_gradients(ctx: Any, grad_h: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+def _gru_gradients(ctx: Any, grad_h: Tensor | None, _: Tensor | None) -> tuple[Tensor | None, ...]:
     _refuse_unkept(ctx)
     x, weight_ih, bias, weight_hh, bias_hn, h0, lengths, resets, h, gates = ctx.saved_tensors
+    grad_h = torch.zeros_like(h) if grad_h is None else grad_h
     *of_input, grad_weight_hh, grad_bias_hn, grad_h0 = _gru_backward(
         grad_h, x, weight_ih, weight_hh, h0, lengths, resets, ctx.reverse, h, gates, bias_hn, bias, *_wanted(ctx)
     )

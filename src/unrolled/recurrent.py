@@ -57,7 +57,17 @@ class Trace(NamedTuple):
 
 
 class Recurrent(torch.nn.RNNBase):
-    """A stack of recurrent layers in one or both directions; a subclass has the equations."""
+    """A stack of recurrent layers in one or both directions; a subclass has the equations.
+
+    `recompute` is how many steps apart states are kept for the way back; None: all that it needs is kept.
+    """
+
+    recompute: int | None = None
+
+    def _set_recompute(self, recompute: int | None) -> None:
+        if recompute is not None and (not isinstance(recompute, int) or recompute < 2):
+            raise InputError(f"recompute is {recompute!r}, expected a whole number of steps from 2, or None")
+        self.recompute = recompute
 
     def flatten_parameters(self) -> None:
         """Do nothing: kernels pack the weights themselves. Programs written for torch.nn call it."""
@@ -89,8 +99,12 @@ class Recurrent(torch.nn.RNNBase):
         """The width of each state that the cell carries."""
         return (self.hidden_size,)
 
-    def _sequence(self, input: Projection, suffix: str, initial: Tensors, steps: Steps, keep: bool) -> Trace:
-        """Run a direction of a layer over x; see `unrolled.ops` for `keep`."""
+    def _sequence(self, input: Projection, suffix: str, initial: Tensors, steps: Steps, every: int) -> Trace:
+        """Run a direction of a layer over x, with the state kept every so many steps for the way back.
+
+        1: every state and all else that the way back needs; more: what lies between is computed again, and the
+        trace has of c the last one alone, and no gates; 0: no way back, and the same trace.
+        """
         raise NotImplementedError
 
     def _parameter(self, name: str) -> Tensor:
@@ -185,7 +199,9 @@ class Recurrent(torch.nn.RNNBase):
         if initial is None:
             initial = tuple(x.new_zeros(shape) for shape in shapes)
         _check_states(initial, shapes, x)
-        keep = traced or _needs_gradient(x, *initial, *self.parameters())
+        every = int(traced)
+        if not traced and _needs_gradient(x, *initial, *self.parameters()):
+            every = self.recompute or 1
         finals: list[Tensors] = []
         traces: list[Trace] = []
         for layer in range(self.num_layers):
@@ -194,11 +210,11 @@ class Recurrent(torch.nn.RNNBase):
                 suffix = f"_l{layer}_reverse" if reverse else f"_l{layer}"
                 before = tuple(state[len(finals)] for state in initial)
                 projection = self._projection(x, suffix, lengths)
-                trace = self._sequence(projection, suffix, before, Steps(lengths, resets, reverse), keep)
+                trace = self._sequence(projection, suffix, before, Steps(lengths, resets, reverse), every)
                 outputs.append(trace.h)
                 last = [_final(trace.h, before[0], lengths, reverse)]
                 if trace.c is not None:
-                    last.append(_final(trace.c, before[1], lengths, reverse) if keep else trace.c[0])
+                    last.append(_final(trace.c, before[1], lengths, reverse) if every == 1 else trace.c[0])
                 finals.append(tuple(last))
                 if traced:
                     traces.append(trace)

@@ -103,8 +103,8 @@ def nearby(rng: Rng) -> tuple[list[str], str]:
 def corpus(longest: int, words: int, rng: Rng) -> str:
     """A text of at least so many words: passages with gaps up to `longest`, short ones more often than long ones.
 
-    A passage is a line. A gap is drawn as often as its power of -3/4 says: with the power -1, all orders of magnitude
-    alike, hardly a passage is long, and with -1/2 a standard RNN has too few short ones to learn even these.
+    A passage is a line. A gap is drawn as often as its power of -3/4 says: with -1, all orders of magnitude alike,
+    few passages are long, and with -1/2 a standard RNN has too few short ones to learn even these.
     """
     lines, count = [], 0
     gaps = np.arange(SHORTEST, longest + 1)
