@@ -1,6 +1,5 @@
 """The addresses of the server, and what each answers."""
 
-import asyncio
 import contextlib
 import uuid
 from collections.abc import AsyncIterator
@@ -250,9 +249,8 @@ def _add_feed_routes(app: FastAPI, service: Service) -> None:
         else:
             raise Refusal(415, "bad_type", f"the body is {kind[:100]!r}, expected application/json or {BINARY}.")
         as_bytes = BINARY in request.headers.get("accept", "")
-        future = asyncio.get_running_loop().create_future()
         reads = body is not None and body.said and not as_bytes
-        feed = Feed(Key(tenant, id), at, inputs, future, peek, reads, service.settings.steps)
+        feed = Feed(Key(tenant, id), at, inputs, peek, reads, service.settings.steps)
         answer: Answer = await service.keeper.feed(feed)
         if as_bytes:
             outputs = answer.outputs.astype("<f4", copy=False).tobytes()

@@ -10,6 +10,7 @@ import uvicorn
 
 from unrolled.errors import InputError
 from unrolled.server.app import create_app
+from unrolled.server.connections import Messages
 from unrolled.server.observe import log
 from unrolled.server.service import Service
 from unrolled.server.settings import ServeSettings
@@ -35,7 +36,7 @@ def serve(models: Mapping[str, Any], settings: ServeSettings) -> None:
     config = uvicorn.Config(
         app, log_config=None, access_log=False,
         ws_max_size=settings.body_bytes, ws_per_message_deflate=False,
-        http="httptools", ws="websockets-sansio", proxy_headers=False,
+        http="httptools", ws=Messages, proxy_headers=False,
         timeout_keep_alive=30, timeout_graceful_shutdown=10, server_header=False,
     )  # fmt: skip
     port = listening.getsockname()[1]
