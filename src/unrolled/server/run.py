@@ -1,5 +1,6 @@
 """A service on a port, until it is told to stop."""
 
+import gc
 import signal
 import socket
 import sys
@@ -46,7 +47,10 @@ def serve(models: Mapping[str, Any], settings: ServeSettings) -> None:
         models=sorted(models),
         store=settings.store.split("@")[-1],
     )
+    gc.collect()
+    gc.freeze()  # models and modules stay: no collection needs to look at them
     sys.setswitchinterval(0.001)  # seconds; the default of 5 ms lets answers wait for the keeper's thread
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # uvicorn's while it runs, which then raises it once more
     uvicorn.Server(config).run(sockets=[listening])
+    gc.unfreeze()
     log("stopped")
