@@ -11,6 +11,8 @@ from typing import Any
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.protocol import State
 
+from unrolled.server.patience import Patience
+
 __all__ = ["ENDED", "MESSAGES", "Message", "Messages"]
 
 Message = bytes | str
@@ -20,7 +22,7 @@ ENDED = "unrolled.ended"
 """The type of the ASGI event that `Messages.end` gives."""
 
 
-class Messages(WebSocketsSansIOProtocol):
+class Messages(Patience, WebSocketsSansIOProtocol):
     """A WebSocket whose messages go to a function, from when `listen` is called; until then they wait."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -96,6 +98,11 @@ class Messages(WebSocketsSansIOProtocol):
         if self._messages and not self.read_paused:
             self.read_paused = True
             self.transport.pause_reading()
+
+    def keepalive_timeout(self) -> None:
+        """The client did not answer a ping, and will not take what it was sent before."""
+        super().keepalive_timeout()
+        self.transport.abort()
 
     def resume_writing(self) -> None:
         """The client takes its answers again."""

@@ -13,6 +13,7 @@ from unrolled.errors import InputError
 from unrolled.server.app import create_app
 from unrolled.server.connections import Messages
 from unrolled.server.observe import log
+from unrolled.server.patience import Http
 from unrolled.server.service import Service
 from unrolled.server.settings import ServeSettings
 
@@ -37,8 +38,9 @@ def serve(models: Mapping[str, Any], settings: ServeSettings) -> None:
     config = uvicorn.Config(
         app, log_config=None, access_log=False,
         ws_max_size=settings.body_bytes, ws_per_message_deflate=False,
-        http="httptools", ws=Messages, proxy_headers=False,
-        timeout_keep_alive=30, timeout_graceful_shutdown=10, server_header=False,
+        http=Http, ws=Messages, proxy_headers=False, timeout_graceful_shutdown=10, server_header=False,
+        timeout_keep_alive=settings.patience,  # type: ignore[arg-type] # it is added to a time
+        ws_ping_interval=settings.patience, ws_ping_timeout=settings.patience,
     )  # fmt: skip
     port = listening.getsockname()[1]
     log(
