@@ -51,6 +51,7 @@ def serve(models: Mapping[str, Any], settings: ServeSettings) -> None:
     )
     gc.collect()
     gc.freeze()  # models and modules stay: no collection needs to look at them
+    gc.set_threshold(50_000)  # objects; the requests of a batch are many, and none is garbage
     sys.setswitchinterval(0.001)  # seconds; the default of 5 ms lets answers wait for the keeper's thread
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # uvicorn's while it runs, which then raises it once more
     uvicorn.Server(config).run(sockets=[listening])
