@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from servers import redis_server
 from unrolled import InputError
-from unrolled.store import Change, Key, Moment, Store, Stored, StoreError, open_store
+from unrolled.store import Change, Key, Moment, Store, Stored, StoreError, checkpoints, open_store
 
 ONE, TWO = Key("alice", "one"), Key("alice", "two")
 NOTHING = bytes(16)
@@ -172,6 +172,17 @@ def test_a_full_disk_is_an_error_that_changes_nothing(tmp_path: Path) -> None:
     store.close()
 
 
+def test_the_log_of_a_busy_store_does_not_grow_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checkpoints, "OFTEN", 10)
+    monkeypatch.setattr(checkpoints, "LONG", 20)
+    store = open_store(f"sqlite:///{tmp_path / 'streams.db'}", HISTORY)
+    store.create(ONE, "text", "abc", moment(0))
+    for version in range(300):
+        store.save([Change(ONE, version, moment(version + 1))])
+    assert (tmp_path / "streams.db-wal").stat().st_size < 150 * 2048  # of 300 pages that were written
+    store.close()
+
+
 def test_what_is_no_store_is_said(tmp_path: Path) -> None:
     (tmp_path / "text").write_text("no database, but a text of some length" * 100)
     path = tmp_path / "streams.db"
@@ -180,7 +191,7 @@ def test_what_is_no_store_is_said(tmp_path: Path) -> None:
         ("file.db", 4, "expected sqlite:///PATH or redis://HOST:PORT/0"),
         (f"sqlite:///{tmp_path / 'text'}", 4, "cannot be used as a store"),
         (f"sqlite:///{tmp_path}/no/where", 4, "cannot be used as a store"),
-        (f"sqlite:///{path}", 4, "database is locked"),
+        (f"sqlite:///{path}", 4, "another process has it open"),
         ("redis://127.0.0.1:1/0", 4, "cannot be used"),
         ("redis://127.0.0.1:port/0", 4, "cannot be used"),
         (f"sqlite:///{path}", 1, "history is 1, expected 2 to 256"),

@@ -1,6 +1,5 @@
 """The addresses of the server, and what each answers."""
 
-import asyncio
 import contextlib
 import uuid
 from collections.abc import AsyncIterator
@@ -94,7 +93,7 @@ def create_app(service: Service) -> ASGIApp:
     _add_operator_routes(app, service)
     _add_stream_routes(app, service)
     _add_feed_routes(app, service)
-    return Boundary(app, live, service.observer, service.settings.body_bytes)
+    return Boundary(app, live, service.observer, service.settings)
 
 
 async def _refusal(_: Request, error: Exception) -> Response:
@@ -113,6 +112,8 @@ async def _bad_request(_: Request, error: Exception) -> Response:
 
 async def _http(_: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
+    if isinstance(error.__cause__, Refusal):  # of a body that was too large or too slow, while FastAPI read it
+        return refused(error.__cause__)
     code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "bad_request")
     # FastAPI says 400 of a body that is no JSON: here that is one more request that cannot be used.
     status = 422 if error.status_code == 400 else error.status_code
@@ -250,9 +251,8 @@ def _add_feed_routes(app: FastAPI, service: Service) -> None:
         else:
             raise Refusal(415, "bad_type", f"the body is {kind[:100]!r}, expected application/json or {BINARY}.")
         as_bytes = BINARY in request.headers.get("accept", "")
-        future = asyncio.get_running_loop().create_future()
         reads = body is not None and body.said and not as_bytes
-        feed = Feed(Key(tenant, id), at, inputs, future, peek, reads, service.settings.steps)
+        feed = Feed(Key(tenant, id), at, inputs, peek, reads, service.settings.steps)
         answer: Answer = await service.keeper.feed(feed)
         if as_bytes:
             outputs = answer.outputs.astype("<f4", copy=False).tobytes()

@@ -12,10 +12,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from unrolled.server.observe import Observer, log
 from unrolled.server.refusal import Refusal
+from unrolled.server.settings import ServeSettings
 
 __all__ = ["Boundary", "refused"]
 
-BODY_SECONDS = 30.0
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 
@@ -28,8 +28,9 @@ def refused(refusal: Refusal) -> JSONResponse:
 class Boundary:
     """The ASGI application that a server runs: `app` for HTTP and for start and end, `live` for WebSockets."""
 
-    def __init__(self, app: ASGIApp, live: ASGIApp, observer: Observer, body_bytes: int) -> None:
-        self._app, self._live, self._observer, self._body_bytes = app, live, observer, body_bytes
+    def __init__(self, app: ASGIApp, live: ASGIApp, observer: Observer, settings: ServeSettings) -> None:
+        self._app, self._live, self._observer = app, live, observer
+        self._body_bytes, self._patience = settings.body_bytes, settings.patience
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request, whose errors become an answer without details, and a line in the log."""
@@ -70,7 +71,7 @@ class Boundary:
         length = Headers(scope=scope).get("content-length", "0")
         if length.isdigit() and int(length) > self._body_bytes:
             raise self._too_large()
-        seen, deadline, complete = 0, asyncio.get_running_loop().time() + BODY_SECONDS, False
+        seen, deadline, complete = 0, asyncio.get_running_loop().time() + self._patience, False
 
         async def bounded() -> Message:
             nonlocal seen, complete
@@ -80,7 +81,7 @@ class Boundary:
                 async with asyncio.timeout_at(deadline):
                     message = await receive()
             except TimeoutError as error:
-                raise Refusal(408, "timeout", f"the body took longer than {BODY_SECONDS:g} seconds.") from error
+                raise Refusal(408, "timeout", f"the body took longer than {self._patience:g} seconds.") from error
             seen += len(message.get("body", b""))
             complete = not message.get("more_body", False)
             if seen > self._body_bytes:

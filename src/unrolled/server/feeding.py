@@ -4,7 +4,6 @@ What a request gives depends on the stream's state and on its inputs alone, so a
 computed again from the moment before it, to the same bits.
 """
 
-import asyncio
 import hashlib
 import json
 from collections.abc import Callable, Sequence
@@ -59,10 +58,10 @@ class Feed:
     key: Key
     at: int
     inputs: Any
-    future: "asyncio.Future[Any]"
     peek: bool = False
     reads: bool = False
     most: int = 1 << 62
+    heard: Callable[[Any], None] = field(init=False)
     entry: Entry | None = None
     moment: Moment | None = None
     tries: int = 0
@@ -215,7 +214,7 @@ def replay(feed: Feed, moments: Sequence[Moment], observe: Callable[[int, Floats
         known = after.at == feed.at == before.position and after.version == before.version + 1
         if not known or after.position == after.at:
             continue
-        again = Feed(feed.key, feed.at, feed.inputs, feed.future, True, feed.reads, feed.most)
+        again = Feed(feed.key, feed.at, feed.inputs, True, feed.reads, feed.most)
         again.entry = Entry(feed.entry.model, causal, before)
         if _read_one(causal, again) is not None or again.digest(causal) != after.request:
             return None

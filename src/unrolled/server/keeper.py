@@ -12,7 +12,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from queue import SimpleQueue
 from typing import Any
 
@@ -50,7 +50,11 @@ class _Call:
 
     key: Key | None
     function: Callable[[], Any]
-    future: asyncio.Future[Any]
+    heard: Callable[[Any], None] = field(init=False)
+
+
+Request = Feed | _Call
+Answers = list[tuple[Request, Any]]  # an exception stands for what a request is refused with, or for a defect
 
 
 class Keeper:
@@ -65,25 +69,22 @@ class Keeper:
         self._in_memory = in_memory
         self._observer = observer
         self._entries: OrderedDict[Key, Entry] = OrderedDict()
-        self._arrived: list[Feed | _Call] = []
+        self._arrived: list[Request] = []
         self._first = 0.0  # when the first of them came
-        self._queue: SimpleQueue[list[Feed | _Call] | None] = SimpleQueue()
-        self._waiting: list[Feed | _Call] = []
+        self._queue: SimpleQueue[list[Request] | None] = SimpleQueue()
+        self._waiting: list[Request] = []
         self._loop = asyncio.get_running_loop()
         self._thread = threading.Thread(target=self._work, name="keeper")
         self._thread.start()
 
     async def feed(self, feed: Feed) -> Answer:
         """Consume inputs, or look what they would give; raises `Refusal`."""
-        self._submit(feed)
-        answer: Answer = await feed.future
+        answer: Answer = await self._answer(feed)
         return answer
 
     async def call(self, key: Key | None, function: Callable[[], Any]) -> Any:
         """Let `function` run in the keeper's thread while nothing else happens to this stream."""
-        call = _Call(key, function, self._loop.create_future())
-        self._submit(call)
-        return await call.future
+        return await self._answer(_Call(key, function))
 
     def close(self) -> None:
         """Answer what has arrived, and stop."""
@@ -94,7 +95,9 @@ class Keeper:
 
     # In the event loop's thread.
 
-    def _submit(self, request: Feed | _Call) -> None:
+    def submit(self, request: Request, heard: Callable[[Any], None]) -> None:
+        """As `feed`, but `heard` is called with the answer, or with the exception in its place."""
+        request.heard = heard
         if not self._arrived:
             self._first = time.perf_counter()
             self._loop.call_soon(self._hand_over)  # when all that has come with it has been read
@@ -105,15 +108,24 @@ class Keeper:
             self._queue.put(self._arrived)
             self._arrived = []
 
-    @staticmethod
-    def _deliver(answers: list[tuple[asyncio.Future[Any], Any]]) -> None:
-        for future, answer in answers:
+    async def _answer(self, request: Request) -> Any:
+        future = self._loop.create_future()
+
+        def heard(answer: Any) -> None:
             if future.done():  # its client has gone
-                continue
+                return
             if isinstance(answer, BaseException):
                 future.set_exception(answer)
             else:
                 future.set_result(answer)
+
+        self.submit(request, heard)
+        return await future
+
+    @staticmethod
+    def _deliver(answers: Answers) -> None:
+        for request, answer in answers:
+            request.heard(answer)
 
     # In the keeper's thread, which alone touches entries, engine and store.
 
@@ -133,8 +145,8 @@ class Keeper:
         """One request of each stream that has any, in the order in which they came."""
         busy: set[Key] = set()
         feeds: list[Feed] = []
-        later: list[Feed | _Call] = []
-        answers: list[tuple[asyncio.Future[Any], Any]] = []
+        later: list[Request] = []
+        answers: Answers = []
         for request in self._waiting:
             if request.key in busy or len(feeds) >= AT_ONCE:
                 later.append(request)
@@ -145,14 +157,14 @@ class Keeper:
                 busy.add(request.key)
                 feeds.append(request)
             else:
-                answers.append((request.future, self._guarded(request.function)))
+                answers.append((request, self._guarded(request.function)))
         self._waiting = later
         if feeds:
             begin = time.perf_counter()
             try:
                 answers += self._fed(feeds)
             except Exception as error:  # a defect: whose requests these were hear of it, the thread goes on
-                answers += [(feed.future, error) for feed in feeds]
+                answers += [(feed, error) for feed in feeds]
             self._observer.batch(len(feeds), time.perf_counter() - begin, len(self._entries))
         self._loop.call_soon_threadsafe(self._deliver, answers)
 
@@ -169,22 +181,22 @@ class Keeper:
         except Exception as error:  # whose request it was hears of it; the others' go on
             return error
 
-    def _fed(self, feeds: list[Feed]) -> list[tuple[asyncio.Future[Any], Any]]:
-        answers: list[tuple[asyncio.Future[Any], Any]] = []
+    def _fed(self, feeds: list[Feed]) -> Answers:
+        answers: Answers = []
         ready: dict[int, list[Feed]] = {}
         for feed in feeds:
             answer = self._guarded(lambda feed=feed: self._begin(feed))  # type: ignore[misc]
             if answer is not None:
-                answers.append((feed.future, answer))
+                answers.append((feed, answer))
             else:
                 assert feed.entry is not None
                 ready.setdefault(id(feed.entry.causal), []).append(feed)
         finished: list[Feed] = []
-        again: list[Feed | _Call] = []
+        again: list[Request] = []
         for group in ready.values():
             for feed, refusal in advance(group, self._observer.states):
                 if refusal is not None:
-                    answers.append((feed.future, refusal))
+                    answers.append((feed, refusal))
                 elif feed.whole:
                     finished.append(feed)
                 else:
@@ -210,13 +222,13 @@ class Keeper:
             409, "wrong_position", f"the stream is at {entry.position}, not at {feed.at}.", position=entry.position
         )
 
-    def _stored(self, finished: list[Feed], again: list[Feed | _Call]) -> list[tuple[asyncio.Future[Any], Any]]:
+    def _stored(self, finished: list[Feed], again: list[Request]) -> Answers:
         """Store what was fed, and only then make it the streams' state."""
         changes, changed = [], []
-        answers: list[tuple[asyncio.Future[Any], Any]] = []
+        answers: Answers = []
         for feed in finished:
             if feed.peek or feed.moment is None:
-                answers.append((feed.future, feed.answer()))
+                answers.append((feed, feed.answer()))
             else:
                 assert feed.entry is not None
                 changes.append(Change(feed.key, feed.entry.version, feed.moment))
@@ -229,22 +241,20 @@ class Keeper:
             refusal = Refusal(503, "store_unavailable", f"{error}; try again with the same position.")
             for feed in changed:
                 self._entries.pop(feed.key, None)  # whether it was stored is not known: the store will say
-                answers.append((feed.future, refusal))
+                answers.append((feed, refusal))
             return answers
         for feed, done in zip(changed, saved, strict=True):
             if done:
                 assert feed.entry is not None and feed.moment is not None
                 feed.entry.take(feed.moment)
-                answers.append((feed.future, feed.answer()))
+                answers.append((feed, feed.answer()))
                 continue
             self._entries.pop(feed.key, None)
             feed.start_again()
             if feed.tries < TRIES:
                 again.append(feed)
             else:
-                answers.append(
-                    (feed.future, Refusal(503, "contended", "other servers write to this stream; try again."))
-                )
+                answers.append((feed, Refusal(503, "contended", "other servers write to this stream; try again.")))
         return answers
 
     def _entry(self, key: Key) -> Entry:

@@ -6,17 +6,17 @@ application by itself, for it is the way of those who are in a hurry: what stand
 every step.
 """
 
-import asyncio
 import json
 import re
-from typing import Any
+from collections.abc import Callable
 
 from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket
 
 from unrolled.server import wire
 from unrolled.server.boundary import refused
-from unrolled.server.feeding import Feed
+from unrolled.server.connections import ENDED, MESSAGES, Message, Messages
+from unrolled.server.feeding import Answer, Feed
 from unrolled.server.refusal import Refusal
 from unrolled.server.service import Service
 from unrolled.store import Key
@@ -33,7 +33,7 @@ class Live:
 
     def __init__(self, service: Service) -> None:
         self._service = service
-        self._open: dict[WebSocket, Key] = {}
+        self._open: dict[Messages, Key] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One connection, from its handshake to its end."""
@@ -48,59 +48,75 @@ class Live:
             await websocket.send_denial_response(refused(refusal))
             return
         await websocket.accept()
+        messages: Messages = scope["extensions"][MESSAGES]
+        messages.listen(_Conversation(service, key, messages).message)
         service.observer.live(1)
-        self._open[websocket] = key
+        self._open[messages] = key
         try:
-            await self._answer_all(key, receive, send)
+            event = await receive()
+            if event["type"] == ENDED:
+                if isinstance(event["reason"], BaseException):
+                    raise event["reason"]
+                await send({"type": "websocket.close", "code": 1000, "reason": event["reason"]})
         finally:
-            del self._open[websocket]
+            del self._open[messages]
             service.observer.live(-1)
 
     async def tell_ended(self) -> None:
         """Tell those whose streams are over, and end their connections."""
-        for websocket, key in list(self._open.items()):
+        keeper = self._service.keeper
+        for messages, key in list(self._open.items()):
             try:
-                await self._service.keeper.call(key, lambda key=key: self._service.keeper.info(key))  # type: ignore[misc]
+                await keeper.call(key, lambda key=key: keeper.info(key))  # type: ignore[misc]
             except Refusal as refusal:
-                if refusal.code in OVER and websocket in self._open:
-                    await websocket.send({"type": "websocket.send", "text": json.dumps(refusal.body())})
-                    await websocket.close(1000, refusal.code)
-
-    async def _answer_all(self, key: Key, receive: Receive, send: Send) -> None:
-        while True:
-            message = await receive()
-            if message["type"] != "websocket.receive":
-                return
-            content = message.get("bytes")
-            try:
-                self._service.counted(key.tenant)
-                if content is not None:
-                    await send({"type": "websocket.send", "bytes": await self._binary(key, content)})
-                else:
-                    answer = json.dumps(await self._json(key, message["text"]))
-                    await send({"type": "websocket.send", "text": answer})
-            except Refusal as refusal:
-                await send({"type": "websocket.send", "text": json.dumps(refusal.body())})
                 if refusal.code in OVER:
-                    await send({"type": "websocket.close", "code": 1000, "reason": refusal.code})
-                    return
+                    messages.say(json.dumps(refusal.body()))
+                    messages.end(refusal.code)
 
-    async def _binary(self, key: Key, content: bytes) -> bytes:
-        if len(content) < POSITION:
+
+class _Conversation:
+    """The messages of one connection, each a request to its stream."""
+
+    def __init__(self, service: Service, key: Key, messages: Messages) -> None:
+        self._service, self._key, self._messages = service, key, messages
+        self._shown: Callable[[Answer], Message] = _bytes_of
+
+    def message(self, message: Message) -> None:
+        """One message, which is answered when its step is stored."""
+        try:
+            self._service.counted(self._key.tenant)
+            feed = self._of_bytes(message) if isinstance(message, bytes) else self._of_json(message)
+        except Refusal as refusal:
+            self._answer(refusal)
+        else:
+            self._service.keeper.submit(feed, self._answer)
+
+    def _answer(self, answer: Answer | BaseException) -> None:
+        if isinstance(answer, Answer):
+            self._messages.answer(self._shown(answer))
+        elif isinstance(answer, Refusal):
+            self._messages.answer(json.dumps(answer.body()))
+            if answer.code in OVER:
+                self._messages.end(answer.code)
+        else:
+            self._messages.end(answer)
+
+    def _of_bytes(self, message: bytes) -> Feed:
+        if len(message) < POSITION:
             raise Refusal(
                 422,
                 "bad_request",
-                f"the message has {len(content)} bytes, expected {POSITION} of the position first.",
+                f"the message has {len(message)} bytes, expected {POSITION} of the position first.",
             )
-        at = int.from_bytes(content[:POSITION], "little")
-        future = asyncio.get_running_loop().create_future()
-        feed = Feed(key, at, content[POSITION:], future, most=self._service.settings.steps)
-        answer = await self._service.keeper.feed(feed)
-        return answer.position.to_bytes(POSITION, "little") + answer.outputs.tobytes()
+        self._shown = _bytes_of
+        at = int.from_bytes(message[:POSITION], "little")
+        return Feed(self._key, at, message[POSITION:], most=self._service.settings.steps)
 
-    async def _json(self, key: Key, content: str) -> dict[str, Any]:
-        body = wire.feed_body(content.encode("utf-8", "replace"))
-        future = asyncio.get_running_loop().create_future()
-        feed = Feed(key, body.at, body.inputs, future, False, body.said, self._service.settings.steps)
-        answer = await self._service.keeper.feed(feed)
-        return wire.answer_json(answer, body.outputs, body.said)
+    def _of_json(self, message: str) -> Feed:
+        body = wire.feed_body(message.encode("utf-8", "replace"))
+        self._shown = lambda answer: json.dumps(wire.answer_json(answer, body.outputs, body.said))
+        return Feed(self._key, body.at, body.inputs, reads=body.said, most=self._service.settings.steps)
+
+
+def _bytes_of(answer: Answer) -> bytes:
+    return answer.position.to_bytes(POSITION, "little") + answer.outputs.tobytes()

@@ -1,5 +1,6 @@
 """A service on a port, until it is told to stop."""
 
+import gc
 import signal
 import socket
 import sys
@@ -10,7 +11,9 @@ import uvicorn
 
 from unrolled.errors import InputError
 from unrolled.server.app import create_app
+from unrolled.server.connections import Messages
 from unrolled.server.observe import log
+from unrolled.server.patience import Http
 from unrolled.server.service import Service
 from unrolled.server.settings import ServeSettings
 
@@ -35,8 +38,9 @@ def serve(models: Mapping[str, Any], settings: ServeSettings) -> None:
     config = uvicorn.Config(
         app, log_config=None, access_log=False,
         ws_max_size=settings.body_bytes, ws_per_message_deflate=False,
-        http="httptools", ws="websockets-sansio", proxy_headers=False,
-        timeout_keep_alive=30, timeout_graceful_shutdown=10, server_header=False,
+        http=Http, ws=Messages, proxy_headers=False, timeout_graceful_shutdown=10, server_header=False,
+        timeout_keep_alive=settings.patience,  # type: ignore[arg-type] # it is added to a time
+        ws_ping_interval=settings.patience, ws_ping_timeout=settings.patience,
     )  # fmt: skip
     port = listening.getsockname()[1]
     log(
@@ -45,7 +49,11 @@ def serve(models: Mapping[str, Any], settings: ServeSettings) -> None:
         models=sorted(models),
         store=settings.store.split("@")[-1],
     )
+    gc.collect()
+    gc.freeze()  # models and modules stay: no collection needs to look at them
+    gc.set_threshold(50_000)  # objects; the requests of a batch are many, and none is garbage
     sys.setswitchinterval(0.001)  # seconds; the default of 5 ms lets answers wait for the keeper's thread
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # uvicorn's while it runs, which then raises it once more
     uvicorn.Server(config).run(sockets=[listening])
+    gc.unfreeze()
     log("stopped")

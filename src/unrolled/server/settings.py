@@ -19,6 +19,9 @@ class ServeSettings:
     weights: str = setting("float32", "How the models' weights lie in memory: float32, bfloat16 or int8.")
     history: int = setting(HISTORY, "Moments of a stream that are kept, for rewind and retries.", at_least=2)
     lifetime: float = setting(0.0, "Seconds of serving after which an unused stream ends; 0: never.", at_least=0)
+    patience: float = setting(
+        30.0, "Seconds that a client may take to send a request, or to take an answer.", at_least=0.1
+    )
     in_memory: int = setting(20_000, "Streams that are kept in memory too.", at_least=1)
     body_bytes: int = setting(4 << 20, "The largest body of a request.", at_least=1024)
     steps: int = setting(4096, "The most steps of a request.", at_least=1)

@@ -1,6 +1,5 @@
 """A text model that writes, as server-sent events: each symbol is a step that is stored before it is sent."""
 
-import asyncio
 import json
 from collections.abc import AsyncIterator
 from typing import Any
@@ -48,6 +47,5 @@ async def written(
 
 
 async def _step(service: Service, key: Key, at: int, inputs: Any) -> tuple[int, Any]:
-    future = asyncio.get_running_loop().create_future()
-    answer = await service.keeper.feed(Feed(key, at, inputs, future, most=service.settings.steps))
+    answer = await service.keeper.feed(Feed(key, at, inputs, most=service.settings.steps))
     return answer.position, answer.outputs[-1]

@@ -1,36 +1,39 @@
 """A store in one SQLite file, for one server process.
 
 The file is in WAL mode and every commit is flushed, so that what was saved is there after a crash of the process
-or of the machine. Many moments are saved by one statement: Python's lock is let go once, not once for each.
+or of the machine. Many moments are saved by one statement: Python's lock is let go once, not once for each. What
+was committed goes from the log into the file in a thread of its own, so that nobody waits for that.
 """
 
+import fcntl
 import json
+import os
 import sqlite3
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 from unrolled.errors import InputError
+from unrolled.store.checkpoints import Checkpoints
 from unrolled.store.contract import Change, Key, Moment, Stored, StoreError, Summary
 from unrolled.store.open import MOST_HISTORY
 
 __all__ = ["SqliteStore"]
 
-LAYOUT = 1
+LAYOUT = 2
 PRAGMAS = (
     "page_size = 2048",  # a state of 128 units is 1 KB: smaller pages are written less in vain
-    "locking_mode = EXCLUSIVE",  # two processes would each trust their own memory
     "journal_mode = WAL",
     "synchronous = FULL",
-    "wal_autocheckpoint = 2000",  # small, for everybody waits while it is done
+    "wal_autocheckpoint = 0",  # see `Checkpoints`
 )
 SCHEMA = f"""
 BEGIN;
 CREATE TABLE IF NOT EXISTS streams (
     n INTEGER PRIMARY KEY, tenant TEXT NOT NULL, id TEXT NOT NULL, model TEXT NOT NULL, weights TEXT NOT NULL,
-    version INTEGER NOT NULL, ended INTEGER NOT NULL DEFAULT 0, UNIQUE (tenant, id));
+    ended INTEGER NOT NULL DEFAULT 0, UNIQUE (tenant, id));
 CREATE TABLE IF NOT EXISTS moments (
     slot INTEGER PRIMARY KEY, version INTEGER NOT NULL, seconds REAL NOT NULL, moment BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS settings (seconds REAL NOT NULL, history INTEGER NOT NULL);
@@ -40,23 +43,15 @@ COMMIT;
 # A moment's slot is SLOTS * n + version % history: the newest takes the place of the oldest.
 SLOTS = MOST_HISTORY
 OF_STREAM = f"slot BETWEEN {SLOTS} * n AND {SLOTS} * n + {SLOTS - 1}"
+NEWEST = f"SELECT max(version) FROM moments WHERE {OF_STREAM}"
 NAMED = "tenant = ? AND id = ?"
-# Rows of JSON: tenant, id, version of the newest, slot of what follows, its version, place and size of its bytes.
-FOLLOWING = """
-FROM json_each(:rows) AS row
-CROSS JOIN streams ON tenant = row.value ->> 0 AND streams.id = row.value ->> 1
-WHERE version = row.value ->> 2 AND NOT ended
-"""
-ADVANCE = """
-UPDATE streams SET version = row.value ->> 4 FROM json_each(:rows) AS row
-WHERE tenant = row.value ->> 0 AND streams.id = row.value ->> 1
-"""
-SAVE = f"""
+# Rows of JSON: slot, version, place and size of the moment's bytes.
+SAVE = """
 INSERT OR REPLACE INTO moments
-SELECT {SLOTS} * n + (row.value ->> 3), row.value ->> 4, :seconds,
-       substr(:content, (row.value ->> 5) + 1, row.value ->> 6)
-FROM json_each(:rows) AS row CROSS JOIN streams ON tenant = row.value ->> 0 AND streams.id = row.value ->> 1
+SELECT row.value ->> 0, row.value ->> 1, :seconds, substr(:content, (row.value ->> 2) + 1, row.value ->> 3)
+FROM json_each(:rows) AS row
 """
+MOST_PLACES = 32_768
 
 
 class SqliteStore:
@@ -66,32 +61,33 @@ class SqliteStore:
 
     def __init__(self, path: Path, history: int) -> None:
         self._history = history
-        try:
-            self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=1)
-            for setting in PRAGMAS:
-                self._db.execute(f"PRAGMA {setting}")
-            (layout,) = self._db.execute("PRAGMA user_version").fetchone()
-            if layout not in (0, LAYOUT):
-                raise InputError(f"{path} is a store of layout {layout}; this program reads {LAYOUT}")
-            self._db.executescript(SCHEMA)
-            self._db.execute(
-                "INSERT INTO settings SELECT 0, ? WHERE NOT EXISTS (SELECT * FROM settings)", (history,)
-            )
-            self._now, kept = self._db.execute("SELECT seconds, history FROM settings").fetchone()
-            counts = self._db.execute("SELECT tenant, count(*) FROM streams GROUP BY tenant").fetchall()
-        except sqlite3.Error as error:
-            raise InputError(f"{path} cannot be used as a store: {error}") from error
-        if kept != history:
-            raise InputError(f"{path} was made to keep {kept} moments of a stream, but history is {history}")
-        self._counts = Counter(dict(counts))
+        self._places: dict[Key, tuple[int, int]] = {}
+        """Of the streams that were used lately: their number n, and the version of their newest moment."""
+        with ExitStack() as opened:
+            self._file = _locked(path)
+            opened.callback(os.close, self._file)
+            try:
+                self._db = opened.enter_context(closing(_connected(path)))
+                self._db.execute(
+                    "INSERT INTO settings SELECT 0, ? WHERE NOT EXISTS (SELECT * FROM settings)", (history,)
+                )
+                self._now, kept = self._db.execute("SELECT seconds, history FROM settings").fetchone()
+                counts = self._db.execute("SELECT tenant, count(*) FROM streams GROUP BY tenant").fetchall()
+            except sqlite3.Error as error:
+                raise InputError(f"{path} cannot be used as a store: {error}") from error
+            if kept != history:
+                raise InputError(f"{path} was made to keep {kept} moments of a stream, but history is {history}")
+            self._counts = Counter(dict(counts))
+            self._checkpoints = Checkpoints(path)
+            opened.pop_all()  # until `close`
 
     def create(self, key: Key, model: str, weights: str, moment: Moment) -> bool:
         """Keep a new stream; false, and nothing is done, if there is one of this name."""
         with self._transaction():
             added = self._db.execute(
-                "INSERT INTO streams (tenant, id, model, weights, version) VALUES (?, ?, ?, ?, ?) "
+                "INSERT INTO streams (tenant, id, model, weights) VALUES (?, ?, ?, ?) "
                 "ON CONFLICT DO NOTHING RETURNING n",
-                (*key, model, weights, moment.version),
+                (*key, model, weights),
             ).fetchone()
             if added:
                 slot = SLOTS * added[0] + self._slot(moment.version)
@@ -103,20 +99,20 @@ class SqliteStore:
     def load(self, key: Key) -> Stored | None:
         """A stream as it is now, None if it is not there."""
         row = self._one(
-            "SELECT model, weights, ended, streams.version, moment FROM streams LEFT JOIN moments ON "
-            f"{OF_STREAM} AND moments.version = streams.version WHERE {NAMED}",
+            "SELECT model, weights, ended, moments.version, moment FROM streams LEFT JOIN moments ON "
+            f"{OF_STREAM} AND moments.version = ({NEWEST}) WHERE {NAMED}",
             key,
         )
         if row is None:
             return None
         model, weights, ended, version, content = row
         moment = None if ended or content is None else Moment.unpack(content)
-        return Stored(model, weights, version, bool(ended), moment)
+        return Stored(model, weights, 0 if version is None else version, bool(ended), moment)
 
     def version(self, key: Key) -> int | None:
         """The version of a stream as it is now, None if it is not there or has ended."""
-        row = self._one(f"SELECT version FROM streams WHERE {NAMED} AND NOT ended", key)
-        return None if row is None else int(row[0])
+        place = self._place(key)
+        return None if place is None else place[1]
 
     def moments(self, key: Key) -> list[Moment]:
         """The latest moments of a stream that are whole, newest first."""
@@ -130,31 +126,38 @@ class SqliteStore:
 
     def save(self, changes: Sequence[Change]) -> list[bool]:
         """Keep moments, all at once; false for those that do not follow the newest version."""
-        rows, contents, place = [], [], 0
-        for key, after, moment, _ in changes:
-            content = moment.pack()
-            rows.append((*key, after, self._slot(moment.version), moment.version, place, len(content)))
-            contents.append(content)
-            place += len(content)
-        values: dict[str, Any] = {"content": b"".join(contents), "seconds": self._now}
+        places = [self._place(change.key) for change in changes]
+        rows: list[tuple[int, int, int, int]] = []
+        contents, saved, begin = [], {}, 0
+        with _using():
+            self._checkpoints.bound(self._db)
         with self._transaction():
-            done = self._following(rows)
-            values["rows"] = json.dumps([row for row, follows in zip(rows, done, strict=True) if follows])
-            for change, follows in zip(changes, done, strict=True):
-                if follows and change.undo is not None:
-                    self._forget(change.key, change.undo)
+            for (key, after, moment, undo), place in zip(changes, places, strict=True):
+                if place is None or place[1] != after:
+                    continue
+                if undo is not None:
+                    self._forget(key, undo)
+                content = moment.pack()
+                rows.append((SLOTS * place[0] + self._slot(moment.version), moment.version, begin, len(content)))
+                contents.append(content)
+                begin += len(content)
+                saved[key] = (place[0], moment.version)
+            values = {"content": b"".join(contents), "seconds": self._now, "rows": json.dumps(rows)}
             self._db.execute(SAVE, values)
-            self._db.execute(ADVANCE, values)
-        return done
+        self._places |= saved
+        self._checkpoints.saved(len(rows))
+        return [change.key in saved for change in changes]
 
-    def _following(self, rows: Sequence[tuple[Any, ...]]) -> list[bool]:
-        """Whether the stream of each row is still at the version that it follows."""
-        values = {"rows": json.dumps(rows)}
-        (count,) = self._db.execute(f"SELECT count(*) {FOLLOWING}", values).fetchone()
-        if count == len(rows):
-            return [True] * len(rows)
-        known = {row[0] for row in self._db.execute(f"SELECT row.key {FOLLOWING}", values)}
-        return [number in known for number in range(len(rows))]
+    def _place(self, key: Key) -> tuple[int, int] | None:
+        """The number and the version of a stream, None if it is not there or has ended."""
+        if (found := self._places.get(key)) is None:
+            row = self._one(f"SELECT n, ({NEWEST}) FROM streams WHERE {NAMED} AND NOT ended", key)
+            if row is None:
+                return None
+            self._places[key] = found = row
+            if len(self._places) > MOST_PLACES:
+                del self._places[next(iter(self._places))]
+        return found
 
     def _forget(self, key: Key, since: int) -> None:
         """The moments of a stream after version `since`."""
@@ -169,6 +172,7 @@ class SqliteStore:
         with self._transaction():
             self._forget(key, -1)
             gone = self._db.execute(f"DELETE FROM streams WHERE {NAMED}", key).rowcount == 1
+        self._places.pop(key, None)
         self._counts[key.tenant] -= gone
         return gone
 
@@ -203,11 +207,15 @@ class SqliteStore:
                 of_ended = f"SELECT slot FROM streams JOIN moments ON {OF_STREAM} WHERE ended"
                 self._db.execute(f"DELETE FROM moments WHERE slot IN ({of_ended})")
         self._now = now
+        if ended:
+            self._places.clear()
         return ended > 0
 
     def close(self) -> None:
         """Write what is left, and let go."""
+        self._checkpoints.close()
         self._db.close()
+        os.close(self._file)
 
     def _slot(self, version: int) -> int:
         return version % self._history
@@ -223,9 +231,39 @@ class SqliteStore:
             try:
                 yield
                 self._db.execute("COMMIT")
+            except sqlite3.Error:
+                self._places.clear()  # whether it was done is for the file to say
+                raise
             finally:
                 if self._db.in_transaction:
                     self._db.execute("ROLLBACK")
+
+
+def _connected(path: Path) -> sqlite3.Connection:
+    db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=1)
+    for setting in PRAGMAS:
+        db.execute(f"PRAGMA {setting}")
+    (layout,) = db.execute("PRAGMA user_version").fetchone()
+    if layout not in (0, LAYOUT):
+        raise InputError(f"{path} is a store of layout {layout}; this program reads {LAYOUT}")
+    db.executescript(SCHEMA)
+    return db
+
+
+def _locked(path: Path) -> int:
+    """Hold the file for this process alone, for two would each trust their own memory.
+
+    SQLite's own lock for that (`locking_mode`) would shut out the thread that moves the log into the file.
+    """
+    try:
+        file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(file)
+        raise InputError(f"{path} cannot be used as a store: another process has it open") from error
+    except OSError as error:
+        raise InputError(f"{path} cannot be used as a store: {error.strerror}") from error
+    return file
 
 
 @contextmanager

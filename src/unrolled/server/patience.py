@@ -1,0 +1,108 @@
+"""Connections that wait for slow clients, but not for ever: for headers, and for answers to be taken.
+
+uvicorn bounds neither. (The time of a body is `Boundary`'s to bound, which can say so in an answer.)
+"""
+
+from asyncio import TimerHandle
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+__all__ = ["Http", "Patience"]
+
+MOST_HEADERS = 64 << 10  # bytes
+TOO_SLOW = b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+
+
+class Patience:
+    """Half of a protocol, the other being uvicorn's: who takes no answers for a time is cut off.
+
+    How long that is, in seconds, is uvicorn's `timeout_keep_alive`.
+    """
+
+    config: Any
+    loop: Any
+    transport: Any
+    _stalled: TimerHandle | None = None
+
+    def pause_writing(self) -> None:
+        """The client does not take what it is sent."""
+        super().pause_writing()  # type: ignore[misc]
+        self._stalled = self._later(self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """It does again."""
+        super().resume_writing()  # type: ignore[misc]
+        _cancel(self._stalled)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """It has gone."""
+        super().connection_lost(exc)  # type: ignore[misc]
+        _cancel(self._stalled)
+
+    def _later(self, function: Any) -> TimerHandle:
+        handle: TimerHandle = self.loop.call_later(self.config.timeout_keep_alive, function)
+        return handle
+
+
+class Http(Patience, HttpToolsProtocol):
+    """HTTP whose headers are of bounded size and come in bounded time."""
+
+    _due: TimerHandle | None = None
+    _received = 0
+    """Bytes of headers that are not whole yet."""
+
+    def connection_made(self, transport: Any) -> None:
+        """A connection, which is to say something soon."""
+        super().connection_made(transport)
+        self._expect_headers()
+
+    def on_message_begin(self) -> None:
+        """The first bytes of a request."""
+        super().on_message_begin()
+        if self._due is None:
+            self._expect_headers()
+
+    def on_headers_complete(self) -> None:
+        """The headers are whole."""
+        _cancel(self._due)
+        self._due = None
+        super().on_headers_complete()
+
+    def data_received(self, data: bytes) -> None:
+        """Some bytes of a request."""
+        super().data_received(data)
+        if self._due is not None:
+            self._received += len(data)
+            if self._received > MOST_HEADERS:
+                self._refuse(TOO_LARGE)
+
+    def on_response_complete(self) -> None:
+        """All was sent; if the connection is to close then, it does even if the rest is not taken."""
+        super().on_response_complete()
+        if self.transport.is_closing():
+            self._stalled = self._later(self.transport.abort)
+
+    def timeout_keep_alive_handler(self) -> None:
+        """No request came for a while; what was not taken of the last answer will not be."""
+        self.transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The client has gone."""
+        super().connection_lost(exc)
+        _cancel(self._due)
+
+    def _expect_headers(self) -> None:
+        self._received = 0
+        self._due = self._later(lambda: self._refuse(TOO_SLOW if self._received else b""))
+
+    def _refuse(self, answer: bytes) -> None:
+        if not self.transport.is_closing():
+            self.transport.write(answer)
+            self.transport.close()
+
+
+def _cancel(handle: TimerHandle | None) -> None:
+    if handle is not None:
+        handle.cancel()
