@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from tolerances import assert_close
-from unrolled import _engine, nn
+from unrolled import _engine
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -413,25 +413,6 @@ def test_python_threads_share_a_stack(isa: str) -> None:
         together = pool.map(lambda pair: pair[0].run(pair[1]), work * 5)
         for number, result in enumerate(together):
             assert_same_bits(result, alone[number % len(work)])
-
-
-def test_python_threads_share_the_training_kernels(isa: str) -> None:
-    layer = torch.nn.LSTM(8, 64)
-
-    def run(rows: int) -> torch.Tensor:
-        ours = nn.LSTM(8, 64)
-        ours.load_state_dict(layer.state_dict())
-        y, _ = ours(torch.from_numpy(random(30, rows, 8)))
-        y.square().sum().backward()
-        (grad,) = [p.grad for name, p in ours.named_parameters() if name == "weight_hh_l0" and p.grad is not None]
-        return grad
-
-    torch.set_num_threads(1)
-    counts = [1, 4, 13] * 5
-    alone = [run(rows) for rows in counts]
-    with ThreadPoolExecutor(4) as pool:
-        for together, expected in zip(pool.map(run, counts), alone, strict=True):
-            assert torch.equal(together, expected)
 
 
 STEPS, ROWS, UNITS = 4, 3, 5

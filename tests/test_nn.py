@@ -1,6 +1,7 @@
 """The layers against torch.nn's: same programs, same numbers, and what lengths and resets add."""
 
 import copy
+import io
 import pickle
 import re
 import warnings
@@ -360,14 +361,18 @@ def test_a_layer_compiles_without_a_graph_break(kind: str) -> None:
 
 
 @every_layer
-def test_a_layer_exports(kind: str) -> None:
+def test_a_layer_exports_and_is_saved_and_loaded(kind: str) -> None:
     _, ours = twins(kind, {"num_layers": 2})
     shapes = {"input": {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}}
     exported: Any = torch.export.export(ours, (sequences({}),), dynamic_shapes=shapes)
     assert any("unrolled" in str(node.target) for node in exported.graph.nodes)
     x = torch.randn(T + 3, B + 1, D)
-    for got, wanted in zip(flat(exported.module()(x)), flat(ours(x)), strict=True):
-        assert_close(got, wanted)
+    file = io.BytesIO()
+    torch.export.save(exported, file)
+    file.seek(0)
+    for program in (exported, torch.export.load(file)):
+        for got, wanted in zip(flat(program.module()(x)), flat(ours(x)), strict=True):
+            assert_close(got, wanted)
 
 
 X = torch.randn(T, B, D)

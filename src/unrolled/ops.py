@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from unrolled.composite import call
 from unrolled.dispatch import Outputs, Tensors, define
 from unrolled.second import register_second_derivative
 
@@ -51,7 +52,7 @@ _OF_INPUT = "Tensor grad_x, Tensor grad_weight_ih, Tensor grad_bias, Tensor grad
 
 _rnn = define(
     "rnn",
-    f"({_INPUT}, Tensor h0, {_STEPS}, bool relu) -> Tensor",
+    f"({_INPUT}, Tensor h0, {_STEPS}, bool relu) -> Tensor h",
     lambda x, weight_ih, bias, weight_hh, h0, *_: _forward_outputs(x, h0, None, 0, True),
     told=0,
 )
@@ -67,7 +68,7 @@ _rnn_backward = define(
 )
 _lstm = define(
     "lstm",
-    f"({_INPUT}, Tensor h0, Tensor c0, {_STEPS}, bool keep) -> (Tensor, Tensor, Tensor)",
+    f"({_INPUT}, Tensor h0, Tensor c0, {_STEPS}, bool keep) -> (Tensor h, Tensor c, Tensor gates)",
     lambda x, weight_ih, bias, weight_hh, h0, c0, lengths, resets, reverse, keep: _forward_outputs(
         x, h0, c0, len(weight_hh), keep
     ),
@@ -84,7 +85,8 @@ _lstm_backward = define(
 )
 _lstm_projected = define(
     "lstm_projected",
-    f"({_INPUT}, Tensor weight_hr, Tensor h0, Tensor c0, {_STEPS}, bool keep) -> (Tensor, Tensor, Tensor)",
+    f"({_INPUT}, Tensor weight_hr, Tensor h0, Tensor c0, {_STEPS}, bool keep)"
+    " -> (Tensor h, Tensor c, Tensor gates)",
     lambda x, weight_ih, bias, weight_hh, weight_hr, h0, c0, lengths, resets, reverse, keep: _forward_outputs(
         x, h0, c0, len(weight_hh), keep
     ),
@@ -102,7 +104,7 @@ _lstm_projected_backward = define(
 )
 _gru = define(
     "gru",
-    f"({_INPUT}, Tensor bias_hn, Tensor h0, {_STEPS}, bool keep) -> (Tensor, Tensor)",
+    f"({_INPUT}, Tensor bias_hn, Tensor h0, {_STEPS}, bool keep) -> (Tensor h, Tensor gates)",
     lambda x, weight_ih, bias, weight_hh, bias_hn, h0, lengths, resets, reverse, keep: _forward_outputs(
         x, h0, None, 4 * h0.shape[1], keep
     ),
@@ -131,7 +133,7 @@ def rnn(
     relu: bool = False,
 ) -> Tensor:
     """Run the standard RNN over x. Returns every step's h [T,B,H], differentiable."""
-    h: Tensor = _rnn(x, weight_ih, bias, weight_hh, h0, lengths, resets, reverse, relu)
+    h: Tensor = call(_rnn, x, weight_ih, bias, weight_hh, h0, lengths, resets, reverse, relu)
     return h
 
 
@@ -176,7 +178,7 @@ def lstm(
     Returns every step's h and c [T,B,H], differentiable, and gates [T,B,4H] after activation, which are not.
     Without `keep`, c is the last one alone, [1,B,H], gates are empty, and there is no way back.
     """
-    h, c, gates = _lstm(x, weight_ih, bias, weight_hh, h0, c0, lengths, resets, reverse, keep)
+    h, c, gates = call(_lstm, x, weight_ih, bias, weight_hh, h0, c0, lengths, resets, reverse, keep)
     return h, c, gates
 
 
@@ -223,7 +225,9 @@ def lstm_projected(
 
     Returns what `lstm` does, with h [T,B,P]. The reference serves it everywhere: the first run warns so.
     """
-    h, c, gates = _lstm_projected(x, weight_ih, bias, weight_hh, weight_hr, h0, c0, lengths, resets, reverse, keep)
+    h, c, gates = call(
+        _lstm_projected, x, weight_ih, bias, weight_hh, weight_hr, h0, c0, lengths, resets, reverse, keep
+    )
     return h, c, gates
 
 
@@ -280,7 +284,7 @@ def gru(
     Returns every step's h [T,B,H], differentiable, and gates [T,B,4H] = r, z, n, hn, which are not. Without
     `keep` gates are empty, and there is no way back.
     """
-    h, gates = _gru(x, weight_ih, bias, weight_hh, bias_hn, h0, lengths, resets, reverse, keep)
+    h, gates = call(_gru, x, weight_ih, bias, weight_hh, bias_hn, h0, lengths, resets, reverse, keep)
     return h, gates
 
 

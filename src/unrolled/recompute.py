@@ -21,7 +21,7 @@ from unrolled.walk import Walk
 __all__ = ["recomputed"]
 
 _READ_BACK = {"lstm": 1, "lstm_projected": 2, "gru": 1}
-"""How many of an op's weights its way back reads: all but a GRU's bias_hn, which is in what is kept."""
+"""How many of an op's weights its way back reads: all but a GRU's bias_hn, which only second derivatives need."""
 
 assert set(_READ_BACK) <= set(ops.__all__)
 
@@ -145,10 +145,9 @@ class _Call:
         grads = [grad_h[chunk.steps].clone(), *(torch.zeros_like(c) for c in kept[1 : len(state)])]
         for grad, after in zip(grads, grad_states, strict=True):
             grad.index_put_(chunk.last_consumed, after, accumulate=True)
-        op, read = getattr(torch.ops.unrolled, f"{self.op}_backward"), self.weights[: _READ_BACK[self.op]]
-        found: Tensors = op(
-            *grads, self.x[chunk.steps], self.weight_ih, *read, *state, *chunk.masks, *kept, *wanted
-        )
+        op, read = getattr(torch.ops.unrolled, f"{self.op}_backward"), _READ_BACK[self.op]
+        given = (self.weight_ih, *self.weights[:read], *state, *chunk.masks, *kept)
+        found: Tensors = op(*grads, self.x[chunk.steps], *given, *self.weights[read:], self.bias, *wanted)
         return found
 
     def gradients(self, want_x: bool, want_bias: bool) -> list[Tensor]:

@@ -1,4 +1,4 @@
-"""Gradients of gradients: a backward op differentiated by running the reference again, in plain torch.
+"""Gradients of gradients: a backward op differentiated by going forward again, through the composite op.
 
 It knows the ops by their schemas alone. unrolled::OP_backward takes what unrolled::OP takes and gives, under the
 same names, and `grad_NAME` for each state NAME; what it gives is called `grad_NAME` too, for the inputs of OP.
@@ -10,20 +10,19 @@ import torch
 from torch import Tensor
 from torch._library.custom_ops import CustomOpDef
 
-from unrolled.dispatch import REFERENCE, warn_reference
+from unrolled.composite import Values, composite, schema_of
+from unrolled.dispatch import warn_reference
 
 __all__ = ["register_second_derivative"]
-
-Values = dict[str, Any]
 
 
 def register_second_derivative(op: str, backward: CustomOpDef) -> None:
     """Make `backward`, the op unrolled::OP_backward, differentiable, and its derivatives in their turn.
 
-    The engine has no second derivatives. The reference runs forward once more, and autograd goes back through that
-    twice. Where whoever calls has not chosen the reference by choosing float64, the first such run warns.
+    The engine has no second derivatives. The composite op runs forward, and autograd goes back through that twice.
+    Where whoever calls has not chosen the reference by choosing float64, the first such run warns.
     """
-    schema: Any = getattr(torch.ops.unrolled, f"{op}_backward").default._schema
+    schema = schema_of(f"{op}_backward")
     taken = [argument.name for argument in schema.arguments]
     sources = [result.name.removeprefix("grad_") for result in schema.returns]
 
@@ -56,7 +55,8 @@ def _second_derivative(op: str, inputs: Values, grads: dict[str, Tensor], needed
     with torch.enable_grad():
         # Autograd is asked for derivatives by these alone, though some inputs may have been made of others.
         aliases = {name: _alias(value) for name, value in inputs.items()}
-        states = _forward(op, aliases)
+        results = composite(op, aliases)
+        states = {name: result for name, result in results.items() if f"grad_{name}" in inputs}
         came = [name for name in states if aliases[f"grad_{name}"] is not None]
         first = torch.autograd.grad(
             [states[name] for name in came],
@@ -64,7 +64,7 @@ def _second_derivative(op: str, inputs: Values, grads: dict[str, Tensor], needed
             [aliases[f"grad_{name}"] for name in came],
             create_graph=True,
         )
-        explicit = [name for name in needed if name not in (*states, "gates")]
+        explicit = [name for name in needed if name not in results]
         second = torch.autograd.grad(
             first,
             [aliases[name] for name in explicit],
@@ -79,14 +79,3 @@ def _alias(value: Any) -> Any:
     if not isinstance(value, Tensor) or not value.is_floating_point():
         return value
     return value.view_as(value).requires_grad_()
-
-
-def _forward(op: str, inputs: Values) -> dict[str, Tensor]:
-    """The states that unrolled::OP makes of inputs of its backward op, by the reference and seen by autograd."""
-    schema: Any = getattr(torch.ops.unrolled, op).default._schema
-    taken = [argument.name for argument in schema.arguments if argument.name != "keep"]
-    given = [name for name in inputs if name not in taken and not name.startswith(("grad_", "want_"))]
-    # The reference writes step by step. Into a tensor, each write would cost the way back a pass over all steps.
-    results: dict[str, list[Any]] = {name: [None] * len(inputs["x"]) for name in given}
-    REFERENCE[op](*(inputs[name] for name in taken), *results.values())
-    return {name: torch.stack(steps) for name, steps in results.items() if f"grad_{name}" in inputs}

@@ -1,0 +1,53 @@
+"""The sequence ops made of torch's own: what autograd goes through as often as asked, and torch.func transforms.
+
+The reference does the work, a step at a time. It is called by the ops' schemas alone: what unrolled::OP takes, it
+takes, but for `keep`, and its results are those of OP.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch._library.custom_ops import CustomOpDef
+
+from unrolled.dispatch import REFERENCE, warn_reference
+
+__all__ = ["Values", "call", "composite", "schema_of"]
+
+Values = dict[str, Any]
+
+
+def call(definition: CustomOpDef, *inputs: Any) -> Any:
+    """Call an op; within vmap, grad and the other transforms of torch.func call its composite, and warn once.
+
+    An op of `torch.library` has one derivative, autograd's, which torch.func cannot reach.
+    """
+    if not torch._C._are_functorch_transforms_active():
+        return definition(*inputs)
+    op = definition._name
+    if inputs[0].dtype != torch.float64:
+        warn_reference(f"unrolled::{op} within torch.func")
+    names = [argument.name for argument in schema_of(op).arguments]
+    results = tuple(composite(op, dict(zip(names, inputs, strict=True))).values())
+    return results if len(results) > 1 else results[0]
+
+
+def composite(op: str, inputs: Values) -> dict[str, Tensor]:
+    """What unrolled::OP returns, by name, of `inputs` by name; without `keep` among them, everything is kept."""
+    schema, steps = schema_of(op), len(inputs["x"])
+    # The reference writes step by step. Into a tensor, each write would cost the way back a pass over all steps.
+    results: dict[str, list[Any] | None] = {result.name: [None] * steps for result in schema.returns}
+    if not inputs.get("keep", True):
+        results["gates"] = None
+        if "c" in results:
+            results["c"] = [None]
+    taken = [inputs[argument.name] for argument in schema.arguments if argument.name != "keep"]
+    REFERENCE[op](*taken, *results.values())
+    empty = inputs["x"].new_empty(0)
+    tensors = {name: empty if written is None else torch.stack(written) for name, written in results.items()}
+    return {name: tensor.detach() if name == "gates" else tensor for name, tensor in tensors.items()}
+
+
+def schema_of(op: str) -> Any:
+    """The names of what unrolled::OP takes and returns: `.arguments` and `.returns`, each with a `.name`."""
+    return getattr(torch.ops.unrolled, op).default._schema

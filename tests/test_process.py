@@ -1,0 +1,104 @@
+"""Layers in a process as programs make them: after a fork, in workers, from several threads, on one or two."""
+
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from unrolled import nn
+
+KINDS = ("RNN", "GRU", "LSTM")
+
+
+def layer_of(kind: str) -> Any:
+    torch.manual_seed(0)
+    return getattr(nn, kind)(8, 96, num_layers=2)
+
+
+def learned(layer: Any, rows: int) -> list[Tensor]:
+    """Output and gradients of a step of training, with work enough for two threads."""
+    y, _ = layer(torch.randn(30, rows, 8, generator=torch.Generator().manual_seed(rows)))
+    return [y.detach(), *torch.autograd.grad(y.square().sum(), list(layer.parameters()))]
+
+
+def same(a: list[Tensor], b: list[Tensor]) -> bool:
+    """To the bit; by NumPy, because torch's own work on two threads never ends in a forked child."""
+    return all(np.array_equal(x.numpy(), y.numpy()) for x, y in zip(a, b, strict=True))
+
+
+@pytest.mark.usefixtures("one_thread")
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_step_of_training_has_the_same_bits_on_one_thread_and_on_two(kind: str) -> None:
+    layer = layer_of(kind)
+    for rows in (1, 3, 40):
+        torch.set_num_threads(1)
+        alone = learned(layer, rows)
+        torch.set_num_threads(2)
+        assert same(learned(layer, rows), alone)
+
+
+@pytest.mark.usefixtures("one_thread")
+@pytest.mark.parametrize("kind", KINDS)
+def test_python_threads_share_a_layer(isa: str, kind: str) -> None:
+    layer, counts = layer_of(kind), [1, 4, 13] * 5
+    alone = {rows: learned(layer, rows) for rows in counts}
+    with ThreadPoolExecutor(4) as pool:
+        for rows, together in zip(counts, pool.map(partial(learned, layer), counts), strict=True):
+            assert same(together, alone[rows])
+
+
+FORK = """
+import os, signal
+import torch
+from test_process import KINDS, layer_of, learned, same
+
+torch.set_num_threads(2)
+layers = [layer_of(kind) for kind in KINDS]
+before = [learned(layer, 3) for layer in layers]
+assert len(os.listdir("/proc/self/task")) > 1, "the parent has workers"
+child = os.fork()
+if not child:
+    signal.alarm(20)
+    os._exit(0 if all(same(learned(layer, 3), expected) for layer, expected in zip(layers, before)) else 1)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+def test_layers_train_in_a_forked_child() -> None:
+    # The parent's worker threads do not exist in the child: a kernel that waits for them never returns.
+    environment = os.environ | {"PYTHONPATH": os.path.dirname(__file__), "OMP_NUM_THREADS": "2"}
+    result = subprocess.run([sys.executable, "-c", FORK], env=environment, capture_output=True, text=True)
+    assert (result.stdout, result.stderr) == ("0\n", "")
+
+
+class Encoded(Dataset[Tensor]):
+    """Examples that a layer makes in the worker that loads them."""
+
+    def __init__(self, kind: str) -> None:
+        self.layer = layer_of(kind).requires_grad_(False)
+
+    def __len__(self) -> int:
+        return 6
+
+    def __getitem__(self, index: int) -> Tensor:
+        x = torch.randn(30, 3, 8, generator=torch.Generator().manual_seed(index))
+        y: Tensor = self.layer(x)[0]
+        return y
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_layers_run_in_a_data_loaders_workers(kind: str) -> None:
+    examples = Encoded(kind)
+    here = [
+        examples[index] for index in range(len(examples))
+    ]  # the engine's threads run before workers are forked
+    loader = DataLoader(examples, batch_size=None, num_workers=2, multiprocessing_context="fork", timeout=60)
+    assert same(list(loader), here)
