@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from unrolled import ops
-from unrolled.dispatch import Tensors, declare
+from unrolled.dispatch import Tensors, declare, pooled
 from unrolled.walk import Walk
 
 __all__ = ["recomputed"]
@@ -95,7 +95,7 @@ class _Call:
 
     def forward(self) -> Tensors:
         """The outputs, filled."""
-        h, last_c, before = self.outputs()
+        h, last_c, before = map(pooled, self.outputs())
         h_now, *c_now = self.states
         for number, chunk in enumerate(self.chunks()):
             for c in c_now:
@@ -125,7 +125,7 @@ class _Call:
         grad_states = [torch.zeros_like(state) for state in self.states]
         if grad_c is not None:
             grad_states[1] = grad_c[0]
-        grad_x, sums = self.x.new_empty(self.x.shape if wanted[0] else 0), list[Tensor]()
+        grad_x, sums = pooled(self.x.new_empty(self.x.shape if wanted[0] else 0)), list[Tensor]()
         for chunk, state in zip(reversed(chunks), reversed(entering), strict=True):
             of_x, *found = self.run_back(chunk, state, grad_h, grad_states, *wanted)
             if wanted[0]:
