@@ -1,4 +1,4 @@
-// The only file that knows Python. Arrays come in as NumPy or any other CPU buffer (DLPack), float32 and
+// The Python module; this file and bind_pool.cpp are all that knows Python. Arrays come in as NumPy or any other CPU buffer (DLPack), float32 and
 // C-contiguous; shapes are checked here once; the GIL is released while a kernel runs.
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
@@ -19,6 +19,10 @@
 
 namespace nb = nanobind;
 using namespace nb::literals;
+
+namespace unrolled {
+void bind_pool(nb::module_& m);
+}
 
 namespace {
 
@@ -378,6 +382,8 @@ NB_MODULE(_engine, m) {
     m.def("use_isa", &use_isa, "isa"_a);
     m.def("keep_freed_memory", &unrolled::keep_freed_memory,
           "Keep freed memory in the process (glibc): for programs that train.");
+
+    unrolled::bind_pool(m);
 
     nb::class_<unrolled::Linear>(m, "Linear")
         .def("__init__", [](unrolled::Linear* self, In<2> weight, std::optional<In<1>> bias, const std::string& weights) {

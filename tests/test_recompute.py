@@ -155,12 +155,18 @@ def test_pytorch_finds_nothing_wrong_with_the_op() -> None:
     def normal(*shape: int) -> Tensor:
         return random(*shape).requires_grad_()
 
-    of_input = (normal(T, B, D), normal(4 * H, D), normal(4 * H))
-    masks = (torch.tensor([4, T, 0, 1, 6]), random(T, B) > 0.5, True)
-    states = [normal(B, H), normal(B, H)]
-    torch.library.opcheck(
-        torch.ops.unrolled.recomputed.default, ("lstm", *of_input, [normal(4 * H, H)], states, *masks, 3)
-    )
+    inputs = {
+        "x": normal(T, B, D),
+        "weight_ih": normal(4 * H, D),
+        "bias": normal(4 * H),
+        "weight_hh": normal(4 * H, H),
+        "h0": normal(B, H),
+        "c0": normal(B, H),
+        "lengths": torch.tensor([4, T, 0, 1, 6]),
+        "resets": random(T, B) > 0.5,
+    }
+    given = ("lstm", " ".join(inputs), [*inputs.values()], True, 3)
+    torch.library.opcheck(torch.ops.unrolled.recomputed.default, given)
 
 
 @every_kind

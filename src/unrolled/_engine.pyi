@@ -5,6 +5,7 @@ full (those that are None are not wanted) and returns nothing; a wrong shape rai
 layout `TypeError`.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 Array = Any
@@ -118,6 +119,15 @@ def use_isa(isa: str) -> None:
 
 def keep_freed_memory() -> None:
     """Keep freed memory in the process (glibc): for programs that train."""
+
+def memory(shape: Sequence[int]) -> object:
+    """Uninitialised float32 memory of the pool, as a DLPack capsule; freed, it is there for the next that fits."""
+
+def release_memory() -> None:
+    """Give the pool's free memory back to the system."""
+
+def held_memory() -> int:
+    """Bytes that the pool holds, in use and free: never more than were in use at one time."""
 
 class Linear:
     """y [M, N] = x [M, K] times the transpose of weight [N, K], plus bias [N], packed once in a format of weights.

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch._library.custom_ops import CustomOpDef
+from torch.utils.dlpack import from_dlpack
 
 from unrolled import _engine, reference
 
@@ -28,6 +29,8 @@ __all__ = [
     "served_by_engine",
     "warn_reference",
 ]
+
+LARGE = 4 << 20  # bytes: smaller blocks the C library keeps by itself
 
 Tensors = tuple[Tensor, ...]
 Outputs = tuple[Tensor | None, ...]
@@ -107,6 +110,17 @@ def warn_reference(what: str) -> None:
     )
 
 
+def pooled(output: Tensor) -> Tensor:
+    """Uninitialised memory like `output`, which is: from the engine's pool if it is large, float32 and on the CPU.
+
+    What a training step keeps is freed at its end. The C library would give such blocks back to the system, which
+    clears every page anew for the next step.
+    """
+    if output.device.type != "cpu" or output.dtype != torch.float32 or output.nbytes < LARGE:
+        return output
+    return from_dlpack(_engine.memory(output.shape))
+
+
 def define(op: str, signature: str, allocate: Callable[..., Outputs], told: int = 1) -> CustomOpDef:
     """Define unrolled::op, whose kernel fills what `allocate` makes, uninitialised, for the op's inputs.
 
@@ -119,7 +133,7 @@ def define(op: str, signature: str, allocate: Callable[..., Outputs], told: int 
         return tensors if len(tensors) > 1 else tensors[0]
 
     def implementation(*inputs: Any) -> Tensor | Tensors:
-        outputs = allocate(*inputs)
+        outputs = tuple(None if output is None else pooled(output) for output in allocate(*inputs))
         _run(op, inputs[: len(inputs) - told], outputs)
         return results(inputs, outputs)
 

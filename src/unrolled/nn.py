@@ -192,7 +192,7 @@ class GRU(_HiddenOnly):
         else:
             bias_hn = weight_hh.new_zeros(self.hidden_size)
         if every > 1:
-            return Trace(*recomputed("gru", *input, [weight_hh, bias_hn], [*initial], *steps, every), None)
+            return Trace(*recomputed("gru", every, *input, weight_hh, bias_hn, *initial, *steps), None)
         (h0,) = initial
         h, gates = ops.gru(*input, weight_hh, bias_hn, h0, *steps, every == 1)
         return Trace(h, None, gates)
@@ -293,7 +293,7 @@ class LSTM(Recurrent):
         weights = [weight_hh, self._parameter(f"weight_hr{suffix}")] if self.proj_size else [weight_hh]
         if every > 1:
             op = "lstm_projected" if self.proj_size else "lstm"
-            return Trace(*recomputed(op, *input, weights, [*initial], *steps, every), None)
+            return Trace(*recomputed(op, every, *input, *weights, *initial, *steps), None)
         h0, c0 = initial
         if self.proj_size:
             return Trace(*ops.lstm_projected(*input, weight_hh, weights[1], h0, c0, *steps, every == 1))

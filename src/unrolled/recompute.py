@@ -14,31 +14,32 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from unrolled import ops
-from unrolled.dispatch import Tensors, declare
+from unrolled import ops  # noqa: F401, which registers them
+from unrolled.dispatch import Tensors, declare, pooled
 from unrolled.walk import Walk
 
 __all__ = ["recomputed"]
 
-_READ_BACK = {"lstm": 1, "lstm_projected": 2, "gru": 1}
-"""How many of an op's weights its way back reads: all but a GRU's bias_hn, which only second derivatives need."""
+Values = dict[str, Any]
 
-assert set(_READ_BACK) <= set(ops.__all__)
+
+def _names(op: str) -> tuple[list[str], list[str]]:
+    """Of an op, what it takes and what it gives, where its schema names that."""
+    schema: Any = getattr(torch.ops.unrolled, op).default._schema
+    return [argument.name for argument in schema.arguments], [result.name for result in schema.returns]
+
+
+_KEPT = {"lstm": ("h", "c", "gates"), "lstm_projected": ("h", "c", "gates"), "gru": ("h", "gates")}
+_TAKEN = {op: _names(op)[0] for op in _KEPT}
 
 
 @dataclass(frozen=True)
 class _Chunk:
-    """Neighbouring steps, and what the rows do in them: lengths [B] and resets count from the first of them."""
+    """Neighbouring steps, and how many of them each row takes [B]."""
 
     steps: slice
     lengths: Tensor
-    resets: Tensor | None
     reverse: bool
-
-    @property
-    def masks(self) -> tuple[Tensor, Tensor | None, bool]:
-        """As an op takes them."""
-        return self.lengths, self.resets, self.reverse
 
     @property
     def last_consumed(self) -> tuple[Tensor, Tensor]:
@@ -57,37 +58,41 @@ class _Chunk:
 
 @dataclass(frozen=True)
 class _Call:
-    """The inputs of `recomputed`."""
+    """What the op takes: the tensors that are there, under their names, which stand in one string."""
 
     op: str
-    x: Tensor
-    weight_ih: Tensor | None
-    bias: Tensor | None
-    weights: list[Tensor]
-    states: list[Tensor]
-    lengths: Tensor | None
-    resets: Tensor | None
+    names: str
+    inputs: list[Tensor]
     reverse: bool
     every: int
 
+    @property
+    def values(self) -> Values:
+        """The tensors by name."""
+        return dict(zip(self.names.split(), self.inputs, strict=True))
+
+    @property
+    def states(self) -> list[Tensor]:
+        """The initial ones: h0, and c0 of an LSTM."""
+        return [value for name, value in self.values.items() if name in ("h0", "c0")]
+
     def chunks(self) -> list[_Chunk]:
         """All steps, in the order in which they are consumed."""
-        walk = Walk(len(self.x), self.lengths, self.resets, self.reverse)
-        whole = self.lengths
-        if whole is None:
-            whole = torch.full(self.x.shape[1:2], walk.steps, device=self.x.device)
+        x, lengths, resets = (self.values.get(name) for name in ("x", "lengths", "resets"))
+        assert x is not None
+        walk = Walk(len(x), lengths, resets, self.reverse)
+        whole = torch.full(x.shape[1:2], walk.steps, device=x.device) if lengths is None else lengths
 
         def chunk(start: int) -> _Chunk:
             steps = slice(start, min(start + self.every, walk.steps))
-            resets = None if self.resets is None else self.resets[steps]
-            return _Chunk(steps, (whole - start).clamp(0, steps.stop - start), resets, self.reverse)
+            return _Chunk(steps, (whole - start).clamp(0, steps.stop - start), self.reverse)
 
         starts = range(0, walk.steps, self.every)
         return [chunk(start) for start in (reversed(starts) if self.reverse else starts)]
 
     def outputs(self) -> Tensors:
         """Uninitialised h [T,B,H], and of an LSTM the last c [1,B,H] and the c before each chunk, else empty."""
-        x, (h0, *c0) = self.x, self.states
+        x, (h0, *c0) = self.values["x"], self.states
         h = x.new_empty(*x.shape[:2], h0.shape[1])
         if not c0:
             return h, x.new_empty(0), x.new_empty(0)
@@ -95,7 +100,7 @@ class _Call:
 
     def forward(self) -> Tensors:
         """The outputs, filled."""
-        h, last_c, before = self.outputs()
+        h, last_c, before = map(pooled, self.outputs())
         h_now, *c_now = self.states
         for number, chunk in enumerate(self.chunks()):
             for c in c_now:
@@ -106,65 +111,72 @@ class _Call:
             last_c.copy_(c)
         return h, last_c, before
 
+    def of_chunk(self, chunk: _Chunk, state: list[Tensor]) -> Values:
+        """What the op takes for a chunk from the state before it: of what has all steps, these."""
+        part = {
+            name: value[chunk.steps] if value.dim() == 3 or name == "resets" else value
+            for name, value in self.values.items()
+        }
+        return part | dict(zip(("h0", "c0"), state, strict=False)) | {"lengths": chunk.lengths}
+
     def run(self, chunk: _Chunk, state: list[Tensor], keep: bool) -> Tensors:
-        """What the op gives for a chunk from the state before it."""
-        op = getattr(torch.ops.unrolled, self.op)
-        found: Tensors = op(
-            self.x[chunk.steps], self.weight_ih, self.bias, *self.weights, *state, *chunk.masks, keep
-        )
+        """What the op gives for a chunk."""
+        given = self.of_chunk(chunk, state) | {"reverse": self.reverse, "keep": keep}
+        found: Tensors = getattr(torch.ops.unrolled, self.op)(*map(given.get, _TAKEN[self.op]))
         return found
 
     def backward(
         self, grad_h: Tensor, grad_c: Tensor | None, h: Tensor, before: Tensor, *wanted: bool
     ) -> list[Tensor]:
-        """The gradients of x, weight_ih, bias, weights and states; `wanted` says whether those of x and bias."""
-        chunks, of_states = self.chunks(), len(self.states)
+        """A gradient for each input, empty where there is none; `wanted` says whether those of x and bias."""
+        chunks, x = self.chunks(), self.values["x"]
         entering = [[self.states[0], *before[:1]]]
         for number, chunk in enumerate(chunks[:-1], 1):
             entering.append([chunk.h_after(h, entering[-1][0]), *before[number : number + 1]])
         grad_states = [torch.zeros_like(state) for state in self.states]
         if grad_c is not None:
             grad_states[1] = grad_c[0]
-        grad_x, sums = self.x.new_empty(self.x.shape if wanted[0] else 0), list[Tensor]()
+        grad_x = pooled(x.new_empty(x.shape if wanted[0] else 0))
+        sums = Values()
         for chunk, state in zip(reversed(chunks), reversed(entering), strict=True):
-            of_x, *found = self.run_back(chunk, state, grad_h, grad_states, *wanted)
+            found = self.run_back(chunk, state, grad_h, grad_states, *wanted)
+            of_x = found.pop("grad_x")
             if wanted[0]:
                 grad_x[chunk.steps] = of_x
-            shares = found[:-of_states]
-            for total, share in zip(sums, shares, strict=False):
-                total += share
-            sums = sums or shares
-            grad_states = [chunk.if_stepped(*pair) for pair in zip(found[-of_states:], grad_states, strict=True)]
-        return [grad_x, *sums, *grad_states]
+            of_states = [found.pop(f"grad_{name}") for name in ("h0", "c0")[: len(state)]]
+            grad_states = [chunk.if_stepped(*pair) for pair in zip(of_states, grad_states, strict=True)]
+            for name, total in sums.items():
+                total += found[name]
+            sums = sums or found
+        sums |= {"grad_x": grad_x} | dict(zip(("grad_h0", "grad_c0"), grad_states, strict=False))
+        return [sums.get(f"grad_{name}", x.new_empty(0)) for name in self.names.split()]
 
     def run_back(
         self, chunk: _Chunk, state: list[Tensor], grad_h: Tensor, grad_states: list[Tensor], *wanted: bool
-    ) -> Tensors:
+    ) -> Values:
         """A chunk run again and back: its share of all gradients, from those that reach the state after it."""
         kept = self.run(chunk, state, True)
         grads = [grad_h[chunk.steps].clone(), *(torch.zeros_like(c) for c in kept[1 : len(state)])]
         for grad, after in zip(grads, grad_states, strict=True):
             grad.index_put_(chunk.last_consumed, after, accumulate=True)
-        op, read = getattr(torch.ops.unrolled, f"{self.op}_backward"), _READ_BACK[self.op]
-        given = (self.weight_ih, *self.weights[:read], *state, *chunk.masks, *kept)
-        found: Tensors = op(*grads, self.x[chunk.steps], *given, *self.weights[read:], self.bias, *wanted)
-        return found
+        given = self.of_chunk(chunk, state) | dict(zip(_KEPT[self.op], kept, strict=True))
+        given |= dict(zip(("grad_h", "grad_c"), grads, strict=False))
+        given |= dict(zip(("reverse", "want_x", "want_bias"), (self.reverse, *wanted), strict=True))
+        taken, names = _names(f"{self.op}_backward")
+        found = getattr(torch.ops.unrolled, f"{self.op}_backward")(*map(given.get, taken))
+        return dict(zip(names, found, strict=True))
 
     def gradients(self, want_x: bool, want_bias: bool) -> list[Tensor]:
         """Uninitialised, as `backward` fills them."""
-        x, weight_ih = self.x, self.weight_ih
+        names = _names(f"{self.op}_backward")[1]
+        unwanted = {"x": not want_x, "bias": not want_bias or "weight_ih" not in self.values}
         return [
-            x.new_empty(x.shape if want_x else 0),
-            x.new_empty(0 if weight_ih is None else weight_ih.shape),
-            x.new_empty(0 if weight_ih is None or not want_bias else len(weight_ih)),
-            *(one.new_empty(one.shape) for one in (*self.weights, *self.states)),
+            value.new_empty(value.shape if f"grad_{name}" in names and not unwanted.get(name) else 0)
+            for name, value in self.values.items()
         ]
 
 
-_INPUTS = (
-    "str op, Tensor x, Tensor? weight_ih, Tensor? bias, Tensor[] weights, Tensor[] states, Tensor? lengths,"
-    " Tensor? resets, bool reverse, int every"
-)
+_INPUTS = "str op, str names, Tensor[] inputs, bool reverse, int every"
 _recomputed = declare(
     "recomputed",
     f"({_INPUTS}) -> (Tensor, Tensor, Tensor)",
@@ -175,52 +187,48 @@ _recomputed_backward = declare(
     "recomputed_backward",
     f"({_INPUTS}, Tensor grad_h, Tensor? grad_c, Tensor h, Tensor before, bool want_x, bool want_bias)"
     " -> Tensor[]",
-    lambda *inputs: _Call(*inputs[:10]).backward(*inputs[10:]),
-    lambda *inputs: _Call(*inputs[:10]).gradients(*inputs[-2:]),
+    lambda *inputs: _Call(*inputs[:5]).backward(*inputs[5:]),
+    lambda *inputs: _Call(*inputs[:5]).gradients(*inputs[-2:]),
 )
 
 
-def recomputed(
-    op: str,
-    x: Tensor,
-    weight_ih: Tensor | None,
-    bias: Tensor | None,
-    weights: list[Tensor],
-    states: list[Tensor],
-    lengths: Tensor | None,
-    resets: Tensor | None,
-    reverse: bool,
-    every: int,
-) -> tuple[Tensor, Tensor | None]:
-    """Run an op, "lstm", "lstm_projected" or "gru", with states kept every `every` steps; at least 1.
+def recomputed(op: str, every: int, *inputs: Tensor | bool | None) -> tuple[Tensor, Tensor | None]:
+    """Run an op over inputs, all that the op takes before `keep`, with states kept every `every` steps.
 
-    `weights` and `states` are the op's, in its order. Returns every step's h [T,B,H], the bits that the op gives,
-    and an LSTM's last c [1,B,H], both differentiable. Gradients are those of the op; sums over steps are made
-    chunk by chunk, so those of weights may differ in the last bits. The way back takes one more run forward.
+    Returns every step's h [T,B,H], the bits that the op gives, and an LSTM's last c [1,B,H], both differentiable.
+    Gradients are those of the op; sums over steps are made chunk by chunk, so those of weights may differ in the
+    last bits. The way back takes one more run forward.
     """
-    h, c, _ = _recomputed(op, x, weight_ih, bias, weights, states, lengths, resets, reverse, every)
-    return h, c if len(states) > 1 else None
+    given = dict(zip(_TAKEN[op], inputs, strict=False))
+    tensors = {name: value for name, value in given.items() if isinstance(value, Tensor)}
+    names, reverse = " ".join(tensors), bool(given["reverse"])
+    h, c, _ = _recomputed(op, names, list(tensors.values()), reverse, every)
+    return h, c if "c0" in tensors else None
 
 
 def _context(ctx: Any, inputs: tuple[Any, ...], output: Tensors) -> None:
-    ctx.op, x, weight_ih, bias, weights, states, lengths, resets, ctx.reverse, ctx.every = inputs
+    ctx.op, ctx.names, tensors, ctx.reverse, ctx.every = inputs
     h, _, before = output
-    ctx.save_for_backward(x, weight_ih, bias, lengths, resets, h, before, *weights, *states)
-    ctx.states = len(states)
+    ctx.save_for_backward(h, before, *tensors)
     ctx.mark_non_differentiable(before)
     ctx.set_materialize_grads(False)
 
 
 def _gradients(ctx: Any, grad_h: Tensor | None, grad_c: Tensor | None, _: Tensor | None) -> tuple[Any, ...]:
-    x, weight_ih, bias, lengths, resets, h, before, *rest = ctx.saved_tensors
-    weights, states = rest[: -ctx.states], rest[-ctx.states :]
-    needed = ctx.needs_input_grad[1:4]
+    h, before, *tensors = ctx.saved_tensors
+    needed = dict(zip(ctx.names.split(), ctx.needs_input_grad[2], strict=True))
     found = _recomputed_backward(
-        *(ctx.op, x, weight_ih, bias, weights, states, lengths, resets, ctx.reverse, ctx.every),
-        *(torch.zeros_like(h) if grad_h is None else grad_h, grad_c, h, before, needed[0], needed[2]),
+        *(ctx.op, ctx.names, tensors, ctx.reverse, ctx.every),
+        *(torch.zeros_like(h) if grad_h is None else grad_h, grad_c, h, before),
+        *(needed["x"], needed.get("bias", False)),
     )
-    of_input = (one if need else None for one, need in zip(found[:3], needed, strict=True))
-    return None, *of_input, found[3 : -ctx.states], found[-ctx.states :], None, None, None, None
+    return (
+        None,
+        None,
+        [one if need else None for one, need in zip(found, needed.values(), strict=True)],
+        None,
+        None,
+    )
 
 
 def _no_second_derivative(ctx: Any, *grads: Any) -> None:
