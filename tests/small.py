@@ -13,7 +13,7 @@ from unrolled.tasks.label.sequences import Layout
 from unrolled.tasks.speech import SpeechModel
 from unrolled.tasks.speech.filterbank import Bank
 from unrolled.tasks.text import TextModel
-from unrolled.vocabulary import CharVocabulary
+from unrolled.vocabulary import CharVocabulary, Vocabulary
 
 __all__ = ["KINDS", "SOUND", "inputs_for", "label_file", "model_of", "speech_file", "text_file"]
 
@@ -23,7 +23,13 @@ CONVOLVED_BANK = Bank(rate=8000, window=200, hop=80, mels=11, stack=4, tail=800,
 WORDS = ["the", "old", "man", "boat"]
 
 
-def _file(task: str, architecture: Architecture, encoding: dict[str, Any], seed: int) -> ModelFile:
+def _file(
+    task: str,
+    architecture: Architecture,
+    encoding: dict[str, Any],
+    seed: int,
+    training: dict[str, Any] | None = None,
+) -> ModelFile:
     rng = np.random.default_rng(seed)
     # Wide enough that some symbols are far likelier than others, and the past matters.
     shapes = architecture.shapes().items()
@@ -31,13 +37,16 @@ def _file(task: str, architecture: Architecture, encoding: dict[str, Any], seed:
     tensors |= {
         name: np.abs(one) + np.float32(0.5) for name, one in tensors.items() if name.endswith("running_var")
     }
-    return ModelFile(task, architecture, encoding, {}, tensors)
+    return ModelFile(task, architecture, encoding, training or {}, tensors)
 
 
-def text_file(cell: str = "lstm", layers: int = 2, hidden: int = 17, seed: int = 0) -> ModelFile:
-    """A text model of ten characters."""
-    architecture = TextArchitecture(cell, CHARACTERS.size, 5, hidden, layers)
-    return _file("text", architecture, CHARACTERS.to_json(), seed)
+def text_file(
+    cell: str = "lstm", layers: int = 2, hidden: int = 17, seed: int = 0, vocabulary: Vocabulary = CHARACTERS
+) -> ModelFile:
+    """A text model, of ten characters unless there is another vocabulary."""
+    architecture = TextArchitecture(cell, vocabulary.size, 5, hidden, layers)
+    training = {"names": ["a.txt"], "data": "0" * 64, "level": vocabulary.level, "split": 0.9}
+    return _file("text", architecture, vocabulary.to_json(), seed, training)
 
 
 def label_file(

@@ -1,0 +1,108 @@
+"""What all commands share: the program they belong to, options made of settings, how figures are printed."""
+
+import inspect
+import json
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import fields
+from importlib.util import find_spec
+from pathlib import Path
+from types import MappingProxyType
+from typing import Annotated, Any, NoReturn, get_type_hints
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from unrolled import settings
+from unrolled.errors import InputError
+from unrolled.results import Evaluation
+
+__all__ = [
+    "Data",
+    "Json",
+    "ModelPath",
+    "app",
+    "console",
+    "fail",
+    "needs_torch",
+    "print_json",
+    "print_tables",
+    "with_settings",
+]
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Recurrent networks that remember: train one on your own sequences, let it run, measure it.\n\n"
+    "Begin with: [bold]unrolled train text --minutes 1 --out model.safetensors[/bold]",
+    epilog="Exit status: 0 done, 1 the run failed, 2 the input cannot be used, 130 stopped by Ctrl-C.",
+)
+
+console = Console(highlight=False, soft_wrap=True)
+Json = Annotated[bool, typer.Option("--json", help="Print the figures as one JSON object.")]
+ModelPath = Annotated[Path, typer.Argument(metavar="MODEL", help="A file written by `unrolled train`.")]
+Data = Annotated[list[Path] | None, typer.Argument(metavar="DATA", help="Files or folders, as the task has it.")]
+
+
+def fail(message: str, status: int) -> NoReturn:
+    """End with a sentence on standard error."""
+    print(f"unrolled: {message}", file=sys.stderr)
+    sys.exit(status)
+
+
+def with_settings(
+    *kinds: type[Any], defaults: Mapping[str, Any] = MappingProxyType({}), panels: Mapping[str, str] | None = None
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command an option for every field of these dataclasses; those given arrive as keyword arguments.
+
+    `defaults` stand in the help in place of the fields' own; `panels` has the heading that an option stands under.
+    """
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        own = inspect.signature(command)
+        parameters = [p for p in own.parameters.values() if p.kind is not p.VAR_KEYWORD]
+        for kind in kinds:
+            hints = get_type_hints(kind)
+            for field in (f for f in fields(kind) if f.name not in {p.name for p in parameters}):
+                option = typer.Option(
+                    help=settings.help_text(field.name, kind, defaults),
+                    show_default=False,
+                    rich_help_panel=panels[field.name] if panels else None,
+                )
+                annotation: Any = Annotated[hints[field.name] | None, option]
+                parameters.append(
+                    inspect.Parameter(
+                        field.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation
+                    )
+                )
+        command.__signature__ = own.replace(parameters=parameters)  # type: ignore[attr-defined]
+        command.__annotations__ = {p.name: p.annotation for p in parameters} | {"return": None}
+        return command
+
+    return decorate
+
+
+def needs_torch() -> None:
+    """Raise `InputError` where what training takes is not installed."""
+    if find_spec("torch") is None or find_spec("accelerate") is None:
+        raise InputError("training needs torch and accelerate: pip install 'unrolled[train]'.")
+
+
+def print_tables(evaluation: Evaluation) -> None:
+    """For a person."""
+    for shown in evaluation.tables:
+        table = Table(*shown.columns)
+        if shown.dense:
+            table = Table(*shown.columns, box=None, padding=(0, 1, 0, 0))
+        for row in shown.rows:
+            table.add_row(*row)
+        console.print(table)
+
+
+def print_json(figures: dict[str, Any]) -> None:
+    """For a program."""
+    print(json.dumps(figures, ensure_ascii=False))

@@ -1,0 +1,170 @@
+"""Commands with a trained model: `sample`, `eval`, `run`, `remember`, `info` and `stream`."""
+
+import json
+import signal
+import sys
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+import unrolled
+from unrolled import piping, plots, settings
+from unrolled.commands.frame import (
+    Data,
+    Json,
+    ModelPath,
+    app,
+    console,
+    needs_torch,
+    print_json,
+    print_tables,
+    with_settings,
+)
+from unrolled.errors import InputError
+from unrolled.memory import ENDURANCE
+from unrolled.tasks import TASKS
+from unrolled.tasks.text import TextModel
+
+
+def _run_panels() -> dict[str, str]:
+    """For each setting of `run`, a heading that names the tasks whose models take it."""
+    takers: dict[str, list[str]] = {}
+    for task in TASKS.values():
+        for field in fields(task.Model.RunOptions):
+            takers.setdefault(field.name, []).append(task.name)
+    return {name: f"For {' and '.join(tasks)} models" for name, tasks in takers.items()}
+
+
+@app.command(epilog="Example: unrolled sample model.safetensors --prompt 'The ' --length 200 --seed 1")
+def sample(
+    model: ModelPath,
+    prompt: Annotated[str, typer.Option(help="The text to go on from; '-' reads it from standard input.")] = "",
+    length: Annotated[int, typer.Option(help="Symbols to write.")] = 500,
+    temperature: Annotated[
+        float, typer.Option(help="Below 1 likelier, above 1 wilder; 0 always the likeliest.")
+    ] = 0.8,
+    top_p: Annotated[float, typer.Option(help="Choose among the likeliest symbols of this probability.")] = 1.0,
+    seed: Annotated[int, typer.Option(help="The same seed writes the same text.")] = 0,
+) -> None:
+    """Let a text model write, one step a symbol, printed as it is written."""
+    if prompt == "-":
+        prompt = sys.stdin.read()
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # end quietly when the reader has had enough, as cat does
+    loaded = unrolled.load(model)
+    if not isinstance(loaded, TextModel):
+        raise InputError(f"{model} was trained for the task {loaded.file.task!r}; only text models write samples.")
+    text = loaded.sample(prompt, length, temperature=temperature, top_p=top_p, seed=seed)
+    sys.stdout.write(prompt)
+    for piece in text:
+        sys.stdout.write(piece)
+        sys.stdout.flush()
+    sys.stdout.write("\n")
+
+
+@app.command("eval", epilog="Example: unrolled eval model.safetensors other.txt --json")
+def evaluate(model: ModelPath, data: Data = None, as_json: Json = False) -> None:
+    """Measure a model on DATA (without: on what was held out of its training)."""
+    evaluation = unrolled.load(model).evaluate(data or [])
+    if as_json:
+        print_json(evaluation.figures)
+    else:
+        print_tables(evaluation)
+
+
+@app.command("run", epilog="Example: unrolled run model.safetensors 'Once upon a time' --length 50 --json")
+@with_settings(*(task.Model.RunOptions for task in TASKS.values()), panels=_run_panels())
+def run_model(
+    model: ModelPath,
+    inputs: Annotated[list[str], typer.Argument(metavar="INPUT", help="Texts or files, as the task has it.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")] = False,
+    **given: Any,
+) -> None:
+    """Let a model do what it was trained for, with each INPUT: a text, a file, or - for sound that comes in."""
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # end quietly when the reader has had enough, as cat does
+    loaded = unrolled.load(model)
+    chosen = {name: value for name, value in given.items() if value is not None}
+    (options,) = settings.fill([loaded.RunOptions], chosen, f"{model}, a {loaded.file.task} model")
+    for output in loaded.run(inputs, options):
+        print(json.dumps(output.record, ensure_ascii=False) if as_json else output.line, flush=True)
+
+
+@app.command(epilog="Example: unrolled remember model.safetensors --plot memory.png --page passage.html")
+def remember(
+    model: ModelPath,
+    data: Data = None,
+    plot: Annotated[Path | None, typer.Option(metavar="PICTURE", help="Draw what was found.")] = None,
+    page: Annotated[
+        Path | None,
+        typer.Option(metavar="HTML", help="Of a text model: a passage with each symbol shaded by its influence."),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Which steps are looked at.")] = 0,
+    steps: Annotated[
+        int, typer.Option(min=2, help="Steps without a reset, to see what becomes of it.")
+    ] = ENDURANCE,
+    as_json: Json = False,
+) -> None:
+    """Measure how far back a model remembers, on DATA (without: on what was held out of its training)."""
+    needs_torch()
+    if plot:
+        plots.library(plot)
+    loaded = unrolled.load(model)
+    from unrolled.memory import portrait, shading
+    from unrolled.memory.remember import remember as look
+
+    if page:
+        shading.check(loaded, page)
+    found = look(loaded, data or [], seed, steps)
+    evaluation = found.evaluation()
+    if as_json:
+        print_json(evaluation.figures)
+    else:
+        print_tables(evaluation)
+        console.print(evaluation.shown)
+    if plot:
+        portrait.draw(plot, found)
+    if page:
+        shading.write(page, loaded, data or [], seed)
+
+
+@app.command(epilog="Example: unrolled info model.safetensors")
+def info(model: ModelPath, as_json: Json = False) -> None:
+    """Show what a model file holds and how it was trained."""
+    file = unrolled.load(model).file
+    figures = {
+        "task": file.task,
+        "parameters": file.architecture.parameters,
+        "weights_sha256": file.fingerprint(),
+        "architecture": asdict(file.architecture),
+        "training": file.training,
+    }
+    if as_json:
+        print_json(figures)
+        return
+    table = Table("", "", show_header=False)
+    for name, value in figures.items():
+        for key, entry in value.items() if isinstance(value, dict) else [("", value)]:
+            shown = ", ".join(entry) if isinstance(entry, list | dict) else str(entry)
+            table.add_row(f"{name} {key}".strip(), shown)
+    console.print(table)
+
+
+@app.command(epilog="Example: tail -f log.txt | unrolled stream model.safetensors --state log.state")
+def stream(
+    model: ModelPath,
+    state: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Where the state is kept: another run goes on from there."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")] = False,
+) -> None:
+    """Run a model over standard input for ever: of each line, what it says (text: how surprising, in nats)."""
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # end quietly when the reader has had enough, as cat does
+    loaded = unrolled.load(model)
+    running = piping.opened(loaded, state)
+    if running.position:
+        print(f"going on from position {running.position}", file=sys.stderr)
+    for output in piping.piped(loaded, running, sys.stdin.buffer, state):
+        print(json.dumps(output.record, ensure_ascii=False) if as_json else output.line, flush=True)

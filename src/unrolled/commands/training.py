@@ -1,0 +1,133 @@
+"""Commands that learn: `train` a task, and `gap`, the experiment that trains every cell."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+import unrolled
+from unrolled import plots, settings
+from unrolled.commands.frame import (
+    Data,
+    Json,
+    app,
+    console,
+    fail,
+    needs_torch,
+    print_json,
+    print_tables,
+    with_settings,
+)
+from unrolled.errors import InputError
+from unrolled.memory import curves
+from unrolled.memory.gap import QUICK, QUICK_PROBLEM, Experiment, GapOptions
+from unrolled.memory.problems import PROBLEMS
+from unrolled.recipe import TrainOptions
+from unrolled.tasks import TASKS, Task
+
+train_app = typer.Typer(no_args_is_help=True, help="Train a model for a task.")
+app.add_typer(train_app, name="train")
+
+
+def _add_train_command(kind: type[Task]) -> None:
+    """`unrolled train NAME` for one task."""
+
+    @train_app.command(
+        kind.name,
+        help=f"{kind.__doc__}\n\nThe model that does best on what is held out is written to MODEL. Ctrl-C keeps "
+        "a checkpoint beside it, MODEL.checkpoint, from which --resume goes on: with --steps to the same losses, "
+        "bit for bit.",
+        epilog=f"Example: unrolled train {kind.name} {kind.example} --out {kind.name}.safetensors",
+    )
+    @with_settings(kind.Options, TrainOptions, defaults=kind.defaults)
+    def train(
+        out: Annotated[Path, typer.Option(metavar="MODEL", help="Where the best model goes.")],
+        data: Data = None,
+        config: Annotated[
+            Path | None,
+            typer.Option(metavar="TOML", help="A file with the same settings; the command line wins."),
+        ] = None,
+        resume: Annotated[bool, typer.Option("--resume", help="Go on with the run that wrote MODEL.")] = False,
+        as_json: Json = False,
+        **given: Any,
+    ) -> None:
+        needs_torch()
+        if not out.name:
+            raise InputError(f"--out is {str(out)!r}, expected the name of a file.")
+        kinds = [kind.Options, TrainOptions]
+        chosen = {name: value for name, value in given.items() if value is not None}
+        settings.fill(kinds, chosen, "command line")
+        if config:
+            in_file = settings.read_toml(config)
+            settings.fill(kinds, in_file, str(config))
+            chosen = in_file | chosen
+        options, train_options = settings.fill(kinds, kind.defaults | chosen)
+        _train(kind(options, data or [], train_options.seed), train_options, out, resume, as_json)
+
+
+def _train(task: Task, options: TrainOptions, out: Path, resume: bool, as_json: bool) -> None:
+    from unrolled.progress import train_with_progress
+    from unrolled.train import Diverged
+
+    try:
+        finished = train_with_progress(task, options, out, resume, Console(stderr=True, highlight=False))
+    except Diverged as error:
+        fail(f"{error}.", 1)
+    if not finished:
+        sys.exit(130)
+    model = unrolled.load(out)
+    report = task.report(model)
+    if as_json:
+        print_json({"model": str(out), **report.figures})
+        return
+    print_tables(report)
+    if report.shown:
+        console.print("What it does:\n", style="bold")
+        print(report.shown)
+    console.print(f"\nThe model is {out}. Try next:", style="bold")
+    for command in model.next_commands(str(out)):
+        console.print(f"  {command}")
+
+
+for task in TASKS.values():
+    _add_train_command(task)
+
+
+@app.command(epilog="Example: unrolled gap adding copy --gaps 50,100,200 --out gaps.json --plot gaps.png")
+@with_settings(GapOptions)
+def gap(
+    problems: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="PROBLEM", help=f"Of {', '.join(PROBLEMS)}.", show_default="recall"),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="RESULTS", help="The result file; if it is there, the experiment goes on from it."),
+    ] = None,
+    plot: Annotated[Path | None, typer.Option(metavar="PICTURE", help="Draw how far each cell gets.")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="What the essay says, in a minute or two.")] = False,
+    as_json: Json = False,
+    **given: Any,
+) -> None:
+    """Let every cell learn to remember over growing gaps: where does the standard RNN stop, where the LSTM?"""
+    needs_torch()
+    chosen = {name: value for name, value in given.items() if value is not None}
+    (options,) = settings.fill([GapOptions], (QUICK if quick else {}) | chosen, "command line")
+    out = out or Path("gap-quick.json" if quick else "gap.json")
+    if plot:
+        plots.library(plot)
+    experiment = Experiment(problems or [QUICK_PROBLEM if quick else "recall"], options, out)
+    from unrolled.progress import trials_with_progress
+
+    finished = trials_with_progress(experiment, Console(stderr=True, highlight=False))
+    evaluation = experiment.results.evaluation()
+    if as_json:
+        print_json(evaluation.figures)
+    else:
+        print_tables(evaluation)
+    if plot and experiment.results.rows:
+        curves.draw(plot, experiment.results)
+    if not finished:
+        sys.exit(130)
