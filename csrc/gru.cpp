@@ -1,6 +1,7 @@
 // Gated recurrent unit: Cho et al. 2014, in the form of cuDNN and PyTorch, where the reset gate multiplies
 // the recurrent product of the candidate: n = tanh(x_n + r (W_hn h + b_hn)), h' = (1 - z) n + z h.
 #include "backward.h"
+#include "cells.h"
 #include "forward.h"
 
 namespace unrolled::UNROLLED_ISA {
@@ -8,6 +9,8 @@ namespace {
 
 enum { R, Z, N, HN };
 
+// `modified`: with zoneout.
+template <bool modified>
 struct GruForwardCell {
     static constexpr int gates = 3, kept_runs = 4;
     const Steps& steps;
@@ -21,15 +24,15 @@ struct GruForwardCell {
     UNROLLED_INLINE_MEMBER void finish(const vec* sums, const float* in, const float* state, int64_t t, int64_t b,
                                        int64_t u, int64_t n) const {
         const int64_t H = steps.H, row = t * steps.B + b;
-        const vec r = sigmoid(sums[R]), z = sigmoid(sums[Z]);
-        const vec candidate = tanh(fma(r, sums[N], load(in + N * H + u, n)));
-        const vec h_before = load(state + u, n);
-        store(args.h + row * H + u, fma(z, h_before - candidate, candidate), n);
+        vec zoneout{};
+        if constexpr (modified) zoneout = load(args.zoneout_h.at(row) + u, n);
+        const GruValues now = gru_step<modified>(sums, load(in + N * H + u, n), load(state + u, n), zoneout);
+        store(args.h + row * H + u, now.h, n);
         if (args.gates) {
             float* out = args.gates + row * 4 * H + u;
-            store(out + R * H, r, n);
-            store(out + Z * H, z, n);
-            store(out + N * H, candidate, n);
+            store(out + R * H, now.r, n);
+            store(out + Z * H, now.z, n);
+            store(out + N * H, now.n, n);
             store(out + HN * H, sums[N], n);
         }
     }
@@ -42,12 +45,13 @@ struct GruForwardCell {
 
 // A step's gradients stand in the order n, r, z, hn: the first three are those of the sums, the last three those of
 // the product with weight_hh.
+template <bool modified>
 struct GruBackwardCell {
     static constexpr int gates = 3, grad_runs = 4, rotation = 2, recurrent_run = 1;
     const Steps& steps;
     const GruBackward& args;
 
-    // `flow` is the gradient at h[t] through the later step's gates; grad_h0 carries what came past them (z).
+    // `flow` is the gradient at h[t] through the later step's gates; grad_h0 carries what came past them.
     UNROLLED_INLINE_MEMBER void finish(vec flow, float* out, int64_t t, int64_t b, int64_t u, int64_t n) const {
         const int64_t H = steps.H, row = t * steps.B + b;
         const float* gate = args.gates + row * 4 * H + u;
@@ -60,6 +64,12 @@ struct GruBackwardCell {
         float* carried = args.grad.h0 + b * H + u;
         vec grad_h = flow + load(args.grad_h + row * H + u, n);
         if (!steps.last(t, b)) grad_h += load(carried, n);
+        vec kept{};
+        if constexpr (modified) {
+            const vec zoneout = load(args.zoneout_h.at(row) + u, n);
+            kept = zoneout * grad_h;
+            grad_h *= 1.0f - zoneout;
+        }
 
         const vec grad_n = grad_h * (1.0f - z) * (1.0f - candidate * candidate);
         const vec grad_z = grad_h * (h_before - candidate) * z * (1.0f - z);
@@ -68,7 +78,7 @@ struct GruBackwardCell {
         store(out + H, grad_r, n);
         store(out + 2 * H, grad_z, n);
         store(out + 3 * H, grad_n * r, n);
-        store(carried, reset ? vec{} : grad_h * z, n);
+        store(carried, reset ? vec{} : modified ? grad_h * z + kept : grad_h * z, n);
     }
     UNROLLED_INLINE_MEMBER void finish_initial(vec flow, int64_t b, int64_t u, int64_t n) const {
         float* out = args.grad.h0 + b * steps.H + u;
@@ -87,10 +97,12 @@ struct GruBackwardCell {
 }  // namespace
 
 void gru_forward(const Steps& steps, const GruForward& args, int threads) {
-    run_forward(GruForwardCell{steps, args}, threads);
+    if (args.zoneout_h) run_forward(GruForwardCell<true>{steps, args}, threads);
+    else run_forward(GruForwardCell<false>{steps, args}, threads);
 }
 void gru_backward(const Steps& steps, const GruBackward& args, int threads) {
-    run_backward(GruBackwardCell{steps, args}, threads);
+    if (args.zoneout_h) run_backward(GruBackwardCell<true>{steps, args}, threads);
+    else run_backward(GruBackwardCell<false>{steps, args}, threads);
 }
 
 }  // namespace unrolled::UNROLLED_ISA

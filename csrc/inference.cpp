@@ -5,20 +5,21 @@
 
 #include <algorithm>
 
+#include "cells.h"
 #include "products.h"
-#include "unrolled.h"
 
 namespace unrolled::UNROLLED_ISA {
 namespace {
 
-// A panel of a layer holds the weights of one block of units with all their gates side by side:
-// biases, the product with the input, the product with the state. An RNN's block is four vectors of units.
+// A panel of a layer holds the weights of one block of units with all their gates side by side: biases, what a
+// variant adds, the product with the input, the product with the state. An RNN's block is four vectors of units.
 template <Cell cell>
 struct Block {
     static constexpr int gates = gates_of(cell);
     static constexpr int vectors = gates == 1 ? 4 : 1;  // of units
     static constexpr int N = gates * vectors;
     static constexpr int biases = cell == Cell::gru ? 4 : N;  // the GRU's candidate has two: see unrolled.h
+    static constexpr int additions = is_lstm(cell) ? 5 : cell == Cell::gru ? 1 : 0;  // where the layer is modified
     static constexpr int units = vectors * lanes;
 };
 
@@ -27,8 +28,8 @@ struct Layout {
     using B = Block<cell>;
     int64_t input, state, size;  // where the two products begin in a panel, and the panel's floats
 
-    explicit Layout(int64_t D, int64_t H)
-        : input(B::biases * lanes),
+    Layout(int64_t D, int64_t H, bool modified)
+        : input((B::biases + (modified ? B::additions : 0)) * lanes),
           state(input + Product::template size<B::N>(D)),
           size(state + Product::template size<B::N>(H)) {}
 };
@@ -39,12 +40,14 @@ struct Packer {
     const Layer& layer;
     const int64_t H = layer.H;
 
-    size_t size() const { return blocks_of(H, B::units) * Layout<cell, Product>(layer.D, H).size; }
+    size_t size() const { return blocks_of(H, B::units) * Layout<cell, Product>(layer.D, H, layer.modified()).size; }
 
     void pack(float* panels) const {
-        const Layout<cell, Product> layout(layer.D, H);
+        const Layout<cell, Product> layout(layer.D, H, layer.modified());
         for (int64_t block = 0; block < blocks_of(H, B::units); ++block, panels += layout.size) {
             for (int j = 0; j < B::biases * lanes; ++j) panels[j] = bias(block, j);
+            if (layer.modified())
+                for (int j = 0; j < B::additions * lanes; ++j) panels[B::biases * lanes + j] = addition(block, j);
             pack_product(layer.weight_ih, layer.D, block, panels + layout.input);
             pack_product(layer.weight_hh, H, block, panels + layout.state);
         }
@@ -71,21 +74,39 @@ struct Packer {
         const float input = layer.bias_ih ? layer.bias_ih[j] : 0.0f, state = layer.bias_hh ? layer.bias_hh[j] : 0.0f;
         return !candidate ? input + state : output < 3 * lanes ? input : state;
     }
+    // An LSTM's peepholes of i, f and o, then the zoneout of h and of c; a GRU's zoneout of h.
+    float addition(int64_t block, int number) const {
+        const int64_t unit = block * B::units + number % lanes;
+        if (unit >= H) return 0.0f;
+        const float* peephole_o = layer.peephole ? layer.peephole + (gates_of(cell) - 2) * H : nullptr;
+        const float* peephole_f = cell == Cell::lstm && layer.peephole ? layer.peephole + H : nullptr;
+        const float* of_lstm[] = {layer.peephole, peephole_f, peephole_o, layer.zoneout_h, layer.zoneout_c};
+        const float* values = is_lstm(cell) ? of_lstm[number / lanes] : layer.zoneout_h;
+        return values ? values[unit] : 0.0f;
+    }
 };
 
-// One unit vector's new state: h, and c in place. `sums` holds the gates' sums, for a GRU r, z, n from the input
-// and n from the state; a vector has n units.
-template <Cell cell>
-UNROLLED_INLINE vec next_state(const vec* sums, const float* h, float* c, int64_t n) {
-    if constexpr (cell == Cell::lstm) {
-        const vec next_c = fma(sigmoid(sums[0]), tanh(sums[2]), sigmoid(sums[1]) * load(c, n));
-        store(c, next_c, n);
-        return sigmoid(sums[3]) * tanh(next_c);
+// One unit vector's new state: h, and c in place. `sums` holds the gates' sums, for a GRU r, z, n from the state and n
+// from the input; `additions` are those of the panel; a vector has n units.
+template <Cell cell, bool modified>
+UNROLLED_INLINE vec next_state(const vec* sums, const float* additions, const float* h, float* c, int64_t n) {
+    if constexpr (is_lstm(cell)) {
+        Modification by;
+        if constexpr (modified) {
+            by.peephole_i = load(additions);
+            by.peephole_f = load(additions + lanes);
+            by.peephole_o = load(additions + 2 * lanes);
+            by.zoneout_h = load(additions + 3 * lanes);
+            by.zoneout_c = load(additions + 4 * lanes);
+        }
+        const LstmValues now =
+            lstm_step<cell == Cell::lstm_coupled, modified>(sums, modified ? load(h, n) : vec{}, load(c, n), by);
+        store(c, now.c, n);
+        return now.h;
     } else if constexpr (cell == Cell::gru) {
-        const vec candidate = tanh(fma(sigmoid(sums[0]), sums[3], sums[2]));
-        return fma(sigmoid(sums[1]), load(h, n) - candidate, candidate);
+        return gru_step<modified>(sums, sums[3], load(h, n), modified ? load(additions) : vec{}).h;
     } else {
-        return cell == Cell::rnn_relu ? select(sums[0] < 0.0f, vec{}, sums[0]) : tanh(sums[0]);
+        return rnn_step(sums[0], cell == Cell::rnn_relu);
     }
 }
 
@@ -168,9 +189,9 @@ class Runner {
     // input [count, B, D] -> output [count, B, H] and the layer's state after it.
     void run_layer(int64_t l, const float* input, float* output, int64_t count, const Share& share) const {
         const PackedLayer& layer = stack_.layers[l];
-        const Layout<cell, Product> layout(layer.D, H_);
+        const Layout<cell, Product> layout(layer.D, H_, layer.modified);
         float* h = run_.h + l * run_.B * H_;
-        float* c = cell == Cell::lstm ? run_.c + l * run_.B * H_ : nullptr;
+        float* c = is_lstm(cell) ? run_.c + l * run_.B * H_ : nullptr;
         Row* rows = reinterpret_cast<Row*>(share.area);
         uint8_t* bytes = share.area + (count + 1) * share.rows * sizeof(Row);
         bytes = prepare(input, layer.D, count, share, rows, bytes);
@@ -180,8 +201,11 @@ class Runner {
             const float* before = t ? output + (t - 1) * run_.B * H_ : h;
             prepare(before, H_, 1, share, states, bytes);
             float* after = output + t * run_.B * H_;
-            if (count > 1) step<false>(layer, layout, rows, states, t, before, c, after, share);
-            else step<true>(layer, layout, rows, states, t, before, c, after, share);
+            const auto take = [&]<bool whole, bool modified> {
+                step<whole, modified>(layer, layout, rows, states, t, before, c, after, share);
+            };
+            if (layer.modified) count > 1 ? take.template operator()<false, true>() : take.template operator()<true, true>();
+            else count > 1 ? take.template operator()<false, false>() : take.template operator()<true, false>();
             share.meet();
         }
         const float* last = output + (count - 1) * run_.B * H_;
@@ -222,7 +246,7 @@ class Runner {
 
     // One step of the share's rows: state `before` [B, H] -> `after` [B, H], c in place. `whole`: the products with
     // the inputs are still to be done.
-    template <bool whole>
+    template <bool whole, bool modified>
     void step(const PackedLayer& layer, const Layout<cell, Product>& layout, const Row* rows, const Row* states, int64_t t,
               const float* before, float* c, float* after, const Share& share) const {
         cover_with<Product, N>(share.rows, share.panel, share.past_panel, [&]<int R, int P>(int64_t i, int64_t block) {
@@ -256,11 +280,10 @@ class Runner {
                         if (u >= H_) break;
                         vec gates[4];
                         for (int n = 0; n < B::gates; ++n) gates[n] = sums[r][p][v * B::gates + n];
-                        if constexpr (cell == Cell::gru) {
-                            gates[3] = gates[2];
-                            gates[2] = from_inputs[r][p];
-                        }
-                        store(after + at, next_state<cell>(gates, before + at, c ? c + at : nullptr, H_ - u), H_ - u);
+                        if constexpr (cell == Cell::gru) gates[3] = from_inputs[r][p];
+                        const float* additions = panel + p * layout.size + B::biases * lanes;
+                        store(after + at, next_state<cell, modified>(gates, additions, before + at, c ? c + at : nullptr,
+                                                                     H_ - u), H_ - u);
                     }
         });
     }
@@ -286,6 +309,7 @@ auto choose(Cell cell, Weights weights, Body body) {
     };
     switch (cell) {
         case Cell::lstm: return with_product.template operator()<Cell::lstm>();
+        case Cell::lstm_coupled: return with_product.template operator()<Cell::lstm_coupled>();
         case Cell::gru: return with_product.template operator()<Cell::gru>();
         case Cell::rnn_relu: return with_product.template operator()<Cell::rnn_relu>();
         default: return with_product.template operator()<Cell::rnn_tanh>();

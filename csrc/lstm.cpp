@@ -1,14 +1,32 @@
-// Long short-term memory: Hochreiter & Schmidhuber 1997, with the forget gate of Gers et al. 2000.
+// Long short-term memory: Hochreiter & Schmidhuber 1997, with the forget gate of Gers et al. 2000, and its variants.
+//
+// `coupled`: the forget gate is 1 - i, and the gates are i, g, o. `modified`: any of peepholes, dropout and zoneout.
 #include "backward.h"
+#include "cells.h"
 #include "forward.h"
 
 namespace unrolled::UNROLLED_ISA {
 namespace {
 
-enum { I, F, G, O };
+enum { I, F, G, O };  // the gates that are kept
 
+// What the variant brings for the units from u on, at the step and row `at`.
+UNROLLED_INLINE Modification modification(const LstmVariant& variant, int64_t at, int64_t H, int64_t u, int64_t n) {
+    Modification by;
+    if (const float* peephole = variant.peephole) {
+        by.peephole_i = load(peephole + u, n);
+        if (!variant.coupled) by.peephole_f = load(peephole + H + u, n);
+        by.peephole_o = load(peephole + (variant.coupled ? 1 : 2) * H + u, n);
+    }
+    if (variant.dropout) by.dropout = load(variant.dropout.at(at) + u, n);
+    if (variant.zoneout_h) by.zoneout_h = load(variant.zoneout_h.at(at) + u, n);
+    if (variant.zoneout_c) by.zoneout_c = load(variant.zoneout_c.at(at) + u, n);
+    return by;
+}
+
+template <bool coupled, bool modified>
 struct LstmForwardCell {
-    static constexpr int gates = 4, kept_runs = 4;
+    static constexpr int gates = coupled ? 3 : 4, kept_runs = 4;
     const Steps& steps;
     const LstmForward& args;
 
@@ -17,24 +35,25 @@ struct LstmForwardCell {
     UNROLLED_INLINE_MEMBER vec start(int gate, const float* in, int64_t u, int64_t n) const {
         return load(in + gate * steps.H + u, n);
     }
-    UNROLLED_INLINE_MEMBER void finish(const vec* sums, const float*, const float*, int64_t t, int64_t b, int64_t u,
+    UNROLLED_INLINE_MEMBER void finish(const vec* sums, const float*, const float* state, int64_t t, int64_t b, int64_t u,
                                        int64_t n) const {
-        const int64_t H = steps.H, at = (t * steps.B + b) * H + u;
+        const int64_t H = steps.H, row = t * steps.B + b, at = row * H + u;
         float* c_now = args.keep_steps ? args.c + at : args.c + b * H + u;
         const float* c_before = steps.first(t, b) ? args.c0 + b * H + u
                                 : args.keep_steps ? args.c + (steps.before(t) * steps.B + b) * H + u
                                                   : c_now;
-        const vec i = sigmoid(sums[I]), f = sigmoid(sums[F]), g = tanh(sums[G]), o = sigmoid(sums[O]);
-        const vec kept = steps.reset(t, b) ? vec{} : f * load(c_before, n);
-        const vec c = fma(i, g, kept);
-        store(c_now, c, n);
-        store(args.h + at, o * tanh(c), n);
+        Modification by;
+        if constexpr (modified) by = modification(args.variant, row, H, u, n);
+        const LstmValues now = lstm_step<coupled, modified>(sums, modified ? load(state + u, n) : vec{},
+                                                            steps.reset(t, b) ? vec{} : load(c_before, n), by);
+        store(c_now, now.c, n);
+        store(args.h + at, now.h, n);
         if (args.gates) {
-            float* out = args.gates + (t * steps.B + b) * 4 * H + u;
-            store(out + I * H, i, n);
-            store(out + F * H, f, n);
-            store(out + G * H, g, n);
-            store(out + O * H, o, n);
+            float* out = args.gates + row * 4 * H + u;
+            store(out + I * H, now.i, n);
+            store(out + F * H, now.f, n);
+            store(out + G * H, now.g, n);
+            store(out + O * H, now.o, n);
         }
     }
     void clear(int64_t t, int64_t b) const {
@@ -46,51 +65,99 @@ struct LstmForwardCell {
     }
 };
 
+// With peepholes, a step's gradients are followed by each peephole's: what the gate saw times the gradient at its sum.
+template <bool coupled, bool modified, bool peephole>
 struct LstmBackwardCell {
-    static constexpr int gates = 4, grad_runs = 4, rotation = 0, recurrent_run = 0;
+    static constexpr int gates = coupled ? 3 : 4, peepholes = gates - 1, grad_runs = gates + (peephole ? peepholes : 0);
+    static constexpr int rotation = 0, recurrent_run = 0;
     const Steps& steps;
     const LstmBackward& args;
 
-    // `flow` is the gradient at h[t] that comes from later steps. grad_c0 carries the gradient at c from
-    // step to step.
+    // `flow` is the gradient at h[t] that comes from later steps. grad_c0 carries the gradient at c from step to
+    // step; where the cell is modified, grad_h0 carries what zoneout keeps of that at h.
     UNROLLED_INLINE_MEMBER void finish(vec flow, float* out, int64_t t, int64_t b, int64_t u, int64_t n) const {
         const int64_t H = steps.H, row = t * steps.B + b;
         const float* gate = args.gates + row * 4 * H + u;
         const vec i = load(gate + I * H, n), f = load(gate + F * H, n);
         const vec g = load(gate + G * H, n), o = load(gate + O * H, n);
-        const vec squashed = tanh(load(args.c + row * H + u, n));
-        const bool reset = steps.reset(t, b);
+        const bool reset = steps.reset(t, b), last = steps.last(t, b);
         const vec c_before = reset               ? vec{}
                              : steps.first(t, b) ? load(args.c0 + b * H + u, n)
                                                  : load(args.c + (steps.before(t) * steps.B + b) * H + u, n);
         float* carried = args.grad_c0 + b * H + u;
-        vec grad_c = steps.last(t, b) ? vec{} : load(carried, n);
+        float* carried_h = args.grad.h0 + b * H + u;
+        vec grad_c = last ? vec{} : load(carried, n);
         if (args.grad_c) grad_c += load(args.grad_c + row * H + u, n);
-        const vec grad_h = flow + load(args.grad_h + row * H + u, n);
+        vec grad_h = flow + load(args.grad_h + row * H + u, n);
+        vec c = load(args.c + row * H + u, n), dropped = g, kept_c{};
+        Modification by;
+        if constexpr (modified) {
+            by = modification(args.variant, row, H, u, n);
+            dropped = g * by.dropout;
+            c = fma(i, dropped, f * c_before);  // zoneout may have kept another
+            if (!last) grad_h += load(carried_h, n);
+            store(carried_h, reset ? vec{} : by.zoneout_h * grad_h, n);
+            kept_c = by.zoneout_c * grad_c;
+            grad_h *= 1.0f - by.zoneout_h;
+            grad_c *= 1.0f - by.zoneout_c;
+        }
+        const vec squashed = tanh(c);
         grad_c += grad_h * o * (1.0f - squashed * squashed);
-
-        store(out + I * H, grad_c * g * i * (1.0f - i), n);
-        store(out + F * H, grad_c * c_before * f * (1.0f - f), n);
-        store(out + G * H, grad_c * i * (1.0f - g * g), n);
-        store(out + O * H, grad_h * squashed * o * (1.0f - o), n);
-        store(carried, reset ? vec{} : grad_c * f, n);
+        const vec grad_o = grad_h * squashed * o * (1.0f - o);
+        if constexpr (modified) grad_c += by.peephole_o * grad_o;
+        vec grad_i = grad_c * dropped * i * (1.0f - i);
+        const vec grad_f = grad_c * c_before * f * (1.0f - f);
+        vec grad_g = grad_c * i * (1.0f - g * g);
+        if constexpr (coupled) grad_i -= grad_f;
+        vec grad_c_before = grad_c * f;
+        if constexpr (modified) {
+            grad_g *= by.dropout;
+            grad_c_before += kept_c + by.peephole_i * grad_i + by.peephole_f * grad_f;
+        }
+        store(carried, reset ? vec{} : grad_c_before, n);
+        store(out, grad_i, n);
+        if constexpr (!coupled) store(out + H, grad_f, n);
+        store(out + (gates - 2) * H, grad_g, n);
+        store(out + (gates - 1) * H, grad_o, n);
+        if constexpr (peephole) {
+            float* of_peepholes = out + gates * H;
+            store(of_peepholes, grad_i * c_before, n);
+            if constexpr (!coupled) store(of_peepholes + H, grad_f * c_before, n);
+            store(of_peepholes + (peepholes - 1) * H, grad_o * c, n);
+        }
     }
     UNROLLED_INLINE_MEMBER void finish_initial(vec flow, int64_t b, int64_t u, int64_t n) const {
-        store(args.grad.h0 + b * steps.H + u, flow, n);
-        if (steps.length(b) == 0) store(args.grad_c0 + b * steps.H + u, vec{}, n);
+        float* grad_h0 = args.grad.h0 + b * steps.H + u;
+        const bool stepped = steps.length(b) > 0;
+        store(grad_h0, modified && stepped ? flow + load(grad_h0, n) : flow, n);
+        if (!stepped) store(args.grad_c0 + b * steps.H + u, vec{}, n);
     }
     void finish_bias(const float* sums) const {
-        if (args.grad.bias) copy(sums, args.grad.bias, 4 * steps.H);
+        const int64_t H = steps.H;
+        if (args.grad.bias) copy(sums, args.grad.bias, gates * H);
+        if constexpr (peephole) copy(sums + gates * H, args.grad_peephole, peepholes * H);
     }
 };
 
 }  // namespace
 
 void lstm_forward(const Steps& steps, const LstmForward& args, int threads) {
-    run_forward(LstmForwardCell{steps, args}, threads);
+    const auto run = [&]<bool coupled, bool modified> {
+        run_forward(LstmForwardCell<coupled, modified>{steps, args}, threads);
+    };
+    const LstmVariant& variant = args.variant;
+    if (variant.coupled) variant.modified() ? run.template operator()<true, true>() : run.template operator()<true, false>();
+    else variant.modified() ? run.template operator()<false, true>() : run.template operator()<false, false>();
 }
+
 void lstm_backward(const Steps& steps, const LstmBackward& args, int threads) {
-    run_backward(LstmBackwardCell{steps, args}, threads);
+    const LstmVariant& variant = args.variant;
+    const auto run = [&]<bool coupled> {
+        if (variant.peephole) run_backward(LstmBackwardCell<coupled, true, true>{steps, args}, threads);
+        else if (variant.modified()) run_backward(LstmBackwardCell<coupled, true, false>{steps, args}, threads);
+        else run_backward(LstmBackwardCell<coupled, false, false>{steps, args}, threads);
+    };
+    variant.coupled ? run.template operator()<true>() : run.template operator()<false>();
 }
 
 }  // namespace unrolled::UNROLLED_ISA

@@ -1,5 +1,6 @@
 // Standard recurrent network: Elman 1990, h' = tanh(x + W h), or relu in tanh's place.
 #include "backward.h"
+#include "cells.h"
 #include "forward.h"
 
 namespace unrolled::UNROLLED_ISA {
@@ -17,8 +18,7 @@ struct RnnForwardCell {
     }
     UNROLLED_INLINE_MEMBER void finish(const vec* sums, const float*, const float*, int64_t t, int64_t b, int64_t u,
                                        int64_t n) const {
-        const vec x = sums[0];
-        store(args.h + (t * steps.B + b) * steps.H + u, args.relu ? select(x < 0.0f, vec{}, x) : tanh(x), n);
+        store(args.h + (t * steps.B + b) * steps.H + u, rnn_step(sums[0], args.relu), n);
     }
     void clear(int64_t t, int64_t b) const {
         zero(args.h + (t * steps.B + b) * steps.H, steps.H);

@@ -61,13 +61,11 @@ void Linear::run(const float* x, float* y, int64_t M) const {
     kernels_->dense(weights, x, packed_.get(), y, M, N, K, threads);
 }
 
-void Stack::add_layer(const float* weight_ih, const float* weight_hh, const float* bias_ih,
-                      const float* bias_hh) {
-    const Layer layer{layers_.empty() ? D : H, H, weight_ih, weight_hh, bias_ih, bias_hh};
+void Stack::add_layer(const Layer& layer) {
     const size_t size = kernels_->packed_layer_size(cell, weights, layer);
     buffers_.push_back(allocate(size));
     kernels_->pack_layer(cell, weights, layer, buffers_.back().get());
-    layers_.push_back({layer.D, buffers_.back().get()});
+    layers_.push_back({layer.D, layer.modified(), buffers_.back().get()});
     bytes_ += size * sizeof(float);
 }
 

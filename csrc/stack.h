@@ -37,8 +37,8 @@ class Stack {
     Stack(const Stack&) = delete;
     Stack& operator=(const Stack&) = delete;
 
-    // One more layer: weight_ih [G*H, D or H], weight_hh [G*H, H], biases [G*H] or null.
-    void add_layer(const float* weight_ih, const float* weight_hh, const float* bias_ih, const float* bias_hh);
+    // One more layer, with D (after the first layer H) inputs.
+    void add_layer(const Layer& layer);
 
     // x [T, B, D] -> y [T, B, H]; h and c [L, B, H] hold the state and are brought up to date (c: LSTM only).
     void run(const float* x, float* y, float* h, float* c, int64_t T, int64_t B) const;

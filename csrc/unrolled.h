@@ -28,19 +28,40 @@ struct Steps {
     int64_t after(int64_t t) const { return reverse ? t - 1 : t + 1; }
 };
 
+// Factors of units: the same at all steps and rows, or each its own; or null.
+struct Factors {
+    const float* values;  // [H], or [T, B, H]
+    int64_t of_row;       // 0, or H
+
+    explicit operator bool() const { return values; }
+    const float* at(int64_t row) const { return values + row * of_row; }  // row t * B + b
+};
+
+// How an LSTM departs from the plain one; zeros: it does not.
+struct LstmVariant {
+    bool coupled;             // the forget gate is 1 - i, and there are three gates: i, g, o
+    const float* peephole;    // [3, H]: how i, f, o see the cell state ([2, H], i and o, where coupled); or null
+    Factors dropout;          // of the candidate g
+    Factors zoneout_h, zoneout_c;  // the part of h and c that stays as it was
+
+    bool modified() const { return peephole || dropout || zoneout_h || zoneout_c; }
+};
+
 // Forward: the gates' sums begin at bias + x times the transpose of weight_ih, or, without weight_ih, at x itself,
 // which then is [T, B, G*H].
+// G is 3 in a coupled LSTM.
 struct LstmForward {
     const float* x;          // [T, B, D]
-    const float* weight_hh;  // [4H, H]
+    const float* weight_hh;  // [G*H, H]
     const float *h0, *c0;    // [B, H]
     float* h;                // [T, B, H]
     float* c;                // [T, B, H]; [B, H] when keep_steps is false (updated in place, may be c0)
-    float* gates;            // [T, B, 4H] after activation; null when not kept
+    float* gates;            // [T, B, 4H]: i, f, g, o after activation; null when not kept
     bool keep_steps;         // false: inference, only the newest c is kept
-    const float* weight_ih;  // [4H, D]
-    const float* bias;       // [4H], or null: zero
+    const float* weight_ih;  // [G*H, D]
+    const float* bias;       // [G*H], or null: zero
     int64_t D;
+    LstmVariant variant;
 };
 
 struct GruForward {
@@ -53,6 +74,7 @@ struct GruForward {
     const float* weight_ih;  // [3H, D]
     const float* bias;       // [3H]: all of the biases but b_hn
     int64_t D;
+    Factors zoneout_h;       // the part of h that stays as it was
 };
 
 struct RnnForward {
@@ -80,14 +102,16 @@ struct LstmBackward {
     const float* grad_h;     // [T, B, H]
     const float* grad_c;     // [T, B, H], or null: zero
     const float* x;          // [T, B, D]; not read without weight_ih
-    const float* weight_ih;  // [4H, D], or null
-    const float* weight_hh;  // [4H, H]
+    const float* weight_ih;  // [G*H, D], or null
+    const float* weight_hh;  // [G*H, H]
     const float *h0, *c0;    // [B, H]
     const float *h, *c;      // [T, B, H]
     const float* gates;      // [T, B, 4H]
     int64_t D;
+    LstmVariant variant;
     Gradients grad;
     float* grad_c0;          // [B, H]
+    float* grad_peephole;    // as the peephole
 };
 
 struct GruBackward {
@@ -99,6 +123,7 @@ struct GruBackward {
     const float* h;          // [T, B, H]
     const float* gates;      // [T, B, 4H]
     int64_t D;
+    Factors zoneout_h;
     Gradients grad;
     float* grad_bias_hn;     // [H]
 };
@@ -115,25 +140,33 @@ struct RnnBackward {
     bool relu;
 };
 
-enum class Cell { rnn_tanh, rnn_relu, lstm, gru };
+enum class Cell { rnn_tanh, rnn_relu, lstm, lstm_coupled, gru };
 
-constexpr int gates_of(Cell cell) { return cell == Cell::lstm ? 4 : cell == Cell::gru ? 3 : 1; }
+constexpr bool is_lstm(Cell cell) { return cell == Cell::lstm || cell == Cell::lstm_coupled; }
+constexpr int gates_of(Cell cell) {
+    return cell == Cell::lstm ? 4 : cell == Cell::lstm_coupled || cell == Cell::gru ? 3 : 1;
+}
 
 // The format of packed weights. bfloat16: rounded to nearest, products and sums in float32. int8: whole numbers
 // with a scale for each output, inputs rounded to 16 bits with a scale for each row, sums in int32.
 enum class Weights { float32, bfloat16, int8 };
 
-// One recurrent layer's parameters as they come.
+// One recurrent layer's parameters as they come. The last three are null where the layer has none of it.
 struct Layer {
     int64_t D, H;
     const float* weight_ih;  // [G*H, D]
     const float* weight_hh;  // [G*H, H]
     const float* bias_ih;    // [G*H], or null
     const float* bias_hh;    // [G*H], or null; a GRU's for n stays with its recurrent product, which r multiplies
+    const float* peephole;   // as in LstmVariant
+    const float *zoneout_h, *zoneout_c;  // [H]
+
+    bool modified() const { return peephole || zoneout_h || zoneout_c; }
 };
 
 struct PackedLayer {
     int64_t D;
+    bool modified;
     const float* panels;
 };
 

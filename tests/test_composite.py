@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.func import functional_call, grad, hessian, vmap
 
-from test_ops import CELLS, Problem
+from test_ops import CELLS, FACTORS, LEARNED, Problem, op_of
 from tolerances import assert_close
 from unrolled import dispatch, nn
 from unrolled.composite import composite
@@ -28,10 +28,12 @@ pytestmark = [
 def test_a_composite_op_returns_what_the_op_returns(cell: str, keep: bool, masks: str) -> None:
     problem = Problem(cell, 5, 3, 7, masks, 4)
     lengths, resets, reverse = problem.run_masks()
-    op = cell.split("_")[0] if cell in CELLS else cell
+    op = op_of(cell)
     inputs: dict[str, Any] = {name: x.detach() for name, x in problem.inputs(torch.float64).items()}
     inputs |= {"lengths": lengths, "resets": resets, "reverse": reverse}
     inputs |= {"relu": cell == "rnn_relu"} if op == "rnn" else {"keep": keep}
+    optional = {"rnn": (), "gru": FACTORS[1:2], "lstm": (*LEARNED, *FACTORS)}[op]
+    inputs = dict.fromkeys(optional) | inputs | problem.factors(torch.float64)
     expected: Any = getattr(torch.ops.unrolled, op)(**inputs)
     for got, wanted in zip(composite(op, inputs).values(), [expected] if op == "rnn" else expected, strict=True):
         assert_close(got, wanted)

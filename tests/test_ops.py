@@ -15,11 +15,26 @@ from tolerances import assert_close
 from unrolled import _engine, dispatch, ops
 
 ODD_SIZES = (1, 3, 17, 63, 130)
-CELLS = ("rnn_tanh", "rnn_relu", "lstm", "gru")
-GATES = {"rnn_tanh": 1, "rnn_relu": 1, "lstm": 4, "lstm_projected": 4, "gru": 3}
+PLAIN = ("rnn_tanh", "rnn_relu", "lstm", "gru")
+# A variant is named by what it departs in from the cell that it begins with.
+VARIANTS = ("gru_zoneout", "lstm_peephole", "lstm_coupled", "lstm_coupled_peephole_dropout_zoneout")
+CELLS = (*PLAIN, *VARIANTS)
+
+
+def gates_of(cell: str) -> int:
+    if cell.startswith("rnn"):
+        return 1
+    return 3 if cell.startswith("gru") or "coupled" in cell else 4
+
+
+def op_of(cell: str) -> str:
+    return cell.split("_")[0]
+
 
 _lstm: Callable[..., tuple[Tensor, Tensor, Tensor]] = ops.lstm
 
+LEARNED = ("weight_hr", "peephole")
+FACTORS = ("dropout", "zoneout_h", "zoneout_c")
 Masks = tuple[Tensor | None, Tensor | None, bool]  # lengths, resets, reverse
 
 reference_may_warn = pytest.mark.filterwarnings("ignore:.*the reference serves it")
@@ -44,21 +59,37 @@ class Problem:
             return (torch.randn(*shape, generator=generator) * scale).to(dtype).requires_grad_()
 
         steps, rows, units = self.steps, self.rows, self.units
-        gates, scale = GATES[self.cell] * units, units**-0.5
+        gates, scale = gates_of(self.cell) * units, units**-0.5
         states = {"h0": normal(rows, units)}
         weights = {"weight_hh": normal(gates, units, scale=scale)}
-        if self.cell == "gru":
+        if op_of(self.cell) == "gru":
             weights["bias_hn"] = normal(units)
-        if self.cell == "lstm_projected":
-            weights["weight_hh"], weights["weight_hr"] = normal(gates, 1), normal(1, units, scale=scale)
+        learned = {}
+        if "projected" in self.cell:
+            weights["weight_hh"], learned["weight_hr"] = normal(gates, 1), normal(1, units, scale=scale)
             states["h0"] = normal(rows, 1)
-        if self.cell.startswith("lstm"):
+        if "peephole" in self.cell:
+            learned["peephole"] = normal(gates_of(self.cell) - 1, units, scale=scale)
+        if op_of(self.cell) == "lstm":
             states["c0"] = normal(rows, units)
         if not self.features:
-            return {"x": normal(steps, rows, gates), **weights, **states}
+            return {"x": normal(steps, rows, gates), **weights, **states, **learned}
         weight_ih = normal(gates, self.features, scale=self.features**-0.5)
         of_input = {"x": normal(steps, rows, self.features), "weight_ih": weight_ih, "bias": normal(gates)}
-        return {**of_input, **weights, **states}
+        return {**of_input, **weights, **states, **learned}
+
+    def factors(self, dtype: torch.dtype) -> dict[str, Tensor]:
+        """Dropout and zoneout by name: each step and row its own where there are lengths, else all the same."""
+        generator = torch.Generator().manual_seed(self.steps)
+        each = (self.steps, self.rows) if "lengths" in self.masks else ()
+
+        def uniform() -> Tensor:
+            return torch.rand(*each, self.units, generator=generator).to(dtype)
+
+        zoneout = {"zoneout_h": uniform()} if "zoneout" in self.cell else {}
+        if zoneout and op_of(self.cell) == "lstm":
+            zoneout["zoneout_c"] = uniform().round()
+        return ({"dropout": 2 * uniform()} if "dropout" in self.cell else {}) | zoneout
 
     def run_masks(self) -> Masks:
         """Lengths (0 and T among them where there are rows enough), resets, reverse."""
@@ -72,14 +103,20 @@ class Problem:
             "reverse" in self.masks,
         )
 
-    def states(self, inputs: dict[str, Tensor], masks: Masks | None = None) -> dict[str, Tensor]:
+    def states(
+        self, inputs: dict[str, Tensor], masks: Masks | None = None, factors: dict[str, Tensor] | None = None
+    ) -> dict[str, Tensor]:
         """Run the op: every step's states by name."""
         masks = masks or self.run_masks()
-        op: Callable[..., Any] = getattr(ops, self.cell.split("_")[0] if self.cell in CELLS else self.cell)
+        factors = self.factors(inputs["x"].dtype) if factors is None else factors
+        op: Callable[..., Any] = getattr(ops, op_of(self.cell))
         if op is ops.rnn:
             return {"h": op(*arguments(inputs), *masks, relu=self.cell == "rnn_relu")}
-        results = op(*arguments(inputs), *masks)
-        return dict(zip(("h", "c") if self.cell.startswith("lstm") else ("h",), results, strict=False))
+        if op is ops.gru:
+            return {"h": op(*arguments(inputs), *masks, **factors)[0]}
+        learned = {name: inputs[name] for name in LEARNED if name in inputs}
+        h, c, _ = op(*arguments(inputs), *masks, variant=ops.Variant(**learned, **factors))
+        return {"h": h, "c": c}
 
     def solve(self, dtype: torch.dtype) -> dict[str, Tensor]:
         """Every output and every gradient, by name."""
@@ -96,8 +133,14 @@ class Problem:
 
 def arguments(inputs: dict[str, Tensor]) -> list[Tensor | None]:
     """Inputs as an op takes them."""
-    rest = [value for name, value in inputs.items() if name not in ("x", "weight_ih", "bias")]
+    rest = [value for name, value in inputs.items() if name not in ("x", "weight_ih", "bias", *LEARNED)]
     return [inputs["x"], inputs.get("weight_ih"), inputs.get("bias"), *rest]
+
+
+def kernel_arguments(cell: str, inputs: dict[str, Tensor]) -> list[Tensor | None]:
+    """Inputs as a kernel takes them."""
+    given = arguments(inputs)
+    return given if op_of(cell) != "lstm" else [*given[:4], *map(inputs.get, LEARNED), *given[4:]]
 
 
 @cache
@@ -115,7 +158,7 @@ def assert_solves(problem: Problem) -> None:
 @pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.parametrize("units", ODD_SIZES)
 def test_the_engine_solves_every_odd_size(isa: str, cell: str, units: int) -> None:
-    for rows in ODD_SIZES:
+    for rows in ODD_SIZES if cell in PLAIN else (3, 17):
         steps = 1 + (units + rows) % 4
         features = ODD_SIZES[(units + rows) % 5]
         assert_solves(Problem(cell, steps, rows, units))
@@ -132,7 +175,7 @@ def test_the_engine_solves_what_takes_several_chunks(isa: str, cell: str, masks:
 @pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.parametrize("masks", ["reverse", "lengths", "lengths resets", "lengths reverse", "resets reverse"])
 def test_the_engine_honours_each_mask(isa: str, cell: str, masks: str) -> None:
-    for steps in range(1, 8):
+    for steps in range(1, 8) if cell in PLAIN else (1, 2, 5):
         assert_solves(Problem(cell, steps, 17, 17, masks))
 
 
@@ -140,10 +183,17 @@ def test_the_engine_honours_each_mask(isa: str, cell: str, masks: str) -> None:
 @pytest.mark.parametrize("masks", ["", "lengths", "resets", "lengths resets reverse"])
 def test_the_engine_writes_all_of_its_outputs(isa: str, cell: str, masks: str) -> None:
     problem = Problem(cell, 5, 17, 63, masks, 9)
-    op = cell.split("_")[0]
+    op = op_of(cell)
     relu = (cell == "rnn_relu",) if op == "rnn" else ()
+    factors = problem.factors(torch.float32)
     inputs = {name: value.detach() for name, value in problem.inputs(torch.float32).items()}
-    steps = (*problem.run_masks(), *relu)
+    peephole = inputs.get("peephole")
+    extras: dict[str, tuple[object, ...]] = {
+        "rnn": relu,
+        "gru": (factors.get("zoneout_h"),),
+        "lstm": tuple(factors.get(name) for name in FACTORS),
+    }
+    steps = (*problem.run_masks(), *extras[op])
     hidden, gates = torch.empty(5, 17, 63), torch.empty(5, 17, 4 * 63)
     x, weight_ih, weight_hh, h0 = (inputs[name] for name in ("x", "weight_ih", "weight_hh", "h0"))
 
@@ -157,7 +207,7 @@ def test_the_engine_writes_all_of_its_outputs(isa: str, cell: str, masks: str) -
                 assert torch.equal(a, b), f"output {index} of {op}_{kernel}"
         return [output for output in clean if output is not None]
 
-    forward = (*arguments(inputs), *steps)
+    forward = (*kernel_arguments(cell, inputs), *steps)
     grad_h = torch.randn(hidden.shape)
     gradients = (x, weight_ih, inputs["bias"], weight_hh)
     if op == "rnn":
@@ -171,8 +221,8 @@ def test_the_engine_writes_all_of_its_outputs(isa: str, cell: str, masks: str) -
         h, c, kept = run("forward", forward, hidden, hidden, gates)
         assert torch.equal(run("forward", forward, hidden, h0[None], None)[0], h)
         for grad_c in (None, torch.randn(c.shape)):
-            given = (grad_h, grad_c, x, weight_ih, weight_hh, h0, h0, *steps, h, c, kept)
-            run("backward", given, *gradients, h0, h0)
+            given = (grad_h, grad_c, x, weight_ih, weight_hh, None, peephole, h0, h0, *steps, h, c, kept)
+            run("backward", given, *gradients, None, peephole, h0, h0)
 
 
 @pytest.mark.parametrize("cell", CELLS)
@@ -233,17 +283,29 @@ def test_one_pass_is_the_same_sequence_cut_anywhere(isa: str, cell: str, reverse
 
 @pytest.mark.parametrize(
     ("cell", "masks"),
-    [("lstm", ""), *product(("rnn_tanh", "lstm", "lstm_projected", "gru"), ("lengths resets reverse",))],
+    [
+        ("lstm", ""),
+        *product(
+            ("rnn_tanh", "lstm", "gru_zoneout", "lstm_projected_peephole_dropout_zoneout", "lstm_coupled"),
+            ("lengths resets reverse",),
+        ),
+    ],
 )
 @reference_may_warn
 def test_pytorch_finds_nothing_wrong_with_an_op(cell: str, masks: str) -> None:
     for features in (0, 5):
         problem = Problem(cell, 4, 3, 2, masks, features)
-        given = (*arguments(problem.inputs(torch.float32)), *problem.run_masks())
-        if cell.startswith("rnn"):
-            torch.library.opcheck(torch.ops.unrolled.rnn.default, (*given, False))
-        else:
-            torch.library.opcheck(getattr(torch.ops.unrolled, cell).default, (*given, True))
+        inputs, factors = problem.inputs(torch.float32), problem.factors(torch.float32)
+        if "projected" in cell:
+            factors["zoneout_h"] = factors["zoneout_h"][..., :1].contiguous()
+        given = (*kernel_arguments(cell, inputs), *problem.run_masks())
+        extras: dict[str, tuple[object, ...]] = {
+            "rnn": (False,),
+            "gru": (factors.get("zoneout_h"), True),
+            "lstm": (*(factors.get(name) for name in FACTORS), True),
+        }
+        op = getattr(torch.ops.unrolled, op_of(cell)).default
+        torch.library.opcheck(op, (*given, *extras[op_of(cell)]))
 
 
 @pytest.mark.parametrize("cell", CELLS)
@@ -251,9 +313,10 @@ def test_an_op_compiles_without_a_graph_break(cell: str) -> None:
     problem = Problem(cell, 4, 3, 5, "lengths resets", 7)
     masks = problem.run_masks()
     eager, traced = problem.inputs(torch.float32), problem.inputs(torch.float32)
+    factors = problem.factors(torch.float32)
 
     def states(inputs: dict[str, Tensor]) -> dict[str, Tensor]:
-        return problem.states(inputs, masks)
+        return problem.states(inputs, masks, factors)
 
     compiled = torch.compile(states, fullgraph=True, backend="aot_eager")
     expected, actual = states(eager), compiled(traced)
@@ -315,7 +378,7 @@ def test_autocast_keeps_the_recurrence_in_float32() -> None:
 @pytest.mark.parametrize("cell", CELLS)
 def test_a_bad_length_is_refused_by_the_engine_too(cell: str) -> None:
     inputs = Problem(cell, 4, 3, 5).inputs(torch.float32)
-    op: Callable[..., object] = getattr(ops, cell.split("_")[0])
+    op: Callable[..., object] = getattr(ops, op_of(cell))
     with pytest.raises(ValueError, match=r"lengths\[1\] is 9, expected 0 to 4"):
         op(*arguments(inputs), torch.tensor([1, 9, 1]))
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from itertools import product
+from typing import Any
 
 import pytest
 import torch
@@ -11,8 +12,11 @@ from tolerances import assert_close
 from unrolled import cells, ops, reference
 
 T, B, H, P = 4, 3, 2, 1
-CELLS = ("rnn_tanh", "rnn_relu", "lstm", "lstm_projected", "gru")
-GATES = {"rnn_tanh": H, "rnn_relu": H, "lstm": 4 * H, "lstm_projected": 4 * H, "gru": 3 * H}
+CELLS = (
+    *("rnn_tanh", "rnn_relu", "gru", "gru_zoneout", "lstm", "lstm_projected", "lstm_peephole", "lstm_coupled"),
+    *("lstm_dropout", "lstm_zoneout", "lstm_peephole_dropout_zoneout_projected", "lstm_coupled_peephole_zoneout"),
+)
+TORCHS = ("rnn_tanh", "rnn_relu", "lstm", "lstm_projected", "gru")
 LENGTHS = torch.tensor([T, 0, 2])
 RESETS = torch.tensor([[0, 0, 1], [1, 0, 0], [1, 1, 1], [0, 0, 0]], dtype=torch.bool)
 MASKS = [
@@ -26,7 +30,6 @@ MASKS = [
 
 _rnn: Callable[..., Tensor] = ops.rnn
 _lstm: Callable[..., tuple[Tensor, ...]] = ops.lstm
-_lstm_projected: Callable[..., tuple[Tensor, ...]] = ops.lstm_projected
 _gru: Callable[..., tuple[Tensor, ...]] = ops.gru
 
 
@@ -35,15 +38,60 @@ def given(inputs: Sequence[Tensor]) -> tuple[Tensor | None, ...]:
     return inputs[0], None, None, *inputs[1:]
 
 
-# The sequence op of each cell as (inputs, lengths, resets, reverse) -> every step's states.
-OPS: dict[str, Callable[..., tuple[Tensor, ...]]] = {
-    "rnn_tanh": lambda inputs, *steps: (_rnn(*given(inputs), *steps),),
-    "rnn_relu": lambda inputs, *steps: (_rnn(*given(inputs), *steps, relu=True),),
-    "lstm": lambda inputs, *steps: _lstm(*given(inputs), *steps)[:2],
-    "lstm_projected": lambda inputs, *steps: _lstm_projected(*given(inputs), *steps)[:2],
-    "gru": lambda inputs, *steps: _gru(*given(inputs), *steps)[:1],
-}
-STATES = {"rnn_tanh": 1, "rnn_relu": 1, "lstm": 2, "lstm_projected": 2, "gru": 1}
+def gates_of(cell: str) -> int:
+    """Rows of the weights."""
+    if cell.startswith("rnn"):
+        return H
+    return 3 * H if cell.startswith("gru") or "coupled" in cell else 4 * H
+
+
+def states_of(cell: str) -> int:
+    return 2 if cell.startswith("lstm") else 1
+
+
+def run(cell: str, inputs: Sequence[Tensor], *steps: Any, varied: bool = False) -> tuple[Tensor, ...]:
+    """The sequence op of a cell, given its inputs, lengths, resets and reverse: every step's states.
+
+    A variant's factors are the same at all steps and rows, or `varied`.
+    """
+    if cell.startswith("rnn"):
+        return (_rnn(*given(inputs), *steps, relu=cell == "rnn_relu"),)
+    if cell.startswith("gru"):
+        return _gru(*given(inputs), *steps, zoneout_h=factors(cell, inputs[0], varied).zoneout_h)[:1]
+    x_gates, weight_hh, *weights, h0, c0 = inputs
+    learned = {name: weights.pop(0) for name in ("weight_hr", "peephole") if name in weights_of(cell)}
+    variant = factors(cell, x_gates, varied)._replace(**learned)
+    return _lstm(*given((x_gates, weight_hh, h0, c0)), *steps, variant=variant)[:2]
+
+
+def weights_of(cell: str) -> dict[str, tuple[int, ...]]:
+    """The weights of a cell by name, with their shapes."""
+    width = P if "projected" in cell else H
+    shapes: dict[str, tuple[int, ...]] = {"weight_hh": (gates_of(cell), width)}
+    if cell.startswith("gru"):
+        shapes["bias_hn"] = (H,)
+    if "projected" in cell:
+        shapes["weight_hr"] = (P, H)
+    if "peephole" in cell:
+        shapes["peephole"] = (gates_of(cell) // H - 1, H)
+    return shapes
+
+
+def factors(cell: str, like: Tensor, varied: bool) -> ops.Variant:
+    """Random factors of dropout and zoneout for the cells that are named after them."""
+    generator = torch.Generator().manual_seed(7)
+
+    def uniform(width: int) -> Tensor:
+        return torch.rand((T, B, width) if varied else (width,), generator=generator).to(like.dtype)
+
+    dropout, zoneout_h, zoneout_c = uniform(H) * 2, uniform(P if "projected" in cell else H), uniform(H)
+    zoneout = "zoneout" in cell
+    return ops.Variant(
+        dropout=dropout if "dropout" in cell else None,
+        zoneout_h=zoneout_h if zoneout else None,
+        zoneout_c=zoneout_c if zoneout else None,
+    )
+
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*the reference serves it")
 
@@ -55,11 +103,9 @@ def inputs_of(cell: str, seed: int = 0, dtype: torch.dtype = torch.float64) -> l
     def normal(*shape: int) -> Tensor:
         return torch.randn(*shape, generator=generator, dtype=torch.float64).to(dtype)
 
-    x_gates = normal(T, B, GATES[cell])
-    if cell == "lstm_projected":
-        return [x_gates, normal(4 * H, P), normal(P, H), normal(B, P), normal(B, H)]
-    weights = [normal(GATES[cell], H)] + ([normal(H)] if cell == "gru" else [])
-    return [x_gates, *weights, *(normal(B, H) for _ in range(STATES[cell]))]
+    weights = [normal(*shape) for shape in weights_of(cell).values()]
+    widths = (P if "projected" in cell else H, H)[: states_of(cell)]
+    return [normal(T, B, gates_of(cell)), *weights, *(normal(B, width) for width in widths)]
 
 
 def torch_layer(cell: str) -> torch.nn.RNNBase:
@@ -103,37 +149,7 @@ def test_gru_step_is_torch_gru_cell() -> None:
     assert_close(gates[:, 3 * H :], h @ weight_hh[2 * H :].T + bias_hn)
 
 
-@pytest.mark.parametrize("cell", CELLS)
-def test_a_step_back_is_the_derivative_of_a_step(cell: str) -> None:
-    x_gates, *rest = (x.requires_grad_() for x in inputs_of(cell))
-    actual: tuple[Tensor, ...]
-    expected: tuple[Tensor, ...]
-    if cell.startswith("rnn"):
-        weight_hh, h_prev = rest
-        relu = cell == "rnn_relu"
-        h = cells.rnn_step(x_gates[0], weight_hh, h_prev, relu)
-        grad_h = torch.randn_like(h)
-        actual = cells.rnn_step_backward(grad_h, weight_hh, h, relu)
-        expected = torch.autograd.grad(h, (x_gates, h_prev), grad_h)
-    elif cell == "gru":
-        weight_hh, bias_hn, h_prev = rest
-        h, gates = cells.gru_step(x_gates[0], weight_hh, bias_hn, h_prev)
-        grad_h = torch.randn_like(h)
-        grad_x_gates, grad_h_gates, grad_h_prev = cells.gru_step_backward(grad_h, weight_hh, h_prev, gates)
-        actual = (grad_x_gates, grad_h_prev, grad_h_gates.T @ h_prev, grad_h_gates[:, 2 * H :].sum(0))
-        expected = torch.autograd.grad(h, (x_gates, h_prev, weight_hh, bias_hn), grad_h)
-    else:
-        weight_hh, *weight_hr, h_prev, c_prev = rest
-        h, c, gates = cells.lstm_step(x_gates[0], weight_hh, h_prev, c_prev, *weight_hr)
-        grad_h, grad_c = torch.randn_like(h), torch.randn_like(c)
-        actual = cells.lstm_step_backward(grad_h, grad_c, weight_hh, c_prev, c, gates, *weight_hr)
-        expected = torch.autograd.grad((h, c), (x_gates, h_prev, c_prev), (grad_h, grad_c))
-    assert_close(actual[0], expected[0][0], "grad_gates")
-    for got, wanted in zip(actual[1:], expected[1:], strict=True):
-        assert_close(got, wanted)
-
-
-@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("cell", TORCHS)
 @pytest.mark.parametrize("reverse", [False, True])
 def test_a_whole_sequence_is_torchs_layer(cell: str, reverse: bool) -> None:
     layer = torch_layer(cell)
@@ -148,10 +164,10 @@ def test_a_whole_sequence_is_torchs_layer(cell: str, reverse: bool) -> None:
         x_gates = x_gates + weights["bias_hh_l0"]
     if cell == "lstm_projected":
         inputs += [weights["weight_hr_l0"]]
-    initial = [torch.randn_like(state) for state in inputs_of(cell)[-STATES[cell] :]]
+    initial = [torch.randn_like(state) for state in inputs_of(cell)[-states_of(cell) :]]
     hx = [state[None] for state in initial]
     expected, final = layer(x.flip(0) if reverse else x, hx[0] if len(hx) == 1 else tuple(hx))
-    states = OPS[cell]([x_gates, *inputs, *initial], None, None, reverse)
+    states = run(cell, [x_gates, *inputs, *initial], None, None, reverse)
     assert_close(states[0], expected.flip(0) if reverse else expected, "h")
     for state, wanted in zip(states, final if isinstance(final, tuple) else (final,), strict=True):
         assert_close(state[0 if reverse else -1], wanted[0], "final")
@@ -163,19 +179,19 @@ def test_gradients_are_those_of_finite_differences(
     cell: str, lengths: Tensor | None, resets: Tensor | None, reverse: bool
 ) -> None:
     inputs = tuple(x.requires_grad_() for x in inputs_of(cell))
-    assert torch.autograd.gradcheck(lambda *x: OPS[cell](x, lengths, resets, reverse), inputs)
+    assert torch.autograd.gradcheck(lambda *x: run(cell, x, lengths, resets, reverse, varied=True), inputs)
 
 
 @pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.parametrize("reverse", [False, True])
 def test_a_row_with_a_length_is_that_row_alone_cut_short(cell: str, reverse: bool) -> None:
     inputs = inputs_of(cell)
-    count = STATES[cell]
-    states = OPS[cell](inputs, LENGTHS, None, reverse)
+    count = states_of(cell)
+    states = run(cell, inputs, LENGTHS, None, reverse)
     for row, length in enumerate(LENGTHS.tolist()):
         x_gates, *weights = inputs[:-count]
         initial = [state[row : row + 1] for state in inputs[-count:]]
-        alone = OPS[cell]([x_gates[:length, row : row + 1], *weights, *initial], None, None, reverse)
+        alone = run(cell, [x_gates[:length, row : row + 1], *weights, *initial], None, None, reverse)
         for state, wanted in zip(states, alone, strict=True):
             assert_close(state[:length, row : row + 1], wanted)
             assert state[length:, row].eq(0).all()
@@ -185,13 +201,13 @@ def test_a_row_with_a_length_is_that_row_alone_cut_short(cell: str, reverse: boo
 @pytest.mark.parametrize("reverse", [False, True])
 def test_a_reset_is_a_new_start_from_zero(cell: str, reverse: bool) -> None:
     inputs = inputs_of(cell)
-    count, at = STATES[cell], 2
+    count, at = states_of(cell), 2
     resets = torch.zeros(T, B, dtype=torch.bool)
     resets[at] = True
-    whole = OPS[cell](inputs, None, resets, reverse)
+    whole = run(cell, inputs, None, resets, reverse)
     x_gates, *weights = inputs[:-count]
     after = x_gates[: at + 1] if reverse else x_gates[at:]
-    fresh = OPS[cell]([after, *weights, *(torch.zeros_like(x) for x in inputs[-count:])], None, None, reverse)
+    fresh = run(cell, [after, *weights, *(torch.zeros_like(x) for x in inputs[-count:])], None, None, reverse)
     for state, wanted in zip(whole, fresh, strict=True):
         assert_close(state[: at + 1] if reverse else state[at:], wanted)
 
@@ -201,8 +217,8 @@ def test_no_gradient_crosses_a_reset(cell: str) -> None:
     inputs = [x.requires_grad_() for x in inputs_of(cell)]
     resets = torch.zeros(T, B, dtype=torch.bool)
     resets[2] = True
-    last = torch.cat([state[-1] for state in OPS[cell](inputs, None, resets, False)], dim=1).sum()
-    x_gates, initial = inputs[0], inputs[-STATES[cell] :]
+    last = torch.cat([state[-1] for state in run(cell, inputs, None, resets, False)], dim=1).sum()
+    x_gates, initial = inputs[0], inputs[-states_of(cell) :]
     grad_x_gates, *grad_initial = torch.autograd.grad(last, [x_gates, *initial])
     assert grad_x_gates[:2].eq(0).all()
     assert grad_x_gates[2:].ne(0).any(dim=2).any(dim=1).all()
@@ -213,15 +229,15 @@ def test_no_gradient_crosses_a_reset(cell: str) -> None:
 @pytest.mark.parametrize("reverse", [False, True])
 def test_one_pass_is_the_same_bits_as_two_with_the_state_carried(cell: str, reverse: bool) -> None:
     inputs = inputs_of(cell)
-    x_gates, *weights = inputs[: -STATES[cell]]
-    initial = inputs[-STATES[cell] :]
-    whole = OPS[cell](inputs, None, RESETS, reverse)
+    x_gates, *weights = inputs[: -states_of(cell)]
+    initial = inputs[-states_of(cell) :]
+    whole = run(cell, inputs, None, RESETS, reverse)
     for cut in range(1, T):
         pieces = [slice(0, cut), slice(cut, T)]
         states: list[tuple[Tensor, ...]] = []
         carried = initial
         for piece in reversed(pieces) if reverse else pieces:
-            states.append(OPS[cell]([x_gates[piece], *weights, *carried], None, RESETS[piece], reverse))
+            states.append(run(cell, [x_gates[piece], *weights, *carried], None, RESETS[piece], reverse))
             carried = [state[0 if reverse else -1] for state in states[-1]]
         for index, wanted in enumerate(whole):
             parts = [piece[index] for piece in (states[::-1] if reverse else states)]
@@ -232,10 +248,10 @@ def test_one_pass_is_the_same_bits_as_two_with_the_state_carried(cell: str, reve
 @pytest.mark.parametrize("reverse", [False, True])
 def test_nan_stays_in_its_row_and_past_a_length_is_never_read(cell: str, reverse: bool) -> None:
     inputs = inputs_of(cell)
-    clean = OPS[cell](inputs, LENGTHS, None, reverse)
+    clean = run(cell, inputs, LENGTHS, None, reverse)
     inputs[0][1, 0] = torch.nan
     inputs[0][2:, 2] = torch.nan  # row 2 has two steps
-    soiled = OPS[cell](inputs, LENGTHS, None, reverse)
+    soiled = run(cell, inputs, LENGTHS, None, reverse)
     for before, after in zip(clean, soiled, strict=True):
         assert after[:, 0].isnan().any()
         assert torch.equal(after[:, 1:], before[:, 1:])
@@ -245,8 +261,8 @@ def test_nan_stays_in_its_row_and_past_a_length_is_never_read(cell: str, reverse
 def test_bfloat16_is_the_same_function_less_precisely(cell: str) -> None:
     inputs = inputs_of(cell, dtype=torch.bfloat16)
     for low, high in zip(
-        OPS[cell](inputs, LENGTHS, RESETS, False),
-        OPS[cell]([x.double() for x in inputs], LENGTHS, RESETS, False),
+        run(cell, inputs, LENGTHS, RESETS, False),
+        run(cell, [x.double() for x in inputs], LENGTHS, RESETS, False),
         strict=True,
     ):
         assert low.dtype == torch.bfloat16

@@ -15,11 +15,16 @@ def lstm_forward(
     weight_ih: Array | None,
     bias: Array | None,
     weight_hh: Array,
+    weight_hr: Array | None,
+    peephole: Array | None,
     h0: Array,
     c0: Array,
     lengths: Array | None,
     resets: Array | None,
     reverse: bool,
+    dropout: Array | None,
+    zoneout_h: Array | None,
+    zoneout_c: Array | None,
     h: Array,
     c: Array,
     gates: Array | None,
@@ -30,11 +35,16 @@ def lstm_backward(
     x: Array,
     weight_ih: Array | None,
     weight_hh: Array,
+    weight_hr: Array | None,
+    peephole: Array | None,
     h0: Array,
     c0: Array,
     lengths: Array | None,
     resets: Array | None,
     reverse: bool,
+    dropout: Array | None,
+    zoneout_h: Array | None,
+    zoneout_c: Array | None,
     h: Array,
     c: Array,
     gates: Array,
@@ -42,6 +52,8 @@ def lstm_backward(
     grad_weight_ih: Array | None,
     grad_bias: Array | None,
     grad_weight_hh: Array,
+    grad_weight_hr: Array | None,
+    grad_peephole: Array | None,
     grad_h0: Array,
     grad_c0: Array,
 ) -> None: ...
@@ -55,6 +67,7 @@ def gru_forward(
     lengths: Array | None,
     resets: Array | None,
     reverse: bool,
+    zoneout_h: Array | None,
     h: Array,
     gates: Array | None,
 ) -> None: ...
@@ -67,6 +80,7 @@ def gru_backward(
     lengths: Array | None,
     resets: Array | None,
     reverse: bool,
+    zoneout_h: Array | None,
     h: Array,
     gates: Array,
     grad_x: Array | None,
@@ -139,14 +153,22 @@ class Linear:
     def run(self, x: Array, y: Array) -> None: ...
 
 class Stack:
-    """Recurrent layers packed for inference; cell is lstm, gru, rnn_tanh or rnn_relu, weights as for `Linear`.
+    """Recurrent layers packed for inference, weights as for `Linear`.
 
-    A run takes NumPy arrays alone, and brings the state h and c [L, B, H] up to date.
+    `cell` is lstm, lstm_coupled, gru, rnn_tanh or rnn_relu. A run takes NumPy arrays alone, and brings the state h
+    and c [L, B, H] up to date.
     """
 
     def __init__(self, cell: str, input_size: int, hidden_size: int, weights: str = "float32") -> None: ...
     def add_layer(
-        self, weight_ih: Array, weight_hh: Array, bias_ih: Array | None, bias_hh: Array | None
+        self,
+        weight_ih: Array,
+        weight_hh: Array,
+        bias_ih: Array | None,
+        bias_hh: Array | None,
+        peephole: Array | None = None,
+        zoneout_h: Array | None = None,
+        zoneout_c: Array | None = None,
     ) -> None: ...
     def run(self, x: Array, y: Array, h: Array, c: Array | None) -> None:
         """x [T, B, D] -> y [T, B, H]."""

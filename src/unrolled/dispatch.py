@@ -48,8 +48,8 @@ REFERENCE: dict[str, Callable[..., None]] = {
     "rnn_backward": reference.rnn_backward,
     "lstm": reference.lstm_forward,
     "lstm_backward": reference.lstm_backward,
-    "lstm_projected": reference.lstm_projected_forward,
-    "lstm_projected_backward": reference.lstm_projected_backward,
+    "lstm_projected": reference.lstm_forward,
+    "lstm_projected_backward": reference.lstm_backward,
     "gru": reference.gru_forward,
     "gru_backward": reference.gru_backward,
 }
@@ -121,7 +121,13 @@ def pooled(output: Tensor) -> Tensor:
     return from_dlpack(_engine.memory(output.shape))
 
 
-def define(op: str, signature: str, allocate: Callable[..., Outputs], told: int = 1) -> CustomOpDef:
+def define(
+    op: str,
+    signature: str,
+    allocate: Callable[..., Outputs],
+    told: int = 1,
+    kernel: Callable[..., str] | None = None,
+) -> CustomOpDef:
     """Define unrolled::op, whose kernel fills what `allocate` makes, uninitialised, for the op's inputs.
 
     An output that nobody wants is None to the kernel and an empty tensor to torch. The last `told` inputs say
@@ -134,7 +140,7 @@ def define(op: str, signature: str, allocate: Callable[..., Outputs], told: int 
 
     def implementation(*inputs: Any) -> Tensor | Tensors:
         outputs = tuple(None if output is None else pooled(output) for output in allocate(*inputs))
-        _run(op, inputs[: len(inputs) - told], outputs)
+        _run(kernel(*inputs) if kernel else op, inputs[: len(inputs) - told], outputs)
         return results(inputs, outputs)
 
     def fake(*inputs: Any) -> Tensor | Tensors:

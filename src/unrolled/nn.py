@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from unrolled import ops
+from unrolled.cells import Variant
 from unrolled.errors import InputError
 from unrolled.recompute import recomputed
 from unrolled.recurrent import Input, Projection, Recurrent, Steps, Tensors, Trace
@@ -290,14 +291,13 @@ class LSTM(Recurrent):
 
     def _sequence(self, input: Projection, suffix: str, initial: Tensors, steps: Steps, every: int) -> Trace:
         weight_hh = self._parameter(f"weight_hh{suffix}")
-        weights = [weight_hh, self._parameter(f"weight_hr{suffix}")] if self.proj_size else [weight_hh]
+        variant = Variant(self._parameter(f"weight_hr{suffix}") if self.proj_size else None)
+        weight_hr, peephole, *factors = variant
         if every > 1:
-            op = "lstm_projected" if self.proj_size else "lstm"
-            return Trace(*recomputed(op, every, *input, *weights, *initial, *steps), None)
+            weights = (weight_hh, weight_hr, peephole)
+            return Trace(*recomputed("lstm", every, *input, *weights, *initial, *steps, *factors), None)
         h0, c0 = initial
-        if self.proj_size:
-            return Trace(*ops.lstm_projected(*input, weight_hh, weights[1], h0, c0, *steps, every == 1))
-        return Trace(*ops.lstm(*input, weight_hh, h0, c0, *steps, every == 1))
+        return Trace(*ops.lstm(*input, weight_hh, h0, c0, *steps, every == 1, variant))
 
 
 def accelerate(model: torch.nn.Module) -> Swap:

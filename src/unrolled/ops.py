@@ -13,11 +13,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from unrolled.cells import PLAIN, Variant
 from unrolled.composite import call
 from unrolled.dispatch import Outputs, Tensors, define
 from unrolled.second import register_second_derivative
 
-__all__ = ["gru", "lstm", "lstm_projected", "rnn"]
+__all__ = ["PLAIN", "Variant", "gru", "lstm", "rnn"]
 
 
 def _forward_outputs(x: Tensor, h0: Tensor, c0: Tensor | None, gates: int, keep: bool) -> Outputs:
@@ -39,13 +40,14 @@ def _input_gradients(x: Tensor, weight_ih: Tensor | None, want_x: bool, want_bia
     return (x.new_empty(x.shape) if want_x else None, grad_weight_ih, grad_bias)
 
 
-def _like(*tensors: Tensor) -> Tensors:
+def _like(*tensors: Tensor | None) -> Outputs:
     """Uninitialised memory of the same shapes, dense whatever the strides."""
-    return tuple(x.new_empty(x.shape) for x in tensors)
+    return tuple(None if x is None else x.new_empty(x.shape) for x in tensors)
 
 
 _INPUT = "Tensor x, Tensor? weight_ih, Tensor? bias, Tensor weight_hh"
 _STEPS = "Tensor? lengths, Tensor? resets, bool reverse"
+_LEARNED, _FACTORS = "Tensor? weight_hr, Tensor? peephole", "Tensor? dropout, Tensor? zoneout_h, Tensor? zoneout_c"
 # What a backward op is told beyond what its kernel takes: what only second derivatives need, and what is wanted.
 _TOLD = "Tensor? bias, bool want_x, bool want_bias"
 _OF_INPUT = "Tensor grad_x, Tensor grad_weight_ih, Tensor grad_bias, Tensor grad_weight_hh"
@@ -68,54 +70,39 @@ _rnn_backward = define(
 )
 _lstm = define(
     "lstm",
-    f"({_INPUT}, Tensor h0, Tensor c0, {_STEPS}, bool keep) -> (Tensor h, Tensor c, Tensor gates)",
-    lambda x, weight_ih, bias, weight_hh, h0, c0, lengths, resets, reverse, keep: _forward_outputs(
-        x, h0, c0, len(weight_hh), keep
+    f"({_INPUT}, {_LEARNED}, Tensor h0, Tensor c0, {_STEPS}, {_FACTORS}, bool keep)"
+    " -> (Tensor h, Tensor c, Tensor gates)",
+    lambda x, weight_ih, bias, weight_hh, weight_hr, peephole, h0, c0, *rest: _forward_outputs(
+        x, h0, c0, 4 * c0.shape[1], rest[-1]
     ),
+    kernel=lambda *inputs: "lstm" if inputs[4] is None else "lstm_projected",
 )
 _lstm_backward = define(
     "lstm_backward",
-    "(Tensor grad_h, Tensor? grad_c, Tensor x, Tensor? weight_ih, Tensor weight_hh, Tensor h0, Tensor c0,"
-    f" {_STEPS}, Tensor h, Tensor c, Tensor gates, {_TOLD}) -> ({_OF_INPUT}, Tensor grad_h0, Tensor grad_c0)",
-    lambda grad_h, grad_c, x, weight_ih, weight_hh, h0, c0, lengths, resets, reverse, h, c, gates, bias, *wanted: (
-        *_input_gradients(x, weight_ih, *wanted),
-        *_like(weight_hh, h0, c0),
+    f"(Tensor grad_h, Tensor? grad_c, Tensor x, Tensor? weight_ih, Tensor weight_hh, {_LEARNED}, Tensor h0,"
+    f" Tensor c0, {_STEPS}, {_FACTORS}, Tensor h, Tensor c, Tensor gates, {_TOLD})"
+    f" -> ({_OF_INPUT}, Tensor grad_weight_hr, Tensor grad_peephole, Tensor grad_h0, Tensor grad_c0)",
+    lambda grad_h, grad_c, x, weight_ih, weight_hh, weight_hr, peephole, h0, c0, *rest: (
+        *_input_gradients(x, weight_ih, *rest[-2:]),
+        *_like(weight_hh, weight_hr, peephole, h0, c0),
     ),
     told=3,
-)
-_lstm_projected = define(
-    "lstm_projected",
-    f"({_INPUT}, Tensor weight_hr, Tensor h0, Tensor c0, {_STEPS}, bool keep)"
-    " -> (Tensor h, Tensor c, Tensor gates)",
-    lambda x, weight_ih, bias, weight_hh, weight_hr, h0, c0, lengths, resets, reverse, keep: _forward_outputs(
-        x, h0, c0, len(weight_hh), keep
-    ),
-)
-_lstm_projected_backward = define(
-    "lstm_projected_backward",
-    "(Tensor grad_h, Tensor? grad_c, Tensor x, Tensor? weight_ih, Tensor weight_hh, Tensor weight_hr, Tensor h0,"
-    f" Tensor c0, {_STEPS}, Tensor h, Tensor c, Tensor gates, {_TOLD})"
-    f" -> ({_OF_INPUT}, Tensor grad_weight_hr, Tensor grad_h0, Tensor grad_c0)",
-    lambda grad_h, grad_c, x, weight_ih, weight_hh, weight_hr, h0, c0, *steps_kept_and_wanted: (
-        *_input_gradients(x, weight_ih, *steps_kept_and_wanted[-2:]),
-        *_like(weight_hh, weight_hr, h0, c0),
-    ),
-    told=3,
+    kernel=lambda *inputs: "lstm_backward" if inputs[5] is None else "lstm_projected_backward",
 )
 _gru = define(
     "gru",
-    f"({_INPUT}, Tensor bias_hn, Tensor h0, {_STEPS}, bool keep) -> (Tensor h, Tensor gates)",
-    lambda x, weight_ih, bias, weight_hh, bias_hn, h0, lengths, resets, reverse, keep: _forward_outputs(
+    f"({_INPUT}, Tensor bias_hn, Tensor h0, {_STEPS}, Tensor? zoneout_h, bool keep) -> (Tensor h, Tensor gates)",
+    lambda x, weight_ih, bias, weight_hh, bias_hn, h0, lengths, resets, reverse, zoneout_h, keep: _forward_outputs(
         x, h0, None, 4 * h0.shape[1], keep
     ),
 )
 _gru_backward = define(
     "gru_backward",
-    f"(Tensor grad_h, Tensor x, Tensor? weight_ih, Tensor weight_hh, Tensor h0, {_STEPS}, Tensor h, Tensor gates,"
-    f" Tensor bias_hn, {_TOLD}) -> ({_OF_INPUT}, Tensor grad_bias_hn, Tensor grad_h0)",
-    lambda grad_h, x, weight_ih, weight_hh, h0, lengths, resets, reverse, h, gates, bias_hn, bias, *wanted: (
-        *_input_gradients(x, weight_ih, *wanted),
-        *_like(weight_hh, bias_hn, h0),
+    f"(Tensor grad_h, Tensor x, Tensor? weight_ih, Tensor weight_hh, Tensor h0, {_STEPS}, Tensor? zoneout_h,"
+    f" Tensor h, Tensor gates, Tensor bias_hn, {_TOLD}) -> ({_OF_INPUT}, Tensor grad_bias_hn, Tensor grad_h0)",
+    lambda grad_h, x, weight_ih, weight_hh, h0, *rest: (
+        *_input_gradients(x, weight_ih, *rest[-2:]),
+        *_like(weight_hh, rest[-4], h0),
     ),
     told=4,
 )
@@ -172,20 +159,24 @@ def lstm(
     resets: Tensor | None = None,
     reverse: bool = False,
     keep: bool = True,
+    variant: Variant = PLAIN,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Run the LSTM over x.
+    """Run the LSTM, or the variant of it that `variant` and the 4H or 3H rows of weight_hh say, over x.
 
-    Returns every step's h and c [T,B,H], differentiable, and gates [T,B,4H] after activation, which are not.
-    Without `keep`, c is the last one alone, [1,B,H], gates are empty, and there is no way back.
+    The factors of `variant` are [T,B,H], or [H] for all steps and rows; no gradient reaches them. Returns every
+    step's h and c [T,B,H], differentiable, and gates i, f, g, o [T,B,4H] after activation, which are not. Without
+    `keep`, c is the last one alone, [1,B,H], gates are empty, and there is no way back.
     """
-    h, c, gates = call(_lstm, x, weight_ih, bias, weight_hh, h0, c0, lengths, resets, reverse, keep)
+    weight_hr, peephole, *factors = variant
+    weights, steps = (weight_hh, weight_hr, peephole), (lengths, resets, reverse)
+    h, c, gates = call(_lstm, x, weight_ih, bias, *weights, h0, c0, *steps, *factors, keep)
     return h, c, gates
 
 
 def _lstm_context(ctx: Any, inputs: tuple[Any, ...], output: Tensors) -> None:
-    x, weight_ih, bias, weight_hh, h0, c0, lengths, resets, ctx.reverse, ctx.keep = inputs
-    h, c, gates = output
-    ctx.save_for_backward(x, weight_ih, bias, weight_hh, h0, c0, lengths, resets, h, c, gates)
+    *given, ctx.reverse, dropout, zoneout_h, zoneout_c, ctx.keep = inputs
+    ctx.save_for_backward(*given, dropout, zoneout_h, zoneout_c, *output)
+    _, _, gates = output
     ctx.mark_non_differentiable(gates)
     ctx.set_materialize_grads(False)  # the kernel is told that nothing uses c, not given zeros
 
@@ -199,72 +190,22 @@ def _lstm_gradients(
     ctx: Any, grad_h: Tensor | None, grad_c: Tensor | None, _: Tensor | None
 ) -> tuple[Tensor | None, ...]:
     _refuse_unkept(ctx)
-    x, weight_ih, bias, weight_hh, h0, c0, lengths, resets, h, c, gates = ctx.saved_tensors
+    x, weight_ih, bias, *weights_and_state = ctx.saved_tensors[:8]
+    lengths, resets, *factors, h, c, gates = ctx.saved_tensors[8:]
     grad_h = torch.zeros_like(h) if grad_h is None else grad_h
-    steps_and_kept = (lengths, resets, ctx.reverse, h, c, gates)
-    *of_input, grad_weight_hh, grad_h0, grad_c0 = _lstm_backward(
-        grad_h, grad_c, x, weight_ih, weight_hh, h0, c0, *steps_and_kept, bias, *_wanted(ctx)
+    steps_and_kept = (lengths, resets, ctx.reverse, *factors, h, c, gates)
+    *of_input, grad_weight_hh, grad_weight_hr, grad_peephole, grad_h0, grad_c0 = _lstm_backward(
+        grad_h, grad_c, x, weight_ih, *weights_and_state, *steps_and_kept, bias, *_wanted(ctx)
     )
-    return *_found(tuple(of_input), ctx), grad_weight_hh, grad_h0, grad_c0, None, None, None, None
-
-
-def lstm_projected(
-    x: Tensor,
-    weight_ih: Tensor | None,
-    bias: Tensor | None,
-    weight_hh: Tensor,
-    weight_hr: Tensor,
-    h0: Tensor,
-    c0: Tensor,
-    lengths: Tensor | None = None,
-    resets: Tensor | None = None,
-    reverse: bool = False,
-    keep: bool = True,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Run the LSTM with a recurrent projection weight_hr [P,H]; weight_hh is [4H,P] and h0 [B,P].
-
-    Returns what `lstm` does, with h [T,B,P]. The reference serves it everywhere: the first run warns so.
-    """
-    h, c, gates = call(
-        _lstm_projected, x, weight_ih, bias, weight_hh, weight_hr, h0, c0, lengths, resets, reverse, keep
+    _, weight_hr, peephole, _, _ = weights_and_state
+    return (
+        *_found(tuple(of_input), ctx),
+        grad_weight_hh,
+        None if weight_hr is None else grad_weight_hr,
+        None if peephole is None else grad_peephole,
+        *(grad_h0, grad_c0),
+        *(None, None, None, None, None, None, None),
     )
-    return h, c, gates
-
-
-def _lstm_projected_context(ctx: Any, inputs: tuple[Any, ...], output: Tensors) -> None:
-    x, weight_ih, bias, weight_hh, weight_hr, h0, c0, lengths, resets, ctx.reverse, ctx.keep = inputs
-    h, c, gates = output
-    ctx.save_for_backward(x, weight_ih, bias, weight_hh, weight_hr, h0, c0, lengths, resets, h, c, gates)
-    ctx.mark_non_differentiable(gates)
-    ctx.set_materialize_grads(False)
-
-
-def _lstm_projected_gradients(
-    ctx: Any, grad_h: Tensor | None, grad_c: Tensor | None, _: Tensor | None
-) -> tuple[Tensor | None, ...]:
-    _refuse_unkept(ctx)
-    x, weight_ih, bias, weight_hh, weight_hr, h0, c0, lengths, resets, h, c, gates = ctx.saved_tensors
-    grad_h = torch.zeros_like(h) if grad_h is None else grad_h
-    *of_input, grad_weight_hh, grad_weight_hr, grad_h0, grad_c0 = _lstm_projected_backward(
-        grad_h,
-        grad_c,
-        x,
-        weight_ih,
-        weight_hh,
-        weight_hr,
-        h0,
-        c0,
-        lengths,
-        resets,
-        ctx.reverse,
-        h,
-        c,
-        gates,
-        bias,
-        *_wanted(ctx),
-    )
-    of_weights = (grad_weight_hh, grad_weight_hr)
-    return *_found(tuple(of_input), ctx), *of_weights, grad_h0, grad_c0, None, None, None, None
 
 
 def gru(
@@ -278,40 +219,38 @@ def gru(
     resets: Tensor | None = None,
     reverse: bool = False,
     keep: bool = True,
+    zoneout_h: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Run the GRU over x; `bias` (or x without weight_ih) holds every bias but bias_hn [H].
 
-    Returns every step's h [T,B,H], differentiable, and gates [T,B,4H] = r, z, n, hn, which are not. Without
-    `keep` gates are empty, and there is no way back.
+    `zoneout_h` is as in `lstm`. Returns every step's h [T,B,H], differentiable, and gates [T,B,4H] = r, z, n, hn,
+    which are not. Without `keep` gates are empty, and there is no way back.
     """
-    h, gates = call(_gru, x, weight_ih, bias, weight_hh, bias_hn, h0, lengths, resets, reverse, keep)
+    h, gates = call(_gru, x, weight_ih, bias, weight_hh, bias_hn, h0, lengths, resets, reverse, zoneout_h, keep)
     return h, gates
 
 
 def _gru_context(ctx: Any, inputs: tuple[Any, ...], output: Tensors) -> None:
-    x, weight_ih, bias, weight_hh, bias_hn, h0, lengths, resets, ctx.reverse, ctx.keep = inputs
+    x, weight_ih, bias, weight_hh, bias_hn, h0, lengths, resets, ctx.reverse, zoneout_h, ctx.keep = inputs
     h, gates = output
-    ctx.save_for_backward(x, weight_ih, bias, weight_hh, bias_hn, h0, lengths, resets, h, gates)
+    ctx.save_for_backward(x, weight_ih, bias, weight_hh, bias_hn, h0, lengths, resets, zoneout_h, h, gates)
     ctx.mark_non_differentiable(gates)
     ctx.set_materialize_grads(False)  # else zeros are made for gates, four times the size of h
 
 
 def _gru_gradients(ctx: Any, grad_h: Tensor | None, _: Tensor | None) -> tuple[Tensor | None, ...]:
     _refuse_unkept(ctx)
-    x, weight_ih, bias, weight_hh, bias_hn, h0, lengths, resets, h, gates = ctx.saved_tensors
+    x, weight_ih, bias, weight_hh, bias_hn, h0, lengths, resets, zoneout_h, h, gates = ctx.saved_tensors
     grad_h = torch.zeros_like(h) if grad_h is None else grad_h
-    *of_input, grad_weight_hh, grad_bias_hn, grad_h0 = _gru_backward(
-        grad_h, x, weight_ih, weight_hh, h0, lengths, resets, ctx.reverse, h, gates, bias_hn, bias, *_wanted(ctx)
-    )
+    given = (x, weight_ih, weight_hh, h0, lengths, resets, ctx.reverse, zoneout_h, h, gates)
+    *of_input, grad_weight_hh, grad_bias_hn, grad_h0 = _gru_backward(grad_h, *given, bias_hn, bias, *_wanted(ctx))
     of_weights = (grad_weight_hh, grad_bias_hn)
-    return *_found(tuple(of_input), ctx), *of_weights, grad_h0, None, None, None, None
+    return *_found(tuple(of_input), ctx), *of_weights, grad_h0, None, None, None, None, None
 
 
 _rnn.register_autograd(_rnn_gradients, setup_context=_rnn_context)
 _lstm.register_autograd(_lstm_gradients, setup_context=_lstm_context)
-_lstm_projected.register_autograd(_lstm_projected_gradients, setup_context=_lstm_projected_context)
 _gru.register_autograd(_gru_gradients, setup_context=_gru_context)
 register_second_derivative("rnn", _rnn_backward)
 register_second_derivative("lstm", _lstm_backward)
-register_second_derivative("lstm_projected", _lstm_projected_backward)
 register_second_derivative("gru", _gru_backward)

@@ -29,7 +29,7 @@ def _names(op: str) -> tuple[list[str], list[str]]:
     return [argument.name for argument in schema.arguments], [result.name for result in schema.returns]
 
 
-_KEPT = {"lstm": ("h", "c", "gates"), "lstm_projected": ("h", "c", "gates"), "gru": ("h", "gates")}
+_KEPT = {"lstm": ("h", "c", "gates"), "gru": ("h", "gates")}
 _TAKEN = {op: _names(op)[0] for op in _KEPT}
 
 

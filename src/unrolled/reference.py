@@ -16,39 +16,22 @@ Shapes (T steps, B rows, D input features, H units, P projected units; the cells
     grad_x, grad_weight_ih, grad_bias   may be None: not wanted
 """
 
-from collections.abc import Callable
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from unrolled import cells
-from unrolled.walk import Tensors, Walk, fill_grad_weight_hh, run, run_back
+from unrolled.cells import Variant
+from unrolled.walk import Outputs, Tensors, Walk, fill_grad_weight_hh, run, run_back
 
 __all__ = [
     "gru_backward",
     "gru_forward",
     "lstm_backward",
     "lstm_forward",
-    "lstm_projected_backward",
-    "lstm_projected_forward",
     "rnn_backward",
     "rnn_forward",
 ]
-
-
-def _run_lstm(
-    walk: Walk,
-    step: Callable[..., Tensors],
-    x_gates: Tensor,
-    states: Tensors,
-    h: Tensor,
-    c: Tensor,
-    gates: Tensor | None,
-) -> None:
-    _, newest = run(walk, step, x_gates, states, (h, c if gates is not None else None, gates))
-    if gates is None:
-        c[0] = newest
 
 
 def _share_of_input(x: Tensor, weight_ih: Tensor | None, bias: Tensor | None) -> Tensor:
@@ -75,6 +58,11 @@ def _fill_input_gradients(
         torch.mm(grad_gates.flatten(0, 1).T, x.flatten(0, 1), out=grad_weight_ih)
 
 
+def _factors_at(factors: Tensor | None, t: int) -> Tensor | None:
+    """The factors of step t, where they are not the same at all steps."""
+    return factors[t] if factors is not None and factors.dim() == 3 else factors
+
+
 def rnn_forward(
     x: Tensor,
     weight_ih: Tensor | None,
@@ -90,10 +78,10 @@ def rnn_forward(
     """Run `cells.rnn_step` over x; fill h."""
     x_gates = _share_of_input(x, weight_ih, bias)
 
-    def step(x_gates_t: Tensor, h_prev: Tensor) -> Tensors:
-        return (cells.rnn_step(x_gates_t, weight_hh, h_prev, relu),)
+    def step(t: int, h_prev: Tensor) -> Tensors:
+        return (cells.rnn_step(x_gates[t], weight_hh, h_prev, relu),)
 
-    run(Walk(len(x_gates), lengths, resets, reverse), step, x_gates, (h0,), (h,))
+    run(Walk(len(x_gates), lengths, resets, reverse), step, (h0,), (h,))
 
 
 def rnn_backward(
@@ -132,22 +120,40 @@ def lstm_forward(
     weight_ih: Tensor | None,
     bias: Tensor | None,
     weight_hh: Tensor,
+    weight_hr: Tensor | None,
+    peephole: Tensor | None,
     h0: Tensor,
     c0: Tensor,
     lengths: Tensor | None,
     resets: Tensor | None,
     reverse: bool,
+    dropout: Tensor | None,
+    zoneout_h: Tensor | None,
+    zoneout_c: Tensor | None,
     h: Tensor,
     c: Tensor,
     gates: Tensor | None,
 ) -> None:
     """Run `cells.lstm_step` over x; fill h, c, gates [T,B,4H]."""
     x_gates = _share_of_input(x, weight_ih, bias)
+    walk, variant = (
+        Walk(len(x), lengths, resets, reverse),
+        Variant(weight_hr, peephole, dropout, zoneout_h, zoneout_c),
+    )
 
-    def step(x_gates_t: Tensor, h_prev: Tensor, c_prev: Tensor) -> Tensors:
-        return cells.lstm_step(x_gates_t, weight_hh, h_prev, c_prev)
+    def step(t: int, h_prev: Tensor, c_prev: Tensor) -> Tensors:
+        return cells.lstm_step(x_gates[t], weight_hh, h_prev, c_prev, _at(variant, t))
 
-    _run_lstm(Walk(len(x_gates), lengths, resets, reverse), step, x_gates, (h0, c0), h, c, gates)
+    _, newest = run(walk, step, (h0, c0), (h, c if gates is not None else None, gates))
+    if gates is None:
+        c[0] = newest
+
+
+def _at(variant: Variant, t: int) -> Variant:
+    dropout, zoneout_h, zoneout_c = (
+        _factors_at(factors, t) for factors in (variant.dropout, variant.zoneout_h, variant.zoneout_c)
+    )
+    return Variant(variant.weight_hr, variant.peephole, dropout, zoneout_h, zoneout_c)
 
 
 def lstm_backward(
@@ -156,11 +162,16 @@ def lstm_backward(
     x: Tensor,
     weight_ih: Tensor | None,
     weight_hh: Tensor,
+    weight_hr: Tensor | None,
+    peephole: Tensor | None,
     h0: Tensor,
     c0: Tensor,
     lengths: Tensor | None,
     resets: Tensor | None,
     reverse: bool,
+    dropout: Tensor | None,
+    zoneout_h: Tensor | None,
+    zoneout_c: Tensor | None,
     h: Tensor,
     c: Tensor,
     gates: Tensor,
@@ -168,100 +179,39 @@ def lstm_backward(
     grad_weight_ih: Tensor | None,
     grad_bias: Tensor | None,
     grad_weight_hh: Tensor,
+    grad_weight_hr: Tensor | None,
+    grad_peephole: Tensor | None,
     grad_h0: Tensor,
     grad_c0: Tensor,
 ) -> None:
     """Back through `lstm_forward`: fill every gradient; grad_c None means zeros."""
-    walk = Walk(len(c), lengths, resets, reverse)
-    grad_gates = torch.empty_like(gates)
-    _lstm_run_back(walk, grad_h, grad_c, weight_hh, None, c0, c, gates, (grad_gates,), grad_h0, grad_c0)
-    fill_grad_weight_hh(grad_weight_hh, walk, grad_gates, h, h0)
-    _fill_input_gradients(walk, grad_gates, x, weight_ih, grad_x, grad_weight_ih, grad_bias)
+    walk, variant = (
+        Walk(len(c), lengths, resets, reverse),
+        Variant(weight_hr, peephole, dropout, zoneout_h, zoneout_c),
+    )
+    steps, rows, _ = c.shape
+    grad_gates = c.new_empty(steps, rows, len(weight_hh))
+    of_peephole = None if peephole is None else c.new_empty(steps, rows, peephole.numel())
+    projected, unprojected = (None, None) if weight_hr is None else (torch.empty_like(h), torch.empty_like(c))
 
-
-def lstm_projected_forward(
-    x: Tensor,
-    weight_ih: Tensor | None,
-    bias: Tensor | None,
-    weight_hh: Tensor,
-    weight_hr: Tensor,
-    h0: Tensor,
-    c0: Tensor,
-    lengths: Tensor | None,
-    resets: Tensor | None,
-    reverse: bool,
-    h: Tensor,
-    c: Tensor,
-    gates: Tensor | None,
-) -> None:
-    """`lstm_forward` with the projection weight_hr [P,H]: weight_hh is [4H,P], h0 [B,P], h [T,B,P]."""
-    x_gates = _share_of_input(x, weight_ih, bias)
-
-    def step(x_gates_t: Tensor, h_prev: Tensor, c_prev: Tensor) -> Tensors:
-        return cells.lstm_step(x_gates_t, weight_hh, h_prev, c_prev, weight_hr)
-
-    _run_lstm(Walk(len(x_gates), lengths, resets, reverse), step, x_gates, (h0, c0), h, c, gates)
-
-
-def lstm_projected_backward(
-    grad_h: Tensor,
-    grad_c: Tensor | None,
-    x: Tensor,
-    weight_ih: Tensor | None,
-    weight_hh: Tensor,
-    weight_hr: Tensor,
-    h0: Tensor,
-    c0: Tensor,
-    lengths: Tensor | None,
-    resets: Tensor | None,
-    reverse: bool,
-    h: Tensor,
-    c: Tensor,
-    gates: Tensor,
-    grad_x: Tensor | None,
-    grad_weight_ih: Tensor | None,
-    grad_bias: Tensor | None,
-    grad_weight_hh: Tensor,
-    grad_weight_hr: Tensor,
-    grad_h0: Tensor,
-    grad_c0: Tensor,
-) -> None:
-    """Back through `lstm_projected_forward`: as `lstm_backward`, with h and grad_h0 P wide."""
-    walk = Walk(len(c), lengths, resets, reverse)
-    grad_gates, grad_projected = torch.empty_like(gates), torch.empty_like(grad_h)
-    kept = (grad_gates, grad_projected)
-    _lstm_run_back(walk, grad_h, grad_c, weight_hh, weight_hr, c0, c, gates, kept, grad_h0, grad_c0)
-    fill_grad_weight_hh(grad_weight_hh, walk, grad_gates, h, h0)
-    _fill_input_gradients(walk, grad_gates, x, weight_ih, grad_x, grad_weight_ih, grad_bias)
-    unprojected = gates[:, :, -c0.shape[1] :] * torch.tanh(c)
-    torch.mm(grad_projected.flatten(0, 1).T, unprojected.flatten(0, 1), out=grad_weight_hr)
-
-
-def _lstm_run_back(
-    walk: Walk,
-    grad_h: Tensor,
-    grad_c: Tensor | None,
-    weight_hh: Tensor,
-    weight_hr: Tensor | None,
-    c0: Tensor,
-    c: Tensor,
-    gates: Tensor,
-    kept: Tensors,
-    grad_h0: Tensor,
-    grad_c0: Tensor,
-) -> None:
-    def step_backward(t: int, carried_h: Tensor, carried_c: Tensor) -> tuple[Tensors, Tensors]:
+    def step_backward(t: int, carried_h: Tensor, carried_c: Tensor) -> tuple[Outputs, Tensors]:
         grad_h_t = grad_h[t] + carried_h
         grad_c_t = carried_c if grad_c is None else grad_c[t] + carried_c
-        grad_gates, grad_h_prev, grad_c_prev = cells.lstm_step_backward(
-            grad_h_t, grad_c_t, weight_hh, walk.previous(t, c, c0), c[t], gates[t], weight_hr
+        found = cells.lstm_step_backward(
+            grad_h_t, grad_c_t, weight_hh, walk.previous(t, c, c0), c[t], gates[t], _at(variant, t)
         )
-        return (grad_gates, grad_h_t), (grad_h_prev, grad_c_prev)
+        return (found.gates, *found[3:]), (found.h_prev, found.c_prev)
 
     last = (torch.zeros_like(grad_h0), torch.zeros_like(grad_c0))
-    first_h, first_c = run_back(walk, step_backward, last, kept)
+    first_h, first_c = run_back(walk, step_backward, last, (grad_gates, of_peephole, projected, unprojected))
     grad_h0.copy_(first_h)
     grad_c0.copy_(first_c)
+    fill_grad_weight_hh(grad_weight_hh, walk, grad_gates, h, h0)
+    _fill_input_gradients(walk, grad_gates, x, weight_ih, grad_x, grad_weight_ih, grad_bias)
+    if of_peephole is not None and grad_peephole is not None:
+        grad_peephole.copy_(of_peephole.sum((0, 1)).view_as(grad_peephole))
+    if projected is not None and unprojected is not None and grad_weight_hr is not None:
+        torch.mm(projected.flatten(0, 1).T, unprojected.flatten(0, 1), out=grad_weight_hr)
 
 
 def gru_forward(
@@ -274,16 +224,17 @@ def gru_forward(
     lengths: Tensor | None,
     resets: Tensor | None,
     reverse: bool,
+    zoneout_h: Tensor | None,
     h: Tensor,
     gates: Tensor | None,
 ) -> None:
     """Run `cells.gru_step` over x; fill h, gates [T,B,4H]."""
     x_gates = _share_of_input(x, weight_ih, bias)
 
-    def step(x_gates_t: Tensor, h_prev: Tensor) -> Tensors:
-        return cells.gru_step(x_gates_t, weight_hh, bias_hn, h_prev)
+    def step(t: int, h_prev: Tensor) -> Tensors:
+        return cells.gru_step(x_gates[t], weight_hh, bias_hn, h_prev, _factors_at(zoneout_h, t))
 
-    run(Walk(len(x_gates), lengths, resets, reverse), step, x_gates, (h0,), (h, gates))
+    run(Walk(len(x_gates), lengths, resets, reverse), step, (h0,), (h, gates))
 
 
 def gru_backward(
@@ -295,6 +246,7 @@ def gru_backward(
     lengths: Tensor | None,
     resets: Tensor | None,
     reverse: bool,
+    zoneout_h: Tensor | None,
     h: Tensor,
     gates: Tensor,
     grad_x: Tensor | None,
@@ -311,7 +263,7 @@ def gru_backward(
 
     def step_backward(t: int, carried_h: Tensor) -> tuple[Tensors, Tensors]:
         *grad_gates, grad_h_prev = cells.gru_step_backward(
-            grad_h[t] + carried_h, weight_hh, walk.previous(t, h, h0), gates[t]
+            grad_h[t] + carried_h, weight_hh, walk.previous(t, h, h0), gates[t], _factors_at(zoneout_h, t)
         )
         return tuple(grad_gates), (grad_h_prev,)
 

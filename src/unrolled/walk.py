@@ -11,9 +11,10 @@ from torch import Tensor
 
 from unrolled.errors import InputError
 
-__all__ = ["Tensors", "Walk", "fill_grad_weight_hh", "run", "run_back"]
+__all__ = ["Outputs", "Tensors", "Walk", "fill_grad_weight_hh", "run", "run_back"]
 
 Tensors = tuple[Tensor, ...]
+Outputs = tuple[Tensor | None, ...]
 
 
 @dataclass(frozen=True)
@@ -60,15 +61,13 @@ class Walk:
         return self.zero_where_reset(t, state)
 
 
-def run(
-    walk: Walk, step: Callable[..., Tensors], x_gates: Tensor, states: Tensors, outputs: tuple[Tensor | None, ...]
-) -> Tensors:
-    """Fill outputs with what step(x_gates[t], *states) returns: the new states, then what else it keeps.
+def run(walk: Walk, step: Callable[..., Tensors], states: Tensors, outputs: Outputs) -> Tensors:
+    """Fill outputs with what step(t, *states) returns: the new states, then what else it keeps.
 
     None stands for what is not kept. Returns the last states.
     """
     for t in walk.order():
-        results = step(x_gates[t], *(walk.zero_where_reset(t, state) for state in states))
+        results = step(t, *(walk.zero_where_reset(t, state) for state in states))
         for output, result in zip(outputs, results, strict=True):
             if output is not None:
                 output[t] = walk.zero_unless_stepped(t, result)
@@ -78,19 +77,20 @@ def run(
 
 def run_back(
     walk: Walk,
-    step_backward: Callable[..., tuple[Tensors, Tensors]],
+    step_backward: Callable[..., tuple[Outputs, Tensors]],
     grad_states: Tensors,
-    kept: Tensors,
+    kept: Outputs,
 ) -> Tensors:
     """Walk from the last consumed step to the first; return the gradients of the initial states.
 
     step_backward(t, *grad_states) takes the gradients that reach step t from the step after it, and returns
-    what `kept` keeps of it (the gradients of its gates first) and the gradients of the states it consumed.
+    what `kept` keeps of it, where that is not None, and the gradients of the states it consumed.
     """
     for t in reversed(walk.order()):
         results, consumed = step_backward(t, *grad_states)
-        for output, result in zip(kept, results, strict=False):
-            output[t] = walk.zero_unless_stepped(t, result)
+        for output, result in zip(kept, results, strict=True):
+            if output is not None and result is not None:
+                output[t] = walk.zero_unless_stepped(t, result)
         grad_states = tuple(
             walk.hold_unless_stepped(t, walk.zero_where_reset(t, new), held)
             for new, held in zip(consumed, grad_states, strict=True)

@@ -82,7 +82,7 @@ def attended_sequence(
 def _forward(cell: str, gates: Tensor, states: States, weights: Weights) -> tuple[States, Tensor]:
     """The cell's states after a step, and its gates after activation (of an RNN, h)."""
     if cell == "lstm":
-        h, c, gates = cells.lstm_step(gates, weights.hidden, *states)
+        h, c, gates = cells.lstm_step(gates, weights.hidden, states[0], states[1])
         return (h, c), gates
     if cell == "gru":
         assert weights.bias_hn is not None
@@ -98,7 +98,9 @@ def _backward(
     """The gradients of x_gates, of the recurrent products, and of the states before."""
     if cell == "lstm":
         grad_h, grad_c = grads
-        grad_gates, *grads_before = cells.lstm_step_backward(grad_h, grad_c, weight_hh, before[1], after[1], gates)
+        grad_gates, *grads_before = cells.lstm_step_backward(
+            grad_h, grad_c, weight_hh, before[1], after[1], gates
+        )[:3]
         return grad_gates, grad_gates, tuple(grads_before)
     if cell == "gru":
         grad_x_gates, grad_h_gates, grad_h = cells.gru_step_backward(grads[0], weight_hh, before[0], gates)

@@ -1,0 +1,58 @@
+// Arrays as Python hands them over: NumPy's or any other CPU buffer's (DLPack), float32 and C-contiguous, their
+// shapes checked here once.
+#pragma once
+
+#include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
+#include <nanobind/stl/optional.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/vector.h>
+
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace nb = nanobind;
+using namespace nb::literals;
+
+template <class T, int Rank>
+using Array = nb::ndarray<T, nb::ndim<Rank>, nb::c_contig, nb::device::cpu>;
+template <int Rank>
+using In = Array<const float, Rank>;
+template <int Rank>
+using Out = Array<float, Rank>;
+using Lengths = std::optional<Array<const int64_t, 1>>;
+using Resets = std::optional<Array<const bool, 2>>;
+
+constexpr int64_t any = -1;
+
+inline std::string shape_text(const std::vector<int64_t>& shape) {
+    std::string text = "[";
+    for (size_t i = 0; i < shape.size(); ++i) 
+        text += (i ? ", " : "") + (shape[i] == any ? "any" : std::to_string(shape[i]));
+    return text + "]";
+}
+
+template <class A>
+void expect(const char* name, const A& array, const std::vector<int64_t>& shape) {
+    std::vector<int64_t> found(array.ndim());
+    for (size_t i = 0; i < array.ndim(); ++i) found[i] = static_cast<int64_t>(array.shape(i));
+    if (found != shape)
+        throw nb::value_error((std::string(name) + ": expected shape " + shape_text(shape) + ", got " +
+                               shape_text(found)).c_str());
+}
+
+template <class A>
+auto* data_or_null(const std::optional<A>& array) {
+    return array ? array->data() : nullptr;
+}
+
+template <int Rank>
+using MaybeIn = std::optional<In<Rank>>;
+template <int Rank>
+using MaybeOut = std::optional<Out<Rank>>;
+using AnyRank = nb::ndarray<const float, nb::c_contig, nb::device::cpu>;
+
+// The parts of the module.
+void bind_sequences(nb::module_& m);
+void bind_stack(nb::module_& m);

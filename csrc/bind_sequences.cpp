@@ -1,0 +1,222 @@
+// The cells over whole sequences, forward and backward; the GIL is released while a kernel runs.
+#include "arrays.h"
+#include "unrolled.h"
+
+namespace {
+
+using MaybeFactors = std::optional<AnyRank>;
+
+// How the steps are taken; `h`, or its gradient, says T, B and H.
+template <class Sequence>
+unrolled::Steps make_steps(const Sequence& h, const Lengths& lengths, const Resets& resets, bool reverse) {
+    const int64_t T = h.shape(0), B = h.shape(1), H = h.shape(2);
+    if (lengths) {
+        expect("lengths", *lengths, {B});
+        for (int64_t b = 0; b < B; ++b)
+            if (lengths->data()[b] < 0 || lengths->data()[b] > T)
+                throw nb::value_error(("lengths[" + std::to_string(b) + "] is " +
+                                       std::to_string(lengths->data()[b]) + ", expected 0 to " +
+                                       std::to_string(T)).c_str());
+    }
+    if (resets) expect("resets", *resets, {T, B});
+    return {T, B, H, data_or_null(lengths),
+            resets ? reinterpret_cast<const uint8_t*>(resets->data()) : nullptr, reverse};
+}
+
+// Returns D, which weight_ih says.
+int64_t expect_input(const unrolled::Steps& s, int64_t gates, const In<3>& x, const MaybeIn<2>& weight_ih) {
+    const int64_t rows = gates * s.H, D = weight_ih ? static_cast<int64_t>(weight_ih->shape(1)) : rows;
+    if (weight_ih) expect("weight_ih", *weight_ih, {rows, D});
+    expect("x", x, {s.T, s.B, D});
+    return D;
+}
+
+void expect_bias(const char* name, const MaybeIn<1>& bias, const MaybeIn<2>& weight_ih, int64_t rows) {
+    if (!bias) return;
+    if (!weight_ih) throw nb::value_error((std::string(name) + ": expected only together with weight_ih").c_str());
+    expect(name, *bias, {rows});
+}
+
+int threads_for(const unrolled::Steps& s, int64_t gates, int64_t D) {
+    return unrolled::threads_for(static_cast<double>(s.T) * s.B * gates * s.H * (s.H + D));
+}
+
+// Factors of units: [H], or [T, B, H].
+unrolled::Factors factors(const char* name, const std::optional<AnyRank>& array, const unrolled::Steps& s) {
+    if (!array) return {};
+    const bool same = array->ndim() == 1;
+    expect(name, *array, same ? std::vector{s.H} : std::vector{s.T, s.B, s.H});
+    return {array->data(), same ? 0 : s.H};
+}
+
+// 3 where the forget gate is coupled, which the rows of weight_hh say, else 4.
+int64_t gates_of(const unrolled::Steps& s, const In<2>& weight_hh) {
+    return static_cast<int64_t>(weight_hh.shape(0)) == 3 * s.H ? 3 : 4;
+}
+
+unrolled::LstmVariant variant_of(const unrolled::Steps& s, int64_t gates, const MaybeIn<2>& peephole,
+                                 const MaybeFactors& dropout, const MaybeFactors& zoneout_h,
+                                 const MaybeFactors& zoneout_c) {
+    if (peephole) expect("peephole", *peephole, {gates - 1, s.H});
+    return {gates == 3, data_or_null(peephole), factors("dropout", dropout, s), factors("zoneout_h", zoneout_h, s),
+            factors("zoneout_c", zoneout_c, s)};
+}
+
+void lstm_forward(In<3> x, MaybeIn<2> weight_ih, MaybeIn<1> bias, In<2> weight_hh, MaybeIn<2> weight_hr,
+                  MaybeIn<2> peephole, In<2> h0, In<2> c0, Lengths lengths, Resets resets, bool reverse,
+                  MaybeFactors dropout, MaybeFactors zoneout_h, MaybeFactors zoneout_c, Out<3> h, Out<3> c,
+                  MaybeOut<3> gates) {
+    const auto s = make_steps(h, lengths, resets, reverse);
+    if (weight_hr) throw nb::value_error("weight_hr: the engine has no projection yet");
+    const int64_t G = gates_of(s, weight_hh), D = expect_input(s, G, x, weight_ih);
+    expect_bias("bias", bias, weight_ih, G * s.H);
+    expect("weight_hh", weight_hh, {G * s.H, s.H});
+    expect("h0", h0, {s.B, s.H});
+    expect("c0", c0, {s.B, s.H});
+    expect("c", c, {gates ? s.T : 1, s.B, s.H});
+    if (gates) expect("gates", *gates, {s.T, s.B, 4 * s.H});
+    const auto variant = variant_of(s, G, peephole, dropout, zoneout_h, zoneout_c);
+    nb::gil_scoped_release release;
+    unrolled::kernels().lstm_forward(
+        s, {x.data(), weight_hh.data(), h0.data(), c0.data(), h.data(), c.data(), data_or_null(gates),
+            gates.has_value(), data_or_null(weight_ih), data_or_null(bias), D, variant}, threads_for(s, G, D));
+}
+
+unrolled::Gradients gradients(const unrolled::Steps& s, int64_t gates, int64_t D, const MaybeIn<2>& weight_ih,
+                              const MaybeOut<3>& grad_x, const MaybeOut<2>& grad_weight_ih,
+                              const Out<2>& grad_weight_hh, const MaybeOut<1>& grad_bias, const Out<2>& grad_h0) {
+    if (grad_x) expect("grad_x", *grad_x, {s.T, s.B, D});
+    if (weight_ih.has_value() != grad_weight_ih.has_value())
+        throw nb::value_error("grad_weight_ih: expected where weight_ih is given, and only there");
+    if (grad_weight_ih) expect("grad_weight_ih", *grad_weight_ih, {gates * s.H, D});
+    expect("grad_weight_hh", grad_weight_hh, {gates * s.H, s.H});
+    if (grad_bias) expect("grad_bias", *grad_bias, {gates * s.H});
+    expect("grad_h0", grad_h0, {s.B, s.H});
+    return {data_or_null(grad_x), data_or_null(grad_weight_ih), grad_weight_hh.data(), data_or_null(grad_bias),
+            grad_h0.data()};
+}
+
+void lstm_backward(In<3> grad_h, MaybeIn<3> grad_c, In<3> x, MaybeIn<2> weight_ih, In<2> weight_hh,
+                   MaybeIn<2> weight_hr, MaybeIn<2> peephole, In<2> h0, In<2> c0, Lengths lengths, Resets resets,
+                   bool reverse, MaybeFactors dropout, MaybeFactors zoneout_h, MaybeFactors zoneout_c, In<3> h,
+                   In<3> c, In<3> gates, MaybeOut<3> grad_x, MaybeOut<2> grad_weight_ih, MaybeOut<1> grad_bias,
+                   Out<2> grad_weight_hh, MaybeOut<2> grad_weight_hr, MaybeOut<2> grad_peephole, Out<2> grad_h0,
+                   Out<2> grad_c0) {
+    const auto s = make_steps(grad_h, lengths, resets, reverse);
+    if (weight_hr) throw nb::value_error("weight_hr: the engine has no projection yet");
+    const int64_t G = gates_of(s, weight_hh), D = expect_input(s, G, x, weight_ih);
+    if (grad_c) expect("grad_c", *grad_c, {s.T, s.B, s.H});
+    expect("weight_hh", weight_hh, {G * s.H, s.H});
+    expect("h0", h0, {s.B, s.H});
+    expect("c0", c0, {s.B, s.H});
+    expect("h", h, {s.T, s.B, s.H});
+    expect("c", c, {s.T, s.B, s.H});
+    expect("gates", gates, {s.T, s.B, 4 * s.H});
+    expect("grad_c0", grad_c0, {s.B, s.H});
+    const auto variant = variant_of(s, G, peephole, dropout, zoneout_h, zoneout_c);
+    if (peephole.has_value() != grad_peephole.has_value())
+        throw nb::value_error("grad_peephole: expected where peephole is given, and only there");
+    if (grad_peephole) expect("grad_peephole", *grad_peephole, {G - 1, s.H});
+    const auto grad = gradients(s, G, D, weight_ih, grad_x, grad_weight_ih, grad_weight_hh, grad_bias, grad_h0);
+    nb::gil_scoped_release release;
+    unrolled::kernels().lstm_backward(
+        s, {grad_h.data(), data_or_null(grad_c), x.data(), data_or_null(weight_ih), weight_hh.data(), h0.data(),
+            c0.data(), h.data(), c.data(), gates.data(), D, variant, grad, grad_c0.data(),
+            data_or_null(grad_peephole)}, threads_for(s, G, D));
+}
+
+void gru_forward(In<3> x, MaybeIn<2> weight_ih, MaybeIn<1> bias, In<2> weight_hh, In<1> bias_hn, In<2> h0,
+                 Lengths lengths, Resets resets, bool reverse, MaybeFactors zoneout_h, Out<3> h, MaybeOut<3> gates) {
+    const auto s = make_steps(h, lengths, resets, reverse);
+    const auto zoneout = factors("zoneout_h", zoneout_h, s);
+    const int64_t D = expect_input(s, 3, x, weight_ih);
+    expect_bias("bias", bias, weight_ih, 3 * s.H);
+    expect("weight_hh", weight_hh, {3 * s.H, s.H});
+    expect("bias_hn", bias_hn, {s.H});
+    expect("h0", h0, {s.B, s.H});
+    if (gates) expect("gates", *gates, {s.T, s.B, 4 * s.H});
+    nb::gil_scoped_release release;
+    unrolled::kernels().gru_forward(
+        s, {x.data(), weight_hh.data(), bias_hn.data(), h0.data(), h.data(), data_or_null(gates),
+            data_or_null(weight_ih), data_or_null(bias), D, zoneout}, threads_for(s, 3, D));
+}
+
+void gru_backward(In<3> grad_h, In<3> x, MaybeIn<2> weight_ih, In<2> weight_hh, In<2> h0, Lengths lengths,
+                  Resets resets, bool reverse, MaybeFactors zoneout_h, In<3> h, In<3> gates, MaybeOut<3> grad_x,
+                  MaybeOut<2> grad_weight_ih, MaybeOut<1> grad_bias, Out<2> grad_weight_hh, Out<1> grad_bias_hn,
+                  Out<2> grad_h0) {
+    const auto s = make_steps(grad_h, lengths, resets, reverse);
+    const auto zoneout = factors("zoneout_h", zoneout_h, s);
+    const int64_t D = expect_input(s, 3, x, weight_ih);
+    expect("weight_hh", weight_hh, {3 * s.H, s.H});
+    expect("h0", h0, {s.B, s.H});
+    expect("h", h, {s.T, s.B, s.H});
+    expect("gates", gates, {s.T, s.B, 4 * s.H});
+    expect("grad_bias_hn", grad_bias_hn, {s.H});
+    const auto grad = gradients(s, 3, D, weight_ih, grad_x, grad_weight_ih, grad_weight_hh, grad_bias, grad_h0);
+    nb::gil_scoped_release release;
+    unrolled::kernels().gru_backward(
+        s, {grad_h.data(), x.data(), data_or_null(weight_ih), weight_hh.data(), h0.data(), h.data(), gates.data(), D,
+            zoneout, grad, grad_bias_hn.data()}, threads_for(s, 3, D));
+}
+
+void rnn_forward(In<3> x, MaybeIn<2> weight_ih, MaybeIn<1> bias, In<2> weight_hh, In<2> h0, Lengths lengths,
+                 Resets resets, bool reverse, bool relu, Out<3> h) {
+    const auto s = make_steps(h, lengths, resets, reverse);
+    const int64_t D = expect_input(s, 1, x, weight_ih);
+    expect_bias("bias", bias, weight_ih, s.H);
+    expect("weight_hh", weight_hh, {s.H, s.H});
+    expect("h0", h0, {s.B, s.H});
+    nb::gil_scoped_release release;
+    unrolled::kernels().rnn_forward(s, {x.data(), weight_hh.data(), h0.data(), h.data(), relu,
+                                        data_or_null(weight_ih), data_or_null(bias), D}, threads_for(s, 1, D));
+}
+
+void rnn_backward(In<3> grad_h, In<3> x, MaybeIn<2> weight_ih, In<2> weight_hh, In<2> h0, Lengths lengths,
+                  Resets resets, bool reverse, bool relu, In<3> h, MaybeOut<3> grad_x, MaybeOut<2> grad_weight_ih,
+                  MaybeOut<1> grad_bias, Out<2> grad_weight_hh, Out<2> grad_h0) {
+    const auto s = make_steps(grad_h, lengths, resets, reverse);
+    const int64_t D = expect_input(s, 1, x, weight_ih);
+    expect("weight_hh", weight_hh, {s.H, s.H});
+    expect("h0", h0, {s.B, s.H});
+    expect("h", h, {s.T, s.B, s.H});
+    const auto grad = gradients(s, 1, D, weight_ih, grad_x, grad_weight_ih, grad_weight_hh, grad_bias, grad_h0);
+    nb::gil_scoped_release release;
+    unrolled::kernels().rnn_backward(s, {grad_h.data(), x.data(), data_or_null(weight_ih), weight_hh.data(),
+                                         h0.data(), h.data(), D, grad, relu}, threads_for(s, 1, D));
+}
+
+}  // namespace
+
+void bind_sequences(nb::module_& m) {
+    const auto x = "x"_a.noconvert();
+    const auto w_ih = "weight_ih"_a.noconvert().none();
+    const auto bias = "bias"_a.noconvert().none();
+    const auto w_hh = "weight_hh"_a.noconvert();
+    const auto h0 = "h0"_a.noconvert(), c0 = "c0"_a.noconvert();
+    const auto lengths = "lengths"_a.noconvert().none();
+    const auto resets = "resets"_a.noconvert().none();
+    const auto h = "h"_a.noconvert(), c = "c"_a.noconvert();
+    const auto grad_h = "grad_h"_a.noconvert();
+    const auto grad_x = "grad_x"_a.noconvert().none();
+    const auto grad_w_ih = "grad_weight_ih"_a.noconvert().none();
+    const auto grad_bias = "grad_bias"_a.noconvert().none();
+    const auto grad_w_hh = "grad_weight_hh"_a.noconvert();
+    const auto grad_h0 = "grad_h0"_a.noconvert();
+    const auto w_hr = "weight_hr"_a.noconvert().none();
+    const auto zoneout_h = "zoneout_h"_a.noconvert().none(), zoneout_c = "zoneout_c"_a.noconvert().none();
+    const auto peephole = "peephole"_a.noconvert().none(), dropout = "dropout"_a.noconvert().none();
+    m.def("lstm_forward", &lstm_forward, x, w_ih, bias, w_hh, w_hr, peephole, h0, c0, lengths, resets, "reverse"_a,
+          dropout, zoneout_h, zoneout_c, h, c, "gates"_a.noconvert().none());
+    m.def("lstm_backward", &lstm_backward, grad_h, "grad_c"_a.noconvert().none(), x, w_ih, w_hh, w_hr, peephole, h0,
+          c0, lengths, resets, "reverse"_a, dropout, zoneout_h, zoneout_c, h, c, "gates"_a.noconvert(), grad_x,
+          grad_w_ih, grad_bias, grad_w_hh, "grad_weight_hr"_a.noconvert().none(),
+          "grad_peephole"_a.noconvert().none(), grad_h0, "grad_c0"_a.noconvert());
+    m.def("gru_forward", &gru_forward, x, w_ih, bias, w_hh, "bias_hn"_a.noconvert(), h0, lengths, resets,
+          "reverse"_a, zoneout_h, h, "gates"_a.noconvert().none());
+    m.def("gru_backward", &gru_backward, grad_h, x, w_ih, w_hh, h0, lengths, resets, "reverse"_a, zoneout_h, h,
+          "gates"_a.noconvert(), grad_x, grad_w_ih, grad_bias, grad_w_hh, "grad_bias_hn"_a.noconvert(), grad_h0);
+    m.def("rnn_forward", &rnn_forward, x, w_ih, bias, w_hh, h0, lengths, resets, "reverse"_a, "relu"_a, h);
+    m.def("rnn_backward", &rnn_backward, grad_h, x, w_ih, w_hh, h0, lengths, resets, "reverse"_a, "relu"_a, h,
+          grad_x, grad_w_ih, grad_bias, grad_w_hh, grad_h0);
+}
