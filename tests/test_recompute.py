@@ -17,6 +17,7 @@ OPTIONS: list[tuple[str, dict[str, Any]]] = [
     ("LSTM", {}),
     ("LSTM", {"num_layers": 2, "bidirectional": True}),
     ("LSTM", {"proj_size": 4, "bidirectional": True}),
+    ("LSTM", {"peephole": True, "coupled": True}),
     ("GRU", {}),
     ("GRU", {"num_layers": 2, "bidirectional": True, "bias": False}),
 ]
@@ -65,6 +66,20 @@ def solve(layer: Any, masks: dict[str, Tensor]) -> dict[str, Tensor]:
     grads = [random(*y.shape).to(dtype) * (T * B) ** -0.5 for y in outputs.values()]
     found = torch.autograd.grad(list(outputs.values()), list(inputs.values()), grads)
     return outputs | {f"grad_{name}": grad for name, grad in zip(inputs, found, strict=True)}
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [("LSTM", {"recurrent_dropout": 0.3, "zoneout": 0.2, "weight_drop": 0.5}), ("GRU", {"zoneout": 0.2})],
+)
+def test_the_way_back_has_the_masks_of_the_way_forward(kind: str, options: dict[str, Any]) -> None:
+    kept, recomputing = twins(kind, options, 3)
+    found = []
+    for layer in (kept, recomputing):
+        torch.manual_seed(1)
+        found.append(solve(layer, masks_of("lengths resets")))
+    for name, value in found[1].items():
+        assert_close(value, found[0][name], name)
 
 
 @every_layer

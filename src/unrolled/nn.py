@@ -19,6 +19,7 @@ from unrolled.errors import InputError
 from unrolled.recompute import recomputed
 from unrolled.recurrent import Input, Projection, Recurrent, Steps, Tensors, Trace
 from unrolled.swap import Swap, swap
+from unrolled.variants import LayerVariant, add_peepholes, couple_gates
 
 __all__ = ["GRU", "LSTM", "RNN", "Swap", "Trace", "accelerate", "chrono"]
 
@@ -90,7 +91,7 @@ class RNN(_HiddenOnly):
     """The standard (Elman) RNN of `unrolled.cells.rnn_step`, in place of `torch.nn.RNN`.
 
     Arguments, parameters and inputs are those of torch.nn.RNN, defaults included; `nonlinearity` is "tanh" or
-    "relu"; `forward` adds lengths and resets.
+    "relu"; `forward` adds lengths, resets and trace. `weight_drop` is that of `LSTM`.
 
     >>> layer = RNN(3, 5)
     >>> output, h_n = layer(torch.zeros(7, 2, 3), lengths=torch.tensor([7, 4]))
@@ -110,6 +111,8 @@ class RNN(_HiddenOnly):
         bidirectional: bool = False,
         device: Device = None,
         dtype: torch.dtype | None = None,
+        *,
+        weight_drop: float = 0.0,
     ) -> None:
         if nonlinearity not in ("tanh", "relu"):
             raise ValueError(f"Unknown nonlinearity '{nonlinearity}'. Select from 'tanh' or 'relu'.")
@@ -128,9 +131,10 @@ class RNN(_HiddenOnly):
             dtype,
         )
         self.nonlinearity = nonlinearity
+        self.variant = LayerVariant(weight_drop=weight_drop)
 
     def _sequence(self, input: Projection, suffix: str, initial: Tensors, steps: Steps, every: int) -> Trace:
-        weight_hh = self._parameter(f"weight_hh{suffix}")
+        weight_hh = self._weight_hh(suffix)
         relu = self.nonlinearity == "relu"
         (h0,) = initial
         return Trace(ops.rnn(*input, weight_hh, h0, *steps, relu), None, None)
@@ -140,7 +144,8 @@ class GRU(_HiddenOnly):
     """The gated recurrent unit of `unrolled.cells.gru_step`, in place of `torch.nn.GRU`.
 
     Arguments, parameters and inputs are those of torch.nn.GRU, defaults included; `forward` adds lengths, resets
-    and trace; `init`, `longest_gap` and `recompute` are those of `LSTM`.
+    and trace; `init`, `longest_gap`, `recompute`, `weight_drop` and `zoneout` (of h, its only state) are those of
+    `LSTM`.
 
     >>> layer = GRU(3, 5, batch_first=True)
     >>> output, h_n = layer(torch.zeros(2, 7, 3), resets=torch.zeros(2, 7, dtype=torch.bool))
@@ -162,6 +167,9 @@ class GRU(_HiddenOnly):
         init: str = "uniform",
         longest_gap: int | None = None,
         recompute: int | None = None,
+        *,
+        zoneout: float = 0.0,
+        weight_drop: float = 0.0,
     ) -> None:
         super().__init__(
             "GRU",
@@ -176,6 +184,7 @@ class GRU(_HiddenOnly):
             device,
             dtype,
         )
+        self.variant = LayerVariant(zoneout_h=zoneout, weight_drop=weight_drop)
         _initialise(self, init, longest_gap)
         self._set_recompute(recompute)
 
@@ -187,15 +196,16 @@ class GRU(_HiddenOnly):
         return self._parameter(f"bias_ih{suffix}") + F.pad(bias_hr_hz, (0, self.hidden_size))
 
     def _sequence(self, input: Projection, suffix: str, initial: Tensors, steps: Steps, every: int) -> Trace:
-        weight_hh = self._parameter(f"weight_hh{suffix}")
+        weight_hh = self._weight_hh(suffix)
         if self.bias:
             bias_hn = self._parameter(f"bias_hh{suffix}")[2 * self.hidden_size :]
         else:
             bias_hn = weight_hh.new_zeros(self.hidden_size)
-        if every > 1:
-            return Trace(*recomputed("gru", every, *input, weight_hh, bias_hn, *initial, *steps), None)
         (h0,) = initial
-        h, gates = ops.gru(*input, weight_hh, bias_hn, h0, *steps, every == 1)
+        zoneout_h = self._zoneout("h", input, h0)
+        if every > 1:
+            return Trace(*recomputed("gru", every, *input, weight_hh, bias_hn, h0, *steps, zoneout_h), None)
+        h, gates = ops.gru(*input, weight_hh, bias_hn, h0, *steps, every == 1, zoneout_h)
         return Trace(h, None, gates)
 
 
@@ -206,7 +216,21 @@ class LSTM(Recurrent):
     serves it yet but the reference, which is slow: the first run warns. `init` is "uniform" (torch's) or "chrono"
     (see `chrono`), which needs the `longest_gap` to be expected, in steps. With `recompute`, a number of steps
     from 2, training keeps the output and a state every so many steps, and computes the rest again on the way back
-    (see `unrolled.recompute`): less memory for about a third more time. Raises `InputError` for other values.
+    (see `unrolled.recompute`): less memory for about a third more time.
+
+    The rest are variants, which go together as one likes (equations and papers: `unrolled.cells.Variant`):
+
+    - `peephole`: the gates see the cell state through parameters peephole_l0 … [3,H] (Gers & Schmidhuber 2000).
+    - `coupled`: the forget gate is 1 - i (Greff et al. 2017); weights and biases have the rows of i, g and o.
+    - `recurrent_dropout`: the probability with which a unit takes in nothing new at a step of training, what it
+      remembers being left alone (Semeniuta et al. 2016).
+    - `zoneout`: the probability with which a unit stays as it was at a step, for h and c, or a pair of two;
+      outside training, states move by the expectation (Krueger et al. 2017).
+    - `weight_drop`: the probability with which a weight of weight_hh is 0 during a call in training, for all steps
+      (AWD-LSTM: Merity, Keskar & Socher 2018, "Regularizing and optimizing LSTM language models").
+
+    Masks are drawn by torch's generator. Raises `InputError` for other values of `init` and
+    `recompute` and for what is no probability.
 
     >>> layer = LSTM(3, 5, bidirectional=True)
     >>> output, (h_n, c_n) = layer(torch.zeros(7, 2, 3))
@@ -229,6 +253,12 @@ class LSTM(Recurrent):
         init: str = "uniform",
         longest_gap: int | None = None,
         recompute: int | None = None,
+        *,
+        peephole: bool = False,
+        coupled: bool = False,
+        recurrent_dropout: float = 0.0,
+        zoneout: float | tuple[float, float] = 0.0,
+        weight_drop: float = 0.0,
     ) -> None:
         super().__init__(
             "LSTM",
@@ -243,6 +273,12 @@ class LSTM(Recurrent):
             device,
             dtype,
         )
+        zoneout_h, zoneout_c = zoneout if isinstance(zoneout, tuple) else (zoneout, zoneout)
+        self.variant = LayerVariant(peephole, coupled, recurrent_dropout, zoneout_h, zoneout_c, weight_drop)
+        if coupled:
+            couple_gates(self)
+        if peephole:
+            add_peepholes(self, gates=3 if coupled else 4)
         _initialise(self, init, longest_gap)
         self._set_recompute(recompute)
 
@@ -290,13 +326,18 @@ class LSTM(Recurrent):
         return (self.proj_size or self.hidden_size, self.hidden_size)
 
     def _sequence(self, input: Projection, suffix: str, initial: Tensors, steps: Steps, every: int) -> Trace:
-        weight_hh = self._parameter(f"weight_hh{suffix}")
-        variant = Variant(self._parameter(f"weight_hr{suffix}") if self.proj_size else None)
-        weight_hr, peephole, *factors = variant
-        if every > 1:
-            weights = (weight_hh, weight_hr, peephole)
-            return Trace(*recomputed("lstm", every, *input, *weights, *initial, *steps, *factors), None)
+        weight_hh = self._weight_hh(suffix)
         h0, c0 = initial
+        variant = Variant(
+            weight_hr=self._parameter(f"weight_hr{suffix}") if self.proj_size else None,
+            peephole=self._parameter(f"peephole{suffix}") if self.variant.peephole else None,
+            dropout=self.variant.dropout(c0, (input.x.shape[0], *c0.shape), self.training),
+            zoneout_h=self._zoneout("h", input, h0),
+            zoneout_c=self._zoneout("c", input, c0),
+        )
+        if every > 1:
+            learned, factors = variant[:2], variant[2:]
+            return Trace(*recomputed("lstm", every, *input, weight_hh, *learned, *initial, *steps, *factors), None)
         return Trace(*ops.lstm(*input, weight_hh, h0, c0, *steps, every == 1, variant))
 
 
@@ -321,7 +362,8 @@ def chrono(layer: LSTM | GRU, longest_gap: int) -> None:
     """Set the gates' biases so that the units remember from 1 to `longest_gap` steps (Tallec & Ollivier 2018).
 
     What keeps the state (f of an LSTM, z of a GRU) gets the bias log(u), u uniform in 1 to longest_gap - 1, so
-    that a unit forgets in about u steps, and an LSTM's i gets its negative. Other biases stay. Raises
+    that a unit forgets in about u steps, and an LSTM's i gets its negative, which is all where f is coupled to it.
+    Other biases stay. Raises
     `InputError` for a gap under 2 and for layers without bias.
     """
     if not isinstance(longest_gap, int) or longest_gap < 2:
@@ -334,8 +376,9 @@ def chrono(layer: LSTM | GRU, longest_gap: int) -> None:
             if name.startswith("bias_ih"):
                 other = layer.get_parameter(name.replace("bias_ih", "bias_hh"))
                 log_times = torch.empty_like(bias[:H]).uniform_(1, max(2, longest_gap - 1)).log_()
-                bias[H : 2 * H] = log_times
-                other[H : 2 * H] = 0
+                if not layer.variant.coupled:
+                    bias[H : 2 * H] = log_times
+                    other[H : 2 * H] = 0
                 if isinstance(layer, LSTM):
                     bias[:H] = -log_times
                     other[:H] = 0

@@ -6,13 +6,15 @@
 from collections.abc import Callable
 from typing import NamedTuple, TypeVar
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 from unrolled.errors import InputError
-from unrolled.stepper import Stepper, packed
+from unrolled.stepper import Floats, Stepper, packed
+from unrolled.variants import LayerVariant
 
 __all__ = ["Input", "Projection", "Recurrent", "Steps", "Tensors", "Trace"]
 
@@ -69,6 +71,8 @@ class Recurrent(torch.nn.RNNBase):
             raise InputError(f"recompute is {recompute!r}, expected a whole number of steps from 2, or None")
         self.recompute = recompute
 
+    variant: LayerVariant
+
     def flatten_parameters(self) -> None:
         """Do nothing: kernels pack the weights themselves. Programs written for torch.nn call it."""
 
@@ -86,14 +90,17 @@ class Recurrent(torch.nn.RNNBase):
         dtype = self._parameter("weight_ih_l0").dtype
         if dtype != torch.float32:
             raise InputError(f"stepper: the layer's parameters are {dtype}, expected torch.float32")
-        names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh") if self.bias else ("weight_ih", "weight_hh")
-        none = [None] * (4 - len(names))
-        layers = [
-            [*(self._parameter(f"{name}_l{layer}").detach().cpu().contiguous().numpy() for name in names), *none]
-            for layer in range(self.num_layers)
-        ]
-        stack = packed(self.mode.lower(), self.input_size, self.hidden_size, layers, weights)
-        return Stepper(stack, batch)
+        cell = "lstm_coupled" if self.variant.coupled else self.mode.lower()
+        layers = [self._packed_layer(f"_l{layer}") for layer in range(self.num_layers)]
+        return Stepper(packed(cell, self.input_size, self.hidden_size, layers, weights), batch)
+
+    def _packed_layer(self, suffix: str) -> list[Floats | None]:
+        """A layer as `unrolled.stepper.packed` takes it."""
+        names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "peephole")
+        own = (getattr(self, f"{name}{suffix}", None) for name in names)
+        learned = [None if one is None else one.detach().cpu().contiguous().numpy() for one in own]
+        parts = (self.variant.zoneout_h, self.variant.zoneout_c)
+        return [*learned, *(np.full(self.hidden_size, part, np.float32) if part else None for part in parts)]
 
     def _state_widths(self) -> tuple[int, ...]:
         """The width of each state that the cell carries."""
@@ -110,6 +117,18 @@ class Recurrent(torch.nn.RNNBase):
     def _parameter(self, name: str) -> Tensor:
         parameter: Tensor = getattr(self, name)
         return parameter
+
+    def _weight_hh(self, suffix: str) -> Tensor:
+        """The recurrent weight; with weight_drop, some of it is 0 in training, the same at all steps of a call."""
+        weight_hh = self._parameter(f"weight_hh{suffix}")
+        if not self.variant.weight_drop:
+            return weight_hh
+        return F.dropout(weight_hh, self.variant.weight_drop, self.training)
+
+    def _zoneout(self, name: str, projection: Projection, initial: Tensor) -> Tensor | None:
+        """The part of the state `name`, before any step `initial` [B,width], that stays as it was."""
+        shape = (projection.x.shape[0], *initial.shape)
+        return self.variant.zoneout(name, initial, shape, self.training)
 
     def _input_bias(self, suffix: str) -> Tensor | None:
         """The biases that can be added before the recurrence, in one vector."""

@@ -48,7 +48,7 @@ class State:
 def zero_state(cell: str, layers: int, batch: int, hidden: int) -> State:
     """The state [L, B, H] before anything was consumed."""
     shape = (layers, batch, hidden)
-    return State(np.zeros(shape, np.float32), np.zeros(shape, np.float32) if cell == "lstm" else None)
+    return State(np.zeros(shape, np.float32), np.zeros(shape, np.float32) if cell.startswith("lstm") else None)
 
 
 def packed(
@@ -60,10 +60,12 @@ def packed(
 ) -> _engine.Stack:
     """Layers packed for the engine.
 
-    A layer is weight_ih [G*H, D or H], weight_hh [G*H, H], and bias_ih and bias_hh [G*H] or None. `cell` is lstm,
-    gru, rnn_tanh or rnn_relu. `weights` is the format they are kept in: "float32", "bfloat16", or "int8" with a
-    scale for each output (inputs and states are rounded to 16 bits then). Sums and states stay float32. Raises
-    `InputError` for another format.
+    A layer is weight_ih [G*H, D or H], weight_hh [G*H, H], and bias_ih and bias_hh [G*H] or None; what a variant
+    adds may follow (see `unrolled.cells.Variant`): an LSTM's peephole [G-1, H], and the part of h and of its
+    c (a GRU: of h) that stays as it was, [H]. `cell` is lstm, lstm_coupled, gru, rnn_tanh or rnn_relu.
+
+    `weights` is the format they are kept in: "float32", "bfloat16", or "int8" with a scale for each output (inputs
+    and states are rounded to 16 bits then). Sums and states stay float32. Raises `InputError` for another format.
     """
     if weights not in WEIGHTS:
         raise InputError(f"weights is {weights!r}, expected one of {', '.join(WEIGHTS)}")
