@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import resource
 import shutil
 import signal
 import sqlite3
@@ -328,6 +329,27 @@ def test_a_stream_ends_when_its_life_time_is_over_and_its_clients_see_it(
             stream.delete()
 
 
+def test_a_full_disk_is_told_and_what_was_answered_is_there_when_it_has_room_again(
+    tmp_path: Path, models: list[Path]
+) -> None:
+    path, here = tmp_path / "streams.db", Stream(model_of("text"))
+    with serving(models[0], store=path) as server, Client(server.address) as client:
+        there = client.create("text")
+        assert np.array_equal(there.feed([1, 2]), here.feed([1, 2]))
+        full = (tmp_path / "streams.db-wal").stat().st_size
+        resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE, (full, resource.RLIM_INFINITY))
+        answer = httpx.post(f"{server.address}/streams/{there.id}/feed", json={"at": 2, "inputs": [3]})
+        assert (answer.status_code, answer.json()["error"]["code"]) == (503, "store_unavailable")
+        assert np.array_equal(there.peek([3]), here.fork().feed([3]))
+        resource.prlimit(
+            server.process.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
+        )
+        assert np.array_equal(there.feed([3]), here.feed([3]))
+        server.kill()
+        server.start()
+        assert np.array_equal(there.feed([4]), here.feed([4]))
+
+
 def test_a_damaged_state_and_one_of_another_model_are_told_to_their_clients_alone(
     tmp_path: Path, models: list[Path]
 ) -> None:
@@ -363,7 +385,7 @@ def test_the_log_has_a_line_for_each_request_and_nothing_of_its_content(
     with serving(models[0], store=tmp_path / "streams.db") as server:
         path = f"{server.address}/streams"
         httpx.post(path, json={"id": "secret-name"})
-        body = {"at": 0, "inputs": "abc"}
+        body = {"at": 0, "inputs": "a b"}  # no digits of a request's id
         answer = httpx.post(f"{path}/secret-name/feed", json=body, headers={"X-Request-Id": "mine"})
         assert answer.headers["X-Request-Id"] == "mine"
         metrics = httpx.get(f"{server.address}/metrics").text
@@ -375,7 +397,7 @@ def test_the_log_has_a_line_for_each_request_and_nothing_of_its_content(
             "/streams/{id}/feed",
             200,
         )
-        assert "secret-name" not in json.dumps(records) and "abc" not in json.dumps(records)
+        assert "secret-name" not in json.dumps(records) and "a b" not in json.dumps(records)
     for line in ("unrolled_steps_total 3.0", "unrolled_streams_in_memory 1.0", "unrolled_batch_streams_count 1.0"):
         assert line in metrics
 

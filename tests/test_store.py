@@ -20,12 +20,6 @@ HISTORY = 4
 Opener = Callable[[], Store]
 
 
-def next_turn(store: Store) -> None:
-    """Let the time pass in which another process of the same Redis does not tick once more."""
-    if store.shared:
-        store._redis.delete("unrolled:clock:turn")  # type: ignore[attr-defined]
-
-
 def moment(version: int, position: int | None = None) -> Moment:
     position = version if position is None else position
     return Moment(version, position, max(0, position - 1), NOTHING, f"state {version}".encode())
@@ -127,12 +121,10 @@ def test_a_stream_ends_after_its_life_time_of_serving_and_is_known_to_have_ended
     for key in (ONE, TWO):
         store.create(key, "text", "abc", moment(0))
     assert not store.sweep(6, 0)
-    next_turn(store)
     store.save([Change(TWO, 0, moment(1))])
     store.close()
     store = opener()  # an outage, however long, ages nobody
     assert not store.sweep(0.01, 10)
-    next_turn(store)
     assert store.sweep(6, 10)
     found = store.load(ONE)
     assert found is not None and found.ended and found.moment is None
@@ -140,6 +132,21 @@ def test_a_stream_ends_after_its_life_time_of_serving_and_is_known_to_have_ended
     assert store.save([Change(ONE, 0, moment(1))]) == [False]
     assert [one.ended for one in store.list("alice", "", 10)] == [True, False]
     store.close()
+
+
+def test_time_passes_once_however_many_servers_share_a_redis(redis_address: str) -> None:
+    import redis
+
+    redis.Redis.from_url(redis_address).flushdb()
+    one, two = (open_store(redis_address, HISTORY) for _ in range(2))
+    one.create(ONE, "text", "abc", moment(0))
+    for _ in range(2):  # 12 seconds, which both see pass
+        assert not one.sweep(6, 14)
+        assert not two.sweep(6, 14)
+    assert two.sweep(6, 14)
+    assert one.version(ONE) is None
+    for store in (one, two):
+        store.close()
 
 
 def test_a_damaged_moment_is_seen_and_older_ones_are_there(tmp_path: Path) -> None:

@@ -49,6 +49,12 @@ redis.call('HSET', KEYS[1], 'ended', '1')
 for i = 3, #ARGV do redis.call('HDEL', KEYS[1], ARGV[i]) end
 return 1
 """
+# KEYS: clock; ARGV: what it showed when this process looked last, the seconds that passed since
+TICK = """
+local now = redis.call('GET', KEYS[1]) or ARGV[1]
+if now ~= ARGV[1] then return {0, now} end
+return {1, redis.call('INCRBYFLOAT', KEYS[1], ARGV[2])}
+"""
 
 
 class RedisStore:
@@ -63,10 +69,13 @@ class RedisStore:
                 address, socket_timeout=SECONDS, socket_connect_timeout=SECONDS, retry=Retry(NoBackoff(), 1)
             )
             self._redis.ping()
-            self._clock = self._ticked(0)
+            self._redis.set(CLOCK, 0, nx=True)
+            self._clock: Any = self._redis.get(CLOCK)
         except (RedisError, ValueError, OSError) as error:
             raise InputError(f"store {address.split('@')[-1]!r} cannot be used: {error}") from error
-        self._create, self._save, self._end = (self._redis.register_script(code) for code in (CREATE, SAVE, END))
+        self._create, self._save, self._end, self._tick = (
+            self._redis.register_script(code) for code in (CREATE, SAVE, END, TICK)
+        )
 
     def create(self, key: Key, model: str, weights: str, moment: Moment) -> bool:
         """Keep a new stream; false, and nothing is done, if there is one of this name."""
@@ -146,15 +155,14 @@ class RedisStore:
     def sweep(self, elapsed: float, lifetime: float) -> bool:
         """Let `elapsed` seconds pass, and end streams that were not written for `lifetime` seconds (0: never).
 
-        One process ticks for all: who comes first in a second.
+        One process ticks for all: who finds that nobody did since it looked last. No clock but the servers' own,
+        which does not jump, says what time passed.
         """
         with _reaching():
-            # Whose turn it is expires by Redis's clock; if that jumps, the streams' clock is off by one tick.
-            first = self._redis.set(f"{CLOCK}:turn", "1", nx=True, px=max(1, int(1000 * elapsed)))
-            self._clock = self._ticked(elapsed if first else 0)
+            first, self._clock = self._tick([CLOCK], [self._clock, elapsed])
             if not lifetime or not first:
                 return False
-            before = self._clock - lifetime
+            before = float(self._clock) - lifetime
             slots = [self._slot(n) for n in range(self._history)]
             old = self._redis.zrangebyscore(_AGES, "-inf", f"({before}")
             for member in old:
@@ -165,9 +173,6 @@ class RedisStore:
     def close(self) -> None:
         """Let go."""
         self._redis.close()
-
-    def _ticked(self, seconds: float) -> float:
-        return float(self._redis.incrbyfloat(CLOCK, seconds))
 
     def _slot(self, version: int) -> str:
         return f"m{version % self._history}"
