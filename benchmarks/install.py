@@ -62,7 +62,7 @@ def main() -> None:
         sizes = json.loads(_run(python, "-c", SIZES))
         beside = {name: size for name, size in sizes.items() if name not in (*NEEDED, "pip", "setuptools")}
         numpy = _milliseconds(python, "import numpy")
-        both = _milliseconds(python, "import numpy; from unrolled import Stream, load")
+        both = _milliseconds(python, "import numpy; from unrolled import Stream")
         size = wheel.stat().st_size
     measured = {
         "wheel_mb": round(size / 1e6, 2),

@@ -114,11 +114,21 @@ def _step(socket: Socket, symbols: NDArray[np.uint32], due: float) -> None:
     socket.send(socket.position.to_bytes(8, "little") + symbol.tobytes())
 
 
+def _failing(load: asyncio.Future[None]) -> Callable[[], None]:
+    """What ends a load, with an error, if a connection does."""
+
+    def lost() -> None:
+        if not load.done():
+            load.set_exception(ConnectionError("the server closed a connection"))
+
+    return lost
+
+
 async def closed_loop(sockets: list[Socket], symbols: NDArray[np.uint32], seconds: float) -> Load:
     """Every stream sends its next step as soon as its last was answered: the most that the server can do."""
     load, clock = Load(), time.perf_counter
     end = clock() + seconds
-    idle = asyncio.Event()
+    idle: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     going = len(sockets)
 
     def answered(socket: Socket, payload: bytes) -> None:
@@ -129,13 +139,13 @@ async def closed_loop(sockets: list[Socket], symbols: NDArray[np.uint32], second
         if now < end:
             _step(socket, symbols, now)
         elif (going := going - 1) == 0:
-            idle.set()
+            idle.set_result(None)
 
     begin = clock()
     for socket in sockets:
-        socket.on_answer = answered
+        socket.on_answer, socket.on_lost = answered, _failing(idle)
         _step(socket, symbols, clock())
-    await idle.wait()
+    await idle
     load.seconds = clock() - begin
     return load
 
@@ -145,7 +155,7 @@ async def paced(sockets: list[Socket], symbols: NDArray[np.uint32], rate: float,
     load, clock = Load(), time.perf_counter
     waiting: dict[Socket, list[float]] = {socket: [] for socket in sockets}
     left = total = int(rate * seconds)
-    done = asyncio.Event()
+    done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def answered(socket: Socket, payload: bytes) -> None:
         nonlocal left
@@ -156,13 +166,13 @@ async def paced(sockets: list[Socket], symbols: NDArray[np.uint32], rate: float,
         if queue:
             _step(socket, symbols, queue[0])
         if (left := left - 1) == 0:
-            done.set()
+            done.set_result(None)
 
     for socket in sockets:
-        socket.on_answer = answered
+        socket.on_answer, socket.on_lost = answered, _failing(done)
     begin = clock()
     sent = 0
-    while sent < total:
+    while sent < total and not done.done():
         while sent < total and begin + sent / rate <= clock():
             socket, due = sockets[sent % len(sockets)], begin + sent / rate
             waiting[socket].append(due)
@@ -170,6 +180,6 @@ async def paced(sockets: list[Socket], symbols: NDArray[np.uint32], rate: float,
                 _step(socket, symbols, due)
             sent += 1
         await asyncio.sleep(0.001)
-    await done.wait()
+    await done
     load.seconds = clock() - begin
     return load
