@@ -437,10 +437,12 @@ def gradients(gates: int) -> dict[str, Any]:
 
 
 BIAS_HN, GATES_4 = {"bias_hn": (UNITS,)}, {"gates": (STEPS, ROWS, 4 * UNITS)}
+ZONEOUT_H = {"zoneout_h": SEQUENCE}
+VARIANT = {"weight_hr": None, "peephole": (3, UNITS), "dropout": SEQUENCE, **ZONEOUT_H, "zoneout_c": SEQUENCE}
 # Each function's arguments by name: the shape of an array, or a value. The first array says T, B and H.
 ARGUMENTS: dict[str, dict[str, Any]] = {
     "lstm_forward": {"h": SEQUENCE, "bias": (4 * UNITS,), "h0": STATE, "c0": STATE}
-    | {**of_input(4), **MASKS, "c": SEQUENCE, **GATES_4},
+    | {**of_input(4), **MASKS, "c": SEQUENCE, **GATES_4, **VARIANT},
     "lstm_backward": {
         "grad_h": SEQUENCE,
         "grad_c": SEQUENCE,
@@ -449,9 +451,11 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
         "h": SEQUENCE,
         "c": SEQUENCE,
     }
-    | {**of_input(4), **MASKS, **GATES_4, **gradients(4), "grad_c0": STATE},
-    "gru_forward": {"h": SEQUENCE, "bias": (3 * UNITS,), "h0": STATE} | of_input(3) | BIAS_HN | MASKS | GATES_4,
-    "gru_backward": {"grad_h": SEQUENCE, "h0": STATE, "h": SEQUENCE}
+    | {**of_input(4), **MASKS, **GATES_4, **VARIANT, **gradients(4), "grad_c0": STATE}
+    | {"grad_weight_hr": None, "grad_peephole": (3, UNITS)},
+    "gru_forward": {"h": SEQUENCE, "bias": (3 * UNITS,), "h0": STATE}
+    | {**of_input(3), **BIAS_HN, **MASKS, **GATES_4, **ZONEOUT_H},
+    "gru_backward": {"grad_h": SEQUENCE, "h0": STATE, "h": SEQUENCE, **ZONEOUT_H}
     | {**of_input(3), **MASKS, **GATES_4, **gradients(3), "grad_bias_hn": (UNITS,)},
     "rnn_forward": {"h": SEQUENCE, "bias": (UNITS,), "h0": STATE} | of_input(1) | MASKS | {"relu": False},
     "rnn_backward": {"grad_h": SEQUENCE, "h0": STATE, "h": SEQUENCE}
@@ -538,7 +542,10 @@ def zeros(*shape: int) -> Floats:
         (lambda: _engine.Linear(zeros(3, 2), zeros(2)), r"bias: expected shape \[3\], got \[2\]"),
         (lambda: _engine.Linear(zeros(3, 2), None).run(zeros(4, 3), zeros(4, 3)), r"x: expected shape \[4, 2\]"),
         (lambda: _engine.Linear(zeros(3, 2), None).run(zeros(4, 2), zeros(4, 2)), r"y: expected shape \[4, 3\]"),
-        (lambda: _engine.Stack("lstn", 2, 3), "cell 'lstn': expected lstm, gru, rnn_tanh or rnn_relu"),
+        (
+            lambda: _engine.Stack("lstn", 2, 3),
+            "cell 'lstn': expected lstm, lstm_coupled, gru, rnn_tanh or rnn_relu",
+        ),
         (lambda: _engine.use_isa("sse9"), "'sse9' is not one this machine runs: .*generic"),
     ],
 )
