@@ -15,8 +15,13 @@ from unrolled.tasks.speech.filterbank import Bank
 from unrolled.tasks.text import TextModel
 from unrolled.vocabulary import CharVocabulary, Vocabulary
 
-__all__ = ["KINDS", "SOUND", "inputs_for", "label_file", "model_of", "speech_file", "text_file"]
+__all__ = ["CELLS", "KINDS", "SOUND", "inputs_for", "label_file", "model_of", "speech_file", "text_file"]
 
+CELLS = (
+    *("rnn", "gru", "lstm", "lstm-peephole", "lstm-coupled", "lstm-peephole-coupled-zoneout0.2"),
+    *("lstm-recurrent_dropout0.1", "gru-zoneout0.1", "rnn-weight_drop0.5"),
+)
+"""Plain cells and variants, as models may have them."""
 CHARACTERS = CharVocabulary("\n abcdefgh")
 BANK = Bank(rate=8000, window=200, hop=80, mels=6, stack=2, tail=800)
 CONVOLVED_BANK = Bank(rate=8000, window=200, hop=80, mels=11, stack=4, tail=800, context=28)

@@ -45,7 +45,10 @@ def test_the_most_hidden_units_are_those_that_fit() -> None:
     assert most_hidden(0, lambda units: units) == 1
 
 
-@pytest.mark.parametrize(("name", "cell"), [("order-2", "lstm"), ("order-3", "gru"), ("order-2", "lstm-chrono")])
+@pytest.mark.parametrize(
+    ("name", "cell"),
+    [("order-2", "lstm"), ("order-3", "gru"), ("order-2", "lstm-chrono"), ("order-2", "lstm-coupled-chrono")],
+)
 def test_a_short_gap_is_learned(name: str, cell: str) -> None:
     torch.manual_seed(0)
     (row,) = drawn.learn(problem(name), Trial(name, cell, (20,), 0), Budget(20_000, 400, 32, 0.02, 20))
@@ -112,7 +115,11 @@ def test_results_are_shown_and_drawn(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("given", "sentence"),
     [
-        ({"cells": "rnn,lstn"}, "'lstn' is not a cell; expected some of rnn, gru"),
+        (
+            {"cells": "rnn,lstn"},
+            "'lstn' is not a cell; expected one of rnn, gru, lstm, or a variant of one (did you mean 'lstm'?)",
+        ),
+        ({"cells": "rnn-chrono"}, "expected a GRU or an LSTM before -chrono"),
         ({"gaps": "0"}, "adding: the gap is 0, expected 2 to"),
         ({"gaps": "-4"}, "adding: the gap is -4, expected"),
         ({"gaps": "ten"}, "gaps are 'ten', expected whole numbers"),

@@ -236,8 +236,8 @@ def test_a_file_that_does_not_fit_says_why(
 @pytest.mark.parametrize(
     ("name", "value", "reason"),
     [
-        ("cell", "mamba", "cell 'mamba' is not one of lstm, gru, rnn"),
-        ("cell", ["lstm"], "cell ['lstm'] is not one of lstm, gru, rnn"),
+        ("cell", "mamba", "cell is 'mamba', expected one of rnn, gru, lstm, or a variant of one"),
+        ("cell", ["lstm"], "cell is ['lstm'], expected a text"),
         ("hidden", 0, "hidden is 0, expected a whole number of at least 1"),
         ("hidden", 17.0, "hidden is 17.0, expected a whole number of at least 1"),
         ("layers", "2", "layers is '2', expected a whole number of at least 1"),

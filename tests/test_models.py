@@ -7,12 +7,14 @@ import pytest
 import torch
 from torch import Tensor
 
+from small import CELLS
 from tolerances import assert_close
+from unrolled import kinds
 from unrolled.architecture import TextArchitecture
 from unrolled.models.language import LanguageModel
 
 STEPS, ROWS, SYMBOLS, EMBEDDING, HIDDEN = 12, 5, 30, 7, 9
-every_cell = pytest.mark.parametrize("cell", ["rnn", "lstm", "gru"])
+every_cell = pytest.mark.parametrize("cell", CELLS)
 
 
 def model(cell: str, layers: int = 2, dropout: float = 0.0) -> LanguageModel:
@@ -49,14 +51,16 @@ def test_only_forget_gates_start_with_a_bias(cell: str) -> None:
     for name, parameter in network.named_parameters():
         if name.startswith("recurrent") and "bias" in name:
             expected = torch.zeros_like(parameter)
-            if cell == "lstm" and "bias_ih" in name:
+            if "bias_ih" in name and "coupled" in cell:
+                expected[:HIDDEN] = -1  # f is 1 - i
+            elif "bias_ih" in name and cell.startswith("lstm"):
                 expected[HIDDEN : 2 * HIDDEN] = 1
             assert torch.equal(parameter, expected), name
 
 
 @every_cell
 def test_the_loss_is_the_mean_over_all_targets(cell: str) -> None:
-    network, text = model(cell), symbols(STEPS + 1)
+    network, text = model(cell).eval(), symbols(STEPS + 1)
     loss, _ = network(text[:-1], text[1:])
     logits, _ = network(text[:-1])
     assert logits.shape == (STEPS, ROWS, SYMBOLS)
@@ -67,14 +71,14 @@ def test_the_loss_is_the_mean_over_all_targets(cell: str) -> None:
 @every_cell
 @pytest.mark.parametrize("cuts", [(1,), (5,), (3, 4, 11), tuple(range(1, STEPS))])
 def test_chunks_with_the_state_carried_are_one_pass(cell: str, cuts: tuple[int, ...]) -> None:
-    network, inputs = model(cell), symbols()
+    network, inputs = model(cell).eval(), symbols()
     whole, final = network(inputs)
     state, pieces = None, []
     for chunk in inputs.tensor_split(list(cuts)):
         logits, state = network(chunk, state=state)
         pieces.append(logits)
     assert_close(torch.cat(pieces), whole)
-    assert state is not None and len(state) == (2 if cell == "lstm" else 1)
+    assert state is not None and len(state) == (2 if cell.startswith("lstm") else 1)
     for part, expected in zip(state, final, strict=True):
         assert part.shape == (2, ROWS, HIDDEN)
         assert_close(part, expected)
@@ -82,7 +86,7 @@ def test_chunks_with_the_state_carried_are_one_pass(cell: str, cuts: tuple[int, 
 
 @every_cell
 def test_a_reset_row_starts_from_zero_and_the_others_go_on(cell: str) -> None:
-    network, inputs = model(cell), symbols()
+    network, inputs = model(cell).eval(), symbols()
     _, state = network(symbols(seed=2))
     resets = torch.zeros(STEPS, ROWS, dtype=torch.bool)
     resets[0, 1] = resets[4, 3] = True
@@ -142,7 +146,7 @@ def dropped(network: LanguageModel) -> list[Tensor]:
     return [after / x for after, x in zip(seen, before, strict=True)]
 
 
-@every_cell
+@pytest.mark.parametrize("cell", kinds.PLAIN)
 def test_dropout_has_one_mask_for_all_steps(cell: str) -> None:
     symbols_whole, *masks = dropped(model(cell, dropout=0.4))
     assert torch.equal(symbols_whole, torch.ones_like(symbols_whole))

@@ -6,11 +6,13 @@ engine, and `unrolled.modelfile` refuses a file that has others. This file knows
 
 import math
 import typing
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, NamedTuple, Self
 
 import numpy as np
+
+from unrolled import kinds
 
 __all__ = [
     "ARCHITECTURES",
@@ -29,7 +31,6 @@ __all__ = [
     "recurrent",
 ]
 
-GATES = {"lstm": 4, "gru": 3, "rnn": 1}
 MOST_LAYERS = 1000  # a damaged file may speak of 10^9
 
 Shapes = dict[str, tuple[int, ...]]
@@ -40,7 +41,7 @@ class Architecture:
     """The sizes of a model.
 
     A field is true or false, a whole number of at least 1 (or its metadata's `at_least`), tensors' names and
-    shapes, or a text: one of its metadata's `choices` (any, where that is None), or of the cells.
+    shapes, or a text: one of its metadata's `choices` (any, where that is None), or a cell's name (`kinds`).
     """
 
     def shapes(self) -> Shapes:
@@ -60,11 +61,9 @@ class Architecture:
         if not isinstance(document, dict) or set(document) != set(known):
             raise ValueError(f"architecture must have {', '.join(known)}")
         for name, value in document.items():
-            choices, least = known[name].get("choices", tuple(GATES)), known[name].get("at_least", 1)
-            if hints[name] is str and choices is None and not isinstance(value, str):
-                raise ValueError(f"{name} is {value!r}, expected a text")
-            if hints[name] is str and choices is not None and (type(value) is not str or value not in choices):
-                raise ValueError(f"{name} {value!r} is not one of {', '.join(choices)}")
+            least = known[name].get("at_least", 1)
+            if hints[name] is str and (expected := _unmet(value, known[name])):
+                raise ValueError(f"{name} is {value!r}, expected {expected}")
             if hints[name] == Shapes and not _are_shapes(value):
                 raise ValueError(f"{name} must have a list of whole numbers for each tensor")
             if hints[name] is int and (type(value) is not int or value < least):
@@ -75,6 +74,16 @@ class Architecture:
                 raise ValueError(f"{name} is {value}, expected at most {MOST_LAYERS}")
         shapes = {name for name, hint in hints.items() if hint == Shapes}
         return cls(**{name: _tupled(value) if name in shapes else value for name, value in document.items()})
+
+
+def _unmet(value: Any, metadata: Mapping[str, Any]) -> str:
+    """What is expected of a text that does not meet it, else an empty text."""
+    if not isinstance(value, str):
+        return "a text"
+    if "choices" not in metadata:
+        return kinds.unmet(value)
+    choices = metadata["choices"]
+    return "" if choices is None or value in choices else f"one of {', '.join(choices)}"
 
 
 def _are_shapes(value: Any) -> bool:
@@ -103,15 +112,13 @@ def recurrent(
     name: str, cell: str, inputs: int, hidden: int, layers: int, bidirectional: bool = False
 ) -> Iterator[tuple[str, tuple[int, ...]]]:
     """Recurrent layers, each a module of its own; a bidirectional one gives 2 `hidden` to the next."""
-    rows = GATES[cell] * hidden
+    kind = kinds.named(cell)
     directions = ("", "_reverse") if bidirectional else ("",)
     for layer in range(layers):
         width = len(directions) * hidden if layer else inputs
         for suffix in directions:
-            yield f"{name}.{layer}.weight_ih_l0{suffix}", (rows, width)
-            yield f"{name}.{layer}.weight_hh_l0{suffix}", (rows, hidden)
-            yield f"{name}.{layer}.bias_ih_l0{suffix}", (rows,)
-            yield f"{name}.{layer}.bias_hh_l0{suffix}", (rows,)
+            for tensor, shape in kind.tensors(width, hidden):
+                yield f"{name}.{layer}.{tensor}_l0{suffix}", shape
 
 
 def decoder(
@@ -120,7 +127,7 @@ def decoder(
     """A decoder with attention (`models.decoder`): symbols `width` wide, a memory `memory` wide."""
     yield from embedding(f"{name}.embedding", symbols, width)
     yield from recurrent(f"{name}.recurrent", cell, 2 * width, hidden, 1)
-    yield from linear(f"{name}.initial", memory, (2 if cell == "lstm" else 1) * hidden)
+    yield from linear(f"{name}.initial", memory, kinds.named(cell).states * hidden)
     yield f"{name}.keys.weight", (hidden, memory)
     yield f"{name}.values.weight", (width, memory)
     yield from linear(f"{name}.combine", hidden, width)
@@ -323,7 +330,7 @@ class CaptionArchitecture(Architecture):
     backbone_tensors: Shapes
     backbone_side: int = field(metadata={"at_least": 0})
     backbone_memory: int = field(metadata={"at_least": 0})
-    cell: str
+    cell: str = field(metadata={"choices": kinds.PLAIN})
     symbols: int
     embedding: int
     hidden: int
@@ -364,7 +371,7 @@ class TranslateArchitecture(Architecture):
     embedded symbol on both sides, `hidden` H of each direction and of the decoder, `layers` L of the encoder.
     """
 
-    cell: str
+    cell: str = field(metadata={"choices": kinds.PLAIN})
     source_symbols: int
     target_symbols: int
     embedding: int

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from unrolled import _engine
+from unrolled import _engine, kinds
 from unrolled.modelfile import ModelFile
 from unrolled.stepper import Floats, State, packed, zero_state
 
@@ -30,18 +30,18 @@ class Network:
         self.symbols = None if self._embedding is None else len(self._embedding)
         self.width: int = tensors["recurrent.0.weight_ih_l0"].shape[1]
         self.outputs = len(tensors["head.bias"])
-        names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-        self._stack = packed(
-            "rnn_tanh" if sizes.cell == "rnn" else sizes.cell,
-            self.width,
-            sizes.hidden,
-            [[tensors[f"recurrent.{n}.{name}_l0"] for name in names] for n in range(sizes.layers)],
-            weights,
-        )
+        kind = kinds.named(sizes.cell)
+        names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "peephole")
+        zoneout = [np.full(sizes.hidden, kind.zoneout, np.float32)] * kind.states if kind.zoneout else []
+        layers = [
+            [*(tensors.get(f"recurrent.{number}.{name}_l0") for name in names), *zoneout]
+            for number in range(sizes.layers)
+        ]
+        self._stack = packed(kind.engine, self.width, sizes.hidden, layers, weights)
         self._head = _engine.Linear(tensors["head.weight"], tensors["head.bias"], weights)
         self.layers: int = sizes.layers
         self.hidden: int = sizes.hidden
-        self.has_c: bool = sizes.cell == "lstm"
+        self.has_c: bool = kind.states == 2
 
     def with_weights(self, weights: str) -> "Network":
         """The same model with its weights in another format."""

@@ -9,7 +9,7 @@ import math
 import tomllib
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import field, fields
 from pathlib import Path
 from typing import Any
@@ -27,12 +27,16 @@ def setting(
     above: float | None = None,
     below: float | None = None,
     choices: tuple[str, ...] = (),
+    unmet: Callable[[str], str] | None = None,
     default_help: str | None = None,
 ) -> Any:
-    """A dataclass field with its help and the values it takes."""
+    """A dataclass field with its help and the values it takes.
+
+    `unmet` says what is expected of a text that is not one, and nothing of others.
+    """
     shown = default_help or str(default)
     metadata = {"help": help, "default_help": "" if default is None and not default_help else shown}
-    limits = {"at_least": at_least, "above": above, "below": below, "choices": choices}
+    limits = {"at_least": at_least, "above": above, "below": below, "choices": choices, "unmet": unmet}
     return field(default=default, metadata=metadata | limits)
 
 
@@ -88,6 +92,8 @@ def _unmet(value: Any, hint: Any, limits: Mapping[str, Any]) -> str:
         near = difflib.get_close_matches(str(value), limits["choices"], n=1)
         hint_text = f" (did you mean {near[0]!r}?)" if near else ""
         return f"one of {', '.join(limits['choices'])}{hint_text}"
+    if limits["unmet"] is not None and (expected := limits["unmet"](value)):
+        return str(expected)
     if limits["at_least"] is not None and not value >= limits["at_least"]:
         return f"at least {limits['at_least']}"
     if limits["above"] is not None and not value > limits["above"]:

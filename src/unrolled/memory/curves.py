@@ -1,5 +1,6 @@
 """What was learned against the gap, drawn from the results of an experiment."""
 
+import itertools
 from pathlib import Path
 
 from unrolled import plots
@@ -11,6 +12,7 @@ __all__ = ["draw"]
 
 ACROSS = 3  # panels
 COLOURS = dict(zip(CELLS, ("#c0392b", "#8e9aaf", "#2e6f95", "#e0a030", "#1b7f4d"), strict=True))
+OTHERS = ("#7d3c98", "#a04000", "#117a65", "#5d6d7e", "#b03a8c")  # variants, over again where they are more
 
 
 def draw(path: Path, results: Results) -> None:
@@ -27,16 +29,18 @@ def draw(path: Path, results: Results) -> None:
     panels = figure.subplots(down, across, squeeze=False).flatten()
     for axes in panels[len(problems) :]:
         axes.set_axis_off()
+    variants = sorted(set(results.values("cell")) - set(CELLS))
+    colours = COLOURS | dict(zip(variants, itertools.cycle(OTHERS), strict=False))
     for number, (problem, axes) in enumerate(zip(problems, panels, strict=False)):
         rows = [row for row in results.rows if row["problem"] == problem]
         gaps = sorted({row["gap"] for row in rows})
-        for cell in [cell for cell in CELLS if any(row["cell"] == cell for row in rows)]:
+        for cell in results.cells(problem):
             tried = [(gap, results.of(problem, cell, gap)) for gap in gaps]
             tried = [(gap, found) for gap, found in tried if found]
             at = [gap for gap, _ in tried]
             learned = [[_learned(row["error"], row["chance"]) for row in found] for _, found in tried]
             means = [sum(one) / len(one) for one in learned]
-            colour = COLOURS[cell]
+            colour = colours[cell]
             axes.fill_between(
                 at, [min(one) for one in learned], [max(one) for one in learned], color=colour, alpha=0.15
             )

@@ -8,8 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from unrolled import optimizers
-from unrolled.architecture import GATES
+from unrolled import kinds, optimizers
 from unrolled.memory.problems import Drawn, Sequences
 from unrolled.memory.trial import TEST_SEED, TESTED, Budget, Row, Trial, most_hidden
 from unrolled.models.layers import Head, Layers
@@ -48,10 +47,10 @@ def learn(problem: Drawn, trial: Trial, budget: Budget) -> list[Row]:
     never draws, and the trial ends when it is low enough.
     """
     (gap,) = trial.gaps
-    gates = GATES[trial.kind]
+    kind = kinds.named(trial.kind)
     hidden = most_hidden(
         budget.parameters,
-        lambda units: gates * units * (problem.width + units + 2) + problem.outputs * (units + 1),
+        lambda units: kind.parameters(problem.width, units) + problem.outputs * (units + 1),
     )
     network = SequenceNetwork(problem, trial.kind, hidden, trial.longest_gap)
     moving = optimizers.make(network, TrainOptions())

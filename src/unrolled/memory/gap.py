@@ -19,7 +19,7 @@ from typing import Any
 from unrolled.atomic import replacing
 from unrolled.errors import InputError
 from unrolled.memory.problems import PROBLEMS, Drawn, Problem
-from unrolled.memory.trial import CELLS, Budget, Row, Trial
+from unrolled.memory.trial import CELLS, Budget, Row, Trial, unmet
 from unrolled.results import Evaluation, Table
 from unrolled.settings import setting
 
@@ -37,8 +37,8 @@ class GapOptions:
 
     cells: str = setting(
         "rnn,gru,lstm,lstm-chrono",
-        f"Cells, with commas between, of {', '.join(CELLS)} (a standard RNN; LSTMs begin with forget bias 1, "
-        "chrono ones with gates open for up to the gap).",
+        f"Cells, with commas between: {', '.join(CELLS)} (a standard RNN; LSTMs begin with forget bias 1, "
+        "chrono ones with gates open for up to the gap), or variants, as lstm-peephole, lstm-coupled-chrono.",
     )
     gaps: str | None = setting(None, "Gaps in steps, with commas between.", default_help="a problem's own")
     seeds: int = setting(3, "Networks of each kind.", at_least=1)
@@ -76,12 +76,17 @@ class Results:
         """The different values that the rows have for `name`, in the order in which they first come."""
         return list(dict.fromkeys(row[name] for row in self.rows))
 
+    def cells(self, problem: str) -> list[str]:
+        """The cells that were tried on the problem: the usual ones in their order, then others by name."""
+        tried = {row["cell"] for row in self.rows if row["problem"] == problem}
+        return [cell for cell in CELLS if cell in tried] + sorted(tried - set(CELLS))
+
     def evaluation(self) -> Evaluation:
         """A table for each problem: gaps down, cells across; how many networks solved it, and the least error."""
         tables = []
         for name in self.values("problem"):
             rows = [row for row in self.rows if row["problem"] == name]
-            cells = [cell for cell in CELLS if any(row["cell"] == cell for row in rows)]
+            cells = self.cells(name)
             gaps = sorted({row["gap"] for row in rows})
             shown = [
                 [str(gap), _short(PROBLEMS[name].chance(gap))]
@@ -123,7 +128,7 @@ def read(path: Path) -> Results:
     needed = {"problem", "cell", "gap", "seed", "error", "chance", "solved", "steps"}
     rows, budget = document.get("rows"), document.get("budget")
     whole = isinstance(rows, list) and all(
-        isinstance(row, dict) and needed <= set(row) and row["problem"] in PROBLEMS and row["cell"] in CELLS
+        isinstance(row, dict) and needed <= set(row) and row["problem"] in PROBLEMS and not unmet(str(row["cell"]))
         for row in rows
     )
     if not whole or not isinstance(budget, dict):
@@ -144,7 +149,7 @@ class Experiment:
         self.out = out
         self._budget = options.budget()
         self._jobs = options.jobs or os.cpu_count() or 1
-        cells = _chosen(options.cells, CELLS, "cell")
+        cells = _cells(options.cells)
         trials = []
         for problem in (_known(name) for name in problems):
             for gaps in _gaps(options.gaps, problem):
@@ -228,14 +233,12 @@ def _known(name: str) -> Problem:
     return PROBLEMS[name]
 
 
-def _chosen(given: str, known: Sequence[str], what: str) -> list[str]:
-    """The names in a list with commas."""
+def _cells(given: str) -> list[str]:
+    """The cells in a list with commas."""
     names = [name.strip() for name in given.split(",")]
     for name in names:
-        if name not in known:
-            raise InputError(
-                f"{name!r} is not a {what}; expected some of {', '.join(known)}, with commas between."
-            )
+        if expected := unmet(name):
+            raise InputError(f"{name!r} is not a cell; expected {expected}, with commas between cells.")
     return list(dict.fromkeys(names))
 
 

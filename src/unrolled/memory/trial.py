@@ -4,10 +4,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["CELLS", "TESTED", "TEST_SEED", "Budget", "Row", "Trial", "most_hidden"]
+from unrolled import kinds
+
+__all__ = ["CELLS", "TESTED", "TEST_SEED", "Budget", "Row", "Trial", "most_hidden", "unmet"]
 
 CELLS = ("rnn", "gru", "gru-chrono", "lstm", "lstm-chrono")
-"""Standard RNN; gated recurrent unit; LSTM with forget bias 1; both with chrono initialisation for the gap."""
+"""Standard RNN; gated recurrent unit; LSTM with forget bias 1; both with chrono initialisation for the gap.
+
+Any other cell of `unrolled.kinds` may be tried too, and begin so.
+"""
+
+CHRONO = "-chrono"
 
 TESTED = 512
 TEST_SEED = 1 << 32
@@ -46,7 +53,7 @@ class Trial:
     @property
     def kind(self) -> str:
         """The cell without its initialisation."""
-        return self.cell.partition("-")[0]
+        return self.cell.removesuffix(CHRONO)
 
     @property
     def work(self) -> int:
@@ -56,7 +63,16 @@ class Trial:
     @property
     def longest_gap(self) -> int | None:
         """The gap that gates are opened for, with chrono initialisation."""
-        return self.gaps[-1] if self.cell.endswith("-chrono") else None
+        return self.gaps[-1] if self.cell.endswith(CHRONO) else None
+
+
+def unmet(cell: str) -> str:
+    """What is expected of a cell that cannot be tried, else an empty text."""
+    kind = cell.removesuffix(CHRONO)
+    if expected := kinds.unmet(kind):
+        return expected
+    gated = kinds.named(kind).gates > 1
+    return "" if gated or kind == cell else "a GRU or an LSTM before -chrono, which sets gates"
 
 
 def most_hidden(parameters: int, size: Callable[[int], int]) -> int:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from unrolled import kinds
 from unrolled.nn import GRU, LSTM, RNN, chrono
 
 __all__ = ["BatchNorm", "Head", "Layers", "State", "drop", "open_forget_gates"]
@@ -13,7 +14,7 @@ __all__ = ["BatchNorm", "Head", "Layers", "State", "drop", "open_forget_gates"]
 State = tuple[Tensor, ...]
 """What is carried from step to step: (h, c) for an LSTM, (h,) otherwise, each [L, B, H] (2 L if bidirectional)."""
 
-KINDS: dict[str, type[RNN | LSTM | GRU]] = {"lstm": LSTM, "gru": GRU, "rnn": RNN}
+LAYERS: dict[str, type[RNN | LSTM | GRU]] = {"lstm": LSTM, "gru": GRU, "rnn": RNN}
 
 
 class Head(nn.Linear):
@@ -62,7 +63,10 @@ class Layers(nn.ModuleList):
     ) -> None:
         width = 2 * hidden if bidirectional else hidden
         widths = itertools.pairwise([inputs, *[width] * layers])
-        super().__init__(KINDS[cell](before, hidden, bidirectional=bidirectional) for before, _ in widths)
+        kind = kinds.named(cell)
+        super().__init__(
+            LAYERS[kind.base](before, hidden, bidirectional=bidirectional, **kind.variants) for before, _ in widths
+        )
         self.dropout = dropout
         self.width = width
         for layer in self:
@@ -111,4 +115,7 @@ def open_forget_gates(layer: nn.Module) -> None:
             if name.startswith("bias"):
                 parameter.zero_()
             if name.startswith("bias_ih") and isinstance(layer, LSTM):
-                parameter[layer.hidden_size : 2 * layer.hidden_size] = 1.0
+                if layer.variant.coupled:  # f is 1 - i
+                    parameter[: layer.hidden_size] = -1.0
+                else:
+                    parameter[layer.hidden_size : 2 * layer.hidden_size] = 1.0

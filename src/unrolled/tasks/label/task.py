@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from unrolled import kinds
 from unrolled.architecture import LabelArchitecture
 from unrolled.errors import InputError
 from unrolled.examples import Batches, ExampleOptions, Refused, divide, pad
@@ -48,7 +49,7 @@ class LabelOptions(ExampleOptions):
     fps: float = setting(10.0, "Frames a second at which a film is read.", above=0)
     side: int = setting(32, "Pixels across and down to which a frame is squeezed.", at_least=8)
     background: str = setting("nothing", "The event of a film where its CSV names none.")
-    cell: str = setting("lstm", "The recurrent cell.", choices=("rnn", "lstm", "gru"))
+    cell: str = setting("lstm", kinds.HELP, unmet=kinds.unmet)
     hidden: int = setting(128, "Hidden units of a layer.", at_least=1)
     layers: int = setting(1, "Recurrent layers.", at_least=1)
     longest_gap: int | None = longest_gap()

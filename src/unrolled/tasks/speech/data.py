@@ -7,7 +7,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Self
 
-from unrolled import examples
+from unrolled import examples, kinds
 from unrolled.architecture import CONVOLVED_STACK, convolved_context, convolved_mels
 from unrolled.errors import InputError
 from unrolled.examples import ExampleOptions, Refused
@@ -39,7 +39,7 @@ class SpeechOptions(AugmentOptions, ExampleOptions):
         f"--stack {CONVOLVED_STACK}); 0 for none.",
         at_least=0,
     )
-    cell: str = setting("lstm", "The recurrent cell.", choices=("rnn", "lstm", "gru"))
+    cell: str = setting("lstm", kinds.HELP, unmet=kinds.unmet)
     hidden: int = setting(256, "Hidden units of a layer.", at_least=1)
     layers: int = setting(2, "Recurrent layers.", at_least=1)
     dropout: float = setting(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from unrolled import vocabulary
+from unrolled import kinds, vocabulary
 from unrolled.architecture import TextArchitecture
 from unrolled.errors import InputError
 from unrolled.modelfile import ModelFile
@@ -47,7 +47,7 @@ class TextOptions:
         default_help=f"{vocabulary.WORD_VOCABULARY:,} and {vocabulary.BPE_VOCABULARY:,}",
     )
     split: float = setting(0.9, "The part of the text to train on; the rest is held out.", above=0, below=1)
-    cell: str = setting("lstm", "The recurrent cell.", choices=("rnn", "lstm", "gru"))
+    cell: str = setting("lstm", kinds.HELP, unmet=kinds.unmet)
     embedding: int = setting(64, "Width of an embedded symbol.", at_least=1)
     hidden: int = setting(256, "Hidden units of a layer.", at_least=1)
     layers: int = setting(1, "Recurrent layers.", at_least=1)

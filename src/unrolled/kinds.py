@@ -1,0 +1,107 @@
+"""Cells by name: a plain one, and what it departs in; what tensors a layer of it has. Needs no torch.
+
+A name is rnn, gru or lstm, and variants with hyphens between: `lstm-peephole-zoneout0.1`. A variant is an argument
+of the layer in `unrolled.nn`, where the papers stand; one that is a probability has it behind its name.
+"""
+
+import difflib
+import math
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from unrolled.errors import InputError
+
+__all__ = ["HELP", "PLAIN", "Kind", "named", "unmet"]
+
+PLAIN = ("rnn", "gru", "lstm")
+GATES = {"rnn": 1, "gru": 3, "lstm": 4}
+SWITCHES = {"rnn": (), "gru": (), "lstm": ("peephole", "coupled")}
+PROBABILITIES = {
+    "rnn": ("weight_drop",),
+    "gru": ("zoneout", "weight_drop"),
+    "lstm": ("recurrent_dropout", "zoneout", "weight_drop"),
+}
+HELP = "The recurrent cell: rnn, gru or lstm, or a variant, as lstm-peephole, lstm-coupled-zoneout0.1."
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A plain cell, `base`, and its variants as arguments of the layer in `unrolled.nn`."""
+
+    base: str
+    variants: dict[str, Any]
+
+    @property
+    def gates(self) -> int:
+        """G: the rows of its weights for a hidden unit."""
+        return GATES[self.base] - ("coupled" in self.variants)
+
+    @property
+    def states(self) -> int:
+        """How many vectors it carries: h, and an LSTM's c."""
+        return 2 if self.base == "lstm" else 1
+
+    def parameters(self, inputs: int, hidden: int) -> int:
+        """How many numbers a layer of it learns."""
+        return sum(math.prod(shape) for _, shape in self.tensors(inputs, hidden))
+
+    @property
+    def engine(self) -> str:
+        """Its name in the engine: see `unrolled.stepper.packed`."""
+        if self.base == "rnn":
+            return "rnn_tanh"
+        return "lstm_coupled" if "coupled" in self.variants else self.base
+
+    @property
+    def zoneout(self) -> float:
+        """The part of h and c that stays as it was at a step, by expectation."""
+        return float(self.variants.get("zoneout", 0.0))
+
+    def tensors(self, inputs: int, hidden: int) -> Iterator[tuple[str, tuple[int, ...]]]:
+        """The name (without layer and direction) and shape of each tensor of a layer."""
+        rows = self.gates * hidden
+        yield "weight_ih", (rows, inputs)
+        yield "weight_hh", (rows, hidden)
+        yield "bias_ih", (rows,)
+        yield "bias_hh", (rows,)
+        if "peephole" in self.variants:
+            yield "peephole", (self.gates - 1, hidden)
+
+
+def named(name: str) -> Kind:
+    """The cell of this name; raises `InputError` for one that is none."""
+    if expected := unmet(name):
+        raise InputError(f"cell is {name!r}, expected {expected}")
+    base, *parts = name.split("-")
+    return Kind(base, dict(_variant(base, part) for part in parts))
+
+
+def unmet(name: str) -> str:
+    """What is expected of a name that is no cell's, else an empty text."""
+    base, *parts = name.split("-")
+    if base not in PLAIN:
+        return f"one of {', '.join(PLAIN)}, or a variant of one{_near(base, PLAIN)}"
+    known = (*SWITCHES[base], *(f"{one}P" for one in PROBABILITIES[base]))
+    for part in parts:
+        if not _variant(base, part)[0]:
+            return f"{base} with variants of {', '.join(known)} (P: a probability under 1){_near(part, known)}"
+    if len({_variant(base, part)[0] for part in parts}) < len(parts):
+        return "each variant once"
+    return ""
+
+
+def _variant(base: str, part: str) -> tuple[str, Any]:
+    """A variant's name and value; no name for what is none."""
+    if part in SWITCHES[base]:
+        return part, True
+    found = re.fullmatch(r"([a-z_]+)(0\.\d{1,9})", part)
+    if found and found[1] in PROBABILITIES[base]:
+        return found[1], float(found[2])
+    return "", None
+
+
+def _near(name: str, known: tuple[str, ...]) -> str:
+    near = difflib.get_close_matches(name, known, n=1)
+    return f" (did you mean {near[0]!r}?)" if near else ""
