@@ -56,9 +56,9 @@ def draw(path: Path, results: Results) -> None:
         axes.set_xlabel("gap (words)" if problem == "recall" else "gap (steps)")
         if not number % across:
             axes.set_ylabel("learned (0 chance, 1 no error)")
-        if not number:
-            axes.legend(frameon=False, fontsize=9)
         axes.spines[["top", "right"]].set_visible(False)
+    named = {label: line for axes in panels for line, label in zip(*axes.get_legend_handles_labels(), strict=True)}
+    figure.legend(named.values(), named, loc="outside lower center", ncols=len(named), frameon=False, fontsize=9)
     plots.save(figure, path)
 
 
