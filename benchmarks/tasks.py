@@ -1,14 +1,15 @@
 """What a task reaches on real data, beside what others have published.
 
-    UNROLLED_DATA=../shared/data python -m benchmarks.tasks NAME [--seed 0] [--minutes M]
+    UNROLLED_DATA=../shared/data python -m benchmarks.tasks NAME [--seed 0] [--minutes M] [--folder F]
 
 NAME is gtea, 50salads, ewt, fsdd, fsdd-left-out, multi30k, mnist-pixels, mnist-permuted or mnist-scenes. Trains by
 `configs/NAME.toml` as `unrolled train TASK --config` does, a model for each fold, measures each on test data that
-neither training nor the choice of weights has seen, and records it all in `benchmarks/results/`. The last line is
-the result as JSON.
+neither training nor the choice of weights has seen, and records it all in `benchmarks/results/`. With a folder, a
+run that was cut off goes on from what it left there. The last line is the result as JSON.
 """
 
 import argparse
+import contextlib
 import json
 import os
 import sys
@@ -27,6 +28,7 @@ from unrolled.examples import Refused
 from unrolled.progress import train_with_progress
 from unrolled.recipe import TrainOptions
 from unrolled.tasks import TASKS
+from unrolled.train import checkpoint_path
 
 RESULTS = Path("benchmarks/results")
 
@@ -161,7 +163,11 @@ def train(benchmark: Benchmark, fold: Fold, given: dict[str, Any], out: Path) ->
     options, train_options = settings.fill([kind.Options, TrainOptions], chosen, source)
     task = kind(options, fold.train, train_options.seed)
     total, stolen = machine.processor_seconds()
-    train_with_progress(task, train_options, out, False, Console(stderr=True))
+    done = out.exists() and not checkpoint_path(out).exists()
+    if not done and not train_with_progress(
+        task, train_options, out, checkpoint_path(out).exists(), Console(stderr=True)
+    ):
+        sys.exit(130)
     total_after, stolen_after = machine.processor_seconds()
     model = unrolled.load(out)
     trained = {
@@ -190,14 +196,16 @@ def main() -> None:
     parser.add_argument("name", choices=BENCHMARKS)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--minutes", type=float, help="in place of the configuration's steps or minutes")
+    parser.add_argument("--folder", type=Path, help="keep data and models here, and go on from them")
     arguments = parser.parse_args()
     benchmark = BENCHMARKS[arguments.name]
     given = {"seed": arguments.seed} | ({"minutes": arguments.minutes} if arguments.minutes else {})
     data = Path(os.environ.get("UNROLLED_DATA", "../shared/data"))
     folds, models, tests = [], [], []
-    with tempfile.TemporaryDirectory() as folder:
+    keep = arguments.folder
+    with contextlib.nullcontext(keep) if keep else tempfile.TemporaryDirectory() as folder:
         for fold in benchmark.folds(data, Path(folder), arguments.seed):
-            model, trained = train(benchmark, fold, given, Path(folder) / "model.safetensors")
+            model, trained = train(benchmark, fold, given, Path(folder) / f"{fold.name}.safetensors")
             folds.append({"fold": fold.name, "test": model.evaluate(fold.test).figures, **trained})
             print(json.dumps(folds[-1]["test"]), file=sys.stderr)
             models.append(model)
