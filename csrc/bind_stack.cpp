@@ -1,6 +1,6 @@
 // Packed layers: steppers and dense layers, whose calls may be over in a microsecond.
 #include <algorithm>
-#include <initializer_list>
+#include <span>
 #include <string_view>
 #include <utility>
 
@@ -52,35 +52,45 @@ void add_layer(unrolled::Stack& stack, In<2> weight_ih, In<2> weight_hh, MaybeIn
                      data_or_null(peephole), data_or_null(zoneout_h), data_or_null(zoneout_c)});
 }
 
+struct Type {
+    const char* name;
+    std::string_view format;  // the buffer protocol's
+};
+constexpr Type float32{"float32", "f"}, int64{"int64", "l"};
+
 // A NumPy array's memory, taken through the buffer protocol: the way with the least overhead, for calls that are
-// over in a microsecond. Refuses what is not float32, C-contiguous and of the expected shape.
-class Floats {
+// over in a microsecond. Refuses what is not of the type and shape that are expected, and C-contiguous.
+class Memory {
   public:
-    Floats(const char* name, nb::handle array, std::initializer_list<int64_t> shape, bool written) {
+    Memory(const char* name, nb::handle array, Type type, std::span<const int64_t> shape, bool written) {
         const int flags = PyBUF_C_CONTIGUOUS | PyBUF_FORMAT | (written ? PyBUF_WRITABLE : 0);
         if (PyObject_GetBuffer(array.ptr(), &view_, flags)) {
             PyErr_Clear();
-            throw nb::type_error((std::string(name) + ": expected a C-contiguous" + (written ? " writable" : "") +
-                                  " float32 array").c_str());
+            throw nb::type_error((std::string(name) + ": expected a C-contiguous" + (written ? " writable " : " ") +
+                                  type.name + " array").c_str());
         }
         const auto fits = [](int64_t expected, int64_t found) { return expected == any || expected == found; };
         const std::string_view format(view_.format);
-        if (format == "f" && std::equal(shape.begin(), shape.end(), view_.shape, view_.shape + view_.ndim, fits)) return;
+        if (format == type.format && std::equal(shape.begin(), shape.end(), view_.shape, view_.shape + view_.ndim, fits)) return;
         const std::vector<int64_t> found(view_.shape, view_.shape + view_.ndim);
-        std::vector<int64_t> expected(shape);
+        std::vector<int64_t> expected(shape.begin(), shape.end());
         if (found.size() == expected.size())
             for (size_t i = 0; i < found.size(); ++i)
                 if (expected[i] == any) expected[i] = found[i];
-        const std::string is_float = std::string(name) + ": expected float32, got an array of format " + std::string(format);
+        const bool other_type = format != type.format;
+        const std::string message = std::string(name) + ": expected " + type.name + ", got an array of format " + view_.format;
         PyBuffer_Release(&view_);
-        if (format != "f") throw nb::type_error(is_float.c_str());
+        if (other_type) throw nb::type_error(message.c_str());
         throw nb::value_error((std::string(name) + ": expected shape " + shape_text(expected) + ", got " +
                                shape_text(found)).c_str());
     }
-    Floats(const Floats&) = delete;
-    Floats& operator=(const Floats&) = delete;
-    ~Floats() { PyBuffer_Release(&view_); }
-    float* data() const { return static_cast<float*>(view_.buf); }
+    Memory(const Memory&) = delete;
+    Memory& operator=(const Memory&) = delete;
+    ~Memory() { PyBuffer_Release(&view_); }
+    float* floats() const { return static_cast<float*>(view_.buf); }
+    std::span<const int64_t> numbers() const {
+        return {static_cast<const int64_t*>(view_.buf), static_cast<size_t>(view_.len) / sizeof(int64_t)};
+    }
     int64_t size(int dimension) const { return view_.shape[dimension]; }
 
   private:
@@ -97,39 +107,43 @@ void run_unlocked(double bytes_read, Run run) {
     run();
 }
 
-void run_from(const unrolled::Stack& stack, const Floats& x, const Floats& y, int64_t T, int64_t B, nb::handle h,
-              nb::handle c) {
+void expect_symbols(std::span<const int64_t> symbols, int64_t V) {
+    for (const int64_t symbol : symbols)
+        if (symbol < 0 || symbol >= V)
+            throw nb::value_error(("x: expected symbols from 0 to " + std::to_string(V - 1) + ", got " +
+                                   std::to_string(symbol)).c_str());
+}
+
+// x [T, B, D], or symbols [T, B], -> y [T, B, H]; of one step, without T.
+template <bool one_step>
+void run_stack(const unrolled::Stack& stack, nb::handle x, nb::handle y, nb::handle h, nb::handle c) {
     if (!stack.layers()) throw nb::value_error("the stack has no layers");
-    const Floats state_h("h", h, {stack.layers(), B, stack.H}, true);
-    std::optional<Floats> state_c;
+    const int64_t inputs_shape[] = {any, any, stack.D};
+    const Memory inputs("x", x, stack.V ? int64 : float32, std::span(inputs_shape).first(stack.V ? 2 : 3).subspan(one_step), false);
+    const int64_t T = one_step ? 1 : inputs.size(0), B = inputs.size(!one_step);
+    const int64_t outputs_shape[] = {T, B, stack.H}, state_shape[] = {stack.layers(), B, stack.H};
+    const Memory outputs("y", y, float32, std::span(outputs_shape).subspan(one_step), true);
+    if (stack.V) expect_symbols(inputs.numbers(), stack.V);
+    const Memory state_h("h", h, float32, state_shape, true);
+    std::optional<Memory> state_c;
     const bool has_c = is_lstm(stack.cell);
     if (has_c && c.is_none()) throw nb::value_error("c: an LSTM needs its cell state");
     if (!has_c && !c.is_none()) throw nb::value_error("c: only an LSTM has a cell state, expected None");
-    if (has_c)
-        state_c.emplace("c", c, std::initializer_list<int64_t>{stack.layers(), B, stack.H}, true);
+    if (has_c) state_c.emplace("c", c, float32, state_shape, true);
     run_unlocked(static_cast<double>(stack.bytes()) * T * B, [&] {
-        stack.run(x.data(), y.data(), state_h.data(), state_c ? state_c->data() : nullptr, T, B);
+        float* cells = state_c ? state_c->floats() : nullptr;
+        if (stack.V) stack.run(inputs.numbers().data(), outputs.floats(), state_h.floats(), cells, T, B);
+        else stack.run(inputs.floats(), outputs.floats(), state_h.floats(), cells, T, B);
     });
 }
 
-void run_stack(const unrolled::Stack& stack, nb::handle x, nb::handle y, nb::handle h, nb::handle c) {
-    const Floats inputs("x", x, {any, any, stack.D}, false);
-    const int64_t T = inputs.size(0), B = inputs.size(1);
-    run_from(stack, inputs, Floats("y", y, {T, B, stack.H}, true), T, B, h, c);
-}
-
-void step_stack(const unrolled::Stack& stack, nb::handle x, nb::handle y, nb::handle h, nb::handle c) {
-    const Floats inputs("x", x, {any, stack.D}, false);
-    const int64_t B = inputs.size(0);
-    run_from(stack, inputs, Floats("y", y, {B, stack.H}, true), 1, B, h, c);
-}
-
 void run_linear(const unrolled::Linear& linear, nb::handle x, nb::handle y) {
-    const Floats inputs("x", x, {any, linear.K}, false);
-    const int64_t M = inputs.size(0);
-    const Floats outputs("y", y, {M, linear.N}, true);
+    const int64_t inputs_shape[] = {any, linear.K};
+    const Memory inputs("x", x, float32, inputs_shape, false);
+    const int64_t M = inputs.size(0), outputs_shape[] = {M, linear.N};
+    const Memory outputs("y", y, float32, outputs_shape, true);
     run_unlocked(static_cast<double>(linear.N) * linear.K * M * sizeof(float),
-                 [&] { linear.run(inputs.data(), outputs.data(), M); });
+                 [&] { linear.run(inputs.floats(), outputs.floats(), M); });
 }
 
 }  // namespace
@@ -143,15 +157,19 @@ void bind_stack(nb::module_& m) {
         }, "weight"_a.noconvert(), "bias"_a.noconvert().none(), "weights"_a = "float32")
         .def("run", &run_linear, "x"_a, "y"_a);
     nb::class_<unrolled::Stack>(m, "Stack")
-        .def("__init__", [](unrolled::Stack* self, const std::string& cell, int64_t D, int64_t H, const std::string& weights) {
-            new (self) unrolled::Stack(cell_named(cell), D, H, weights_named(weights));
-        }, "cell"_a, "input_size"_a, "hidden_size"_a, "weights"_a = "float32")
+        .def("__init__", [](unrolled::Stack* self, const std::string& cell, int64_t D, int64_t H, const std::string& weights,
+                            MaybeIn<2> embedding) {
+            const int64_t V = embedding ? embedding->shape(0) : 0;
+            if (embedding) expect("embedding", *embedding, {V, D});
+            if (embedding && !V) throw nb::value_error("embedding: expected one row or more, got none");
+            new (self) unrolled::Stack(cell_named(cell), D, H, weights_named(weights), data_or_null(embedding), V);
+        }, "cell"_a, "input_size"_a, "hidden_size"_a, "weights"_a = "float32", "embedding"_a.noconvert().none() = nb::none())
         .def("add_layer", &add_layer, "weight_ih"_a.noconvert(), "weight_hh"_a.noconvert(),
              "bias_ih"_a.noconvert().none(), "bias_hh"_a.noconvert().none(),
              "peephole"_a.noconvert().none() = nb::none(), "zoneout_h"_a.noconvert().none() = nb::none(),
              "zoneout_c"_a.noconvert().none() = nb::none())
-        .def("run", &run_stack, "x"_a, "y"_a, "h"_a, "c"_a.none())
-        .def("step", &step_stack, "x"_a, "y"_a, "h"_a, "c"_a.none())
+        .def("run", &run_stack<false>, "x"_a, "y"_a, "h"_a, "c"_a.none())
+        .def("step", &run_stack<true>, "x"_a, "y"_a, "h"_a, "c"_a.none())
         .def_prop_ro("cell", [](const unrolled::Stack& stack) { return name_of(stack.cell); })
         .def_ro("input_size", &unrolled::Stack::D)
         .def_ro("hidden_size", &unrolled::Stack::H)

@@ -1,6 +1,7 @@
 // A stack of recurrent layers run for inference: any number of steps and rows, the state in and out, nothing
 // kept for a backward pass. A single step reads each layer's weights once, those of its input and those of its
-// state in one pass; over several steps the products with the inputs come first, for all steps at once.
+// state in one pass; over several steps the products with the inputs come first, for all steps at once. Where inputs are
+// symbols, they may have been made when the layer was packed.
 #include <omp.h>
 
 #include <algorithm>
@@ -133,6 +134,18 @@ class Runner {
         chunk_ = std::clamp<int64_t>(gate_floats / std::max<int64_t>(1, run.B * gates_), 1, std::max<int64_t>(1, run.T));
     }
 
+    // The first layer's sums over the inputs alone.
+    void project(float* projections) {
+        provide_memory(1);
+        FlushDenormals flush;
+        gates_of_steps_ = projections;
+        const PackedLayer& layer = stack_.layers[0];
+        Row* rows = reinterpret_cast<Row*>(area_);
+        const Share all{0, run_.B, 0, blocks_, false, area_};
+        prepare(run_.x, layer.D, 1, all, rows, area_ + run_.B * sizeof(Row));
+        multiply_inputs(layer, {layer.D, H_, layer.modified}, rows, 1, all);
+    }
+
     void run(int threads) {
         const bool by_panels = blocks_ >= threads && worth_meeting();
         threads = static_cast<int>(by_panels ? threads : std::min<int64_t>(threads, run_.B));
@@ -176,36 +189,38 @@ class Runner {
         FlushDenormals flush;
         for (int64_t t = 0; t < run_.T; t += chunk_) {
             const int64_t count = std::min(chunk_, run_.T - t);
-            const float* input = run_.x + t * run_.B * stack_.layers[0].D;
+            Rows input = run_.x.from(t * run_.B);
             for (int64_t l = 0; l < stack_.layer_count; ++l) {
                 float* output = l + 1 == stack_.layer_count ? run_.y + t * run_.B * H_ : hidden_[l % 2];
                 run_layer(l, input, output, count, share);
-                input = output;
+                input = {output, H_, nullptr};
             }
             if (t + count < run_.T) share.meet();
         }
     }
 
     // input [count, B, D] -> output [count, B, H] and the layer's state after it.
-    void run_layer(int64_t l, const float* input, float* output, int64_t count, const Share& share) const {
+    void run_layer(int64_t l, const Rows& input, float* output, int64_t count, const Share& share) const {
         const PackedLayer& layer = stack_.layers[l];
         const Layout<cell, Product> layout(layer.D, H_, layer.modified);
         float* h = run_.h + l * run_.B * H_;
         float* c = is_lstm(cell) ? run_.c + l * run_.B * H_ : nullptr;
         Row* rows = reinterpret_cast<Row*>(share.area);
         uint8_t* bytes = share.area + (count + 1) * share.rows * sizeof(Row);
-        bytes = prepare(input, layer.D, count, share, rows, bytes);
-        if (count > 1) multiply_inputs(layer, layout, rows, count, share);
+        const bool projected = l == 0 && stack_.projected, whole = !projected && count == 1;
+        if (!projected) bytes = prepare(input, layer.D, count, share, rows, bytes);
+        if (!projected && !whole) multiply_inputs(layer, layout, rows, count, share);
+        const Rows begins = projected ? input : Rows{gates_of_steps_, gates_, nullptr};
         Row* states = rows + count * share.rows;
         for (int64_t t = 0; t < count; ++t) {
             const float* before = t ? output + (t - 1) * run_.B * H_ : h;
-            prepare(before, H_, 1, share, states, bytes);
+            prepare({before, H_, nullptr}, H_, 1, share, states, bytes);
             float* after = output + t * run_.B * H_;
-            const auto take = [&]<bool whole, bool modified> {
-                step<whole, modified>(layer, layout, rows, states, t, before, c, after, share);
+            const auto take = [&]<bool whole_step, bool modified> {
+                step<whole_step, modified>(layer, layout, rows, begins.from(t * run_.B), states, before, c, after, share);
             };
-            if (layer.modified) count > 1 ? take.template operator()<false, true>() : take.template operator()<true, true>();
-            else count > 1 ? take.template operator()<false, false>() : take.template operator()<true, false>();
+            if (layer.modified) whole ? take.template operator()<true, true>() : take.template operator()<false, true>();
+            else whole ? take.template operator()<true, false>() : take.template operator()<false, false>();
             share.meet();
         }
         const float* last = output + (count - 1) * run_.B * H_;
@@ -214,10 +229,10 @@ class Runner {
     }
 
     // The share's rows of x [count, B, K], made ready for products; returns where free memory goes on.
-    uint8_t* prepare(const float* x, int64_t K, int64_t count, const Share& share, Row* rows, uint8_t* bytes) const {
+    uint8_t* prepare(const Rows& x, int64_t K, int64_t count, const Share& share, Row* rows, uint8_t* bytes) const {
         for (int64_t t = 0; t < count; ++t)
             for (int64_t b = share.row; b < share.row + share.rows; ++b, bytes += Product::row_bytes(K))
-                *rows++ = Product::row(x + (t * run_.B + b) * K, K, bytes);
+                *rows++ = Product::row(x[t * run_.B + b], K, bytes);
         return bytes;
     }
 
@@ -244,11 +259,11 @@ class Runner {
         });
     }
 
-    // One step of the share's rows: state `before` [B, H] -> `after` [B, H], c in place. `whole`: the products with
-    // the inputs are still to be done.
+    // One step of the share's rows: state `before` [B, H] -> `after` [B, H], c in place. The sums begin at the
+    // biases and the products with the inputs, or `begins` [B] has these already.
     template <bool whole, bool modified>
-    void step(const PackedLayer& layer, const Layout<cell, Product>& layout, const Row* rows, const Row* states, int64_t t,
-              const float* before, float* c, float* after, const Share& share) const {
+    void step(const PackedLayer& layer, const Layout<cell, Product>& layout, const Row* rows, const Rows& begins,
+              const Row* states, const float* before, float* c, float* after, const Share& share) const {
         cover_with<Product, N>(share.rows, share.panel, share.past_panel, [&]<int R, int P>(int64_t i, int64_t block) {
             const float* panel = layer.panels + block * layout.size;
             vec sums[R][P][N], from_inputs[R][P];
@@ -258,7 +273,7 @@ class Runner {
                 state[r] = states[i + r];
 #pragma GCC unroll 4
                 for (int p = 0; p < P; ++p) {
-                    const float* start = whole ? panel + p * layout.size : gates_at(t, share.row + i + r, block + p);
+                    const float* start = whole ? panel + p * layout.size : begins[share.row + i + r] + (block + p) * N * lanes;
 #pragma GCC unroll 4
                     for (int n = 0; n < N; ++n) sums[r][p][n] = load(start + n * lanes);
                 }
@@ -324,6 +339,18 @@ size_t packed_layer_size(Cell cell, Weights weights, const Layer& layer) {
 
 void pack_layer(Cell cell, Weights weights, const Layer& layer, float* panels) {
     choose<false>(cell, weights, [&]<Cell chosen, class Product> { Packer<chosen, Product>{layer}.pack(panels); });
+}
+
+size_t projection_size(Cell cell, int64_t H) {
+    return choose<false>(cell, Weights::float32, [&]<Cell chosen, class> {
+        return static_cast<size_t>(blocks_of(H, Block<chosen>::units) * Block<chosen>::N * lanes);
+    });
+}
+
+void project(Cell cell, Weights weights, const PackedLayer& layer, int64_t H, const float* x, int64_t B, float* projections) {
+    const PackedStack stack{cell, weights, H, 1, &layer, false};
+    const StackRun run{1, B, {x, layer.D, nullptr}, nullptr, nullptr, nullptr};
+    choose<false>(cell, weights, [&]<Cell chosen, class Product> { Runner<chosen, Product>(stack, run).project(projections); });
 }
 
 template <bool vnni>

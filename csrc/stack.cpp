@@ -28,6 +28,10 @@ double work(double multiply_adds, Weights weights) {
     return multiply_adds / (weights == Weights::float32 ? 1 : weights == Weights::bfloat16 ? 2 : 4);
 }
 
+// Symbols whose projections take more memory than this are multiplied at each step instead. A row is read faster than it
+// is made, however many there are; what grows is the memory, and the time in which a model is loaded.
+constexpr size_t most_projection_bytes = size_t{32} << 20;
+
 // Whether to step with several threads. They pay while each has a processor of its own. Where other programs run,
 // two of them may come to share one, and each meeting then waits until the scheduler turns to the other: a step
 // takes milliseconds instead of microseconds. Whoever has seen that steps alone for a while.
@@ -61,12 +65,37 @@ void Linear::run(const float* x, float* y, int64_t M) const {
     kernels_->dense(weights, x, packed_.get(), y, M, N, K, threads);
 }
 
-void Stack::add_layer(const Layer& layer) {
-    const size_t size = kernels_->packed_layer_size(cell, weights, layer);
-    buffers_.push_back(allocate(size));
-    kernels_->pack_layer(cell, weights, layer, buffers_.back().get());
+Stack::Stack(Cell cell, int64_t D, int64_t H, Weights weights, const float* embedding, int64_t V)
+    : cell(cell), D(D), H(H), V(V), weights(weights), kernels_(&kernels()), width_(D), of_symbols_(V ? allocate(V * D) : nullptr) {
+    std::copy_n(embedding, V * D, of_symbols_.get());
+}
+
+void Stack::add_layer(Layer layer) {
+    const int64_t width = kernels_->projection_size(cell, H);
+    if (V && layers_.empty() && V * width * sizeof(float) <= most_projection_bytes) {
+        project(layer, width);
+        layer.D = 0;
+        layer.weight_ih = nullptr;
+    }
+    buffers_.push_back(packed(layer));
     layers_.push_back({layer.D, layer.modified(), buffers_.back().get()});
-    bytes_ += size * sizeof(float);
+    bytes_ += kernels_->packed_layer_size(cell, weights, layer) * sizeof(float);
+}
+
+Buffer Stack::packed(const Layer& layer) const {
+    Buffer panels = allocate(kernels_->packed_layer_size(cell, weights, layer));
+    kernels_->pack_layer(cell, weights, layer, panels.get());
+    return panels;
+}
+
+// What symbols stand for becomes the projections of their rows.
+void Stack::project(const Layer& layer, int64_t width) {
+    const Buffer panels = packed(layer);
+    Buffer projections = allocate(V * width);
+    kernels_->project(cell, weights, {layer.D, layer.modified(), panels.get()}, H, of_symbols_.get(), V, projections.get());
+    of_symbols_ = std::move(projections);
+    width_ = width;
+    projected_ = true;
 }
 
 int Stack::threads(int64_t T, int64_t B) const {
@@ -76,9 +105,17 @@ int Stack::threads(int64_t T, int64_t B) const {
 }
 
 void Stack::run(const float* x, float* y, float* h, float* c, int64_t T, int64_t B) const {
+    run(Rows{x, D, nullptr}, y, h, c, T, B);
+}
+
+void Stack::run(const int64_t* symbols, float* y, float* h, float* c, int64_t T, int64_t B) const {
+    run(Rows{of_symbols_.get(), width_, symbols}, y, h, c, T, B);
+}
+
+void Stack::run(const Rows& x, float* y, float* h, float* c, int64_t T, int64_t B) const {
     if (T == 0 || B == 0) return;
     const auto run_with = [&](int count) {
-        kernels_->run_stack({cell, weights, H, layers(), layers_.data()}, {T, B, x, y, h, c}, count);
+        kernels_->run_stack({cell, weights, H, layers(), layers_.data(), projected_}, {T, B, x, y, h, c}, count);
     };
     thread_local Company company;
     const int wanted = threads(T, B);

@@ -32,16 +32,18 @@ class Linear {
 
 class Stack {
   public:
-    Stack(Cell cell, int64_t D, int64_t H, Weights weights)
-        : cell(cell), D(D), H(H), weights(weights), kernels_(&kernels()) {}
+    // Inputs are rows of D numbers, or, if V is not 0, symbols that stand for the rows of an embedding [V, D].
+    Stack(Cell cell, int64_t D, int64_t H, Weights weights, const float* embedding, int64_t V);
     Stack(const Stack&) = delete;
     Stack& operator=(const Stack&) = delete;
 
     // One more layer, with D (after the first layer H) inputs.
-    void add_layer(const Layer& layer);
+    void add_layer(Layer layer);
 
     // x [T, B, D] -> y [T, B, H]; h and c [L, B, H] hold the state and are brought up to date (c: LSTM only).
     void run(const float* x, float* y, float* h, float* c, int64_t T, int64_t B) const;
+    // The same for symbols [T, B] from 0 to V-1.
+    void run(const int64_t* symbols, float* y, float* h, float* c, int64_t T, int64_t B) const;
 
     int64_t layers() const { return static_cast<int64_t>(layers_.size()); }
     // Threads that a run asks for.
@@ -50,11 +52,18 @@ class Stack {
     size_t bytes() const { return bytes_; }
 
     const Cell cell;
-    const int64_t D, H;
+    const int64_t D, H, V;  // V = 0: inputs are numbers
     const Weights weights;
 
   private:
+    Buffer packed(const Layer& layer) const;
+    void project(const Layer& layer, int64_t width);
+    void run(const Rows& x, float* y, float* h, float* c, int64_t T, int64_t B) const;
+
     const Kernels* kernels_;
+    int64_t width_;
+    Buffer of_symbols_;  // [V, width_], what each stands for: its row of the embedding, or that row's projection
+    bool projected_ = false;
     std::vector<Buffer> buffers_;
     std::vector<PackedLayer> layers_;
     size_t bytes_ = 0;

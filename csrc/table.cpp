@@ -12,6 +12,8 @@ void rnn_forward(const Steps&, const RnnForward&, int);
 void rnn_backward(const Steps&, const RnnBackward&, int);
 size_t packed_layer_size(Cell, Weights, const Layer&);
 void pack_layer(Cell, Weights, const Layer&, float*);
+size_t projection_size(Cell, int64_t);
+void project(Cell, Weights, const PackedLayer&, int64_t, const float*, int64_t, float*);
 template <bool vnni>
 void run_stack(const PackedStack&, const StackRun&, int);
 size_t packed_dense_size(Weights, int64_t, int64_t);
@@ -39,6 +41,8 @@ constexpr Kernels make_table(const char* isa) {
         rnn_backward,
         packed_layer_size,
         pack_layer,
+        projection_size,
+        project,
         run_stack<vnni>,
         packed_dense_size,
         pack_dense,

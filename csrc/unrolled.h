@@ -175,11 +175,24 @@ struct PackedStack {
     Weights weights;
     int64_t H, layer_count;
     const PackedLayer* layers;
+    bool projected;  // the inputs are what `project` made of them, and the first layer has D = 0
+};
+
+// Rows of floats: one after another, or those that `chosen` names.
+struct Rows {
+    const float* first;
+    int64_t width;
+    const int64_t* chosen;  // or null
+
+    const float* operator[](int64_t i) const { return first + (chosen ? chosen[i] : i) * width; }
+    Rows from(int64_t i) const {
+        return chosen ? Rows{first, width, chosen + i} : Rows{first + i * width, width, nullptr};
+    }
 };
 
 struct StackRun {
     int64_t T, B;
-    const float* x;  // [T, B, D]
+    Rows x;          // [T, B, D]
     float* y;        // [T, B, H]
     float* h;        // [L, B, H], the state before and then after
     float* c;        // [L, B, H], LSTM only
@@ -199,6 +212,9 @@ struct Kernels {
     // Inference; sizes are in floats.
     size_t (*packed_layer_size)(Cell, Weights, const Layer&);
     void (*pack_layer)(Cell, Weights, const Layer&, float* panels);
+    // A layer's sums over its inputs alone, biases included, where a step begins: x [B, D] -> [B, projection_size].
+    size_t (*projection_size)(Cell, int64_t H);
+    void (*project)(Cell, Weights, const PackedLayer&, int64_t H, const float* x, int64_t B, float* projections);
     void (*run_stack)(const PackedStack&, const StackRun&, int threads);
 
     // y [M, N] = bias [N] (or 0) + x [M, K] times the transpose of weight [N, K].

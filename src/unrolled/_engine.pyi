@@ -156,10 +156,18 @@ class Stack:
     """Recurrent layers packed for inference, weights as for `Linear`.
 
     `cell` is lstm, lstm_coupled, gru, rnn_tanh or rnn_relu. A run takes NumPy arrays alone, and brings the state h
-    and c [L, B, H] up to date.
+    and c [L, B, H] up to date. With an `embedding` [V, D] inputs are symbols, int64 from 0 to V-1, without the
+    last dimension D.
     """
 
-    def __init__(self, cell: str, input_size: int, hidden_size: int, weights: str = "float32") -> None: ...
+    def __init__(
+        self,
+        cell: str,
+        input_size: int,
+        hidden_size: int,
+        weights: str = "float32",
+        embedding: Array | None = None,
+    ) -> None: ...
     def add_layer(
         self,
         weight_ih: Array,

@@ -26,8 +26,8 @@ class Network:
     def __init__(self, model: ModelFile, weights: str = "float32") -> None:
         tensors, sizes = model.tensors, model.architecture
         self._model = model
-        self._embedding = tensors.get("embedding.weight")
-        self.symbols = None if self._embedding is None else len(self._embedding)
+        embedding = tensors.get("embedding.weight")
+        self.symbols = None if embedding is None else len(embedding)
         self.width: int = tensors["recurrent.0.weight_ih_l0"].shape[1]
         self.outputs = len(tensors["head.bias"])
         kind = kinds.named(sizes.cell)
@@ -37,7 +37,7 @@ class Network:
             [*(tensors.get(f"recurrent.{number}.{name}_l0") for name in names), *zoneout]
             for number in range(sizes.layers)
         ]
-        self._stack = packed(kind.engine, self.width, sizes.hidden, layers, weights)
+        self._stack = packed(kind.engine, self.width, sizes.hidden, layers, weights, embedding)
         self._head = _engine.Linear(tensors["head.weight"], tensors["head.bias"], weights)
         self.layers: int = sizes.layers
         self.hidden: int = sizes.hidden
@@ -54,12 +54,11 @@ class Network:
     def run(self, inputs: NDArray[Any], state: State) -> Floats:
         """Consume `inputs`, symbols [T, B] or numbers [T, B, width]; returns the outputs [T, B, outputs].
 
-        `state` is brought up to date.
+        `state` is brought up to date. Raises `ValueError` for an unknown symbol, and consumes nothing then.
         """
-        steps, batch = inputs.shape[:2]
-        x = inputs if self._embedding is None else self._embedding[inputs]
-        hidden = np.empty((steps, batch, self.hidden), np.float32)
-        self._stack.run(np.ascontiguousarray(x, np.float32), hidden, state.h, state.c)
+        x = np.ascontiguousarray(inputs, np.float32 if self.symbols is None else np.int64)
+        hidden = np.empty((*x.shape[:2], self.hidden), np.float32)
+        self._stack.run(x, hidden, state.h, state.c)
         return self._outputs(hidden)
 
     def last(self, state: State) -> Floats:

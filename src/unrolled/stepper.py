@@ -8,6 +8,7 @@ T steps, B rows, D input features, H hidden units, L layers.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,6 +58,7 @@ def packed(
     hidden_size: int,
     layers: Iterable[Sequence[Floats | None]],
     weights: str = "float32",
+    embedding: Floats | None = None,
 ) -> _engine.Stack:
     """Layers packed for the engine.
 
@@ -66,10 +68,14 @@ def packed(
 
     `weights` is the format they are kept in: "float32", "bfloat16", or "int8" with a scale for each output (inputs
     and states are rounded to 16 bits then). Sums and states stay float32. Raises `InputError` for another format.
+
+    With an `embedding` [V, D] the layers read symbols, int64 from 0 to V-1, where they else read D numbers. The
+    bits are those of the embedding's rows; but the products with them are made here, and a step looks them up,
+    unless they would take more than 32 MB.
     """
     if weights not in WEIGHTS:
         raise InputError(f"weights is {weights!r}, expected one of {', '.join(WEIGHTS)}")
-    stack = _engine.Stack(cell, input_size, hidden_size, weights)
+    stack = _engine.Stack(cell, input_size, hidden_size, weights, embedding)
     for layer in layers:
         stack.add_layer(*layer)
     return stack
@@ -80,7 +86,8 @@ class Stepper:
 
     A row's outputs are the same bits whether it is stepped alone, in a batch, or run as a sequence cut anywhere.
     `stack` is the packed layers, which any number of steppers may share; the stepper itself is not for several
-    threads at once. Raises `InputError` for a batch under 1.
+    threads at once. Where they have an embedding, inputs are symbols, without D. Raises `InputError` for a batch
+    under 1.
 
     >>> layer = np.ones((4 * 3, 2), np.float32), np.ones((4 * 3, 3), np.float32), None, None
     >>> stepper = Stepper(packed("lstm", 2, 3, [layer]))
@@ -118,17 +125,18 @@ class Stepper:
         if self._state.c is not None:
             self._state.c.fill(0)
 
-    def step(self, x: Floats, out: Floats | None = None) -> Floats:
+    def step(self, x: NDArray[Any], out: Floats | None = None) -> Floats:
         """Consume one step x [B, D]; returns the last layer's h [B, H].
 
-        The result is a new array, or `out`; with `out` a step allocates nothing. Arrays are C-contiguous float32:
-        raises `TypeError` for others and `ValueError` for another shape, and consumes nothing then.
+        The result is a new array, or `out`; with `out` a step allocates nothing. Arrays are C-contiguous float32
+        (symbols: int64): raises `TypeError` for others, `ValueError` for another shape or an unknown symbol, and
+        consumes nothing then.
         """
         y: Floats = np.empty(self._output_shape, np.float32) if out is None else out
         self.stack.step(x, y, self._state.h, self._state.c)
         return y
 
-    def run(self, xs: Floats) -> Floats:
+    def run(self, xs: NDArray[Any]) -> Floats:
         """Consume xs [T, B, D]; returns the last layer's h of every step, [T, B, H]. Raises as `step` does."""
         y = np.empty((len(xs), *self._output_shape), np.float32)
         self.stack.run(xs, y, self._state.h, self._state.c)
