@@ -57,17 +57,21 @@ struct Type {
     std::string_view format;  // the buffer protocol's
 };
 constexpr Type float32{"float32", "f"}, int64{"int64", "l"};
+enum Access {
+    reading = PyBUF_C_CONTIGUOUS,
+    writing = PyBUF_C_CONTIGUOUS | PyBUF_WRITABLE,
+    writing_rows = PyBUF_STRIDES | PyBUF_WRITABLE,
+};
 
 // A NumPy array's memory, taken through the buffer protocol: the way with the least overhead, for calls that are
-// over in a microsecond. Refuses what is not of the type and shape that are expected, and C-contiguous.
+// over in a microsecond. Refuses what is not of the expected type and shape, or does not lie as `access` wants it.
 class Memory {
   public:
-    Memory(const char* name, nb::handle array, Type type, std::span<const int64_t> shape, bool written) {
-        const int flags = PyBUF_C_CONTIGUOUS | PyBUF_FORMAT | (written ? PyBUF_WRITABLE : 0);
-        if (PyObject_GetBuffer(array.ptr(), &view_, flags)) {
+    Memory(const char* name, nb::handle array, Type type, std::span<const int64_t> shape, Access access) {
+        if (PyObject_GetBuffer(array.ptr(), &view_, PyBUF_FORMAT | access)) {
             PyErr_Clear();
-            throw nb::type_error((std::string(name) + ": expected a C-contiguous" + (written ? " writable " : " ") +
-                                  type.name + " array").c_str());
+            throw nb::type_error((std::string(name) + ": expected a" + (access == writing_rows ? "" : " C-contiguous") +
+                                  (access == reading ? " " : " writable ") + type.name + " array").c_str());
         }
         const auto fits = [](int64_t expected, int64_t found) { return expected == any || expected == found; };
         const std::string_view format(view_.format);
@@ -92,8 +96,19 @@ class Memory {
         return {static_cast<const int64_t*>(view_.buf), static_cast<size_t>(view_.len) / sizeof(int64_t)};
     }
     int64_t size(int dimension) const { return view_.shape[dimension]; }
+    // Of a state [L, B, H], whose rows may be parts of something larger.
+    unrolled::StateRows state(const char* name) const {
+        const auto whole = [&](int dimension) { return size(dimension) < 2 || view_.strides[dimension] % sizeof(float) == 0; };
+        if (!whole(0) || !whole(1) || (size(2) > 1 && view_.strides[2] != sizeof(float)))
+            throw nb::type_error((std::string(name) + ": expected the units of a row next to each other").c_str());
+        return {floats(), apart(0), apart(1)};
+    }
 
   private:
+    // How many floats on the next of this dimension begins.
+    int64_t apart(int dimension) const {
+        return size(dimension) > 1 ? view_.strides[dimension] / static_cast<int64_t>(sizeof(float)) : 0;
+    }
     Py_buffer view_;
 };
 
@@ -119,29 +134,29 @@ template <bool one_step>
 void run_stack(const unrolled::Stack& stack, nb::handle x, nb::handle y, nb::handle h, nb::handle c) {
     if (!stack.layers()) throw nb::value_error("the stack has no layers");
     const int64_t inputs_shape[] = {any, any, stack.D};
-    const Memory inputs("x", x, stack.V ? int64 : float32, std::span(inputs_shape).first(stack.V ? 2 : 3).subspan(one_step), false);
+    const Memory inputs("x", x, stack.V ? int64 : float32, std::span(inputs_shape).first(stack.V ? 2 : 3).subspan(one_step), reading);
     const int64_t T = one_step ? 1 : inputs.size(0), B = inputs.size(!one_step);
     const int64_t outputs_shape[] = {T, B, stack.H}, state_shape[] = {stack.layers(), B, stack.H};
-    const Memory outputs("y", y, float32, std::span(outputs_shape).subspan(one_step), true);
+    const Memory outputs("y", y, float32, std::span(outputs_shape).subspan(one_step), writing);
     if (stack.V) expect_symbols(inputs.numbers(), stack.V);
-    const Memory state_h("h", h, float32, state_shape, true);
+    const Memory state_h("h", h, float32, state_shape, writing_rows);
     std::optional<Memory> state_c;
     const bool has_c = is_lstm(stack.cell);
     if (has_c && c.is_none()) throw nb::value_error("c: an LSTM needs its cell state");
     if (!has_c && !c.is_none()) throw nb::value_error("c: only an LSTM has a cell state, expected None");
-    if (has_c) state_c.emplace("c", c, float32, state_shape, true);
+    if (has_c) state_c.emplace("c", c, float32, state_shape, writing_rows);
+    const unrolled::StateRows rows_h = state_h.state("h"), rows_c = state_c ? state_c->state("c") : unrolled::StateRows{};
     run_unlocked(static_cast<double>(stack.bytes()) * T * B, [&] {
-        float* cells = state_c ? state_c->floats() : nullptr;
-        if (stack.V) stack.run(inputs.numbers().data(), outputs.floats(), state_h.floats(), cells, T, B);
-        else stack.run(inputs.floats(), outputs.floats(), state_h.floats(), cells, T, B);
+        if (stack.V) stack.run(inputs.numbers().data(), outputs.floats(), rows_h, rows_c, T, B);
+        else stack.run(inputs.floats(), outputs.floats(), rows_h, rows_c, T, B);
     });
 }
 
 void run_linear(const unrolled::Linear& linear, nb::handle x, nb::handle y) {
     const int64_t inputs_shape[] = {any, linear.K};
-    const Memory inputs("x", x, float32, inputs_shape, false);
+    const Memory inputs("x", x, float32, inputs_shape, reading);
     const int64_t M = inputs.size(0), outputs_shape[] = {M, linear.N};
-    const Memory outputs("y", y, float32, outputs_shape, true);
+    const Memory outputs("y", y, float32, outputs_shape, writing);
     run_unlocked(static_cast<double>(linear.N) * linear.K * M * sizeof(float),
                  [&] { linear.run(inputs.floats(), outputs.floats(), M); });
 }

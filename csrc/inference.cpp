@@ -203,8 +203,6 @@ class Runner {
     void run_layer(int64_t l, const Rows& input, float* output, int64_t count, const Share& share) const {
         const PackedLayer& layer = stack_.layers[l];
         const Layout<cell, Product> layout(layer.D, H_, layer.modified);
-        float* h = run_.h + l * run_.B * H_;
-        float* c = is_lstm(cell) ? run_.c + l * run_.B * H_ : nullptr;
         Row* rows = reinterpret_cast<Row*>(share.area);
         uint8_t* bytes = share.area + (count + 1) * share.rows * sizeof(Row);
         const bool projected = l == 0 && stack_.projected, whole = !projected && count == 1;
@@ -213,11 +211,11 @@ class Runner {
         const Rows begins = projected ? input : Rows{gates_of_steps_, gates_, nullptr};
         Row* states = rows + count * share.rows;
         for (int64_t t = 0; t < count; ++t) {
-            const float* before = t ? output + (t - 1) * run_.B * H_ : h;
-            prepare({before, H_, nullptr}, H_, 1, share, states, bytes);
+            const Rows before = t ? Rows{output + (t - 1) * run_.B * H_, H_, nullptr} : run_.h.layer(l);
+            prepare(before, H_, 1, share, states, bytes);
             float* after = output + t * run_.B * H_;
             const auto take = [&]<bool whole_step, bool modified> {
-                step<whole_step, modified>(layer, layout, rows, begins.from(t * run_.B), states, before, c, after, share);
+                step<whole_step, modified>(l, layout, rows, begins.from(t * run_.B), states, before, after, share);
             };
             if (layer.modified) whole ? take.template operator()<true, true>() : take.template operator()<false, true>();
             else whole ? take.template operator()<true, false>() : take.template operator()<false, false>();
@@ -225,7 +223,7 @@ class Runner {
         }
         const float* last = output + (count - 1) * run_.B * H_;
         const int64_t u = share.panel * B::units, past = std::min(share.past_panel * B::units, H_);
-        for (int64_t b = share.row; b < share.row + share.rows; ++b) std::copy(last + b * H_ + u, last + b * H_ + past, h + b * H_ + u);
+        for (int64_t b = share.row; b < share.row + share.rows; ++b) std::copy(last + b * H_ + u, last + b * H_ + past, run_.h.at(l, b) + u);
     }
 
     // The share's rows of x [count, B, K], made ready for products; returns where free memory goes on.
@@ -259,11 +257,12 @@ class Runner {
         });
     }
 
-    // One step of the share's rows: state `before` [B, H] -> `after` [B, H], c in place. The sums begin at the
+    // One step of layer l for the share's rows: h `before` [B, H] -> `after` [B, H], c in place. The sums begin at the
     // biases and the products with the inputs, or `begins` [B] has these already.
     template <bool whole, bool modified>
-    void step(const PackedLayer& layer, const Layout<cell, Product>& layout, const Row* rows, const Rows& begins,
-              const Row* states, const float* before, float* c, float* after, const Share& share) const {
+    void step(int64_t l, const Layout<cell, Product>& layout, const Row* rows, const Rows& begins, const Row* states,
+              const Rows& before, float* after, const Share& share) const {
+        const PackedLayer& layer = stack_.layers[l];
         cover_with<Product, N>(share.rows, share.panel, share.past_panel, [&]<int R, int P>(int64_t i, int64_t block) {
             const float* panel = layer.panels + block * layout.size;
             vec sums[R][P][N], from_inputs[R][P];
@@ -291,14 +290,14 @@ class Runner {
 #pragma GCC unroll 4
                 for (int p = 0; p < P; ++p)
                     for (int v = 0; v < B::vectors; ++v) {
-                        const int64_t u = (block + p) * B::units + v * lanes, at = (share.row + i + r) * H_ + u;
+                        const int64_t u = (block + p) * B::units + v * lanes, b = share.row + i + r;
                         if (u >= H_) break;
                         vec gates[4];
                         for (int n = 0; n < B::gates; ++n) gates[n] = sums[r][p][v * B::gates + n];
                         if constexpr (cell == Cell::gru) gates[3] = from_inputs[r][p];
                         const float* additions = panel + p * layout.size + B::biases * lanes;
-                        store(after + at, next_state<cell, modified>(gates, additions, before + at, c ? c + at : nullptr,
-                                                                     H_ - u), H_ - u);
+                        float* c = is_lstm(cell) ? run_.c.at(l, b) + u : nullptr;
+                        store(after + b * H_ + u, next_state<cell, modified>(gates, additions, before[b] + u, c, H_ - u), H_ - u);
                     }
         });
     }
@@ -349,7 +348,7 @@ size_t projection_size(Cell cell, int64_t H) {
 
 void project(Cell cell, Weights weights, const PackedLayer& layer, int64_t H, const float* x, int64_t B, float* projections) {
     const PackedStack stack{cell, weights, H, 1, &layer, false};
-    const StackRun run{1, B, {x, layer.D, nullptr}, nullptr, nullptr, nullptr};
+    const StackRun run{1, B, {x, layer.D, nullptr}, nullptr, {}, {}};
     choose<false>(cell, weights, [&]<Cell chosen, class Product> { Runner<chosen, Product>(stack, run).project(projections); });
 }
 

@@ -104,15 +104,15 @@ int Stack::threads(int64_t T, int64_t B) const {
     return threads_for(work(weights_read * T * B, weights));
 }
 
-void Stack::run(const float* x, float* y, float* h, float* c, int64_t T, int64_t B) const {
+void Stack::run(const float* x, float* y, const StateRows& h, const StateRows& c, int64_t T, int64_t B) const {
     run(Rows{x, D, nullptr}, y, h, c, T, B);
 }
 
-void Stack::run(const int64_t* symbols, float* y, float* h, float* c, int64_t T, int64_t B) const {
+void Stack::run(const int64_t* symbols, float* y, const StateRows& h, const StateRows& c, int64_t T, int64_t B) const {
     run(Rows{of_symbols_.get(), width_, symbols}, y, h, c, T, B);
 }
 
-void Stack::run(const Rows& x, float* y, float* h, float* c, int64_t T, int64_t B) const {
+void Stack::run(const Rows& x, float* y, const StateRows& h, const StateRows& c, int64_t T, int64_t B) const {
     if (T == 0 || B == 0) return;
     const auto run_with = [&](int count) {
         kernels_->run_stack({cell, weights, H, layers(), layers_.data(), projected_}, {T, B, x, y, h, c}, count);

@@ -40,10 +40,10 @@ class Stack {
     // One more layer, with D (after the first layer H) inputs.
     void add_layer(Layer layer);
 
-    // x [T, B, D] -> y [T, B, H]; h and c [L, B, H] hold the state and are brought up to date (c: LSTM only).
-    void run(const float* x, float* y, float* h, float* c, int64_t T, int64_t B) const;
+    // x [T, B, D] -> y [T, B, H]; h and c hold the state and are brought up to date (c: LSTM only).
+    void run(const float* x, float* y, const StateRows& h, const StateRows& c, int64_t T, int64_t B) const;
     // The same for symbols [T, B] from 0 to V-1.
-    void run(const int64_t* symbols, float* y, float* h, float* c, int64_t T, int64_t B) const;
+    void run(const int64_t* symbols, float* y, const StateRows& h, const StateRows& c, int64_t T, int64_t B) const;
 
     int64_t layers() const { return static_cast<int64_t>(layers_.size()); }
     // Threads that a run asks for.
@@ -58,7 +58,7 @@ class Stack {
   private:
     Buffer packed(const Layer& layer) const;
     void project(const Layer& layer, int64_t width);
-    void run(const Rows& x, float* y, float* h, float* c, int64_t T, int64_t B) const;
+    void run(const Rows& x, float* y, const StateRows& h, const StateRows& c, int64_t T, int64_t B) const;
 
     const Kernels* kernels_;
     int64_t width_;

@@ -190,12 +190,21 @@ struct Rows {
     }
 };
 
+// A state [L, B, H] wherever it lies; only the units of a row are next to each other.
+struct StateRows {
+    float* first;
+    int64_t of_layer, of_row;  // how many floats on the next one begins
+
+    float* at(int64_t l, int64_t b) const { return first + l * of_layer + b * of_row; }
+    Rows layer(int64_t l) const { return {at(l, 0), of_row, nullptr}; }
+};
+
 struct StackRun {
     int64_t T, B;
     Rows x;          // [T, B, D]
     float* y;        // [T, B, H]
-    float* h;        // [L, B, H], the state before and then after
-    float* c;        // [L, B, H], LSTM only
+    StateRows h;     // the state before and then after
+    StateRows c;     // LSTM only
 };
 
 // One instruction set's kernels. Each sums over its inner index in ascending order, one chain of

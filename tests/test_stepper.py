@@ -172,6 +172,40 @@ def test_a_rows_bits_depend_on_no_batch_no_cut_and_no_thread(isa: str, cell: str
 
 @every_cell
 @every_format
+def test_a_state_may_lie_in_records_of_something_larger(isa: str, cell: str, weights: str) -> None:
+    one, xs, count = stepper(cell, 6, 33, 2, weights, batch=5), random(4, 5, 6), 2 if cell == "lstm" else 1
+    one.state = State(random(2, 5, 33), random(2, 5, 33, seed=1) if cell == "lstm" else None)
+    records = np.zeros(5, [("before", "<i4"), ("h", "<f4", (2, 33)), ("c", "<f4", (2, 33)), ("after", "<i4")])
+    before, after = one.state, np.full((4, 5, 33), np.nan, np.float32)
+    views = [records[name].swapaxes(0, 1) for name in ("h", "c")]
+    for view, part in zip(views, (before.h, before.c), strict=True):
+        view[:] = np.nan if part is None else part
+    one.stack.run(xs[:3], after[:3], *views[:count], *[None] * (2 - count))
+    one.stack.step(xs[3], after[3], *views[:count], *[None] * (2 - count))
+    found = [part.view(np.uint32) for part in (after, *views[:count])]
+    assert_same_bits(found, bits(one, [one.run(xs)]))
+    assert not records["before"].any() and not records["after"].any()
+    assert cell == "lstm" or np.isnan(records["c"]).all()
+
+
+@pytest.mark.parametrize(
+    ("h", "message"),
+    [
+        (np.zeros((1, 17, 2), np.float32).swapaxes(1, 2), "h: expected the units of a row next to each other"),
+        (np.zeros(2, "i1,(1,17)f4")["f1"].swapaxes(0, 1), "h: expected float32, got an array of format =f"),
+        (np.zeros((1, 2, 17)), "h: expected float32, got an array of format d"),
+        (np.zeros((1, 3, 17), np.float32), r"h: expected shape \[1, 2, 17\], got \[1, 3, 17\]"),
+        (np.broadcast_to(np.float32(0), (1, 2, 17)), "h: expected a writable float32 array"),
+    ],
+)
+def test_a_state_that_does_not_fit_is_refused(h: Any, message: str) -> None:
+    stack, x, y = stepper("gru", 6, 17).stack, random(2, 6), np.empty((2, 17), np.float32)
+    with pytest.raises((TypeError, ValueError), match=f"^{message}$"):
+        stack.step(x, y, h, None)
+
+
+@every_cell
+@every_format
 def test_two_threads_give_the_bits_of_one(isa: str, cell: str, weights: str) -> None:
     for batch in (1, 9):
         found = []

@@ -157,7 +157,7 @@ class Stack:
 
     `cell` is lstm, lstm_coupled, gru, rnn_tanh or rnn_relu. A run takes NumPy arrays alone, and brings the state h
     and c [L, B, H] up to date. With an `embedding` [V, D] inputs are symbols, int64 from 0 to V-1, without the
-    last dimension D.
+    last dimension D. A state may be a view of a larger array, if the H numbers of a row are next to each other.
     """
 
     def __init__(

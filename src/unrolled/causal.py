@@ -115,7 +115,7 @@ class Causal:
     def last(self, states: Records) -> Floats:
         """The outputs [B, outputs] of the steps that were run last; of a fresh stream, those of a zero state."""
         found = [
-            network.last(_gathered(states, names, network.has_c))[:, : self.outputs]
+            network.last(_state(states, names, network.has_c))[:, : self.outputs]
             for network, names in zip(self._networks, self._names, strict=True)
         ]
         return found[0] if len(found) == 1 else np.mean(found, axis=0)
@@ -130,17 +130,12 @@ class Causal:
         self, network: Network, names: tuple[str, str], x: NDArray[Any], counts: Lengths, states: Records
     ) -> Floats:
         """Streams of like length go in one batch; a longer one goes on without those that are through."""
-        state = _gathered(states, names, network.has_c)
+        state = _state(states, names, network.has_c)
         longest = int(counts.max(initial=0))
         if counts.min(initial=longest) == longest:
             batch = x.reshape(len(counts), longest, *x.shape[1:]).swapaxes(0, 1)
-            outputs = network.run(batch, state).swapaxes(0, 1).reshape(len(x), network.outputs)
-        else:
-            outputs = _ragged(network, x, counts, state)
-        states[names[0]] = state.h.swapaxes(0, 1)
-        if state.c is not None:
-            states[names[1]] = state.c.swapaxes(0, 1)
-        return outputs
+            return network.run(batch, state).swapaxes(0, 1).reshape(len(x), network.outputs)
+        return _ragged(network, x, counts, state)
 
     def snapshot(self, state: np.void) -> Snapshot:
         """A copy of one stream's state that may leave the program."""
@@ -171,10 +166,9 @@ class Causal:
         return states
 
 
-def _gathered(states: Records, names: tuple[str, str], has_c: bool) -> State:
-    """The states of B streams as a network takes them, [L, B, H], in memory of their own."""
-    h, *c = (np.array(states[name].swapaxes(0, 1), order="C") for name in names[: 1 + has_c])
-    return State(h, c[0] if c else None)
+def _state(states: Records, names: tuple[str, str], has_c: bool) -> State:
+    """The states of B streams as a network takes them, [L, B, H]: a view of the records."""
+    return State(states[names[0]].swapaxes(0, 1), states[names[1]].swapaxes(0, 1) if has_c else None)
 
 
 def _ragged(network: Network, x: NDArray[Any], counts: Lengths, state: State) -> Floats:

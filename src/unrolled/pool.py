@@ -99,6 +99,6 @@ class StreamPool:
         known[known] = self._open[rows[known]]
         if not known.all():
             raise InputError(f"stream {rows[~known][0]} is not open")
-        if len(np.unique(rows)) != len(rows):
+        if np.bincount(rows, minlength=1).max() > 1:
             raise InputError("a stream is named twice, expected each once")
         return rows

@@ -26,7 +26,10 @@ WEIGHTS = ("float32", "bfloat16", "int8")
 
 @dataclass
 class State:
-    """What the recurrent layers carry from one step to the next: h and, for an LSTM, c, each [L, B, H]."""
+    """What the recurrent layers carry from one step to the next: h and, for an LSTM, c, each [L, B, H].
+
+    They may be views of a larger array, in which the H numbers of a row are next to each other.
+    """
 
     h: Floats
     c: Floats | None
