@@ -1,6 +1,7 @@
 """Slow clients of a server: each is waited for, and then cut off; others do not notice."""
 
 import json
+import signal
 import socket
 from collections.abc import Iterator
 
@@ -67,23 +68,54 @@ def test_a_body_that_does_not_come_is_refused(connection: socket.socket) -> None
 
 def test_a_second_request_on_a_connection_is_waited_for_as_the_first(connection: socket.socket) -> None:
     connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: here\r\n\r\n")
-    assert connection.recv(65_536).startswith(b"HTTP/1.1 200 ")
+    answer = connection.recv(65_536)
+    while not answer.endswith(b"}"):
+        answer += connection.recv(65_536)
+    assert answer.startswith(b"HTTP/1.1 200 ")
     connection.sendall(b"GET /hea")
     assert heard(connection).startswith(b"HTTP/1.1 408 ")
 
 
-def test_who_does_not_read_the_answers_of_a_live_stream_is_cut_off(
-    server: Server, connection: socket.socket
-) -> None:
+def live(server: Server, connection: socket.socket) -> None:
+    """Make the connection one to a new stream."""
     name = httpx.post(f"{server.address}/streams", json={}).json()["id"]
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     connection.sendall(
         f"GET /streams/{name}/live HTTP/1.1\r\nHost: here\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
         "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n".encode()
     )
     assert connection.recv(12) == b"HTTP/1.1 101"
+    while connection.recv(1, socket.MSG_PEEK) != b"\x89":  # until the first ping is the next to be read
+        connection.recv(1)
+
+
+def test_who_does_not_read_the_answers_of_a_live_stream_is_cut_off(
+    server: Server, connection: socket.socket
+) -> None:
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    live(server, connection)
     with pytest.raises(ConnectionError):
         for number in range(1000):  # each answer has some hundred KB
             body = json.dumps({"at": 4096 * number, "inputs": "a" * 4096}).encode()
             connection.sendall(b"\x81\xfe" + len(body).to_bytes(2) + bytes(4) + body)
         heard(connection)
+
+
+def test_who_does_not_answer_a_ping_is_cut_off(server: Server, connection: socket.socket) -> None:
+    live(server, connection)
+    assert b"keepalive ping timeout" in heard(connection)
+
+
+def test_a_client_is_not_blamed_for_a_pause_of_the_server(server: Server, connection: socket.socket) -> None:
+    live(server, connection)
+    ping = connection.recv(6)
+    server.process.send_signal(signal.SIGSTOP)
+    connection.settimeout(3 * PATIENCE)
+    with pytest.raises(TimeoutError):
+        connection.recv(1)
+    server.process.send_signal(signal.SIGCONT)
+    connection.settimeout(LONG)
+    pong, step = b"\x8a\x84" + bytes(4) + ping[2:], json.dumps({"at": 0, "inputs": "a"}).encode()
+    connection.sendall(pong + b"\x81" + bytes([0x80 | len(step)]) + bytes(4) + step)
+    while (kind := connection.recv(1)) == b"\x89":
+        connection.recv(connection.recv(1)[0])  # another ping
+    assert kind == b"\x81"  # a text: the step's answer

@@ -99,6 +99,13 @@ class Messages(Patience, WebSocketsSansIOProtocol):
             self.read_paused = True
             self.transport.pause_reading()
 
+    def send_keepalive_ping(self) -> None:
+        """A ping, whose answer is waited for as all else is."""
+        super().send_keepalive_ping()
+        if self.pong_timer is not None:
+            self.pong_timer.cancel()
+            self.pong_timer = self._later(self.keepalive_timeout)  # type: ignore[assignment]
+
     def keepalive_timeout(self) -> None:
         """The client did not answer a ping, and will not take what it was sent before."""
         super().keepalive_timeout()

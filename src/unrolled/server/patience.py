@@ -1,18 +1,46 @@
 """Connections that wait for slow clients, but not for ever: for headers, and for answers to be taken.
 
-uvicorn bounds neither. (The time of a body is `Boundary`'s to bound, which can say so in an answer.)
+uvicorn bounds neither. (The time of a body is `Boundary`'s to bound, which can say so in an answer.) A time in
+which this process did not run is held against nobody.
 """
 
-from asyncio import TimerHandle
+from collections.abc import Callable
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-__all__ = ["Http", "Patience"]
+__all__ = ["Deadline", "Http", "Patience"]
 
 MOST_HEADERS = 64 << 10  # bytes
 TOO_SLOW = b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+
+PAUSED = 0.1  # of a time: a deadline that is heard of so much later was missed by the server itself
+
+
+class Deadline:
+    """Calls a function in so many seconds, unless it is cancelled; anew, if the server stood still meanwhile.
+
+    After a pause (SIGSTOP, a machine asleep, a load that starves it) what clients sent long ago is still unread.
+    """
+
+    def __init__(self, loop: Any, seconds: float, over: Callable[[], None]) -> None:
+        self._loop, self._seconds, self._over = loop, seconds, over
+        self._begin()
+
+    def cancel(self) -> None:
+        """It was met."""
+        self._timer.cancel()
+
+    def _begin(self) -> None:
+        self._due = self._loop.time() + self._seconds
+        self._timer = self._loop.call_at(self._due, self._reached)
+
+    def _reached(self) -> None:
+        if self._loop.time() > self._due + PAUSED * self._seconds:
+            self._begin()
+        else:
+            self._over()
 
 
 class Patience:
@@ -24,7 +52,7 @@ class Patience:
     config: Any
     loop: Any
     transport: Any
-    _stalled: TimerHandle | None = None
+    _stalled: Deadline | None = None
 
     def pause_writing(self) -> None:
         """The client does not take what it is sent."""
@@ -41,15 +69,14 @@ class Patience:
         super().connection_lost(exc)  # type: ignore[misc]
         _cancel(self._stalled)
 
-    def _later(self, function: Any) -> TimerHandle:
-        handle: TimerHandle = self.loop.call_later(self.config.timeout_keep_alive, function)
-        return handle
+    def _later(self, function: Callable[[], None]) -> Deadline:
+        return Deadline(self.loop, self.config.timeout_keep_alive, function)
 
 
 class Http(Patience, HttpToolsProtocol):
     """HTTP whose headers are of bounded size and come in bounded time."""
 
-    _due: TimerHandle | None = None
+    _due: Deadline | None = None
     _received = 0
     """Bytes of headers that are not whole yet."""
 
@@ -103,6 +130,6 @@ class Http(Patience, HttpToolsProtocol):
             self.transport.close()
 
 
-def _cancel(handle: TimerHandle | None) -> None:
-    if handle is not None:
-        handle.cancel()
+def _cancel(deadline: Deadline | None) -> None:
+    if deadline is not None:
+        deadline.cancel()
