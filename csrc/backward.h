@@ -11,6 +11,9 @@
 //   finish(flow, out, t, b, u, n)   makes them, in `out` (for the unit u): `flow` is the gradient at h[t] from later
 //   finish_initial(flow, b, u, n)   the gradient at the initial state
 //   finish_bias(sums)               stores the biases' gradients: `sums` of all runs over all steps
+//   projected                       whether h is projected (P wide); then `finish` also puts h before the projection
+//                                   behind the runs, and its `flow` is the gradient at that: the product with weight_hr of
+//   finish_projected(flow, t, b, u, n)  the gradient at n units of the projection, which see `flow` from later steps
 #pragma once
 
 #include "sequence.h"
@@ -19,16 +22,17 @@ namespace unrolled::UNROLLED_ISA {
 
 // Working memory of a backward run, all threads together.
 struct BackwardMemory {
-    float* recurrent;      // weight_hh [G*H, H], packed by columns
+    float* recurrent;      // weight_hh [G*H, P], packed by columns
     float* input;          // weight_ih [G*H, D], packed by columns, its gates in the order of the runs
+    float* projection;     // weight_hr [P, H], packed by columns
     float* gradients;      // [chunk + 1, B, stride]: of the gates; first those of the step done before the chunk
     float* initial;        // [B, stride]: those of each row's first step
-    float* flow;           // [B, H]
+    float* flow;           // [B, the wider of H and P]
     const float* zeros;    // [stride]
     float* biases;         // [runs*H]: the gradients' sums over all steps
     float* panels;         // [threads, limit * panel_width]
     const float** rows;    // [threads, 5, limit]: pointers to rows
-    float** outputs;       // [2, G*H]: the rows of the weights' gradients, in the order of the runs
+    float** outputs;       // [2*G*H + P]: the rows of the weights' gradients, in the order of the runs
     int64_t stride, limit;
 };
 
@@ -36,10 +40,12 @@ template <class Cell>
 class BackwardRun {
   public:
     static constexpr int G = Cell::gates, runs = Cell::grad_runs;
+    // Of a row of gradients, in floats; rows a power of two apart would share few places of a cache.
+    static int64_t stride(const Steps& steps) { return runs * steps.H + (Cell::projected ? steps.H + steps.P : 0) + 16; }
 
     BackwardRun(const Cell& cell, const BackwardMemory& memory, const Share& share)
         : cell_(cell), steps_(cell.steps), memory_(memory), share_(share), B_(cell.steps.B), H_(cell.steps.H),
-          D_(cell.args.D), K_(G * H_) {
+          P_(cell.steps.P), width_(H_ > P_ ? H_ : P_), D_(cell.args.D), K_(G * H_) {
         const float** rows = memory.rows + share.rank * 5 * memory.limit;
         gradients_ = rows;
         recurrent_gradients_ = rows + memory.limit;
@@ -48,23 +54,33 @@ class BackwardRun {
         grad_inputs_ = const_cast<float**>(rows + 4 * memory.limit);
         grad_weight_ih_ = memory.outputs;
         grad_weight_hh_ = grad_weight_ih_ + K_;
+        grad_weight_hr_ = grad_weight_hh_ + K_;
     }
 
     // Packs the weights and clears their gradients.
     void prepare() const {
         const auto& args = cell_.args;
-        const int64_t panels = blocks_of(H_, panel_width), input_panels = blocks_of(D_, panel_width);
-        pack_columns(args.weight_hh, H_, 1, H_, K_, 0, share_.first(panels), share_.past(panels), memory_.recurrent);
+        const int64_t panels = blocks_of(P_, panel_width), input_panels = blocks_of(D_, panel_width);
+        pack_columns(args.weight_hh, P_, 1, P_, K_, 0, share_.first(panels), share_.past(panels), memory_.recurrent);
         if (projects() && args.grad.x)
             pack_columns(args.weight_ih, D_, 1, D_, K_, Cell::rotation * H_, share_.first(input_panels),
                          share_.past(input_panels), memory_.input);
         for (int64_t k = share_.first(K_); k < share_.past(K_); ++k) {
             const int64_t row = k + Cell::rotation * H_ < K_ ? k + Cell::rotation * H_ : k + (Cell::rotation - G) * H_;
-            grad_weight_hh_[k] = args.grad.weight_hh + k * H_;
-            zero(grad_weight_hh_[k], H_);
+            grad_weight_hh_[k] = args.grad.weight_hh + k * P_;
+            zero(grad_weight_hh_[k], P_);
             if (!projects()) continue;
             grad_weight_ih_[k] = args.grad.weight_ih + row * D_;
             zero(grad_weight_ih_[k], D_);
+        }
+        if constexpr (Cell::projected) {
+            const int64_t of_projection = blocks_of(H_, panel_width);
+            pack_columns(args.variant.weight_hr, H_, 1, H_, P_, 0, share_.first(of_projection),
+                         share_.past(of_projection), memory_.projection);
+            for (int64_t u = share_.first(P_); u < share_.past(P_); ++u) {
+                grad_weight_hr_[u] = args.grad_weight_hr + u * H_;
+                zero(grad_weight_hr_[u], H_);
+            }
         }
         const int64_t first = share_.first(runs * H_);
         zero(memory_.biases + first, share_.past(runs * H_) - first);
@@ -79,8 +95,9 @@ class BackwardRun {
         add_biases(count);
         const int64_t k = share_.first(K_), past_k = share_.past(K_);
         float* panel = memory_.panels + share_.rank * memory_.limit * panel_width;
-        add_outer_products(recurrent_gradients_, before_, count, grad_weight_hh_, H_, k, past_k, panel);
+        add_outer_products(recurrent_gradients_, before_, count, grad_weight_hh_, P_, k, past_k, panel);
         if (projects()) add_outer_products(gradients_, inputs_, count, grad_weight_ih_, D_, k, past_k, panel);
+        if constexpr (Cell::projected) add_to_projection(count, panel);
         for (int64_t b = share_.first(B_); b < share_.past(B_); ++b)
             copy(gradients_of(end - begin, b), gradients_of(0, b), runs * H_);
 #pragma omp barrier
@@ -96,7 +113,7 @@ class BackwardRun {
             const bool cut = !stepped || steps_.reset(t, b);
             gradients_[row] = cut ? memory_.zeros : memory_.initial + b * memory_.stride + Cell::recurrent_run * H_;
         }
-        flow_back(gradients_, rows, [&](int64_t b, int64_t u, vec flow) { cell_.finish_initial(flow, b, u, H_ - u); });
+        flow_back(gradients_, rows, memory_.recurrent, P_, K_, [&](int64_t b, int64_t u, vec flow) { cell_.finish_initial(flow, b, u, P_ - u); });
         if (share_.rank == 0) cell_.finish_bias(memory_.biases);
     }
 
@@ -105,18 +122,23 @@ class BackwardRun {
     // Of the chunk's step slot - 1; slot 0 is the step done before.
     float* gradients_of(int64_t slot, int64_t b) const { return memory_.gradients + (slot * B_ + b) * memory_.stride; }
 
-    // The first `count` rows' gradients at h from those at the product with weight_hh, for this thread's units.
+    // Behind the runs of a row of gradients: h before the projection [H], and the gradients at the projection [P].
+    float* unprojected_of(float* gradients) const { return gradients + runs * H_; }
+    float* projected_of(float* gradients) const { return gradients + (runs + 1) * H_; }
+
+    // The first `count` rows' gradients [K] times a packed matrix [K, N], for this thread's part of the columns.
     template <class Use>
-    UNROLLED_INLINE_MEMBER void flow_back(const float* const* gradients, int64_t count, Use use) const {
+    UNROLLED_INLINE_MEMBER void flow_back(const float* const* gradients, int64_t count, const float* packed, int64_t N,
+                                          int64_t K, Use use) const {
         float** flows = grad_inputs_;
-        const int64_t panels = blocks_of(H_, panel_width);
+        const int64_t panels = blocks_of(N, panel_width);
         const int64_t first = share_.first_of_units(panels), past = share_.past_of_units(panels);
-        for (int64_t row = 0; row < count; ++row) flows[row] = memory_.flow + share_.rows[row] * H_;
-        multiply_rows(gradients, flows, count, memory_.recurrent, nullptr, H_, K_, first, past);
-        const int64_t past_unit = past * panel_width < H_ ? past * panel_width : H_;
+        for (int64_t row = 0; row < count; ++row) flows[row] = memory_.flow + share_.rows[row] * width_;
+        multiply_rows(gradients, flows, count, packed, nullptr, N, K, first, past);
+        const int64_t past_unit = past * panel_width < N ? past * panel_width : N;
         for (int64_t row = 0; row < count; ++row)
             for (int64_t u = first * panel_width; u < past_unit; u += lanes)
-                use(share_.rows[row], u, load(flows[row] + u, H_ - u));
+                use(share_.rows[row], u, load(flows[row] + u, N - u));
     }
 
     void step(int64_t t, int64_t slot) {
@@ -126,9 +148,19 @@ class BackwardRun {
             const bool cut = steps_.last(t, b) || steps_.reset(after, b);
             gradients_[row] = cut ? memory_.zeros : gradients_of(slot, b) + Cell::recurrent_run * H_;
         }
-        flow_back(gradients_, active, [&](int64_t b, int64_t u, vec flow) {
+        const auto finish = [&](int64_t b, int64_t u, vec flow) {
             cell_.finish(flow, gradients_of(slot + 1, b) + u, t, b, u, H_ - u);
-        });
+        };
+        if constexpr (Cell::projected) {
+            flow_back(gradients_, active, memory_.recurrent, P_, K_, [&](int64_t b, int64_t u, vec flow) {
+                store(projected_of(gradients_of(slot + 1, b)) + u, cell_.finish_projected(flow, t, b, u, P_ - u), P_ - u);
+            });
+            share_.meet();
+            for (int64_t row = 0; row < active; ++row) gradients_[row] = projected_of(gradients_of(slot + 1, share_.rows[row]));
+            flow_back(gradients_, active, memory_.projection, H_, P_, finish);
+        } else {
+            flow_back(gradients_, active, memory_.recurrent, H_, K_, finish);
+        }
         if (share_.clears() && cell_.args.grad.x)
             for (int64_t row = active; row < share_.rows.count; ++row)
                 zero(cell_.args.grad.x + (t * B_ + share_.rows[row]) * D_, D_);
@@ -146,8 +178,8 @@ class BackwardRun {
                 gradients_[count] = gradients_of(p - begin + 1, b);
                 recurrent_gradients_[count] = gradients_[count] + Cell::recurrent_run * H_;
                 before_[count] = steps_.reset(t, b)   ? memory_.zeros
-                                 : steps_.first(t, b) ? args.h0 + b * H_
-                                                      : args.h + (steps_.before(t) * B_ + b) * H_;
+                                 : steps_.first(t, b) ? args.h0 + b * P_
+                                                      : args.h + (steps_.before(t) * B_ + b) * P_;
                 inputs_[count] = args.x + at * D_;
                 if (args.grad.x) grad_inputs_[count] = args.grad.x + at * D_;
                 if (steps_.first(t, b) && share_.rank == 0)
@@ -161,6 +193,14 @@ class BackwardRun {
         const int64_t first = share_.first(runs * H_), past = share_.past(runs * H_);
         for (int64_t i = 0; i < count; ++i)
             for (int64_t k = first; k < past; ++k) memory_.biases[k] += gradients_[i][k];
+    }
+
+    void add_to_projection(int64_t count, float* panel) {
+        for (int64_t i = 0; i < count; ++i) {  // the two lists are free again
+            recurrent_gradients_[i] = projected_of(const_cast<float*>(gradients_[i]));
+            before_[i] = unprojected_of(const_cast<float*>(gradients_[i]));
+        }
+        add_outer_products(recurrent_gradients_, before_, count, grad_weight_hr_, H_, share_.first(P_), share_.past(P_), panel);
     }
 
     void input_gradients(int64_t first, int64_t past) const {
@@ -179,27 +219,28 @@ class BackwardRun {
     const Steps& steps_;
     const BackwardMemory& memory_;
     const Share& share_;
-    const int64_t B_, H_, D_, K_;
+    const int64_t B_, H_, P_, width_, D_, K_;
     const float **gradients_, **recurrent_gradients_, **before_, **inputs_;
-    float **grad_inputs_, **grad_weight_ih_, **grad_weight_hh_;
+    float **grad_inputs_, **grad_weight_ih_, **grad_weight_hh_, **grad_weight_hr_;
 };
 
 template <class Cell>
 void run_backward(const Cell& cell, int wanted_threads) {
     constexpr int G = Cell::gates;
     const Steps& steps = cell.steps;
-    const int64_t T = steps.T, B = steps.B, H = steps.H, K = G * H, D = cell.args.weight_ih ? cell.args.D : 0;
-    const int64_t packed = packed_columns_size(H, K);
-    const Team team(wanted_threads, B, blocks_of(H, panel_width), packed * sizeof(float), tile_rows(panel_vectors));
+    const int64_t T = steps.T, B = steps.B, H = steps.H, P = steps.P, K = G * H, D = cell.args.weight_ih ? cell.args.D : 0;
+    const int64_t packed = packed_columns_size(P, K), of_projection = Cell::projected ? packed_columns_size(H, P) : 0;
+    const Team team(wanted_threads, B, blocks_of(H, panel_width), (packed + of_projection) * sizeof(float),
+                    tile_rows(panel_vectors));
     const int64_t size = chunk_steps(T, B), limit = size * B;
-    const int64_t stride = Cell::grad_runs * H + 16;  // rows a power of two apart would share few places of a cache
-    auto [recurrent, input, gradients, initial, flow, zeros, biases, panels, order, rows, outputs] = working_memory(
-        {packed, packed_columns_size(D, K), (size + 1) * B * stride, B * stride, B * H, stride,
+    const int64_t stride = BackwardRun<Cell>::stride(steps);
+    auto [recurrent, input, projection, gradients, initial, flow, zeros, biases, panels, order, rows, outputs] = working_memory(
+        {packed, packed_columns_size(D, K), of_projection, (size + 1) * B * stride, B * stride, B * (H > P ? H : P), stride,
          Cell::grad_runs * H, team.threads * limit * panel_width, numbers(B + T + 1),
-         numbers(team.threads * 5 * limit), numbers(2 * K)});
+         numbers(team.threads * 5 * limit), numbers(2 * K + P)});
     zero(zeros, stride);
     order_rows(steps, reinterpret_cast<int64_t*>(order), reinterpret_cast<int64_t*>(order) + B);
-    const BackwardMemory memory{recurrent, input, gradients, initial, flow, zeros, biases, panels,
+    const BackwardMemory memory{recurrent, input, projection, gradients, initial, flow, zeros, biases, panels,
                                 reinterpret_cast<const float**>(rows), reinterpret_cast<float**>(outputs),
                                 stride, limit};
 #pragma omp parallel num_threads(team.threads) if (team.threads > 1)

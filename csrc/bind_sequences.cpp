@@ -6,10 +6,13 @@ namespace {
 
 using MaybeFactors = std::optional<AnyRank>;
 
-// How the steps are taken; `h`, or its gradient, says T, B and H.
+// How the steps are taken; `h`, or its gradient, says T, B and P, and weight_hr says H where that is another.
 template <class Sequence>
-unrolled::Steps make_steps(const Sequence& h, const Lengths& lengths, const Resets& resets, bool reverse) {
-    const int64_t T = h.shape(0), B = h.shape(1), H = h.shape(2);
+unrolled::Steps make_steps(const Sequence& h, const Lengths& lengths, const Resets& resets, bool reverse,
+                           const MaybeIn<2>& weight_hr = {}) {
+    const int64_t T = h.shape(0), B = h.shape(1), P = h.shape(2);
+    const int64_t H = weight_hr ? static_cast<int64_t>(weight_hr->shape(1)) : P;
+    if (weight_hr) expect("weight_hr", *weight_hr, {P, H});
     if (lengths) {
         expect("lengths", *lengths, {B});
         for (int64_t b = 0; b < B; ++b)
@@ -19,7 +22,7 @@ unrolled::Steps make_steps(const Sequence& h, const Lengths& lengths, const Rese
                                        std::to_string(T)).c_str());
     }
     if (resets) expect("resets", *resets, {T, B});
-    return {T, B, H, data_or_null(lengths),
+    return {T, B, H, P, data_or_null(lengths),
             resets ? reinterpret_cast<const uint8_t*>(resets->data()) : nullptr, reverse};
 }
 
@@ -38,15 +41,17 @@ void expect_bias(const char* name, const MaybeIn<1>& bias, const MaybeIn<2>& wei
 }
 
 int threads_for(const unrolled::Steps& s, int64_t gates, int64_t D) {
-    return unrolled::threads_for(static_cast<double>(s.T) * s.B * gates * s.H * (s.H + D));
+    const int64_t of_projection = s.P == s.H ? 0 : s.P;
+    return unrolled::threads_for(static_cast<double>(s.T) * s.B * s.H * (gates * (s.P + D) + of_projection));
 }
 
-// Factors of units: [H], or [T, B, H].
-unrolled::Factors factors(const char* name, const std::optional<AnyRank>& array, const unrolled::Steps& s) {
+// Factors of units: [width], or [T, B, width].
+unrolled::Factors factors(const char* name, const std::optional<AnyRank>& array, const unrolled::Steps& s,
+                          int64_t width) {
     if (!array) return {};
     const bool same = array->ndim() == 1;
-    expect(name, *array, same ? std::vector{s.H} : std::vector{s.T, s.B, s.H});
-    return {array->data(), same ? 0 : s.H};
+    expect(name, *array, same ? std::vector{width} : std::vector{s.T, s.B, width});
+    return {array->data(), same ? 0 : width};
 }
 
 // 3 where the forget gate is coupled, which the rows of weight_hh say, else 4.
@@ -54,28 +59,27 @@ int64_t gates_of(const unrolled::Steps& s, const In<2>& weight_hh) {
     return static_cast<int64_t>(weight_hh.shape(0)) == 3 * s.H ? 3 : 4;
 }
 
-unrolled::LstmVariant variant_of(const unrolled::Steps& s, int64_t gates, const MaybeIn<2>& peephole,
-                                 const MaybeFactors& dropout, const MaybeFactors& zoneout_h,
+unrolled::LstmVariant variant_of(const unrolled::Steps& s, int64_t gates, const MaybeIn<2>& weight_hr,
+                                 const MaybeIn<2>& peephole, const MaybeFactors& dropout, const MaybeFactors& zoneout_h,
                                  const MaybeFactors& zoneout_c) {
     if (peephole) expect("peephole", *peephole, {gates - 1, s.H});
-    return {gates == 3, data_or_null(peephole), factors("dropout", dropout, s), factors("zoneout_h", zoneout_h, s),
-            factors("zoneout_c", zoneout_c, s)};
+    return {gates == 3, data_or_null(weight_hr), data_or_null(peephole), factors("dropout", dropout, s, s.H),
+            factors("zoneout_h", zoneout_h, s, s.P), factors("zoneout_c", zoneout_c, s, s.H)};
 }
 
 void lstm_forward(In<3> x, MaybeIn<2> weight_ih, MaybeIn<1> bias, In<2> weight_hh, MaybeIn<2> weight_hr,
                   MaybeIn<2> peephole, In<2> h0, In<2> c0, Lengths lengths, Resets resets, bool reverse,
                   MaybeFactors dropout, MaybeFactors zoneout_h, MaybeFactors zoneout_c, Out<3> h, Out<3> c,
                   MaybeOut<3> gates) {
-    const auto s = make_steps(h, lengths, resets, reverse);
-    if (weight_hr) throw nb::value_error("weight_hr: the engine has no projection yet");
+    const auto s = make_steps(h, lengths, resets, reverse, weight_hr);
     const int64_t G = gates_of(s, weight_hh), D = expect_input(s, G, x, weight_ih);
     expect_bias("bias", bias, weight_ih, G * s.H);
-    expect("weight_hh", weight_hh, {G * s.H, s.H});
-    expect("h0", h0, {s.B, s.H});
+    expect("weight_hh", weight_hh, {G * s.H, s.P});
+    expect("h0", h0, {s.B, s.P});
     expect("c0", c0, {s.B, s.H});
     expect("c", c, {gates ? s.T : 1, s.B, s.H});
     if (gates) expect("gates", *gates, {s.T, s.B, 4 * s.H});
-    const auto variant = variant_of(s, G, peephole, dropout, zoneout_h, zoneout_c);
+    const auto variant = variant_of(s, G, weight_hr, peephole, dropout, zoneout_h, zoneout_c);
     nb::gil_scoped_release release;
     unrolled::kernels().lstm_forward(
         s, {x.data(), weight_hh.data(), h0.data(), c0.data(), h.data(), c.data(), data_or_null(gates),
@@ -89,9 +93,9 @@ unrolled::Gradients gradients(const unrolled::Steps& s, int64_t gates, int64_t D
     if (weight_ih.has_value() != grad_weight_ih.has_value())
         throw nb::value_error("grad_weight_ih: expected where weight_ih is given, and only there");
     if (grad_weight_ih) expect("grad_weight_ih", *grad_weight_ih, {gates * s.H, D});
-    expect("grad_weight_hh", grad_weight_hh, {gates * s.H, s.H});
+    expect("grad_weight_hh", grad_weight_hh, {gates * s.H, s.P});
     if (grad_bias) expect("grad_bias", *grad_bias, {gates * s.H});
-    expect("grad_h0", grad_h0, {s.B, s.H});
+    expect("grad_h0", grad_h0, {s.B, s.P});
     return {data_or_null(grad_x), data_or_null(grad_weight_ih), grad_weight_hh.data(), data_or_null(grad_bias),
             grad_h0.data()};
 }
@@ -102,33 +106,35 @@ void lstm_backward(In<3> grad_h, MaybeIn<3> grad_c, In<3> x, MaybeIn<2> weight_i
                    In<3> c, In<3> gates, MaybeOut<3> grad_x, MaybeOut<2> grad_weight_ih, MaybeOut<1> grad_bias,
                    Out<2> grad_weight_hh, MaybeOut<2> grad_weight_hr, MaybeOut<2> grad_peephole, Out<2> grad_h0,
                    Out<2> grad_c0) {
-    const auto s = make_steps(grad_h, lengths, resets, reverse);
-    if (weight_hr) throw nb::value_error("weight_hr: the engine has no projection yet");
+    const auto s = make_steps(grad_h, lengths, resets, reverse, weight_hr);
     const int64_t G = gates_of(s, weight_hh), D = expect_input(s, G, x, weight_ih);
     if (grad_c) expect("grad_c", *grad_c, {s.T, s.B, s.H});
-    expect("weight_hh", weight_hh, {G * s.H, s.H});
-    expect("h0", h0, {s.B, s.H});
+    expect("weight_hh", weight_hh, {G * s.H, s.P});
+    expect("h0", h0, {s.B, s.P});
     expect("c0", c0, {s.B, s.H});
-    expect("h", h, {s.T, s.B, s.H});
+    expect("h", h, {s.T, s.B, s.P});
     expect("c", c, {s.T, s.B, s.H});
     expect("gates", gates, {s.T, s.B, 4 * s.H});
     expect("grad_c0", grad_c0, {s.B, s.H});
-    const auto variant = variant_of(s, G, peephole, dropout, zoneout_h, zoneout_c);
+    const auto variant = variant_of(s, G, weight_hr, peephole, dropout, zoneout_h, zoneout_c);
     if (peephole.has_value() != grad_peephole.has_value())
         throw nb::value_error("grad_peephole: expected where peephole is given, and only there");
     if (grad_peephole) expect("grad_peephole", *grad_peephole, {G - 1, s.H});
+    if (weight_hr.has_value() != grad_weight_hr.has_value())
+        throw nb::value_error("grad_weight_hr: expected where weight_hr is given, and only there");
+    if (grad_weight_hr) expect("grad_weight_hr", *grad_weight_hr, {s.P, s.H});
     const auto grad = gradients(s, G, D, weight_ih, grad_x, grad_weight_ih, grad_weight_hh, grad_bias, grad_h0);
     nb::gil_scoped_release release;
     unrolled::kernels().lstm_backward(
         s, {grad_h.data(), data_or_null(grad_c), x.data(), data_or_null(weight_ih), weight_hh.data(), h0.data(),
             c0.data(), h.data(), c.data(), gates.data(), D, variant, grad, grad_c0.data(),
-            data_or_null(grad_peephole)}, threads_for(s, G, D));
+            data_or_null(grad_weight_hr), data_or_null(grad_peephole)}, threads_for(s, G, D));
 }
 
 void gru_forward(In<3> x, MaybeIn<2> weight_ih, MaybeIn<1> bias, In<2> weight_hh, In<1> bias_hn, In<2> h0,
                  Lengths lengths, Resets resets, bool reverse, MaybeFactors zoneout_h, Out<3> h, MaybeOut<3> gates) {
     const auto s = make_steps(h, lengths, resets, reverse);
-    const auto zoneout = factors("zoneout_h", zoneout_h, s);
+    const auto zoneout = factors("zoneout_h", zoneout_h, s, s.H);
     const int64_t D = expect_input(s, 3, x, weight_ih);
     expect_bias("bias", bias, weight_ih, 3 * s.H);
     expect("weight_hh", weight_hh, {3 * s.H, s.H});
@@ -146,7 +152,7 @@ void gru_backward(In<3> grad_h, In<3> x, MaybeIn<2> weight_ih, In<2> weight_hh, 
                   MaybeOut<2> grad_weight_ih, MaybeOut<1> grad_bias, Out<2> grad_weight_hh, Out<1> grad_bias_hn,
                   Out<2> grad_h0) {
     const auto s = make_steps(grad_h, lengths, resets, reverse);
-    const auto zoneout = factors("zoneout_h", zoneout_h, s);
+    const auto zoneout = factors("zoneout_h", zoneout_h, s, s.H);
     const int64_t D = expect_input(s, 3, x, weight_ih);
     expect("weight_hh", weight_hh, {3 * s.H, s.H});
     expect("h0", h0, {s.B, s.H});

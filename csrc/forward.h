@@ -1,10 +1,13 @@
 // A cell run over a sequence, forward. A Cell has `gates` (G), `kept_runs`, its `steps` and `args`, and
 //   start(g, in, u, n)                     gate g's sum before the product, for n units from u on; `in` is the row's
 //                                          share of the input, [G*H]
-//   finish(sums[G], in, state, t, b, u, n) applies the gates and stores; `state` is the row's h before the step
-//   clear(t, b)                            zeroes the outputs of a step not taken
+//   finish(sums[G], in, state, t, b, u, n) applies the gates, stores what else is to be and returns h; `state` is the
+//                                          row's h before the step
+//   clear(t, b)                            zeroes the outputs of a step not taken, but h
 //   kept()                                 where the input's share of a step may stand until `finish` puts what
 //                                          it keeps in its place: [T, B, kept_runs*H]; or null
+//   projected                              whether that h is multiplied by a weight_hr [P, H] to be the state; then
+//   finish_projected(h, state, t, b, u, n) gives the state for n of its P units from u on
 #pragma once
 
 #include "sequence.h"
@@ -15,9 +18,11 @@ namespace unrolled::UNROLLED_ISA {
 struct ForwardMemory {
     float* recurrent;        // packed weights, as ForwardBlock says
     float* input;            // packed weights of the input
+    float* projection;       // packed weights of the projection
+    float* unprojected;      // [B, H]: h before the projection
     float* sums;             // [chunk, B, G*H]: the input's share, where it cannot stand in what is kept
-    const float* zeros;      // [H]
-    const float** inputs;    // the rows of x in a chunk, `limit` for each thread
+    const float* zeros;      // [P]
+    const float** inputs;    // rows to be multiplied, of a chunk or of a step, `limit` for each thread
     float** outputs;         // where the products with them go
     int64_t limit;
 };
@@ -30,15 +35,21 @@ class ForwardRun {
     static constexpr int N = Block::N;
 
     ForwardRun(const Cell& cell, const ForwardMemory& memory, const Share& share)
-        : cell_(cell), steps_(cell.steps), memory_(memory), share_(share), H_(cell.steps.H),
-          panel_size_(H_ * N * lanes), recurrent_(memory.recurrent) {}
+        : cell_(cell), steps_(cell.steps), memory_(memory), share_(share), H_(cell.steps.H), P_(cell.steps.P),
+          panel_size_(P_ * N * lanes), recurrent_(memory.recurrent), inputs_(memory.inputs + share.rank * memory.limit),
+          outputs_(memory.outputs + share.rank * memory.limit) {}
 
     void pack() const {
         const int64_t blocks = blocks_of(H_, Block::units), panels = blocks_of(G * H_, panel_width), D = cell_.args.D;
         for (int64_t block = share_.first(blocks); block < share_.past(blocks); ++block)
-            pack_forward_block<G>(cell_.args.weight_hh, H_, block, memory_.recurrent);
+            pack_forward_block<G>(cell_.args.weight_hh, H_, P_, block, memory_.recurrent);
         if (cell_.args.weight_ih)
             pack_columns(cell_.args.weight_ih, 1, D, G * H_, D, 0, share_.first(panels), share_.past(panels), memory_.input);
+        if constexpr (Cell::projected) {
+            const int64_t of_projection = blocks_of(P_, panel_width);
+            pack_columns(cell_.args.variant.weight_hr, 1, H_, P_, H_, 0, share_.first(of_projection),
+                         share_.past(of_projection), memory_.projection);
+        }
     }
 
     // The steps [begin, end), counted in the order in which they are consumed.
@@ -58,20 +69,18 @@ class ForwardRun {
     }
 
     void project(int64_t begin, int64_t end) const {
-        const float** inputs = memory_.inputs + share_.rank * memory_.limit;
-        float** outputs = memory_.outputs + share_.rank * memory_.limit;
         const int64_t D = cell_.args.D;
         int64_t count = 0;
         for (int64_t i = begin; i < end; ++i) {
             const int64_t t = steps_.reverse ? steps_.T - 1 - i : i, active = share_.rows.active(steps_, t);
             for (int64_t row = 0; row < active; ++row, ++count) {
                 const int64_t b = share_.rows[row];
-                inputs[count] = cell_.args.x + (t * steps_.B + b) * D;
-                outputs[count] = sums_of(t, b, i - begin);
+                inputs_[count] = cell_.args.x + (t * steps_.B + b) * D;
+                outputs_[count] = sums_of(t, b, i - begin);
             }
         }
         const int64_t first = share_.first_of_units(count), past = share_.past_of_units(count);
-        multiply_rows(inputs + first, outputs + first, past - first, memory_.input, cell_.args.bias, G * H_, D, 0,
+        multiply_rows(inputs_ + first, outputs_ + first, past - first, memory_.input, cell_.args.bias, G * H_, D, 0,
                       blocks_of(G * H_, panel_width));
         share_.meet();
     }
@@ -87,9 +96,7 @@ class ForwardRun {
             for (int r = 0; r < R; ++r) {
                 const int64_t b = share_.rows[row + r];
                 in[r] = share_of_input(t, b, slot);
-                state[r] = steps_.reset(t, b)   ? memory_.zeros
-                           : steps_.first(t, b) ? cell_.args.h0 + b * H
-                                                : cell_.args.h + (steps_.before(t) * B + b) * H;
+                state[r] = state_before(t, b);
 #pragma GCC unroll 4
                 for (int p = 0; p < P; ++p)
 #pragma GCC unroll 4
@@ -98,29 +105,63 @@ class ForwardRun {
                         sums[r][p][v] = cell_.start(v % G, in[r], u, H - u);
                     }
             }
-            add_products<R, P, N>(sums, state, recurrent_ + block * panel_size_, panel_size_, H);
+            add_products<R, P, N>(sums, state, recurrent_ + block * panel_size_, panel_size_, P_);
             for (int r = 0; r < R; ++r) {
                 const int64_t b = share_.rows[row + r];
+                float* h = Cell::projected ? memory_.unprojected + b * H : cell_.args.h + (t * B + b) * H;
 #pragma GCC unroll 4
                 for (int p = 0; p < P; ++p)
 #pragma GCC unroll 4
                     for (int v = 0; v < Block::vectors; ++v) {
                         const int64_t u = (block + p) * Block::units + v * lanes;
-                        if (u < H) cell_.finish(&sums[r][p][v * G], in[r], state[r], t, b, u, H - u);
+                        if (u < H) store(h + u, cell_.finish(&sums[r][p][v * G], in[r], state[r], t, b, u, H - u), H - u);
                     }
             }
         });
+        if constexpr (Cell::projected) project_state(t, active);
         if (share_.clears())
-            for (int64_t row = active; row < share_.rows.count; ++row) cell_.clear(t, share_.rows[row]);
+            for (int64_t row = active; row < share_.rows.count; ++row) {
+                zero(cell_.args.h + (t * B + share_.rows[row]) * P_, P_);
+                cell_.clear(t, share_.rows[row]);
+            }
         share_.meet();
+    }
+
+    // The row's h as step t sees it.
+    const float* state_before(int64_t t, int64_t b) const {
+        return steps_.reset(t, b)   ? memory_.zeros
+               : steps_.first(t, b) ? cell_.args.h0 + b * P_
+                                    : cell_.args.h + (steps_.before(t) * steps_.B + b) * P_;
+    }
+
+    // The states of the first `active` rows, from all of their units.
+    void project_state(int64_t t, int64_t active) const {
+        share_.meet();
+        for (int64_t row = 0; row < active; ++row) {
+            const int64_t b = share_.rows[row];
+            inputs_[row] = memory_.unprojected + b * H_;
+            outputs_[row] = cell_.args.h + (t * steps_.B + b) * P_;
+        }
+        const int64_t panels = blocks_of(P_, panel_width);
+        const int64_t first = share_.first_of_units(panels), past = share_.past_of_units(panels);
+        multiply_rows(inputs_, outputs_, active, memory_.projection, nullptr, P_, H_, first, past);
+        const int64_t past_unit = past * panel_width < P_ ? past * panel_width : P_;
+        for (int64_t row = 0; row < active; ++row)
+            for (int64_t u = first * panel_width; u < past_unit; u += lanes) {
+                const int64_t b = share_.rows[row], n = P_ - u;
+                float* h = outputs_[row] + u;
+                store(h, cell_.finish_projected(load(h, n), state_before(t, b) + u, t, b, u, n), n);
+            }
     }
 
     const Cell& cell_;
     const Steps& steps_;
     const ForwardMemory& memory_;
     const Share& share_;
-    const int64_t H_, panel_size_;
+    const int64_t H_, P_, panel_size_;
     const float* recurrent_;
+    const float** inputs_;
+    float** outputs_;
 };
 
 template <class Cell>
@@ -128,18 +169,19 @@ void run_forward(const Cell& cell, int wanted_threads) {
     constexpr int G = Cell::gates;
     using Block = ForwardBlock<G>;
     const Steps& steps = cell.steps;
-    const int64_t T = steps.T, B = steps.B, H = steps.H, D = cell.args.D;
-    const int64_t blocks = blocks_of(H, Block::units), packed = blocks * Block::units * G * H;
+    const int64_t T = steps.T, B = steps.B, H = steps.H, P = steps.P, D = cell.args.D;
+    const int64_t blocks = blocks_of(H, Block::units), packed = blocks * Block::units * G * P;
+    const int64_t of_projection = Cell::projected ? packed_columns_size(P, H) : 0;
     const bool projects = cell.args.weight_ih;
-    const Team team(wanted_threads, B, blocks, packed * sizeof(float), tile_rows(Block::N));
-    const int64_t size = chunk_steps(T, B), limit = projects ? size * B : 0;
-    auto [recurrent, input, sums, zeros, order, inputs, outputs] = working_memory(
-        {packed, projects ? packed_columns_size(G * H, D) : 0,
-         cell.kept() ? 0 : limit * G * H, H, numbers(B + T + 1), numbers(team.threads * limit),
+    const Team team(wanted_threads, B, blocks, (packed + of_projection) * sizeof(float), tile_rows(Block::N));
+    const int64_t size = chunk_steps(T, B), limit = projects || Cell::projected ? size * B : 0;
+    auto [recurrent, input, projection, unprojected, sums, zeros, order, inputs, outputs] = working_memory(
+        {packed, projects ? packed_columns_size(G * H, D) : 0, of_projection, Cell::projected ? B * H : 0,
+         projects && !cell.kept() ? limit * G * H : 0, P, numbers(B + T + 1), numbers(team.threads * limit),
          numbers(team.threads * limit)});
-    zero(zeros, H);
+    zero(zeros, P);
     order_rows(steps, reinterpret_cast<int64_t*>(order), reinterpret_cast<int64_t*>(order) + B);
-    const ForwardMemory memory{recurrent, input, sums, zeros, reinterpret_cast<const float**>(inputs),
+    const ForwardMemory memory{recurrent, input, projection, unprojected, sums, zeros, reinterpret_cast<const float**>(inputs),
                                reinterpret_cast<float**>(outputs), limit};
 #pragma omp parallel num_threads(team.threads) if (team.threads > 1)
     {

@@ -13,6 +13,7 @@ enum { R, Z, N, HN };
 template <bool modified>
 struct GruForwardCell {
     static constexpr int gates = 3, kept_runs = 4;
+    static constexpr bool projected = false;
     const Steps& steps;
     const GruForward& args;
 
@@ -21,13 +22,12 @@ struct GruForwardCell {
     UNROLLED_INLINE_MEMBER vec start(int gate, const float* in, int64_t u, int64_t n) const {
         return load(gate == N ? args.bias_hn + u : in + gate * steps.H + u, n);
     }
-    UNROLLED_INLINE_MEMBER void finish(const vec* sums, const float* in, const float* state, int64_t t, int64_t b,
-                                       int64_t u, int64_t n) const {
+    UNROLLED_INLINE_MEMBER vec finish(const vec* sums, const float* in, const float* state, int64_t t, int64_t b,
+                                      int64_t u, int64_t n) const {
         const int64_t H = steps.H, row = t * steps.B + b;
         vec zoneout{};
         if constexpr (modified) zoneout = load(args.zoneout_h.at(row) + u, n);
         const GruValues now = gru_step<modified>(sums, load(in + N * H + u, n), load(state + u, n), zoneout);
-        store(args.h + row * H + u, now.h, n);
         if (args.gates) {
             float* out = args.gates + row * 4 * H + u;
             store(out + R * H, now.r, n);
@@ -35,11 +35,11 @@ struct GruForwardCell {
             store(out + N * H, now.n, n);
             store(out + HN * H, sums[N], n);
         }
+        return now.h;
     }
     void clear(int64_t t, int64_t b) const {
-        const int64_t H = steps.H, row = t * steps.B + b;
-        zero(args.h + row * H, H);
-        if (args.gates) zero(args.gates + row * 4 * H, 4 * H);
+        const int64_t H = steps.H;
+        if (args.gates) zero(args.gates + (t * steps.B + b) * 4 * H, 4 * H);
     }
 };
 
@@ -48,6 +48,7 @@ struct GruForwardCell {
 template <bool modified>
 struct GruBackwardCell {
     static constexpr int gates = 3, grad_runs = 4, rotation = 2, recurrent_run = 1;
+    static constexpr bool projected = false;
     const Steps& steps;
     const GruBackward& args;
 

@@ -1,6 +1,7 @@
 // Long short-term memory: Hochreiter & Schmidhuber 1997, with the forget gate of Gers et al. 2000, and its variants.
 //
-// `coupled`: the forget gate is 1 - i, and the gates are i, g, o. `modified`: any of peepholes, dropout and zoneout.
+// `coupled`: the forget gate is 1 - i, and the gates are i, g, o. `modified`: any of peepholes, dropout, zoneout and
+// projection. `projected`: h is multiplied by weight_hr (Sak, Senior & Beaufays 2014), and zoneout is of the product.
 #include "backward.h"
 #include "cells.h"
 #include "forward.h"
@@ -19,14 +20,20 @@ UNROLLED_INLINE Modification modification(const LstmVariant& variant, int64_t at
         by.peephole_o = load(peephole + (variant.coupled ? 1 : 2) * H + u, n);
     }
     if (variant.dropout) by.dropout = load(variant.dropout.at(at) + u, n);
-    if (variant.zoneout_h) by.zoneout_h = load(variant.zoneout_h.at(at) + u, n);
+    if (variant.zoneout_h && !variant.weight_hr) by.zoneout_h = load(variant.zoneout_h.at(at) + u, n);
     if (variant.zoneout_c) by.zoneout_c = load(variant.zoneout_c.at(at) + u, n);
     return by;
 }
 
-template <bool coupled, bool modified>
+// Zoneout of a projected state's units from u on, at the step and row `at`.
+UNROLLED_INLINE vec zoneout_of_projection(const LstmVariant& variant, int64_t at, int64_t u, int64_t n) {
+    return variant.zoneout_h ? load(variant.zoneout_h.at(at) + u, n) : vec{};
+}
+
+template <bool coupled, bool modified, bool is_projected>
 struct LstmForwardCell {
     static constexpr int gates = coupled ? 3 : 4, kept_runs = 4;
+    static constexpr bool projected = is_projected;
     const Steps& steps;
     const LstmForward& args;
 
@@ -35,8 +42,8 @@ struct LstmForwardCell {
     UNROLLED_INLINE_MEMBER vec start(int gate, const float* in, int64_t u, int64_t n) const {
         return load(in + gate * steps.H + u, n);
     }
-    UNROLLED_INLINE_MEMBER void finish(const vec* sums, const float*, const float* state, int64_t t, int64_t b, int64_t u,
-                                       int64_t n) const {
+    UNROLLED_INLINE_MEMBER vec finish(const vec* sums, const float*, const float* state, int64_t t, int64_t b, int64_t u,
+                                      int64_t n) const {
         const int64_t H = steps.H, row = t * steps.B + b, at = row * H + u;
         float* c_now = args.keep_steps ? args.c + at : args.c + b * H + u;
         const float* c_before = steps.first(t, b) ? args.c0 + b * H + u
@@ -44,10 +51,9 @@ struct LstmForwardCell {
                                                   : c_now;
         Modification by;
         if constexpr (modified) by = modification(args.variant, row, H, u, n);
-        const LstmValues now = lstm_step<coupled, modified>(sums, modified ? load(state + u, n) : vec{},
+        const LstmValues now = lstm_step<coupled, modified>(sums, modified && !projected ? load(state + u, n) : vec{},
                                                             steps.reset(t, b) ? vec{} : load(c_before, n), by);
         store(c_now, now.c, n);
-        store(args.h + at, now.h, n);
         if (args.gates) {
             float* out = args.gates + row * 4 * H + u;
             store(out + I * H, now.i, n);
@@ -55,10 +61,13 @@ struct LstmForwardCell {
             store(out + G * H, now.g, n);
             store(out + O * H, now.o, n);
         }
+        return now.h;
+    }
+    UNROLLED_INLINE_MEMBER vec finish_projected(vec h, const float* state, int64_t t, int64_t b, int64_t u, int64_t n) const {
+        return zoned_out(zoneout_of_projection(args.variant, t * steps.B + b, u, n), load(state, n), h);
     }
     void clear(int64_t t, int64_t b) const {
         const int64_t H = steps.H, row = t * steps.B + b;
-        zero(args.h + row * H, H);
         if (args.keep_steps) zero(args.c + row * H, H);
         else if (steps.length(b) == 0) copy(args.c0 + b * H, args.c + b * H, H);
         if (args.gates) zero(args.gates + row * 4 * H, 4 * H);
@@ -66,42 +75,56 @@ struct LstmForwardCell {
 };
 
 // With peepholes, a step's gradients are followed by each peephole's: what the gate saw times the gradient at its sum.
-template <bool coupled, bool modified, bool peephole>
+template <bool coupled, bool modified, bool peephole, bool is_projected>
 struct LstmBackwardCell {
     static constexpr int gates = coupled ? 3 : 4, peepholes = gates - 1, grad_runs = gates + (peephole ? peepholes : 0);
     static constexpr int rotation = 0, recurrent_run = 0;
+    static constexpr bool projected = is_projected;
     const Steps& steps;
     const LstmBackward& args;
 
-    // `flow` is the gradient at h[t] that comes from later steps. grad_c0 carries the gradient at c from step to
-    // step; where the cell is modified, grad_h0 carries what zoneout keeps of that at h.
+    // The gradient at the state h[t], of which `flow` comes from later steps, but for what zoneout keeps of it: that
+    // grad_h0 carries on.
+    UNROLLED_INLINE_MEMBER vec grad_of_state(vec flow, vec zoneout, int64_t t, int64_t b, int64_t u, int64_t n) const {
+        const int64_t width = projected ? steps.P : steps.H;
+        vec grad_h = flow + load(args.grad_h + (t * steps.B + b) * width + u, n);
+        if constexpr (modified) {
+            float* carried = args.grad.h0 + b * width + u;
+            if (!steps.last(t, b)) grad_h += load(carried, n);
+            store(carried, steps.reset(t, b) ? vec{} : zoneout * grad_h, n);
+            grad_h *= 1.0f - zoneout;
+        }
+        return grad_h;
+    }
+    UNROLLED_INLINE_MEMBER vec finish_projected(vec flow, int64_t t, int64_t b, int64_t u, int64_t n) const {
+        return grad_of_state(flow, zoneout_of_projection(args.variant, t * steps.B + b, u, n), t, b, u, n);
+    }
+
+    // grad_c0 carries the gradient at c from step to step.
     UNROLLED_INLINE_MEMBER void finish(vec flow, float* out, int64_t t, int64_t b, int64_t u, int64_t n) const {
         const int64_t H = steps.H, row = t * steps.B + b;
         const float* gate = args.gates + row * 4 * H + u;
         const vec i = load(gate + I * H, n), f = load(gate + F * H, n);
         const vec g = load(gate + G * H, n), o = load(gate + O * H, n);
-        const bool reset = steps.reset(t, b), last = steps.last(t, b);
+        const bool reset = steps.reset(t, b);
         const vec c_before = reset               ? vec{}
                              : steps.first(t, b) ? load(args.c0 + b * H + u, n)
                                                  : load(args.c + (steps.before(t) * steps.B + b) * H + u, n);
         float* carried = args.grad_c0 + b * H + u;
-        float* carried_h = args.grad.h0 + b * H + u;
-        vec grad_c = last ? vec{} : load(carried, n);
+        vec grad_c = steps.last(t, b) ? vec{} : load(carried, n);
         if (args.grad_c) grad_c += load(args.grad_c + row * H + u, n);
-        vec grad_h = flow + load(args.grad_h + row * H + u, n);
         vec c = load(args.c + row * H + u, n), dropped = g, kept_c{};
         Modification by;
         if constexpr (modified) {
             by = modification(args.variant, row, H, u, n);
             dropped = g * by.dropout;
             c = fma(i, dropped, f * c_before);  // zoneout may have kept another
-            if (!last) grad_h += load(carried_h, n);
-            store(carried_h, reset ? vec{} : by.zoneout_h * grad_h, n);
             kept_c = by.zoneout_c * grad_c;
-            grad_h *= 1.0f - by.zoneout_h;
             grad_c *= 1.0f - by.zoneout_c;
         }
+        const vec grad_h = projected ? flow : grad_of_state(flow, by.zoneout_h, t, b, u, n);
         const vec squashed = tanh(c);
+        if constexpr (projected) store(out + grad_runs * H, o * squashed, n);
         grad_c += grad_h * o * (1.0f - squashed * squashed);
         const vec grad_o = grad_h * squashed * o * (1.0f - o);
         if constexpr (modified) grad_c += by.peephole_o * grad_o;
@@ -127,10 +150,8 @@ struct LstmBackwardCell {
         }
     }
     UNROLLED_INLINE_MEMBER void finish_initial(vec flow, int64_t b, int64_t u, int64_t n) const {
-        float* grad_h0 = args.grad.h0 + b * steps.H + u;
-        const bool stepped = steps.length(b) > 0;
-        store(grad_h0, modified && stepped ? flow + load(grad_h0, n) : flow, n);
-        if (!stepped) store(args.grad_c0 + b * steps.H + u, vec{}, n);
+        float* grad_h0 = args.grad.h0 + b * (projected ? steps.P : steps.H) + u;
+        store(grad_h0, modified && steps.length(b) > 0 ? flow + load(grad_h0, n) : flow, n);
     }
     void finish_bias(const float* sums) const {
         const int64_t H = steps.H;
@@ -142,20 +163,28 @@ struct LstmBackwardCell {
 }  // namespace
 
 void lstm_forward(const Steps& steps, const LstmForward& args, int threads) {
-    const auto run = [&]<bool coupled, bool modified> {
-        run_forward(LstmForwardCell<coupled, modified>{steps, args}, threads);
-    };
     const LstmVariant& variant = args.variant;
-    if (variant.coupled) variant.modified() ? run.template operator()<true, true>() : run.template operator()<true, false>();
-    else variant.modified() ? run.template operator()<false, true>() : run.template operator()<false, false>();
+    const auto run = [&]<bool coupled> {
+        if (variant.weight_hr) run_forward(LstmForwardCell<coupled, true, true>{steps, args}, threads);
+        else if (variant.modified()) run_forward(LstmForwardCell<coupled, true, false>{steps, args}, threads);
+        else run_forward(LstmForwardCell<coupled, false, false>{steps, args}, threads);
+    };
+    variant.coupled ? run.template operator()<true>() : run.template operator()<false>();
 }
 
 void lstm_backward(const Steps& steps, const LstmBackward& args, int threads) {
     const LstmVariant& variant = args.variant;
+    for (int64_t b = 0; b < steps.B; ++b)
+        if (steps.length(b) == 0) zero(args.grad_c0 + b * steps.H, steps.H);
     const auto run = [&]<bool coupled> {
-        if (variant.peephole) run_backward(LstmBackwardCell<coupled, true, true>{steps, args}, threads);
-        else if (variant.modified()) run_backward(LstmBackwardCell<coupled, true, false>{steps, args}, threads);
-        else run_backward(LstmBackwardCell<coupled, false, false>{steps, args}, threads);
+        const auto run_cell = [&]<bool modified, bool peephole, bool projected> {
+            run_backward(LstmBackwardCell<coupled, modified, peephole, projected>{steps, args}, threads);
+        };
+        if (variant.peephole) variant.weight_hr ? run_cell.template operator()<true, true, true>()
+                                                : run_cell.template operator()<true, true, false>();
+        else if (variant.weight_hr) run_cell.template operator()<true, false, true>();
+        else if (variant.modified()) run_cell.template operator()<true, false, false>();
+        else run_cell.template operator()<false, false, false>();
     };
     variant.coupled ? run.template operator()<true>() : run.template operator()<false>();
 }

@@ -8,6 +8,7 @@ namespace {
 
 struct RnnForwardCell {
     static constexpr int gates = 1, kept_runs = 1;
+    static constexpr bool projected = false;
     const Steps& steps;
     const RnnForward& args;
 
@@ -16,17 +17,15 @@ struct RnnForwardCell {
     UNROLLED_INLINE_MEMBER vec start(int, const float* in, int64_t u, int64_t n) const {
         return u < steps.H ? load(in + u, n) : vec{};
     }
-    UNROLLED_INLINE_MEMBER void finish(const vec* sums, const float*, const float*, int64_t t, int64_t b, int64_t u,
-                                       int64_t n) const {
-        store(args.h + (t * steps.B + b) * steps.H + u, rnn_step(sums[0], args.relu), n);
+    UNROLLED_INLINE_MEMBER vec finish(const vec* sums, const float*, const float*, int64_t, int64_t, int64_t, int64_t) const {
+        return rnn_step(sums[0], args.relu);
     }
-    void clear(int64_t t, int64_t b) const {
-        zero(args.h + (t * steps.B + b) * steps.H, steps.H);
-    }
+    void clear(int64_t, int64_t) const {}
 };
 
 struct RnnBackwardCell {
     static constexpr int gates = 1, grad_runs = 1, rotation = 0, recurrent_run = 0;
+    static constexpr bool projected = false;
     const Steps& steps;
     const RnnBackward& args;
 

@@ -1,6 +1,7 @@
 // The engine's whole interface: raw pointers, no Python, no torch.
 //
-// Shapes: T steps, B batch rows, D input features, H hidden units, G gates a cell (LSTM 4, GRU 3, RNN 1).
+// Shapes: T steps, B batch rows, D input features, H hidden units, P width of the state h (H, but where an LSTM
+// projects it), G gates a cell (LSTM 4, GRU 3, RNN 1).
 // Every array is float32, C-contiguous and time-major; [T, B, H] means the last index moves fastest.
 // Gates stand in PyTorch's order: LSTM i, f, g, o; GRU r, z, n.
 #pragma once
@@ -15,7 +16,7 @@ namespace unrolled {
 // A row is stepped at t < lengths[b]; elsewhere the outputs are zero. With `reverse` the steps run from the
 // row's last one down to 0. Where resets[t, b] is set the row's state is zero before it consumes step t.
 struct Steps {
-    int64_t T, B, H;
+    int64_t T, B, H, P;
     const int64_t* lengths;  // [B], or null: every row has T steps
     const uint8_t* resets;   // [T, B], or null: no resets
     bool reverse;
@@ -30,8 +31,8 @@ struct Steps {
 
 // Factors of units: the same at all steps and rows, or each its own; or null.
 struct Factors {
-    const float* values;  // [H], or [T, B, H]
-    int64_t of_row;       // 0, or H
+    const float* values;  // [width], or [T, B, width]
+    int64_t of_row;       // 0, or the width
 
     explicit operator bool() const { return values; }
     const float* at(int64_t row) const { return values + row * of_row; }  // row t * B + b
@@ -40,11 +41,12 @@ struct Factors {
 // How an LSTM departs from the plain one; zeros: it does not.
 struct LstmVariant {
     bool coupled;             // the forget gate is 1 - i, and there are three gates: i, g, o
+    const float* weight_hr;   // [P, H]: the projection of h, or null: P is H
     const float* peephole;    // [3, H]: how i, f, o see the cell state ([2, H], i and o, where coupled); or null
     Factors dropout;          // of the candidate g
-    Factors zoneout_h, zoneout_c;  // the part of h and c that stays as it was
+    Factors zoneout_h, zoneout_c;  // the part of h (P wide) and c that stays as it was
 
-    bool modified() const { return peephole || dropout || zoneout_h || zoneout_c; }
+    bool modified() const { return weight_hr || peephole || dropout || zoneout_h || zoneout_c; }
 };
 
 // Forward: the gates' sums begin at bias + x times the transpose of weight_ih, or, without weight_ih, at x itself,
@@ -52,9 +54,9 @@ struct LstmVariant {
 // G is 3 in a coupled LSTM.
 struct LstmForward {
     const float* x;          // [T, B, D]
-    const float* weight_hh;  // [G*H, H]
-    const float *h0, *c0;    // [B, H]
-    float* h;                // [T, B, H]
+    const float* weight_hh;  // [G*H, P]
+    const float *h0, *c0;    // [B, P], [B, H]
+    float* h;                // [T, B, P]
     float* c;                // [T, B, H]; [B, H] when keep_steps is false (updated in place, may be c0)
     float* gates;            // [T, B, 4H]: i, f, g, o after activation; null when not kept
     bool keep_steps;         // false: inference, only the newest c is kept
@@ -93,24 +95,25 @@ struct RnnForward {
 struct Gradients {
     float* x;          // [T, B, D]
     float* weight_ih;  // [G*H, D]
-    float* weight_hh;  // [G*H, H]
+    float* weight_hh;  // [G*H, P]
     float* bias;       // [G*H]
-    float* h0;         // [B, H], always wanted
+    float* h0;         // [B, P], always wanted
 };
 
 struct LstmBackward {
-    const float* grad_h;     // [T, B, H]
+    const float* grad_h;     // [T, B, P]
     const float* grad_c;     // [T, B, H], or null: zero
     const float* x;          // [T, B, D]; not read without weight_ih
     const float* weight_ih;  // [G*H, D], or null
-    const float* weight_hh;  // [G*H, H]
-    const float *h0, *c0;    // [B, H]
-    const float *h, *c;      // [T, B, H]
+    const float* weight_hh;  // [G*H, P]
+    const float *h0, *c0;    // [B, P], [B, H]
+    const float *h, *c;      // [T, B, P], [T, B, H]
     const float* gates;      // [T, B, 4H]
     int64_t D;
     LstmVariant variant;
     Gradients grad;
     float* grad_c0;          // [B, H]
+    float* grad_weight_hr;   // as weight_hr
     float* grad_peephole;    // as the peephole
 };
 

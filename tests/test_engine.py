@@ -486,6 +486,14 @@ def test_a_wrong_shape_is_refused_by_name(function: str) -> None:
             assert str(refused.value) == f"{name}: expected shape {list(shape)}, got {wrong}"
 
 
+def test_a_projection_that_does_not_fit_is_refused() -> None:
+    weight = np.zeros((UNITS + 1, UNITS), np.float32)
+    with pytest.raises(ValueError, match=rf"^weight_hr: expected shape \[{UNITS}, {UNITS}\], got \[{UNITS + 1}, "):
+        call("lstm_forward", weight_hr=weight)
+    with pytest.raises(ValueError, match="grad_weight_hr: expected where weight_hr is given"):
+        call("lstm_backward", weight_hr=weight[1:])
+
+
 @pytest.mark.parametrize(("function", "gates"), [("lstm_forward", 4), ("gru_forward", 3)])
 def test_gates_that_are_not_a_whole_number_of_units_are_refused(function: str, gates: int) -> None:
     x = np.zeros((STEPS, ROWS, gates * UNITS + 1), np.float32)

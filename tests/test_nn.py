@@ -4,7 +4,6 @@ import copy
 import io
 import pickle
 import re
-import warnings
 from collections.abc import Callable
 from itertools import product
 from typing import Any
@@ -15,7 +14,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pack_sequence, pad_packed_sequence
 
 from tolerances import assert_close
-from unrolled import dispatch, nn
+from unrolled import nn
 from unrolled.errors import InputError
 
 T, B, D, H = 6, 4, 3, 5
@@ -478,15 +477,6 @@ def test_lengths_beside_a_packed_sequence_are_refused() -> None:
 def test_the_state_of_another_kind_of_layer_is_refused(layer: Any, hx: Any, message: str) -> None:
     with pytest.raises(TypeError, match=message):
         layer(X, hx)
-
-
-def test_a_projection_warns_once_that_no_kernel_serves_it() -> None:
-    dispatch.warn_reference.cache_clear()
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        for _ in range(2):
-            torch.autograd.backward(nn.LSTM(D, H, proj_size=2)(X)[0].sum())
-    assert ["has no compiled kernel" in str(warning.message) for warning in caught] == [True]
 
 
 @every_variant

@@ -48,8 +48,6 @@ REFERENCE: dict[str, Callable[..., None]] = {
     "rnn_backward": reference.rnn_backward,
     "lstm": reference.lstm_forward,
     "lstm_backward": reference.lstm_backward,
-    "lstm_projected": reference.lstm_forward,
-    "lstm_projected_backward": reference.lstm_backward,
     "gru": reference.gru_forward,
     "gru_backward": reference.gru_backward,
 }
@@ -90,9 +88,7 @@ def _run(op: str, inputs: tuple[Tensor | bool | None, ...], outputs: Outputs) ->
     assert isinstance(inputs[0], Tensor)
     device, dtype = inputs[0].device.type, inputs[0].dtype
     engine = served_by_engine(op, device, dtype)
-    if not engine and op not in ENGINE:
-        warn_reference(f"unrolled::{op.removesuffix('_backward')}")
-    elif not engine and dtype != torch.float64:  # whoever chooses float64 chooses the reference
+    if not engine and dtype != torch.float64:  # whoever chooses float64 chooses the reference
         warn_reference(f"unrolled::{op.removesuffix('_backward')} in {dtype} on {device}")
     # A kernel reads plain dense memory, and DLPack hands out no tensor that requires a gradient.
     plain = (x.detach().contiguous() if isinstance(x, Tensor) else x for x in inputs)
@@ -126,7 +122,6 @@ def define(
     signature: str,
     allocate: Callable[..., Outputs],
     told: int = 1,
-    kernel: Callable[..., str] | None = None,
 ) -> CustomOpDef:
     """Define unrolled::op, whose kernel fills what `allocate` makes, uninitialised, for the op's inputs.
 
@@ -140,7 +135,7 @@ def define(
 
     def implementation(*inputs: Any) -> Tensor | Tensors:
         outputs = tuple(None if output is None else pooled(output) for output in allocate(*inputs))
-        _run(kernel(*inputs) if kernel else op, inputs[: len(inputs) - told], outputs)
+        _run(op, inputs[: len(inputs) - told], outputs)
         return results(inputs, outputs)
 
     def fake(*inputs: Any) -> Tensor | Tensors:

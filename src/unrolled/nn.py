@@ -212,11 +212,10 @@ class GRU(_HiddenOnly):
 class LSTM(Recurrent):
     """The long short-term memory of `unrolled.cells.lstm_step`, in place of `torch.nn.LSTM`.
 
-    Arguments, parameters and inputs are those of torch.nn.LSTM, defaults included. With `proj_size` no kernel
-    serves it yet but the reference, which is slow: the first run warns. `init` is "uniform" (torch's) or "chrono"
-    (see `chrono`), which needs the `longest_gap` to be expected, in steps. With `recompute`, a number of steps
-    from 2, training keeps the output and a state every so many steps, and computes the rest again on the way back
-    (see `unrolled.recompute`): less memory for about a third more time.
+    Arguments, parameters and inputs are those of torch.nn.LSTM, defaults included. `init` is "uniform" (torch's)
+    or "chrono" (see `chrono`), which needs the `longest_gap` to be expected, in steps. With `recompute`, a number
+    of steps from 2, training keeps the output and a state every so many steps, and computes the rest again on the
+    way back (see `unrolled.recompute`): less memory for about a third more time.
 
     The rest are variants, which go together as one likes (equations and papers: `unrolled.cells.Variant`):
 
@@ -346,8 +345,8 @@ def accelerate(model: torch.nn.Module) -> Swap:
 
     Only the class of a layer changes: the object, its parameters and their names, hooks, training mode and outputs
     (to rounding) stay, so an optimiser that was made before goes on. Where model is such a layer, it is turned
-    itself. Left as they are, each with its reason: layers that the engine does not serve (not float32 on a CPU,
-    `proj_size`), subclasses, parametrized and scripted layers, and cells such as LSTMCell. Raises `InputError` if
+    itself. Left as they are, each with its reason: layers that the engine does not serve (not float32 on a CPU),
+    subclasses, parametrized and scripted layers, and cells such as LSTMCell. Raises `InputError` if
     model is not a Module.
 
     >>> model = torch.nn.ModuleDict({"encoder": torch.nn.LSTM(3, 5), "step": torch.nn.LSTMCell(5, 5)})

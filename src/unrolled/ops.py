@@ -75,7 +75,6 @@ _lstm = define(
     lambda x, weight_ih, bias, weight_hh, weight_hr, peephole, h0, c0, *rest: _forward_outputs(
         x, h0, c0, 4 * c0.shape[1], rest[-1]
     ),
-    kernel=lambda *inputs: "lstm" if inputs[4] is None else "lstm_projected",
 )
 _lstm_backward = define(
     "lstm_backward",
@@ -87,7 +86,6 @@ _lstm_backward = define(
         *_like(weight_hh, weight_hr, peephole, h0, c0),
     ),
     told=3,
-    kernel=lambda *inputs: "lstm_backward" if inputs[5] is None else "lstm_projected_backward",
 )
 _gru = define(
     "gru",

@@ -66,8 +66,6 @@ def _reason_to_leave(layer: torch.nn.Module, kinds: Kinds) -> str | None:
         return "parametrized; accelerate the model first"
     if type(layer) not in kinds:
         return f"{kind} is a subclass and may compute something else"
-    if layer.proj_size:
-        return f"proj_size is {layer.proj_size}, which no compiled kernel serves"
     op = layer.mode.split("_")[0].lower()
     for weight in layer.parameters():
         if not served_by_engine(op, weight.device.type, weight.dtype):
