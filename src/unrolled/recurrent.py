@@ -81,10 +81,12 @@ class Recurrent(torch.nn.RNNBase):
 
         `batch` is how many rows are stepped together; `weights` the format of the packed weights, "float32",
         "bfloat16" or "int8". Later changes of the parameters do not reach it, and there is no dropout. Raises
-        `InputError` for a bidirectional layer and for parameters that are not float32.
+        `InputError` for a bidirectional layer, for one with layer_norm and for parameters that are not float32.
         """
         if self.bidirectional:
             raise InputError("stepper: a bidirectional layer reads the end first, expected bidirectional=False")
+        if self.variant.layer_norm:
+            raise InputError("stepper: no kernel serves layer_norm, expected layer_norm=False")
         dtype = self._parameter("weight_ih_l0").dtype
         if dtype != torch.float32:
             raise InputError(f"stepper: the layer's parameters are {dtype}, expected torch.float32")
