@@ -35,21 +35,25 @@ unrolled::Weights weights_named(const std::string& name) {
 }
 
 void add_layer(unrolled::Stack& stack, In<2> weight_ih, In<2> weight_hh, MaybeIn<1> bias_ih, MaybeIn<1> bias_hh,
-               MaybeIn<2> peephole, MaybeIn<1> zoneout_h, MaybeIn<1> zoneout_c) {
+               MaybeIn<2> peephole, MaybeIn<1> zoneout_h, MaybeIn<1> zoneout_c, MaybeIn<2> weight_hr) {
     const bool lstm = is_lstm(stack.cell), rnn = gates_of(stack.cell) == 1;
-    const int64_t H = stack.H, gates = gates_of(stack.cell), D = stack.layers() ? H : stack.D;
+    const int64_t H = stack.H, P = stack.P, gates = gates_of(stack.cell), D = stack.layers() ? P : stack.D;
     expect("weight_ih", weight_ih, {gates * H, D});
-    expect("weight_hh", weight_hh, {gates * H, H});
+    expect("weight_hh", weight_hh, {gates * H, P});
     if (bias_ih) expect("bias_ih", *bias_ih, {gates * H});
     if (bias_hh) expect("bias_hh", *bias_hh, {gates * H});
     if (peephole && !lstm) throw nb::value_error("peephole: only an LSTM has peepholes, expected None");
     if (peephole) expect("peephole", *peephole, {gates - 1, H});
     if (zoneout_h && rnn) throw nb::value_error("zoneout_h: only an LSTM or a GRU has zoneout, expected None");
-    if (zoneout_h) expect("zoneout_h", *zoneout_h, {H});
+    if (zoneout_h) expect("zoneout_h", *zoneout_h, {P});
     if (zoneout_c && !lstm) throw nb::value_error("zoneout_c: only an LSTM has a cell state, expected None");
     if (zoneout_c) expect("zoneout_c", *zoneout_c, {H});
-    stack.add_layer({D, H, weight_ih.data(), weight_hh.data(), data_or_null(bias_ih), data_or_null(bias_hh),
-                     data_or_null(peephole), data_or_null(zoneout_h), data_or_null(zoneout_c)});
+    if (weight_hr.has_value() != stack.projects_state)
+        throw nb::value_error("weight_hr: expected where the stack has a proj_size, and only there");
+    if (weight_hr) expect("weight_hr", *weight_hr, {P, H});
+    stack.add_layer({D, H, P, weight_ih.data(), weight_hh.data(), data_or_null(bias_ih), data_or_null(bias_hh),
+                     data_or_null(peephole), data_or_null(zoneout_h), data_or_null(zoneout_c),
+                     data_or_null(weight_hr)});
 }
 
 struct Type {
@@ -129,22 +133,23 @@ void expect_symbols(std::span<const int64_t> symbols, int64_t V) {
                                    std::to_string(symbol)).c_str());
 }
 
-// x [T, B, D], or symbols [T, B], -> y [T, B, H]; of one step, without T.
+// x [T, B, D], or symbols [T, B], -> y [T, B, P]; of one step, without T.
 template <bool one_step>
 void run_stack(const unrolled::Stack& stack, nb::handle x, nb::handle y, nb::handle h, nb::handle c) {
     if (!stack.layers()) throw nb::value_error("the stack has no layers");
     const int64_t inputs_shape[] = {any, any, stack.D};
     const Memory inputs("x", x, stack.V ? int64 : float32, std::span(inputs_shape).first(stack.V ? 2 : 3).subspan(one_step), reading);
     const int64_t T = one_step ? 1 : inputs.size(0), B = inputs.size(!one_step);
-    const int64_t outputs_shape[] = {T, B, stack.H}, state_shape[] = {stack.layers(), B, stack.H};
+    const int64_t outputs_shape[] = {T, B, stack.P}, h_shape[] = {stack.layers(), B, stack.P};
+    const int64_t c_shape[] = {stack.layers(), B, stack.H};
     const Memory outputs("y", y, float32, std::span(outputs_shape).subspan(one_step), writing);
     if (stack.V) expect_symbols(inputs.numbers(), stack.V);
-    const Memory state_h("h", h, float32, state_shape, writing_rows);
+    const Memory state_h("h", h, float32, h_shape, writing_rows);
     std::optional<Memory> state_c;
     const bool has_c = is_lstm(stack.cell);
     if (has_c && c.is_none()) throw nb::value_error("c: an LSTM needs its cell state");
     if (!has_c && !c.is_none()) throw nb::value_error("c: only an LSTM has a cell state, expected None");
-    if (has_c) state_c.emplace("c", c, float32, state_shape, writing_rows);
+    if (has_c) state_c.emplace("c", c, float32, c_shape, writing_rows);
     const unrolled::StateRows rows_h = state_h.state("h"), rows_c = state_c ? state_c->state("c") : unrolled::StateRows{};
     run_unlocked(static_cast<double>(stack.bytes()) * T * B, [&] {
         if (stack.V) stack.run(inputs.numbers().data(), outputs.floats(), rows_h, rows_c, T, B);
@@ -172,22 +177,26 @@ void bind_stack(nb::module_& m) {
         }, "weight"_a.noconvert(), "bias"_a.noconvert().none(), "weights"_a = "float32")
         .def("run", &run_linear, "x"_a, "y"_a);
     nb::class_<unrolled::Stack>(m, "Stack")
-        .def("__init__", [](unrolled::Stack* self, const std::string& cell, int64_t D, int64_t H, const std::string& weights,
-                            MaybeIn<2> embedding) {
+        .def("__init__", [](unrolled::Stack* self, const std::string& name, int64_t D, int64_t H, const std::string& weights,
+                            MaybeIn<2> embedding, int64_t proj_size) {
+            const unrolled::Cell cell = cell_named(name);
+            if (proj_size && !is_lstm(cell)) throw nb::value_error("proj_size: only an LSTM has a projection, expected 0");
             const int64_t V = embedding ? embedding->shape(0) : 0;
             if (embedding) expect("embedding", *embedding, {V, D});
             if (embedding && !V) throw nb::value_error("embedding: expected one row or more, got none");
-            new (self) unrolled::Stack(cell_named(cell), D, H, weights_named(weights), data_or_null(embedding), V);
-        }, "cell"_a, "input_size"_a, "hidden_size"_a, "weights"_a = "float32", "embedding"_a.noconvert().none() = nb::none())
+            new (self) unrolled::Stack(cell, D, H, proj_size, weights_named(weights), data_or_null(embedding), V);
+        }, "cell"_a, "input_size"_a, "hidden_size"_a, "weights"_a = "float32", "embedding"_a.noconvert().none() = nb::none(),
+           "proj_size"_a = 0)
         .def("add_layer", &add_layer, "weight_ih"_a.noconvert(), "weight_hh"_a.noconvert(),
              "bias_ih"_a.noconvert().none(), "bias_hh"_a.noconvert().none(),
              "peephole"_a.noconvert().none() = nb::none(), "zoneout_h"_a.noconvert().none() = nb::none(),
-             "zoneout_c"_a.noconvert().none() = nb::none())
+             "zoneout_c"_a.noconvert().none() = nb::none(), "weight_hr"_a.noconvert().none() = nb::none())
         .def("run", &run_stack<false>, "x"_a, "y"_a, "h"_a, "c"_a.none())
         .def("step", &run_stack<true>, "x"_a, "y"_a, "h"_a, "c"_a.none())
         .def_prop_ro("cell", [](const unrolled::Stack& stack) { return name_of(stack.cell); })
         .def_ro("input_size", &unrolled::Stack::D)
         .def_ro("hidden_size", &unrolled::Stack::H)
+        .def_ro("output_size", &unrolled::Stack::P)
         .def_prop_ro("layers", &unrolled::Stack::layers)
         .def_prop_ro("bytes", &unrolled::Stack::bytes)
         .def_prop_ro("threads", [](const unrolled::Stack& stack) { return stack.threads(1, 1); });

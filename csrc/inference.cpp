@@ -13,7 +13,8 @@ namespace unrolled::UNROLLED_ISA {
 namespace {
 
 // A panel of a layer holds the weights of one block of units with all their gates side by side: biases, what a
-// variant adds, the product with the input, the product with the state. An RNN's block is four vectors of units.
+// variant adds, the product with the input, the product with the state. An RNN's block is four vectors of units. Behind
+// the blocks of a layer with a projection stand its panels, each four vectors of outputs: zoneout, the product.
 template <Cell cell>
 struct Block {
     static constexpr int gates = gates_of(cell);
@@ -29,29 +30,40 @@ struct Layout {
     using B = Block<cell>;
     int64_t input, state, size;  // where the two products begin in a panel, and the panel's floats
 
-    Layout(int64_t D, int64_t H, bool modified)
+    Layout(int64_t D, int64_t P, bool modified)
         : input((B::biases + (modified ? B::additions : 0)) * lanes),
           state(input + Product::template size<B::N>(D)),
-          size(state + Product::template size<B::N>(H)) {}
+          size(state + Product::template size<B::N>(P)) {}
 };
+
+// A panel of a projection [P, H].
+constexpr int projection_vectors = 4, projection_width = projection_vectors * lanes;
+template <class Product>
+int64_t projection_panel(int64_t H) {
+    return projection_width + Product::template size<projection_vectors>(H);
+}
 
 template <Cell cell, class Product>
 struct Packer {
     using B = Block<cell>;
     const Layer& layer;
-    const int64_t H = layer.H;
+    const int64_t H = layer.H, P = layer.P;
 
-    size_t size() const { return blocks_of(H, B::units) * Layout<cell, Product>(layer.D, H, layer.modified()).size; }
+    size_t size() const {
+        const int64_t of_projection = layer.weight_hr ? blocks_of(P, projection_width) * projection_panel<Product>(H) : 0;
+        return blocks_of(H, B::units) * Layout<cell, Product>(layer.D, P, layer.modified()).size + of_projection;
+    }
 
     void pack(float* panels) const {
-        const Layout<cell, Product> layout(layer.D, H, layer.modified());
+        const Layout<cell, Product> layout(layer.D, P, layer.modified());
         for (int64_t block = 0; block < blocks_of(H, B::units); ++block, panels += layout.size) {
             for (int j = 0; j < B::biases * lanes; ++j) panels[j] = bias(block, j);
             if (layer.modified())
                 for (int j = 0; j < B::additions * lanes; ++j) panels[B::biases * lanes + j] = addition(block, j);
             pack_product(layer.weight_ih, layer.D, block, panels + layout.input);
-            pack_product(layer.weight_hh, H, block, panels + layout.state);
+            pack_product(layer.weight_hh, P, block, panels + layout.state);
         }
+        if (layer.weight_hr) pack_projection(panels);
     }
 
   private:
@@ -68,6 +80,14 @@ struct Packer {
         };
         Product::template pack<B::N>(weights_of, K, panel);
     }
+    void pack_projection(float* panel) const {
+        for (int64_t first = 0; first < P; first += projection_width, panel += projection_panel<Product>(H)) {
+            for (int j = 0; j < projection_width; ++j)
+                panel[j] = layer.zoneout_h && first + j < P ? layer.zoneout_h[first + j] : 0.0f;
+            auto weights_of = [&](int output) { return first + output < P ? layer.weight_hr + (first + output) * H : nullptr; };
+            Product::template pack<projection_vectors>(weights_of, H, panel + projection_width);
+        }
+    }
     float bias(int64_t block, int output) const {
         const bool candidate = cell == Cell::gru && output >= 2 * lanes;  // n from the input, then n from the state
         const int64_t j = row(block, candidate ? output % lanes + 2 * lanes : output);
@@ -75,22 +95,23 @@ struct Packer {
         const float input = layer.bias_ih ? layer.bias_ih[j] : 0.0f, state = layer.bias_hh ? layer.bias_hh[j] : 0.0f;
         return !candidate ? input + state : output < 3 * lanes ? input : state;
     }
-    // An LSTM's peepholes of i, f and o, then the zoneout of h and of c; a GRU's zoneout of h.
+    // An LSTM's peepholes of i, f and o, then the zoneout of h (a projection has its own) and of c; a GRU's zoneout of h.
     float addition(int64_t block, int number) const {
         const int64_t unit = block * B::units + number % lanes;
         if (unit >= H) return 0.0f;
         const float* peephole_o = layer.peephole ? layer.peephole + (gates_of(cell) - 2) * H : nullptr;
         const float* peephole_f = cell == Cell::lstm && layer.peephole ? layer.peephole + H : nullptr;
-        const float* of_lstm[] = {layer.peephole, peephole_f, peephole_o, layer.zoneout_h, layer.zoneout_c};
+        const float* zoneout_h = layer.weight_hr ? nullptr : layer.zoneout_h;
+        const float* of_lstm[] = {layer.peephole, peephole_f, peephole_o, zoneout_h, layer.zoneout_c};
         const float* values = is_lstm(cell) ? of_lstm[number / lanes] : layer.zoneout_h;
         return values ? values[unit] : 0.0f;
     }
 };
 
-// One unit vector's new state: h, and c in place. `sums` holds the gates' sums, for a GRU r, z, n from the state and n
-// from the input; `additions` are those of the panel; a vector has n units.
+// One unit vector's new state: h, which was h_before (0 where h is still to be projected), and c in place. `sums` holds
+// the gates' sums, for a GRU r, z, n from the state and n from the input; `additions` are those of the panel; a vector has n units.
 template <Cell cell, bool modified>
-UNROLLED_INLINE vec next_state(const vec* sums, const float* additions, const float* h, float* c, int64_t n) {
+UNROLLED_INLINE vec next_state(const vec* sums, const float* additions, vec h_before, float* c, int64_t n) {
     if constexpr (is_lstm(cell)) {
         Modification by;
         if constexpr (modified) {
@@ -101,24 +122,25 @@ UNROLLED_INLINE vec next_state(const vec* sums, const float* additions, const fl
             by.zoneout_c = load(additions + 4 * lanes);
         }
         const LstmValues now =
-            lstm_step<cell == Cell::lstm_coupled, modified>(sums, modified ? load(h, n) : vec{}, load(c, n), by);
+            lstm_step<cell == Cell::lstm_coupled, modified>(sums, h_before, load(c, n), by);
         store(c, now.c, n);
         return now.h;
     } else if constexpr (cell == Cell::gru) {
-        return gru_step<modified>(sums, sums[3], load(h, n), modified ? load(additions) : vec{}).h;
+        return gru_step<modified>(sums, sums[3], h_before, modified ? load(additions) : vec{}).h;
     } else {
         return rnn_step(sums[0], cell == Cell::rnn_relu);
     }
 }
 
-// What a thread computes: these rows by these panels. `meet` when other threads have other panels of the rows.
+// What a thread computes: these rows, and of what is in panels its part, where other threads have the others of them.
 struct Share {
-    int64_t row, rows, panel, past_panel;
-    bool meets;
+    int64_t row, rows, rank, ranks;
     uint8_t* area;  // for rows in the form that products read
 
+    int64_t first_of(int64_t n) const { return n * rank / ranks; }
+    int64_t past_of(int64_t n) const { return n * (rank + 1) / ranks; }
     void meet() const {
-        if (meets) {
+        if (ranks > 1) {
 #pragma omp barrier
         }
     }
@@ -128,7 +150,7 @@ template <Cell cell, class Product>
 class Runner {
   public:
     Runner(const PackedStack& stack, const StackRun& run)
-        : stack_(stack), run_(run), H_(stack.H), blocks_(blocks_of(H_, B::units)), gates_(blocks_ * B::N * lanes) {
+        : stack_(stack), run_(run), H_(stack.H), P_(stack.P), blocks_(blocks_of(H_, B::units)), gates_(blocks_ * B::N * lanes) {
         // Long sequences go in chunks whose gates stay in the cache; cutting changes no bit of the result.
         constexpr int64_t gate_floats = 1 << 18;
         chunk_ = std::clamp<int64_t>(gate_floats / std::max<int64_t>(1, run.B * gates_), 1, std::max<int64_t>(1, run.T));
@@ -141,25 +163,25 @@ class Runner {
         gates_of_steps_ = projections;
         const PackedLayer& layer = stack_.layers[0];
         Row* rows = reinterpret_cast<Row*>(area_);
-        const Share all{0, run_.B, 0, blocks_, false, area_};
+        const Share all{0, run_.B, 0, 1, area_};
         prepare(run_.x, layer.D, 1, all, rows, area_ + run_.B * sizeof(Row));
-        multiply_inputs(layer, {layer.D, H_, layer.modified}, rows, 1, all);
+        multiply_inputs(layer, {layer.D, P_, layer.modified}, rows, 1, all);
     }
 
     void run(int threads) {
         const bool by_panels = blocks_ >= threads && worth_meeting();
         threads = static_cast<int>(by_panels ? threads : std::min<int64_t>(threads, run_.B));
         provide_memory(threads);
-        if (threads <= 1) return execute({0, run_.B, 0, blocks_, false, area_});
+        if (threads <= 1) return execute({0, run_.B, 0, 1, area_});
 #pragma omp parallel num_threads(threads)
         {
             const int64_t rank = omp_get_thread_num(), ranks = omp_get_num_threads();
             uint8_t* area = area_ + rank * area_bytes_;
             if (by_panels) {
-                execute({0, run_.B, blocks_ * rank / ranks, blocks_ * (rank + 1) / ranks, ranks > 1, area});
+                execute({0, run_.B, rank, ranks, area});
             } else {
                 const int64_t row = run_.B * rank / ranks, past = run_.B * (rank + 1) / ranks;
-                execute({row, past - row, 0, blocks_, false, area});
+                execute({row, past - row, 0, 1, area});
             }
         }
     }
@@ -171,18 +193,20 @@ class Runner {
 
     bool worth_meeting() const {
         constexpr int64_t bytes_read = 1 << 17;
-        return run_.T == 1 || run_.B * blocks_ * Product::template size<N>(H_) * 4 >= bytes_read;
+        return run_.T == 1 || run_.B * blocks_ * Product::template size<N>(P_) * 4 >= bytes_read;
     }
 
     void provide_memory(int threads) {
         const int64_t rows = chunk_ * run_.B, gates = chunk_ > 1 ? rows * gates_ : 0;
-        const int64_t hidden = stack_.layer_count > 1 ? blocks_of(rows * H_, 16) * 16 : 0;
-        const int64_t widest = std::max(stack_.layers[0].D, H_);
+        const int64_t hidden = stack_.layer_count > 1 ? blocks_of(rows * P_, 16) * 16 : 0;
+        const int64_t unprojected = stack_.projects_state ? blocks_of(run_.B * H_, 16) * 16 : 0;
+        const int64_t widest = std::max({stack_.layers[0].D, H_, P_});
         area_bytes_ = blocks_of((rows + run_.B) * (sizeof(Row) + Product::row_bytes(widest)), 64) * 64;
-        gates_of_steps_ = scratch(gates + 2 * hidden + threads * area_bytes_ / 4);
+        gates_of_steps_ = scratch(gates + 2 * hidden + unprojected + threads * area_bytes_ / 4);
         hidden_[0] = gates_of_steps_ + gates;
         hidden_[1] = hidden_[0] + hidden;
-        area_ = reinterpret_cast<uint8_t*>(hidden_[1] + hidden);
+        unprojected_ = hidden_[1] + hidden;
+        area_ = reinterpret_cast<uint8_t*>(unprojected_ + unprojected);
     }
 
     void execute(const Share& share) const {
@@ -191,18 +215,18 @@ class Runner {
             const int64_t count = std::min(chunk_, run_.T - t);
             Rows input = run_.x.from(t * run_.B);
             for (int64_t l = 0; l < stack_.layer_count; ++l) {
-                float* output = l + 1 == stack_.layer_count ? run_.y + t * run_.B * H_ : hidden_[l % 2];
+                float* output = l + 1 == stack_.layer_count ? run_.y + t * run_.B * P_ : hidden_[l % 2];
                 run_layer(l, input, output, count, share);
-                input = {output, H_, nullptr};
+                input = {output, P_, nullptr};
             }
             if (t + count < run_.T) share.meet();
         }
     }
 
-    // input [count, B, D] -> output [count, B, H] and the layer's state after it.
+    // input [count, B, D] -> output [count, B, P] and the layer's state after it.
     void run_layer(int64_t l, const Rows& input, float* output, int64_t count, const Share& share) const {
         const PackedLayer& layer = stack_.layers[l];
-        const Layout<cell, Product> layout(layer.D, H_, layer.modified);
+        const Layout<cell, Product> layout(layer.D, P_, layer.modified);
         Row* rows = reinterpret_cast<Row*>(share.area);
         uint8_t* bytes = share.area + (count + 1) * share.rows * sizeof(Row);
         const bool projected = l == 0 && stack_.projected, whole = !projected && count == 1;
@@ -211,19 +235,44 @@ class Runner {
         const Rows begins = projected ? input : Rows{gates_of_steps_, gates_, nullptr};
         Row* states = rows + count * share.rows;
         for (int64_t t = 0; t < count; ++t) {
-            const Rows before = t ? Rows{output + (t - 1) * run_.B * H_, H_, nullptr} : run_.h.layer(l);
-            prepare(before, H_, 1, share, states, bytes);
-            float* after = output + t * run_.B * H_;
+            const Rows before = t ? Rows{output + (t - 1) * run_.B * P_, P_, nullptr} : run_.h.layer(l);
+            prepare(before, P_, 1, share, states, bytes);
+            float* after = output + t * run_.B * P_;
             const auto take = [&]<bool whole_step, bool modified> {
-                step<whole_step, modified>(l, layout, rows, begins.from(t * run_.B), states, before, after, share);
+                step<whole_step, modified>(l, layout, rows, begins.from(t * run_.B), states, before,
+                                            stack_.projects_state ? unprojected_ : after, share);
             };
             if (layer.modified) whole ? take.template operator()<true, true>() : take.template operator()<false, true>();
             else whole ? take.template operator()<true, false>() : take.template operator()<false, false>();
+            if (stack_.projects_state) project_state(layer.panels + blocks_ * layout.size, states, bytes, before, after, share);
             share.meet();
         }
-        const float* last = output + (count - 1) * run_.B * H_;
-        const int64_t u = share.panel * B::units, past = std::min(share.past_panel * B::units, H_);
-        for (int64_t b = share.row; b < share.row + share.rows; ++b) std::copy(last + b * H_ + u, last + b * H_ + past, run_.h.at(l, b) + u);
+        const float* last = output + (count - 1) * run_.B * P_;
+        const int64_t u = share.first_of(P_), past = share.past_of(P_);
+        for (int64_t b = share.row; b < share.row + share.rows; ++b) std::copy(last + b * P_ + u, last + b * P_ + past, run_.h.at(l, b) + u);
+    }
+
+    // The share's rows of `after` [B, P] from all of their units; `before` is what zoneout keeps of.
+    void project_state(const float* panels, Row* rows, uint8_t* bytes, const Rows& before, float* after, const Share& share) const {
+        share.meet();
+        prepare({unprojected_, H_, nullptr}, H_, 1, share, rows, bytes);
+        const int64_t count = blocks_of(P_, projection_width), size = projection_panel<Product>(H_);
+        constexpr int V = projection_vectors;
+        cover_with<Product, V>(share.rows, share.first_of(count), share.past_of(count), [&]<int R, int Q>(int64_t i, int64_t index) {
+            const float* panel = panels + index * size;
+            vec sums[R][Q][V] = {};
+            Row inputs[R];
+            for (int r = 0; r < R; ++r) inputs[r] = rows[i + r];
+            Product::template add<R, Q, V>(sums, inputs, panel + projection_width, size, H_);
+            for (int r = 0; r < R; ++r)
+                for (int q = 0; q < Q; ++q)
+                    for (int v = 0; v < V; ++v) {
+                        const int64_t b = share.row + i + r, u = (index + q) * projection_width + v * lanes, n = P_ - u;
+                        if (n <= 0) break;
+                        const vec zoneout = load(panel + q * size + v * lanes);
+                        store(after + b * P_ + u, zoned_out(zoneout, load(before[b] + u, n), sums[r][q][v]), n);
+                    }
+        });
     }
 
     // The share's rows of x [count, B, K], made ready for products; returns where free memory goes on.
@@ -240,7 +289,7 @@ class Runner {
     }
     void multiply_inputs(const PackedLayer& layer, const Layout<cell, Product>& layout, const Row* rows, int64_t count,
                          const Share& share) const {
-        cover_with<Product, N>(count * share.rows, share.panel, share.past_panel, [&]<int R, int P>(int64_t i, int64_t block) {
+        cover_with<Product, N>(count * share.rows, share.first_of(blocks_), share.past_of(blocks_), [&]<int R, int P>(int64_t i, int64_t block) {
             const float* panel = layer.panels + block * layout.size;
             vec sums[R][P][N];
             Row inputs[R];
@@ -257,13 +306,13 @@ class Runner {
         });
     }
 
-    // One step of layer l for the share's rows: h `before` [B, H] -> `after` [B, H], c in place. The sums begin at the
+    // One step of layer l for the share's rows: h `before` [B, P] -> `after` [B, H], c in place. The sums begin at the
     // biases and the products with the inputs, or `begins` [B] has these already.
     template <bool whole, bool modified>
     void step(int64_t l, const Layout<cell, Product>& layout, const Row* rows, const Rows& begins, const Row* states,
               const Rows& before, float* after, const Share& share) const {
         const PackedLayer& layer = stack_.layers[l];
-        cover_with<Product, N>(share.rows, share.panel, share.past_panel, [&]<int R, int P>(int64_t i, int64_t block) {
+        cover_with<Product, N>(share.rows, share.first_of(blocks_), share.past_of(blocks_), [&]<int R, int P>(int64_t i, int64_t block) {
             const float* panel = layer.panels + block * layout.size;
             vec sums[R][P][N], from_inputs[R][P];
             Row inputs[R], state[R];
@@ -285,7 +334,7 @@ class Runner {
                         from_inputs[r][p] = sums[r][p][2];
                         sums[r][p][2] = load(panel + p * layout.size + 3 * lanes);
                     }
-            Product::template add<R, P, N>(sums, state, panel + layout.state, layout.size, H_);
+            Product::template add<R, P, N>(sums, state, panel + layout.state, layout.size, P_);
             for (int r = 0; r < R; ++r)
 #pragma GCC unroll 4
                 for (int p = 0; p < P; ++p)
@@ -297,17 +346,20 @@ class Runner {
                         if constexpr (cell == Cell::gru) gates[3] = from_inputs[r][p];
                         const float* additions = panel + p * layout.size + B::biases * lanes;
                         float* c = is_lstm(cell) ? run_.c.at(l, b) + u : nullptr;
-                        store(after + b * H_ + u, next_state<cell, modified>(gates, additions, before[b] + u, c, H_ - u), H_ - u);
+                        const bool sees_before = cell == Cell::gru || (modified && !stack_.projects_state);
+                        const vec h_before = sees_before ? load(before[b] + u, H_ - u) : vec{};
+                        store(after + b * H_ + u, next_state<cell, modified>(gates, additions, h_before, c, H_ - u), H_ - u);
                     }
         });
     }
 
     const PackedStack& stack_;
     const StackRun& run_;
-    const int64_t H_, blocks_, gates_;  // gates_: floats of a row's gates, in blocks
+    const int64_t H_, P_, blocks_, gates_;  // gates_: floats of a row's gates, in blocks
     int64_t chunk_, area_bytes_;
     float* gates_of_steps_;
     float* hidden_[2];
+    float* unprojected_;  // [B, H]: h before the projection
     uint8_t* area_;
 };
 
@@ -346,8 +398,9 @@ size_t projection_size(Cell cell, int64_t H) {
     });
 }
 
-void project(Cell cell, Weights weights, const PackedLayer& layer, int64_t H, const float* x, int64_t B, float* projections) {
-    const PackedStack stack{cell, weights, H, 1, &layer, false};
+void project(Cell cell, Weights weights, const PackedLayer& layer, int64_t H, int64_t P, const float* x, int64_t B,
+             float* projections) {
+    const PackedStack stack{cell, weights, H, P, 1, false, &layer, false};
     const StackRun run{1, B, {x, layer.D, nullptr}, nullptr, {}, {}};
     choose<false>(cell, weights, [&]<Cell chosen, class Product> { Runner<chosen, Product>(stack, run).project(projections); });
 }

@@ -65,8 +65,9 @@ void Linear::run(const float* x, float* y, int64_t M) const {
     kernels_->dense(weights, x, packed_.get(), y, M, N, K, threads);
 }
 
-Stack::Stack(Cell cell, int64_t D, int64_t H, Weights weights, const float* embedding, int64_t V)
-    : cell(cell), D(D), H(H), V(V), weights(weights), kernels_(&kernels()), width_(D), of_symbols_(V ? allocate(V * D) : nullptr) {
+Stack::Stack(Cell cell, int64_t D, int64_t H, int64_t proj_size, Weights weights, const float* embedding, int64_t V)
+    : cell(cell), D(D), H(H), P(proj_size ? proj_size : H), V(V), projects_state(proj_size), weights(weights),
+      kernels_(&kernels()), width_(D), of_symbols_(V ? allocate(V * D) : nullptr) {
     std::copy_n(embedding, V * D, of_symbols_.get());
 }
 
@@ -92,7 +93,7 @@ Buffer Stack::packed(const Layer& layer) const {
 void Stack::project(const Layer& layer, int64_t width) {
     const Buffer panels = packed(layer);
     Buffer projections = allocate(V * width);
-    kernels_->project(cell, weights, {layer.D, layer.modified(), panels.get()}, H, of_symbols_.get(), V, projections.get());
+    kernels_->project(cell, weights, {layer.D, layer.modified(), panels.get()}, H, P, of_symbols_.get(), V, projections.get());
     of_symbols_ = std::move(projections);
     width_ = width;
     projected_ = true;
@@ -100,7 +101,8 @@ void Stack::project(const Layer& layer, int64_t width) {
 
 int Stack::threads(int64_t T, int64_t B) const {
     double weights_read = 0;
-    for (const PackedLayer& layer : layers_) weights_read += static_cast<double>(gates_of(cell) * H * (layer.D + H));
+    for (const PackedLayer& layer : layers_)
+        weights_read += static_cast<double>(H * (gates_of(cell) * (layer.D + P) + (projects_state ? P : 0)));
     return threads_for(work(weights_read * T * B, weights));
 }
 
@@ -115,7 +117,7 @@ void Stack::run(const int64_t* symbols, float* y, const StateRows& h, const Stat
 void Stack::run(const Rows& x, float* y, const StateRows& h, const StateRows& c, int64_t T, int64_t B) const {
     if (T == 0 || B == 0) return;
     const auto run_with = [&](int count) {
-        kernels_->run_stack({cell, weights, H, layers(), layers_.data(), projected_}, {T, B, x, y, h, c}, count);
+        kernels_->run_stack({cell, weights, H, P, layers(), projects_state, layers_.data(), projected_}, {T, B, x, y, h, c}, count);
     };
     thread_local Company company;
     const int wanted = threads(T, B);

@@ -33,14 +33,15 @@ class Linear {
 class Stack {
   public:
     // Inputs are rows of D numbers, or, if V is not 0, symbols that stand for the rows of an embedding [V, D].
-    Stack(Cell cell, int64_t D, int64_t H, Weights weights, const float* embedding, int64_t V);
+    // Where proj_size is not 0, layers project h to so many units.
+    Stack(Cell cell, int64_t D, int64_t H, int64_t proj_size, Weights weights, const float* embedding, int64_t V);
     Stack(const Stack&) = delete;
     Stack& operator=(const Stack&) = delete;
 
-    // One more layer, with D (after the first layer H) inputs.
+    // One more layer, with D (after the first layer P) inputs.
     void add_layer(Layer layer);
 
-    // x [T, B, D] -> y [T, B, H]; h and c hold the state and are brought up to date (c: LSTM only).
+    // x [T, B, D] -> y [T, B, P]; h and c hold the state and are brought up to date (c: LSTM only).
     void run(const float* x, float* y, const StateRows& h, const StateRows& c, int64_t T, int64_t B) const;
     // The same for symbols [T, B] from 0 to V-1.
     void run(const int64_t* symbols, float* y, const StateRows& h, const StateRows& c, int64_t T, int64_t B) const;
@@ -52,7 +53,8 @@ class Stack {
     size_t bytes() const { return bytes_; }
 
     const Cell cell;
-    const int64_t D, H, V;  // V = 0: inputs are numbers
+    const int64_t D, H, P, V;  // P: width of h; V = 0: inputs are numbers
+    const bool projects_state;
     const Weights weights;
 
   private:

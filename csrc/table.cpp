@@ -13,7 +13,7 @@ void rnn_backward(const Steps&, const RnnBackward&, int);
 size_t packed_layer_size(Cell, Weights, const Layer&);
 void pack_layer(Cell, Weights, const Layer&, float*);
 size_t projection_size(Cell, int64_t);
-void project(Cell, Weights, const PackedLayer&, int64_t, const float*, int64_t, float*);
+void project(Cell, Weights, const PackedLayer&, int64_t, int64_t, const float*, int64_t, float*);
 template <bool vnni>
 void run_stack(const PackedStack&, const StackRun&, int);
 size_t packed_dense_size(Weights, int64_t, int64_t);

@@ -154,17 +154,18 @@ constexpr int gates_of(Cell cell) {
 // with a scale for each output, inputs rounded to 16 bits with a scale for each row, sums in int32.
 enum class Weights { float32, bfloat16, int8 };
 
-// One recurrent layer's parameters as they come. The last three are null where the layer has none of it.
+// One recurrent layer's parameters as they come. The last four are null where the layer has none of it.
 struct Layer {
-    int64_t D, H;
+    int64_t D, H, P;
     const float* weight_ih;  // [G*H, D]
-    const float* weight_hh;  // [G*H, H]
+    const float* weight_hh;  // [G*H, P]
     const float* bias_ih;    // [G*H], or null
     const float* bias_hh;    // [G*H], or null; a GRU's for n stays with its recurrent product, which r multiplies
     const float* peephole;   // as in LstmVariant
-    const float *zoneout_h, *zoneout_c;  // [H]
+    const float *zoneout_h, *zoneout_c;  // [P], [H]
+    const float* weight_hr;              // [P, H]
 
-    bool modified() const { return peephole || zoneout_h || zoneout_c; }
+    bool modified() const { return peephole || zoneout_h || zoneout_c || weight_hr; }
 };
 
 struct PackedLayer {
@@ -176,7 +177,8 @@ struct PackedLayer {
 struct PackedStack {
     Cell cell;
     Weights weights;
-    int64_t H, layer_count;
+    int64_t H, P, layer_count;
+    bool projects_state;
     const PackedLayer* layers;
     bool projected;  // the inputs are what `project` made of them, and the first layer has D = 0
 };
@@ -193,7 +195,7 @@ struct Rows {
     }
 };
 
-// A state [L, B, H] wherever it lies; only the units of a row are next to each other.
+// A state, [L, B, P] or [L, B, H], wherever it lies; only the units of a row are next to each other.
 struct StateRows {
     float* first;
     int64_t of_layer, of_row;  // how many floats on the next one begins
@@ -205,7 +207,7 @@ struct StateRows {
 struct StackRun {
     int64_t T, B;
     Rows x;          // [T, B, D]
-    float* y;        // [T, B, H]
+    float* y;        // [T, B, P]
     StateRows h;     // the state before and then after
     StateRows c;     // LSTM only
 };
@@ -226,7 +228,7 @@ struct Kernels {
     void (*pack_layer)(Cell, Weights, const Layer&, float* panels);
     // A layer's sums over its inputs alone, biases included, where a step begins: x [B, D] -> [B, projection_size].
     size_t (*projection_size)(Cell, int64_t H);
-    void (*project)(Cell, Weights, const PackedLayer&, int64_t H, const float* x, int64_t B, float* projections);
+    void (*project)(Cell, Weights, const PackedLayer&, int64_t H, int64_t P, const float* x, int64_t B, float* projections);
     void (*run_stack)(const PackedStack&, const StackRun&, int threads);
 
     // y [M, N] = bias [N] (or 0) + x [M, K] times the transpose of weight [N, K].

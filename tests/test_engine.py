@@ -494,6 +494,19 @@ def test_a_projection_that_does_not_fit_is_refused() -> None:
         call("lstm_backward", weight_hr=weight[1:])
 
 
+def test_a_stack_takes_a_projection_where_it_has_a_proj_size_and_only_there() -> None:
+    zeros = partial(np.zeros, dtype=np.float32)
+    with pytest.raises(ValueError, match="proj_size: only an LSTM has a projection, expected 0"):
+        _engine.Stack("gru", 3, 4, proj_size=2)
+    narrow, plain = _engine.Stack("lstm", 3, 4, proj_size=2), _engine.Stack("lstm", 3, 4)
+    with pytest.raises(ValueError, match="weight_hr: expected where the stack has a proj_size, and only there"):
+        narrow.add_layer(zeros((16, 3)), zeros((16, 2)), None, None)
+    with pytest.raises(ValueError, match="weight_hr: expected where"):
+        plain.add_layer(zeros((16, 3)), zeros((16, 4)), None, None, weight_hr=zeros((4, 4)))
+    with pytest.raises(ValueError, match=r"weight_hr: expected shape \[2, 4\], got \[2, 5\]"):
+        narrow.add_layer(zeros((16, 3)), zeros((16, 2)), None, None, weight_hr=zeros((2, 5)))
+
+
 @pytest.mark.parametrize(("function", "gates"), [("lstm_forward", 4), ("gru_forward", 3)])
 def test_gates_that_are_not_a_whole_number_of_units_are_refused(function: str, gates: int) -> None:
     x = np.zeros((STEPS, ROWS, gates * UNITS + 1), np.float32)

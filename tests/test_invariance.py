@@ -61,7 +61,7 @@ def settings_put_back() -> Iterator[None]:
 
 @pytest.mark.usefixtures("settings_put_back")
 @pytest.mark.parametrize("family", [name for name, sets in FAMILIES.items() if sets])
-@pytest.mark.parametrize("kind", ["LSTM", "GRU", "RNN", "RNN of relu"])
+@pytest.mark.parametrize("kind", ["LSTM", "LSTM, projected", "GRU", "RNN", "RNN of relu"])
 @settings(max_examples=15)
 @given(data=st.data())
 def test_a_row_has_the_same_bits_by_whatever_way_it_is_run(family: str, kind: str, data: Any) -> None:
@@ -69,11 +69,15 @@ def test_a_row_has_the_same_bits_by_whatever_way_it_is_run(family: str, kind: st
     units, layers = data.draw(st.sampled_from([1, 5, 16, 33, 64, 130, 300])), data.draw(st.integers(1, 3))
     steps, batch, inputs = (data.draw(st.integers(1, most)) for most in (8, 20, 20))
     torch.manual_seed(data.draw(st.integers(0, 9)))
-    name, _, nonlinearity = kind.partition(" of ")
-    options = {"nonlinearity": nonlinearity} if nonlinearity else {}
+    name, *of_projection = kind.split(", ")
+    name, _, nonlinearity = name.partition(" of ")
+    options: dict[str, Any] = {"nonlinearity": nonlinearity} if nonlinearity else {}
+    width = data.draw(st.integers(1, units - 1)) if of_projection and units > 1 else 0
+    if width:
+        options |= {"proj_size": width, "peephole": data.draw(st.booleans())}
     layer = getattr(nn, name)(inputs, units, layers, **options)
     x = torch.randn(steps, batch, inputs)
-    before = tuple(torch.randn(layers, batch, units) for _ in range(2 if kind == "LSTM" else 1))
+    before = tuple(torch.randn(layers, batch, n) for n in (width or units, units)[: 2 if name == "LSTM" else 1])
     _engine.use_isa(FAMILIES[family][0])
     torch.set_num_threads(1)
     expected, expected_states = run(layer, x, before, "layer")

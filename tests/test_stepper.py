@@ -413,8 +413,6 @@ def test_a_step_that_does_not_fit_is_refused_and_consumes_nothing(
 def test_what_cannot_be_stepped_is_refused() -> None:
     with pytest.raises(InputError, match="bidirectional"):
         nn.LSTM(3, 5, bidirectional=True).stepper()
-    with pytest.raises(InputError, match="proj_size is 2, expected 0"):
-        nn.LSTM(3, 5, proj_size=2).stepper()
     with pytest.raises(InputError, match=r"parameters are torch.float64, expected torch.float32"):
         nn.GRU(3, 5).double().stepper()
     with pytest.raises(InputError, match="batch is 0, expected at least 1"):

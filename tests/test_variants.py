@@ -83,7 +83,7 @@ def drop(weight: Tensor, p: float) -> Tensor:
     return weight * kept / (1 - p)
 
 
-@pytest.mark.parametrize("variant", [name for name in VARIANTS if "project" not in name])
+@every_variant
 @pytest.mark.parametrize("weights", WEIGHTS)
 def test_a_stepper_goes_on_as_the_layer_does_in_evaluation(isa: str, variant: str, weights: str) -> None:
     layer = make(variant, num_layers=2).eval()

@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import machine
-from benchmarks.kernels import limits, memory, ragged, step, training
+from benchmarks.kernels import limits, memory, ragged, step, training, variants
 from benchmarks.kernels.row import OWN, Case, Limit, Row, measure, turns
 
 RESULTS = Path("benchmarks/results")
@@ -30,6 +30,7 @@ GROUPS: dict[str, Callable[[], Iterable[Case]]] = {
     "training": training.training_cases,
     "forward": training.forward_cases,
     "ragged": ragged.ragged_cases,
+    "variants": variants.variant_cases,
     "memory": memory.memory_cases,
     "step": step.step_cases,
     "weights": step.weights_cases,

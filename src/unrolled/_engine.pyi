@@ -156,8 +156,9 @@ class Stack:
     """Recurrent layers packed for inference, weights as for `Linear`.
 
     `cell` is lstm, lstm_coupled, gru, rnn_tanh or rnn_relu. A run takes NumPy arrays alone, and brings the state h
-    and c [L, B, H] up to date. With an `embedding` [V, D] inputs are symbols, int64 from 0 to V-1, without the
-    last dimension D. A state may be a view of a larger array, if the H numbers of a row are next to each other.
+    [L, B, P] and c [L, B, H] up to date; P is `proj_size` where that is not 0, else H. With an `embedding` [V, D]
+    inputs are symbols, int64 from 0 to V-1, without the last dimension D. A state may be a view of a larger array,
+    if the numbers of a row are next to each other.
     """
 
     def __init__(
@@ -167,6 +168,7 @@ class Stack:
         hidden_size: int,
         weights: str = "float32",
         embedding: Array | None = None,
+        proj_size: int = 0,
     ) -> None: ...
     def add_layer(
         self,
@@ -177,12 +179,13 @@ class Stack:
         peephole: Array | None = None,
         zoneout_h: Array | None = None,
         zoneout_c: Array | None = None,
+        weight_hr: Array | None = None,
     ) -> None: ...
     def run(self, x: Array, y: Array, h: Array, c: Array | None) -> None:
-        """x [T, B, D] -> y [T, B, H]."""
+        """x [T, B, D] -> y [T, B, P]."""
 
     def step(self, x: Array, y: Array, h: Array, c: Array | None) -> None:
-        """x [B, D] -> y [B, H]."""
+        """x [B, D] -> y [B, P]."""
 
     @property
     def cell(self) -> str: ...
@@ -190,6 +193,8 @@ class Stack:
     def input_size(self) -> int: ...
     @property
     def hidden_size(self) -> int: ...
+    @property
+    def output_size(self) -> int: ...
     @property
     def layers(self) -> int: ...
     @property

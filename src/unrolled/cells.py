@@ -15,10 +15,12 @@ gradient with respect to what it consumed; `grad_gates` are gradients before the
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 __all__ = [
     "PLAIN",
+    "LayerNorm",
     "LstmGradients",
     "Variant",
     "gru_step",
@@ -83,8 +85,30 @@ class Variant(NamedTuple):
 PLAIN = Variant()
 
 
+class LayerNorm(NamedTuple):
+    """Layer normalisation of an LSTM's recurrent product and of its c before the tanh; None where there is none.
+
+    Ba, Kiros and Hinton, "Layer normalization", arXiv:1607.06450, 2016, equations 20 to 22: the product with h is
+    normalised over all gates of a row and multiplied by gain_hh [4H]; c over its units, with gain_c and bias_c
+    [H]. The product with x is normalised by whoever makes x_gates. Of the three biases that the paper adds to the
+    gates' sums one is enough: it is in x_gates.
+    """
+
+    gain_hh: Tensor | None = None
+    gain_c: Tensor | None = None
+    bias_c: Tensor | None = None
+
+
+NOT_NORMALISED = LayerNorm()
+
+
 def lstm_step(
-    x_gates: Tensor, weight_hh: Tensor, h_prev: Tensor, c_prev: Tensor, variant: Variant = PLAIN
+    x_gates: Tensor,
+    weight_hh: Tensor,
+    h_prev: Tensor,
+    c_prev: Tensor,
+    variant: Variant = PLAIN,
+    norm: LayerNorm = NOT_NORMALISED,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """One step of the long short-term memory.
 
@@ -94,14 +118,15 @@ def lstm_step(
     Shapes: x_gates [B,4H] in the order i, f, g, o; weight_hh [4H,H]; h_prev, c_prev [B,H]. With a projection:
     weight_hh [4H,P], h_prev [B,P]. Returns h (as h_prev), c [B,H], gates [B,4H] after activation (i, f, g, o).
     """
-    a_i, *a_f, a_g, a_o = torch.split(x_gates + product(h_prev, weight_hh.T), c_prev.shape[-1], dim=-1)
+    recurrent = _normalised(product(h_prev, weight_hh.T), norm.gain_hh)
+    a_i, *a_f, a_g, a_o = torch.split(x_gates + recurrent, c_prev.shape[-1], dim=-1)
     p_i, p_f, p_o = _peepholes(variant, coupled=not a_f)
     i = torch.sigmoid(_with_peephole(a_i, p_i, c_prev))
     f = torch.sigmoid(_with_peephole(a_f[0], p_f, c_prev)) if a_f else 1 - i
     g = torch.tanh(a_g)
     c = f * c_prev + i * _dropped(g, variant.dropout)
     o = torch.sigmoid(_with_peephole(a_o, p_o, c))
-    h = o * torch.tanh(c)
+    h = o * torch.tanh(_normalised(c, norm.gain_c, norm.bias_c))
     if variant.weight_hr is not None:
         h = h @ variant.weight_hr.T
     h = _zoned_out(variant.zoneout_h, h_prev, h)
@@ -180,6 +205,10 @@ def _peepholes(variant: Variant, coupled: bool) -> tuple[Tensor | None, Tensor |
 
 def _with_peephole(a: Tensor, peephole: Tensor | None, c: Tensor) -> Tensor:
     return a if peephole is None else a + peephole * c
+
+
+def _normalised(values: Tensor, gain: Tensor | None, bias: Tensor | None = None) -> Tensor:
+    return values if gain is None else F.layer_norm(values, gain.shape, gain, bias)
 
 
 def _dropped(g: Tensor, dropout: Tensor | None) -> Tensor:

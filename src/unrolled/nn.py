@@ -13,13 +13,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from unrolled import ops
-from unrolled.cells import Variant
+from unrolled import normalised, ops
+from unrolled.cells import LayerNorm, Variant
 from unrolled.errors import InputError
 from unrolled.recompute import recomputed
 from unrolled.recurrent import Input, Projection, Recurrent, Steps, Tensors, Trace
 from unrolled.swap import Swap, swap
-from unrolled.variants import LayerVariant, add_peepholes, couple_gates
+from unrolled.variants import LayerVariant, add_layer_norm, add_peepholes, couple_gates
 
 __all__ = ["GRU", "LSTM", "RNN", "Swap", "Trace", "accelerate", "chrono"]
 
@@ -227,6 +227,9 @@ class LSTM(Recurrent):
       outside training, states move by the expectation (Krueger et al. 2017).
     - `weight_drop`: the probability with which a weight of weight_hh is 0 during a call in training, for all steps
       (AWD-LSTM: Merity, Keskar & Socher 2018, "Regularizing and optimizing LSTM language models").
+    - `layer_norm`: the gates' two products and the cell state are normalised (Ba, Kiros & Hinton 2016), with
+      parameters gain_ih_l0, gain_hh_l0 [4H], gain_c_l0 and bias_c_l0 [H] …. No kernel serves it yet: it is right
+      but slow, the first run warns, and there is neither `recompute` nor a stepper.
 
     Masks are drawn by torch's generator. Raises `InputError` for other values of `init` and
     `recompute` and for what is no probability.
@@ -258,6 +261,7 @@ class LSTM(Recurrent):
         recurrent_dropout: float = 0.0,
         zoneout: float | tuple[float, float] = 0.0,
         weight_drop: float = 0.0,
+        layer_norm: bool = False,
     ) -> None:
         super().__init__(
             "LSTM",
@@ -273,11 +277,17 @@ class LSTM(Recurrent):
             dtype,
         )
         zoneout_h, zoneout_c = zoneout if isinstance(zoneout, tuple) else (zoneout, zoneout)
-        self.variant = LayerVariant(peephole, coupled, recurrent_dropout, zoneout_h, zoneout_c, weight_drop)
+        self.variant = LayerVariant(
+            peephole, coupled, recurrent_dropout, zoneout_h, zoneout_c, weight_drop, layer_norm
+        )
         if coupled:
             couple_gates(self)
         if peephole:
             add_peepholes(self, gates=3 if coupled else 4)
+        if layer_norm:
+            if recompute is not None:
+                raise InputError("recompute: no kernel serves layer_norm, which keeps all steps; expected None")
+            add_layer_norm(self, gates=3 if coupled else 4)
         _initialise(self, init, longest_gap)
         self._set_recompute(recompute)
 
@@ -324,6 +334,13 @@ class LSTM(Recurrent):
     def _state_widths(self) -> tuple[int, ...]:
         return (self.proj_size or self.hidden_size, self.hidden_size)
 
+    def _projection(self, x: Tensor, suffix: str, lengths: Tensor | None) -> Projection:
+        if not self.variant.layer_norm:
+            return super()._projection(x, suffix, lengths)
+        weight_ih, gain_ih = self._parameter(f"weight_ih{suffix}"), self._parameter(f"gain_ih{suffix}")
+        bias = self._input_bias(suffix)
+        return Projection(normalised.normalised_share_of_input(x, weight_ih, gain_ih, bias, lengths), None, None)
+
     def _sequence(self, input: Projection, suffix: str, initial: Tensors, steps: Steps, every: int) -> Trace:
         weight_hh = self._weight_hh(suffix)
         h0, c0 = initial
@@ -334,6 +351,9 @@ class LSTM(Recurrent):
             zoneout_h=self._zoneout("h", input, h0),
             zoneout_c=self._zoneout("c", input, c0),
         )
+        if self.variant.layer_norm:
+            norm = LayerNorm(*(self._parameter(f"{name}{suffix}") for name in LayerNorm._fields))
+            return Trace(*normalised.lstm(input.x, weight_hh, h0, c0, *steps, every == 1, variant, norm))
         if every > 1:
             learned, factors = variant[:2], variant[2:]
             return Trace(*recomputed("lstm", every, *input, weight_hh, *learned, *initial, *steps, *factors), None)

@@ -81,26 +81,32 @@ class Recurrent(torch.nn.RNNBase):
 
         `batch` is how many rows are stepped together; `weights` the format of the packed weights, "float32",
         "bfloat16" or "int8". Later changes of the parameters do not reach it, and there is no dropout. Raises
-        `InputError` for a bidirectional layer, one with a projection, and parameters that are not float32.
+        `InputError` for a bidirectional layer, for one with layer_norm and for parameters that are not float32.
         """
         if self.bidirectional:
             raise InputError("stepper: a bidirectional layer reads the end first, expected bidirectional=False")
-        if self.proj_size:
-            raise InputError(f"stepper: proj_size is {self.proj_size}, expected 0")
+        if self.variant.layer_norm:
+            raise InputError("stepper: no kernel serves layer_norm, expected layer_norm=False")
         dtype = self._parameter("weight_ih_l0").dtype
         if dtype != torch.float32:
             raise InputError(f"stepper: the layer's parameters are {dtype}, expected torch.float32")
         cell = "lstm_coupled" if self.variant.coupled else self.mode.lower()
         layers = [self._packed_layer(f"_l{layer}") for layer in range(self.num_layers)]
-        return Stepper(packed(cell, self.input_size, self.hidden_size, layers, weights), batch)
+        return Stepper(
+            packed(cell, self.input_size, self.hidden_size, layers, weights, proj_size=self.proj_size), batch
+        )
 
     def _packed_layer(self, suffix: str) -> list[Floats | None]:
         """A layer as `unrolled.stepper.packed` takes it."""
         names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "peephole")
-        own = (getattr(self, f"{name}{suffix}", None) for name in names)
-        learned = [None if one is None else one.detach().cpu().contiguous().numpy() for one in own]
-        parts = (self.variant.zoneout_h, self.variant.zoneout_c)
-        return [*learned, *(np.full(self.hidden_size, part, np.float32) if part else None for part in parts)]
+        own = (getattr(self, f"{name}{suffix}", None) for name in (*names, "weight_hr"))
+        *learned, weight_hr = (None if one is None else one.detach().cpu().contiguous().numpy() for one in own)
+        parts = (
+            (self.proj_size or self.hidden_size, self.variant.zoneout_h),
+            (self.hidden_size, self.variant.zoneout_c),
+        )
+        zoneout = (np.full(width, part, np.float32) if part else None for width, part in parts)
+        return [*learned, *zoneout, weight_hr]
 
     def _state_widths(self) -> tuple[int, ...]:
         """The width of each state that the cell carries."""

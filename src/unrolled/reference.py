@@ -31,6 +31,7 @@ __all__ = [
     "lstm_forward",
     "rnn_backward",
     "rnn_forward",
+    "variant_at",
 ]
 
 
@@ -142,14 +143,15 @@ def lstm_forward(
     )
 
     def step(t: int, h_prev: Tensor, c_prev: Tensor) -> Tensors:
-        return cells.lstm_step(x_gates[t], weight_hh, h_prev, c_prev, _at(variant, t))
+        return cells.lstm_step(x_gates[t], weight_hh, h_prev, c_prev, variant_at(variant, t))
 
     _, newest = run(walk, step, (h0, c0), (h, c if gates is not None else None, gates))
     if gates is None:
         c[0] = newest
 
 
-def _at(variant: Variant, t: int) -> Variant:
+def variant_at(variant: Variant, t: int) -> Variant:
+    """The variant as step t takes it, with factors [B,...] or [...]."""
     dropout, zoneout_h, zoneout_c = (
         _factors_at(factors, t) for factors in (variant.dropout, variant.zoneout_h, variant.zoneout_c)
     )
@@ -198,7 +200,7 @@ def lstm_backward(
         grad_h_t = grad_h[t] + carried_h
         grad_c_t = carried_c if grad_c is None else grad_c[t] + carried_c
         found = cells.lstm_step_backward(
-            grad_h_t, grad_c_t, weight_hh, walk.previous(t, c, c0), c[t], gates[t], _at(variant, t)
+            grad_h_t, grad_c_t, weight_hh, walk.previous(t, c, c0), c[t], gates[t], variant_at(variant, t)
         )
         return (found.gates, *found[3:]), (found.h_prev, found.c_prev)
 

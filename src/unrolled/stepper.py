@@ -3,7 +3,7 @@
 Steps run at the speed of reading the weights. It knows no model, no task and no torch; `unrolled.nn` makes
 steppers of its layers, and `unrolled.stream` runs whole models on the same packed layers.
 
-T steps, B rows, D input features, H hidden units, L layers.
+T steps, B rows, D input features, H hidden units, L layers, P width of h: with a projection its units, else H.
 """
 
 from collections.abc import Iterable, Sequence
@@ -26,9 +26,9 @@ WEIGHTS = ("float32", "bfloat16", "int8")
 
 @dataclass
 class State:
-    """What the recurrent layers carry from one step to the next: h and, for an LSTM, c, each [L, B, H].
+    """What the recurrent layers carry from one step to the next: h [L, B, P] and, for an LSTM, c [L, B, H].
 
-    They may be views of a larger array, in which the H numbers of a row are next to each other.
+    They may be views of a larger array, in which the numbers of a row are next to each other.
     """
 
     h: Floats
@@ -49,10 +49,10 @@ class State:
             self.c[:, rows] = state.c
 
 
-def zero_state(cell: str, layers: int, batch: int, hidden: int) -> State:
-    """The state [L, B, H] before anything was consumed."""
-    shape = (layers, batch, hidden)
-    return State(np.zeros(shape, np.float32), np.zeros(shape, np.float32) if cell.startswith("lstm") else None)
+def zero_state(cell: str, layers: int, batch: int, hidden: int, width: int | None = None) -> State:
+    """The state before anything was consumed; `width` is that of h, without a projection H."""
+    h = np.zeros((layers, batch, width or hidden), np.float32)
+    return State(h, np.zeros((layers, batch, hidden), np.float32) if cell.startswith("lstm") else None)
 
 
 def packed(
@@ -62,12 +62,14 @@ def packed(
     layers: Iterable[Sequence[Floats | None]],
     weights: str = "float32",
     embedding: Floats | None = None,
+    proj_size: int = 0,
 ) -> _engine.Stack:
     """Layers packed for the engine.
 
-    A layer is weight_ih [G*H, D or H], weight_hh [G*H, H], and bias_ih and bias_hh [G*H] or None; what a variant
-    adds may follow (see `unrolled.cells.Variant`): an LSTM's peephole [G-1, H], and the part of h and of its
-    c (a GRU: of h) that stays as it was, [H]. `cell` is lstm, lstm_coupled, gru, rnn_tanh or rnn_relu.
+    A layer is weight_ih [G*H, D or P], weight_hh [G*H, P], and bias_ih and bias_hh [G*H] or None; what a variant
+    adds may follow (see `unrolled.cells.Variant`): an LSTM's peephole [G-1, H], the part of h [P] and of its
+    c [H] (a GRU: of h) that stays as it was, and, where `proj_size` P is not 0, an LSTM's projection weight_hr
+    [P, H]. `cell` is lstm, lstm_coupled, gru, rnn_tanh or rnn_relu.
 
     `weights` is the format they are kept in: "float32", "bfloat16", or "int8" with a scale for each output (inputs
     and states are rounded to 16 bits then). Sums and states stay float32. Raises `InputError` for another format.
@@ -78,7 +80,7 @@ def packed(
     """
     if weights not in WEIGHTS:
         raise InputError(f"weights is {weights!r}, expected one of {', '.join(WEIGHTS)}")
-    stack = _engine.Stack(cell, input_size, hidden_size, weights, embedding)
+    stack = _engine.Stack(cell, input_size, hidden_size, weights, embedding, proj_size)
     for layer in layers:
         stack.add_layer(*layer)
     return stack
@@ -103,8 +105,8 @@ class Stepper:
         if batch < 1:
             raise InputError(f"batch is {batch}, expected at least 1")
         self.stack = stack
-        self._state = zero_state(stack.cell, stack.layers, batch, stack.hidden_size)
-        self._output_shape = (batch, stack.hidden_size)
+        self._state = zero_state(stack.cell, stack.layers, batch, stack.hidden_size, stack.output_size)
+        self._output_shape = (batch, stack.output_size)
 
     @property
     def state(self) -> State:
@@ -129,7 +131,7 @@ class Stepper:
             self._state.c.fill(0)
 
     def step(self, x: NDArray[Any], out: Floats | None = None) -> Floats:
-        """Consume one step x [B, D]; returns the last layer's h [B, H].
+        """Consume one step x [B, D]; returns the last layer's h [B, P].
 
         The result is a new array, or `out`; with `out` a step allocates nothing. Arrays are C-contiguous float32
         (symbols: int64): raises `TypeError` for others, `ValueError` for another shape or an unknown symbol, and
@@ -140,7 +142,7 @@ class Stepper:
         return y
 
     def run(self, xs: NDArray[Any]) -> Floats:
-        """Consume xs [T, B, D]; returns the last layer's h of every step, [T, B, H]. Raises as `step` does."""
+        """Consume xs [T, B, D]; returns the last layer's h of every step, [T, B, P]. Raises as `step` does."""
         y = np.empty((len(xs), *self._output_shape), np.float32)
         self.stack.run(xs, y, self._state.h, self._state.c)
         return y

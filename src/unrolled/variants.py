@@ -14,7 +14,7 @@ from torch.nn import Parameter
 
 from unrolled.errors import InputError
 
-__all__ = ["LayerVariant", "add_peepholes", "couple_gates"]
+__all__ = ["LayerVariant", "add_layer_norm", "add_peepholes", "couple_gates"]
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,7 @@ class LayerVariant:
     zoneout_h: float = 0.0
     zoneout_c: float = 0.0
     weight_drop: float = 0.0
+    layer_norm: bool = False
 
     def __post_init__(self) -> None:
         for name in ("recurrent_dropout", "zoneout_h", "zoneout_c", "weight_drop"):
@@ -70,3 +71,17 @@ def add_peepholes(layer: torch.nn.RNNBase, gates: int) -> None:
             bound = layer.hidden_size**-0.5
             peephole = parameter.new_empty(gates - 1, layer.hidden_size).uniform_(-bound, bound)
             layer.register_parameter(name.replace("weight_hh", "peephole"), Parameter(peephole.detach()))
+
+
+def add_layer_norm(layer: torch.nn.RNNBase, gates: int) -> None:
+    """Give an LSTM of so many gates the parameters gain_ih_l0, gain_hh_l0 [gates*H], gain_c_l0 and bias_c_l0 [H] …
+
+    Gains begin at 1, biases at 0: see `unrolled.cells.LayerNorm`.
+    """
+    H = layer.hidden_size
+    for name, parameter in list(layer.named_parameters()):
+        if name.startswith("weight_hh"):
+            suffix = name.removeprefix("weight_hh")
+            for gain, width in (("gain_ih", gates * H), ("gain_hh", gates * H), ("gain_c", H)):
+                layer.register_parameter(f"{gain}{suffix}", Parameter(parameter.new_ones(width)))
+            layer.register_parameter(f"bias_c{suffix}", Parameter(parameter.new_zeros(H)))
