@@ -266,7 +266,8 @@ class Runner {
             prepare(before, P_, 1, share, states, bytes);
             float* after = output + t * run_.B * P_;
             step(l, whole, layout, rows, begins.from(t * run_.B), states, before, stack_.projects_state ? unprojected_ : after, share);
-            if (stack_.projects_state) project_state(layer.panels + blocks_ * layout.size, states, bytes, before, after, share);
+            if constexpr (is_lstm(cell))
+                if (stack_.projects_state) project_state(layer.panels + blocks_ * layout.size, states, bytes, before, after, share);
             share.meet();
         }
         const float* last = output + (count - 1) * run_.B * P_;
@@ -282,10 +283,15 @@ class Runner {
         constexpr int V = projection_vectors;
         cover_with<Product, V>(share.rows, share.first_of(count), share.past_of(count), [&]<int R, int Q>(int64_t i, int64_t index) {
             const float* panel = panels + index * size;
-            vec sums[R][Q][V] = {};
-            Row inputs[R];
-            for (int r = 0; r < R; ++r) inputs[r] = rows[i + r];
-            Product::template add<R, Q, V>(sums, inputs, panel + projection_width, size, H_);
+            static constexpr float zeros[projection_width] = {};
+            vec sums[R][Q][V];
+            const float* starts[R][Q];
+            Factor<Product, R> states{{}, panel + projection_width, H_};
+            for (int r = 0; r < R; ++r) {
+                states.rows[r] = rows[i + r];
+                for (int q = 0; q < Q; ++q) starts[r][q] = zeros;
+            }
+            sum_up<Product, R, Q, V>(sums, starts, &states, 1, size, nullptr, nullptr);
             for (int r = 0; r < R; ++r)
                 for (int q = 0; q < Q; ++q)
                     for (int v = 0; v < V; ++v) {

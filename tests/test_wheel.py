@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).parents[1]
-MOST_BYTES = 5_000_000  # beside NumPy and safetensors
+MOST_BYTES = 5_000_000  # of the wheel's files, beside NumPy and safetensors; byte code is Python's own
 NEEDED = ("numpy", "safetensors")
 RUN = """
 import json, sys
@@ -50,7 +50,7 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (wheel,) = folder.glob("*.whl")
     venv.create(folder / "empty", with_pip=False)
     python = folder / "empty/bin/python"
-    run(*pip, "--python", python, "install", "--no-deps", "--no-index", wheel)
+    run(*pip, "--python", python, "install", "--no-deps", "--no-index", "--no-compile", wheel)
     (packages,) = (folder / "empty/lib").glob("python*/site-packages")
     for name in NEEDED:
         link(name, packages)
