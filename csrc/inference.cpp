@@ -146,6 +146,33 @@ struct Share {
     }
 };
 
+// A product of rows with K numbers, by weights at `weights` in the first panel of a tile.
+template <class Product, int R>
+struct Factor {
+    typename Product::Row rows[R];
+    const float* weights;
+    int64_t K;
+};
+
+// A tile's sums: from `starts` on, the products. Not inlined: cells share it, and it is most of the engine's size. A GRU,
+// which has two biases for its candidate, puts the sum over the inputs aside (`apart`) and goes on from the other one.
+template <class Product, int R, int P, int N>
+[[gnu::noinline]] void sum_up(vec (&sums)[R][P][N], const float* const (&starts)[R][P], const Factor<Product, R>* factors,
+                              int count, int64_t panel_size, vec (*apart)[P], const float* other_bias) {
+    for (int r = 0; r < R; ++r)
+        for (int p = 0; p < P; ++p)
+            for (int n = 0; n < N; ++n) sums[r][p][n] = load(starts[r][p] + n * lanes);
+    for (int i = 0; i < count; ++i) {
+        if (apart && i == count - 1)
+            for (int r = 0; r < R; ++r)
+                for (int p = 0; p < P; ++p) {
+                    apart[r][p] = sums[r][p][2];
+                    sums[r][p][2] = load(other_bias + p * panel_size);
+                }
+        Product::template add<R, P, N>(sums, factors[i].rows, factors[i].weights, panel_size, factors[i].K);
+    }
+}
+
 template <Cell cell, class Product>
 class Runner {
   public:
@@ -238,13 +265,9 @@ class Runner {
             const Rows before = t ? Rows{output + (t - 1) * run_.B * P_, P_, nullptr} : run_.h.layer(l);
             prepare(before, P_, 1, share, states, bytes);
             float* after = output + t * run_.B * P_;
-            const auto take = [&]<bool whole_step, bool modified> {
-                step<whole_step, modified>(l, layout, rows, begins.from(t * run_.B), states, before,
-                                            stack_.projects_state ? unprojected_ : after, share);
-            };
-            if (layer.modified) whole ? take.template operator()<true, true>() : take.template operator()<false, true>();
-            else whole ? take.template operator()<true, false>() : take.template operator()<false, false>();
-            if (stack_.projects_state) project_state(layer.panels + blocks_ * layout.size, states, bytes, before, after, share);
+            step(l, whole, layout, rows, begins.from(t * run_.B), states, before, stack_.projects_state ? unprojected_ : after, share);
+            if constexpr (is_lstm(cell))
+                if (stack_.projects_state) project_state(layer.panels + blocks_ * layout.size, states, bytes, before, after, share);
             share.meet();
         }
         const float* last = output + (count - 1) * run_.B * P_;
@@ -260,10 +283,15 @@ class Runner {
         constexpr int V = projection_vectors;
         cover_with<Product, V>(share.rows, share.first_of(count), share.past_of(count), [&]<int R, int Q>(int64_t i, int64_t index) {
             const float* panel = panels + index * size;
-            vec sums[R][Q][V] = {};
-            Row inputs[R];
-            for (int r = 0; r < R; ++r) inputs[r] = rows[i + r];
-            Product::template add<R, Q, V>(sums, inputs, panel + projection_width, size, H_);
+            static constexpr float zeros[projection_width] = {};
+            vec sums[R][Q][V];
+            const float* starts[R][Q];
+            Factor<Product, R> states{{}, panel + projection_width, H_};
+            for (int r = 0; r < R; ++r) {
+                states.rows[r] = rows[i + r];
+                for (int q = 0; q < Q; ++q) starts[r][q] = zeros;
+            }
+            sum_up<Product, R, Q, V>(sums, starts, &states, 1, size, nullptr, nullptr);
             for (int r = 0; r < R; ++r)
                 for (int q = 0; q < Q; ++q)
                     for (int v = 0; v < V; ++v) {
@@ -292,13 +320,13 @@ class Runner {
         cover_with<Product, N>(count * share.rows, share.first_of(blocks_), share.past_of(blocks_), [&]<int R, int P>(int64_t i, int64_t block) {
             const float* panel = layer.panels + block * layout.size;
             vec sums[R][P][N];
-            Row inputs[R];
+            const float* starts[R][P];
+            Factor<Product, R> inputs{{}, panel + layout.input, layer.D};
             for (int r = 0; r < R; ++r) {
-                inputs[r] = rows[i + r];
-                for (int p = 0; p < P; ++p)
-                    for (int n = 0; n < N; ++n) sums[r][p][n] = load(panel + p * layout.size + n * lanes);
+                inputs.rows[r] = rows[i + r];
+                for (int p = 0; p < P; ++p) starts[r][p] = panel + p * layout.size;
             }
-            Product::template add<R, P, N>(sums, inputs, panel + layout.input, layout.size, layer.D);
+            sum_up<Product, R, P, N>(sums, starts, &inputs, 1, layout.size, nullptr, nullptr);
             for (int r = 0; r < R; ++r)
                 for (int p = 0; p < P; ++p)
                     for (int n = 0; n < N; ++n)
@@ -306,51 +334,49 @@ class Runner {
         });
     }
 
-    // One step of layer l for the share's rows: h `before` [B, P] -> `after` [B, H], c in place. The sums begin at the
-    // biases and the products with the inputs, or `begins` [B] has these already.
-    template <bool whole, bool modified>
-    void step(int64_t l, const Layout<cell, Product>& layout, const Row* rows, const Rows& begins, const Row* states,
-              const Rows& before, float* after, const Share& share) const {
+    // One step of layer l for the share's rows: h `before` [B, P] -> `after` [B, H], c in place. `whole`: the sums
+    // begin at the biases and the products with the inputs; else `begins` [B] has these already.
+    void step(int64_t l, bool whole, const Layout<cell, Product>& layout, const Row* rows, const Rows& begins,
+              const Row* states, const Rows& before, float* after, const Share& share) const {
         const PackedLayer& layer = stack_.layers[l];
         cover_with<Product, N>(share.rows, share.first_of(blocks_), share.past_of(blocks_), [&]<int R, int P>(int64_t i, int64_t block) {
             const float* panel = layer.panels + block * layout.size;
             vec sums[R][P][N], from_inputs[R][P];
-            Row inputs[R], state[R];
+            const float* starts[R][P];
+            Factor<Product, R> factors[] = {{{}, panel + layout.input, layer.D}, {{}, panel + layout.state, P_}};
             for (int r = 0; r < R; ++r) {
-                inputs[r] = rows[i + r];
-                state[r] = states[i + r];
-#pragma GCC unroll 4
-                for (int p = 0; p < P; ++p) {
-                    const float* start = whole ? panel + p * layout.size : begins[share.row + i + r] + (block + p) * N * lanes;
-#pragma GCC unroll 4
-                    for (int n = 0; n < N; ++n) sums[r][p][n] = load(start + n * lanes);
-                }
-            }
-            if constexpr (whole)
-                Product::template add<R, P, N>(sums, inputs, panel + layout.input, layout.size, layer.D);
-            if constexpr (cell == Cell::gru)
-                for (int r = 0; r < R; ++r)
-                    for (int p = 0; p < P; ++p) {
-                        from_inputs[r][p] = sums[r][p][2];
-                        sums[r][p][2] = load(panel + p * layout.size + 3 * lanes);
-                    }
-            Product::template add<R, P, N>(sums, state, panel + layout.state, layout.size, P_);
-            for (int r = 0; r < R; ++r)
-#pragma GCC unroll 4
+                factors[0].rows[r] = rows[i + r];
+                factors[1].rows[r] = states[i + r];
                 for (int p = 0; p < P; ++p)
-                    for (int v = 0; v < B::vectors; ++v) {
-                        const int64_t u = (block + p) * B::units + v * lanes, b = share.row + i + r;
-                        if (u >= H_) break;
-                        vec gates[4];
-                        for (int n = 0; n < B::gates; ++n) gates[n] = sums[r][p][v * B::gates + n];
-                        if constexpr (cell == Cell::gru) gates[3] = from_inputs[r][p];
-                        const float* additions = panel + p * layout.size + B::biases * lanes;
-                        float* c = is_lstm(cell) ? run_.c.at(l, b) + u : nullptr;
-                        const bool sees_before = cell == Cell::gru || (modified && !stack_.projects_state);
-                        const vec h_before = sees_before ? load(before[b] + u, H_ - u) : vec{};
-                        store(after + b * H_ + u, next_state<cell, modified>(gates, additions, h_before, c, H_ - u), H_ - u);
-                    }
+                    starts[r][p] = whole ? panel + p * layout.size : begins[share.row + i + r] + (block + p) * N * lanes;
+            }
+            sum_up<Product, R, P, N>(sums, starts, whole ? factors : factors + 1, whole ? 2 : 1, layout.size,
+                                     cell == Cell::gru ? from_inputs : nullptr, panel + 3 * lanes);
+            next_states(l, layout, block, P, share.row + i, R, sums[0][0], from_inputs[0], before, after);
         });
+    }
+
+    // What P panels from `block` on make of the sums [R, P, N] of R rows from b on. Once in the program, not once for each
+    // shape of tile, as this would be most of the engine's size.
+    [[gnu::noinline]] void next_states(int64_t l, const Layout<cell, Product>& layout, int64_t block, int P, int64_t b, int R,
+                                       const vec* sums, const vec* from_inputs, const Rows& before, float* after) const {
+        const PackedLayer& layer = stack_.layers[l];
+        for (int r = 0; r < R; ++r, ++b)
+            for (int p = 0; p < P; ++p, sums += N, ++from_inputs)
+                for (int v = 0; v < B::vectors; ++v) {
+                    const int64_t u = (block + p) * B::units + v * lanes;
+                    if (u >= H_) break;
+                    vec gates[4];
+                    for (int g = 0; g < B::gates; ++g) gates[g] = sums[v * B::gates + g];
+                    if constexpr (cell == Cell::gru) gates[3] = *from_inputs;
+                    const float* additions = layer.panels + (block + p) * layout.size + B::biases * lanes;
+                    float* c = is_lstm(cell) ? run_.c.at(l, b) + u : nullptr;
+                    const bool sees_before = cell == Cell::gru || (layer.modified && !stack_.projects_state);
+                    const vec h_before = sees_before ? load(before[b] + u, H_ - u) : vec{};
+                    const vec h = layer.modified ? next_state<cell, true>(gates, additions, h_before, c, H_ - u)
+                                                 : next_state<cell, false>(gates, additions, h_before, c, H_ - u);
+                    store(after + b * H_ + u, h, H_ - u);
+                }
     }
 
     const PackedStack& stack_;
