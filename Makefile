@@ -20,7 +20,8 @@ setup: $(INSTALLED)  ## Make .venv and install the project with everything into 
 $(INSTALLED): $(SOURCES)
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "Installing unrolled and what it needs into $(VENV) ..."
-	@$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@$(BIN)/pip install --quiet --constraint constraints.txt scikit-build-core nanobind cmake ninja
+	@$(BIN)/pip install --quiet --constraint constraints.txt --no-build-isolation --editable '.[dev]'
 	@touch $@
 
 demo: $(INSTALLED)  ## Train a small model and show what it does: TASK=text (a minute), label, speech, translate, caption
