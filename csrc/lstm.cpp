@@ -1,7 +1,8 @@
 // Long short-term memory: Hochreiter & Schmidhuber 1997, with the forget gate of Gers et al. 2000, and its variants.
 //
 // `coupled`: the forget gate is 1 - i, and the gates are i, g, o. `modified`: any of peepholes, dropout, zoneout and
-// projection. `projected`: h is multiplied by weight_hr (Sak, Senior & Beaufays 2014), and zoneout is of the product.
+// projection; a coupled cell always is, to have one kind less of each. `projected`: h is multiplied by weight_hr (Sak,
+// Senior & Beaufays 2014), and zoneout is of the product.
 #include "backward.h"
 #include "cells.h"
 #include "forward.h"
@@ -164,29 +165,31 @@ struct LstmBackwardCell {
 
 void lstm_forward(const Steps& steps, const LstmForward& args, int threads) {
     const LstmVariant& variant = args.variant;
-    const auto run = [&]<bool coupled> {
+    const auto run_modified = [&]<bool coupled> {
         if (variant.weight_hr) run_forward(LstmForwardCell<coupled, true, true>{steps, args}, threads);
-        else if (variant.modified()) run_forward(LstmForwardCell<coupled, true, false>{steps, args}, threads);
-        else run_forward(LstmForwardCell<coupled, false, false>{steps, args}, threads);
+        else run_forward(LstmForwardCell<coupled, true, false>{steps, args}, threads);
     };
-    variant.coupled ? run.template operator()<true>() : run.template operator()<false>();
+    if (variant.coupled) run_modified.template operator()<true>();
+    else if (variant.modified()) run_modified.template operator()<false>();
+    else run_forward(LstmForwardCell<false, false, false>{steps, args}, threads);
 }
 
 void lstm_backward(const Steps& steps, const LstmBackward& args, int threads) {
     const LstmVariant& variant = args.variant;
     for (int64_t b = 0; b < steps.B; ++b)
         if (steps.length(b) == 0) zero(args.grad_c0 + b * steps.H, steps.H);
-    const auto run = [&]<bool coupled> {
-        const auto run_cell = [&]<bool modified, bool peephole, bool projected> {
-            run_backward(LstmBackwardCell<coupled, modified, peephole, projected>{steps, args}, threads);
+    const auto run_modified = [&]<bool coupled> {
+        const auto run_cell = [&]<bool peephole, bool projected> {
+            run_backward(LstmBackwardCell<coupled, true, peephole, projected>{steps, args}, threads);
         };
-        if (variant.peephole) variant.weight_hr ? run_cell.template operator()<true, true, true>()
-                                                : run_cell.template operator()<true, true, false>();
-        else if (variant.weight_hr) run_cell.template operator()<true, false, true>();
-        else if (variant.modified()) run_cell.template operator()<true, false, false>();
-        else run_cell.template operator()<false, false, false>();
+        if (variant.peephole) variant.weight_hr ? run_cell.template operator()<true, true>()
+                                                : run_cell.template operator()<true, false>();
+        else if (variant.weight_hr) run_cell.template operator()<false, true>();
+        else run_cell.template operator()<false, false>();
     };
-    variant.coupled ? run.template operator()<true>() : run.template operator()<false>();
+    if (variant.coupled) run_modified.template operator()<true>();
+    else if (variant.modified()) run_modified.template operator()<false>();
+    else run_backward(LstmBackwardCell<false, false, false, false>{steps, args}, threads);
 }
 
 }  // namespace unrolled::UNROLLED_ISA
