@@ -20,7 +20,6 @@ __all__ = ["learn", "recalled"]
 EMBEDDING = 32  # of a word
 PASSES = 2  # over the text of passages
 STREAMS = 16
-WEIGHT_DECAY = 0.0  # what holds a country for long needs large weights: decay makes several look alike
 DROPOUT = 0.1  # before the head: a country is then kept in more units, and two are less often taken for one
 
 
@@ -50,8 +49,7 @@ def learn(trial: Trial, budget: Budget) -> list[Row]:
             lambda units: TextArchitecture(trial.kind, symbols, EMBEDDING, units, 1).parameters,
         )
         task = TextTask(TextOptions(**given, hidden=hidden), [text], trial.seed)
-        recipe = TrainOptions(steps=budget.steps, lr=budget.lr, weight_decay=WEIGHT_DECAY, seed=trial.seed)
-        for _ in train(task, recipe, out):
+        for _ in train(task, TrainOptions(steps=budget.steps, lr=budget.lr, seed=trial.seed), out):
             pass
         model: TextModel = unrolled.load(out)
     size = {"hidden": hidden, "parameters": task.architecture.parameters, "steps": budget.steps}
