@@ -117,12 +117,7 @@ def pooled(output: Tensor) -> Tensor:
     return from_dlpack(_engine.memory(output.shape))
 
 
-def define(
-    op: str,
-    signature: str,
-    allocate: Callable[..., Outputs],
-    told: int = 1,
-) -> CustomOpDef:
+def define(op: str, signature: str, allocate: Callable[..., Outputs], told: int = 1) -> CustomOpDef:
     """Define unrolled::op, whose kernel fills what `allocate` makes, uninitialised, for the op's inputs.
 
     An output that nobody wants is None to the kernel and an empty tensor to torch. The last `told` inputs say

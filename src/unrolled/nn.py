@@ -231,8 +231,8 @@ class LSTM(Recurrent):
       parameters gain_ih_l0, gain_hh_l0 [4H], gain_c_l0 and bias_c_l0 [H] …. No kernel serves it yet: it is right
       but slow, the first run warns, and there is neither `recompute` nor a stepper.
 
-    Masks are drawn by torch's generator. Raises `InputError` for other values of `init` and
-    `recompute` and for what is no probability.
+    Masks are drawn by torch's generator. Raises `InputError` for other values of `init` and `recompute` and for
+    what is no probability.
 
     >>> layer = LSTM(3, 5, bidirectional=True)
     >>> output, (h_n, c_n) = layer(torch.zeros(7, 2, 3))
@@ -382,8 +382,7 @@ def chrono(layer: LSTM | GRU, longest_gap: int) -> None:
 
     What keeps the state (f of an LSTM, z of a GRU) gets the bias log(u), u uniform in 1 to longest_gap - 1, so
     that a unit forgets in about u steps, and an LSTM's i gets its negative, which is all where f is coupled to it.
-    Other biases stay. Raises
-    `InputError` for a gap under 2 and for layers without bias.
+    Other biases stay. Raises `InputError` for a gap under 2 and for layers without bias.
     """
     if not isinstance(longest_gap, int) or longest_gap < 2:
         raise InputError(f"longest_gap is {longest_gap!r}, expected a whole number from 2")
