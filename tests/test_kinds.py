@@ -17,6 +17,7 @@ from unrolled.tasks.text import TextOptions
         ("rnn", "rnn", {}),
         ("lstm-peephole-coupled", "lstm", {"peephole": True, "coupled": True}),
         ("lstm-recurrent_dropout0.25", "lstm", {"recurrent_dropout": 0.25}),
+        ("lstm-proj0.5-coupled", "lstm", {"proj": 0.5, "coupled": True}),
         ("gru-zoneout0.1-weight_drop0.5", "gru", {"zoneout": 0.1, "weight_drop": 0.5}),
     ],
 )
@@ -27,7 +28,7 @@ def test_a_name_says_the_base_and_the_variants(name: str, base: str, variants: d
 @pytest.mark.parametrize("name", CELLS)
 def test_the_tensors_of_a_name_are_those_of_its_layer(name: str) -> None:
     kind = kinds.named(name)
-    layer = LAYERS[kind.base](3, 5, **kind.variants)
+    layer = LAYERS[kind.base](3, 5, **kind.arguments(5))
     shapes = {name.removesuffix("_l0"): tuple(one.shape) for name, one in layer.named_parameters()}
     assert dict(kind.tensors(3, 5)) == shapes
     assert kind.parameters(3, 5) == sum(one.numel() for one in layer.parameters())
@@ -38,9 +39,9 @@ def test_the_tensors_of_a_name_are_those_of_its_layer(name: str) -> None:
     [
         ("lsmt", "one of rnn, gru, lstm, or a variant of one (did you mean 'lstm'?)"),
         ("", "one of rnn, gru, lstm, or a variant of one"),
-        ("lstm-", "lstm with variants of peephole, coupled, recurrent_dropoutP, zoneoutP, weight_dropP"),
+        ("lstm-", "lstm with variants of peephole, coupled, recurrent_dropoutP, zoneoutP, weight_dropP, projP"),
         ("lstm-peepole", "(did you mean 'peephole'?)"),
-        ("lstm-zoneout", "(P: a probability under 1) (did you mean 'zoneoutP'?)"),
+        ("lstm-zoneout", "(P: a part of 1, as 0.1) (did you mean 'zoneoutP'?)"),
         ("lstm-zoneout1.5", "lstm with variants of"),
         ("rnn-peephole", "rnn with variants of weight_dropP"),
         ("gru-coupled", "gru with variants of zoneoutP, weight_dropP"),

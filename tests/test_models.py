@@ -78,9 +78,10 @@ def test_chunks_with_the_state_carried_are_one_pass(cell: str, cuts: tuple[int, 
         logits, state = network(chunk, state=state)
         pieces.append(logits)
     assert_close(torch.cat(pieces), whole)
-    assert state is not None and len(state) == (2 if cell.startswith("lstm") else 1)
-    for part, expected in zip(state, final, strict=True):
-        assert part.shape == (2, ROWS, HIDDEN)
+    assert state is not None
+    widths = kinds.named(cell).state_widths(HIDDEN)
+    for part, expected, width in zip(state, final, widths, strict=True):
+        assert part.shape == (2, ROWS, width)
         assert_close(part, expected)
 
 

@@ -111,11 +111,11 @@ def linear(name: str, inputs: int, outputs: int) -> Iterator[tuple[str, tuple[in
 def recurrent(
     name: str, cell: str, inputs: int, hidden: int, layers: int, bidirectional: bool = False
 ) -> Iterator[tuple[str, tuple[int, ...]]]:
-    """Recurrent layers, each a module of its own; a bidirectional one gives 2 `hidden` to the next."""
+    """Recurrent layers, each a module of its own; a bidirectional one gives twice its h to the next."""
     kind = kinds.named(cell)
     directions = ("", "_reverse") if bidirectional else ("",)
     for layer in range(layers):
-        width = len(directions) * hidden if layer else inputs
+        width = len(directions) * kind.width(hidden) if layer else inputs
         for suffix in directions:
             for tensor, shape in kind.tensors(width, hidden):
                 yield f"{name}.{layer}.{tensor}_l0{suffix}", shape
@@ -127,7 +127,7 @@ def decoder(
     """A decoder with attention (`models.decoder`): symbols `width` wide, a memory `memory` wide."""
     yield from embedding(f"{name}.embedding", symbols, width)
     yield from recurrent(f"{name}.recurrent", cell, 2 * width, hidden, 1)
-    yield from linear(f"{name}.initial", memory, kinds.named(cell).states * hidden)
+    yield from linear(f"{name}.initial", memory, sum(kinds.named(cell).state_widths(hidden)))
     yield f"{name}.keys.weight", (hidden, memory)
     yield f"{name}.values.weight", (width, memory)
     yield from linear(f"{name}.combine", hidden, width)
@@ -153,7 +153,7 @@ class TextArchitecture(Architecture):
             [
                 *embedding("embedding", self.symbols, self.embedding),
                 *recurrent("recurrent", self.cell, self.embedding, self.hidden, self.layers),
-                *linear("head", self.hidden, self.symbols),
+                *linear("head", kinds.named(self.cell).width(self.hidden), self.symbols),
             ]
         )
 
@@ -231,7 +231,7 @@ class SpeechArchitecture(Architecture):
             tensors += [(f"front.norms.{number}.{name}", (after,)) for name in BATCH_NORM]
             before = after
         tensors += recurrent("recurrent", self.cell, self.width, self.hidden, self.layers)
-        tensors += linear("head", self.hidden, self.symbols + 1)
+        tensors += linear("head", kinds.named(self.cell).width(self.hidden), self.symbols + 1)
         return dict(tensors)
 
 
@@ -292,13 +292,14 @@ class LabelArchitecture(Architecture):
     def shapes(self) -> Shapes:
         """The name and shape of every tensor, as torch names them."""
         layers = (self.cell, self.width, self.hidden, self.layers)
+        width = kinds.named(self.cell).width(self.hidden)
         tensors = [*self._front(), *linear("alone", self.width, self.classes)]
         for member in (f"members.{number}" for number in range(self.members)):
             tensors += recurrent(f"{member}.recurrent", *layers)
-            tensors += linear(f"{member}.head", self.hidden, self.classes)
+            tensors += linear(f"{member}.head", width, self.classes)
             if self.bidirectional:
                 tensors += recurrent(f"{member}.backward_recurrent", *layers)
-                tensors += linear(f"{member}.offline", 2 * self.hidden, self.classes)
+                tensors += linear(f"{member}.offline", 2 * width, self.classes)
         return dict(tensors)
 
 

@@ -73,10 +73,15 @@ class Causal:
         self.reader = reader
         self._networks = networks
         several = len(networks) > 1
-        self._names = [(f"{n}.h", f"{n}.c") if several else ("h", "c") for n in range(len(networks))]
+        self._names: list[list[str]] = []
         fields: list[Field] = [("position", "<i8", ()), *front.fields, *reader.fields]
-        for network, names in zip(networks, self._names, strict=True):
-            fields += [(name, "<f4", (network.layers, network.hidden)) for name in names[: 1 + network.has_c]]
+        for number, network in enumerate(networks):
+            parts: list[Field] = [
+                (f"{number}.{name}" if several else name, "<f4", (network.layers, width))
+                for name, width in zip("hc", network.state_widths, strict=False)
+            ]
+            self._names.append([name for name, *_ in parts])
+            fields += parts
         self.layout = np.dtype(fields)
         self._in_format = {"float32": self}
 
@@ -115,22 +120,22 @@ class Causal:
     def last(self, states: Records) -> Floats:
         """The outputs [B, outputs] of the steps that were run last; of a fresh stream, those of a zero state."""
         found = [
-            network.last(_state(states, names, network.has_c))[:, : self.outputs]
+            network.last(_state(states, names))[:, : self.outputs]
             for network, names in zip(self._networks, self._names, strict=True)
         ]
         return found[0] if len(found) == 1 else np.mean(found, axis=0)
 
     def magnitude(self, states: Records) -> Floats:
         """The largest of |h| and |c| of each stream [B]: at most 1 for h, for c whatever it has counted up to."""
-        arrays = [states[name] for names in self._names for name in names if name in (self.layout.names or ())]
+        arrays = [states[name] for names in self._names for name in names]
         largest: Floats = np.max([np.abs(array).max(axis=(1, 2)) for array in arrays], axis=0)
         return largest
 
     def _through(
-        self, network: Network, names: tuple[str, str], x: NDArray[Any], counts: Lengths, states: Records
+        self, network: Network, names: list[str], x: NDArray[Any], counts: Lengths, states: Records
     ) -> Floats:
         """Streams of like length go in one batch; a longer one goes on without those that are through."""
-        state = _state(states, names, network.has_c)
+        state = _state(states, names)
         longest = int(counts.max(initial=0))
         if counts.min(initial=longest) == longest:
             batch = x.reshape(len(counts), longest, *x.shape[1:]).swapaxes(0, 1)
@@ -166,9 +171,10 @@ class Causal:
         return states
 
 
-def _state(states: Records, names: tuple[str, str], has_c: bool) -> State:
+def _state(states: Records, names: list[str]) -> State:
     """The states of B streams as a network takes them, [L, B, H]: a view of the records."""
-    return State(states[names[0]].swapaxes(0, 1), states[names[1]].swapaxes(0, 1) if has_c else None)
+    h, *c = (states[name].swapaxes(0, 1) for name in names)
+    return State(h, c[0] if c else None)
 
 
 def _ragged(network: Network, x: NDArray[Any], counts: Lengths, state: State) -> Floats:

@@ -1,7 +1,8 @@
 """Cells by name: a plain one, and what it departs in; what tensors a layer of it has. Needs no torch.
 
 A name is rnn, gru or lstm, and variants with hyphens between: `lstm-peephole-zoneout0.1`. A variant is an argument
-of the layer in `unrolled.nn`, where the papers stand; one that is a probability has it behind its name.
+of the layer in `unrolled.nn`, where the papers stand; one that is a probability has it behind its name, and `proj`
+the part of the hidden units that a projection of h leaves (`proj_size` of the layer).
 """
 
 import difflib
@@ -18,17 +19,17 @@ __all__ = ["HELP", "PLAIN", "Kind", "named", "unmet"]
 PLAIN = ("rnn", "gru", "lstm")
 GATES = {"rnn": 1, "gru": 3, "lstm": 4}
 SWITCHES = {"rnn": (), "gru": (), "lstm": ("peephole", "coupled")}
-PROBABILITIES = {
+PARTS = {
     "rnn": ("weight_drop",),
     "gru": ("zoneout", "weight_drop"),
-    "lstm": ("recurrent_dropout", "zoneout", "weight_drop"),
+    "lstm": ("recurrent_dropout", "zoneout", "weight_drop", "proj"),
 }
 HELP = "The recurrent cell: rnn, gru or lstm, or a variant, as lstm-peephole, lstm-coupled-zoneout0.1."
 
 
 @dataclass(frozen=True)
 class Kind:
-    """A plain cell, `base`, and its variants as arguments of the layer in `unrolled.nn`."""
+    """A plain cell, `base`, and its variants by name."""
 
     base: str
     variants: dict[str, Any]
@@ -38,10 +39,18 @@ class Kind:
         """G: the rows of its weights for a hidden unit."""
         return GATES[self.base] - ("coupled" in self.variants)
 
-    @property
-    def states(self) -> int:
-        """How many vectors it carries: h, and an LSTM's c."""
-        return 2 if self.base == "lstm" else 1
+    def width(self, hidden: int) -> int:
+        """P: how many numbers h has, of so many hidden units."""
+        return max(1, round(hidden * self.variants["proj"])) if "proj" in self.variants else hidden
+
+    def state_widths(self, hidden: int) -> tuple[int, ...]:
+        """The widths of what it carries: h, and an LSTM's c."""
+        return (self.width(hidden), hidden) if self.base == "lstm" else (hidden,)
+
+    def arguments(self, hidden: int) -> dict[str, Any]:
+        """What makes a layer of `unrolled.nn` with so many hidden units one of this kind."""
+        others = {name: value for name, value in self.variants.items() if name != "proj"}
+        return {**others, "proj_size": self.width(hidden)} if "proj" in self.variants else others
 
     def parameters(self, inputs: int, hidden: int) -> int:
         """How many numbers a layer of it learns."""
@@ -63,11 +72,13 @@ class Kind:
         """The name (without layer and direction) and shape of each tensor of a layer."""
         rows = self.gates * hidden
         yield "weight_ih", (rows, inputs)
-        yield "weight_hh", (rows, hidden)
+        yield "weight_hh", (rows, self.width(hidden))
         yield "bias_ih", (rows,)
         yield "bias_hh", (rows,)
         if "peephole" in self.variants:
             yield "peephole", (self.gates - 1, hidden)
+        if "proj" in self.variants:
+            yield "weight_hr", (self.width(hidden), hidden)
 
 
 def named(name: str) -> Kind:
@@ -83,10 +94,10 @@ def unmet(name: str) -> str:
     base, *parts = name.split("-")
     if base not in PLAIN:
         return f"one of {', '.join(PLAIN)}, or a variant of one{_near(base, PLAIN)}"
-    known = (*SWITCHES[base], *(f"{one}P" for one in PROBABILITIES[base]))
+    known = (*SWITCHES[base], *(f"{one}P" for one in PARTS[base]))
     for part in parts:
         if not _variant(base, part)[0]:
-            return f"{base} with variants of {', '.join(known)} (P: a probability under 1){_near(part, known)}"
+            return f"{base} with variants of {', '.join(known)} (P: a part of 1, as 0.1){_near(part, known)}"
     if len({_variant(base, part)[0] for part in parts}) < len(parts):
         return "each variant once"
     return ""
@@ -97,7 +108,7 @@ def _variant(base: str, part: str) -> tuple[str, Any]:
     if part in SWITCHES[base]:
         return part, True
     found = re.fullmatch(r"([a-z_]+)(0\.\d{1,9})", part)
-    if found and found[1] in PROBABILITIES[base]:
+    if found and found[1] in PARTS[base]:
         return found[1], float(found[2])
     return "", None
 

@@ -31,17 +31,22 @@ class Network:
         self.width: int = tensors["recurrent.0.weight_ih_l0"].shape[1]
         self.outputs = len(tensors["head.bias"])
         kind = kinds.named(sizes.cell)
+        self.layers: int = sizes.layers
+        self.state_widths = kind.state_widths(sizes.hidden)  # of h and, for an LSTM, of c
         names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "peephole")
-        zoneout = [np.full(sizes.hidden, kind.zoneout, np.float32)] * kind.states if kind.zoneout else []
+        parts = [np.full(width, kind.zoneout, np.float32) for width in self.state_widths if kind.zoneout]
+        zoneout = [*parts, None, None][:2]
         layers = [
-            [*(tensors.get(f"recurrent.{number}.{name}_l0") for name in names), *zoneout]
+            [
+                *(tensors.get(f"recurrent.{number}.{name}_l0") for name in names),
+                *zoneout,
+                tensors.get(f"recurrent.{number}.weight_hr_l0"),
+            ]
             for number in range(sizes.layers)
         ]
-        self._stack = packed(kind.engine, self.width, sizes.hidden, layers, weights, embedding)
+        projected = kind.arguments(sizes.hidden).get("proj_size", 0)
+        self._stack = packed(kind.engine, self.width, sizes.hidden, layers, weights, embedding, projected)
         self._head = _engine.Linear(tensors["head.weight"], tensors["head.bias"], weights)
-        self.layers: int = sizes.layers
-        self.hidden: int = sizes.hidden
-        self.has_c: bool = kind.states == 2
 
     def with_weights(self, weights: str) -> "Network":
         """The same model with its weights in another format."""
@@ -49,7 +54,7 @@ class Network:
 
     def initial_state(self, batch: int = 1) -> State:
         """The state before anything was consumed: zeros."""
-        return zero_state(self._stack.cell, self.layers, batch, self.hidden)
+        return zero_state(self.layers, batch, self.state_widths)
 
     def run(self, inputs: NDArray[Any], state: State) -> Floats:
         """Consume `inputs`, symbols [T, B] or numbers [T, B, width]; returns the outputs [T, B, outputs].
@@ -57,7 +62,7 @@ class Network:
         `state` is brought up to date. Raises `ValueError` for an unknown symbol, and consumes nothing then.
         """
         x = np.ascontiguousarray(inputs, np.float32 if self.symbols is None else np.int64)
-        hidden = np.empty((*x.shape[:2], self.hidden), np.float32)
+        hidden = np.empty((*x.shape[:2], self.state_widths[0]), np.float32)
         self._stack.run(x, hidden, state.h, state.c)
         return self._outputs(hidden)
 
@@ -67,5 +72,7 @@ class Network:
 
     def _outputs(self, hidden: Floats) -> Floats:
         outputs = np.empty((*hidden.shape[:-1], self.outputs), np.float32)
-        self._head.run(np.ascontiguousarray(hidden).reshape(-1, self.hidden), outputs.reshape(-1, self.outputs))
+        self._head.run(
+            np.ascontiguousarray(hidden).reshape(-1, self.state_widths[0]), outputs.reshape(-1, self.outputs)
+        )
         return outputs

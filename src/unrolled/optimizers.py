@@ -45,6 +45,8 @@ def _matrices(module: nn.Module) -> Iterator[tuple[int, Tensor]]:
         for name, parameter in module.named_parameters():
             if name.startswith(("weight_ih", "weight_hh")):
                 yield len(parameter) // module.hidden_size, parameter
+            elif name.startswith("weight_hr"):
+                yield 1, parameter
     elif isinstance(module, nn.Linear | nn.Conv2d) and not isinstance(module, Head):
         yield 1, module.weight
 

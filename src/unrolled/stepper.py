@@ -49,10 +49,10 @@ class State:
             self.c[:, rows] = state.c
 
 
-def zero_state(cell: str, layers: int, batch: int, hidden: int, width: int | None = None) -> State:
-    """The state before anything was consumed; `width` is that of h, without a projection H."""
-    h = np.zeros((layers, batch, width or hidden), np.float32)
-    return State(h, np.zeros((layers, batch, hidden), np.float32) if cell.startswith("lstm") else None)
+def zero_state(layers: int, batch: int, widths: Sequence[int]) -> State:
+    """The state before anything was consumed; `widths` are those of h and, for an LSTM, of c."""
+    h, *c = (np.zeros((layers, batch, width), np.float32) for width in widths)
+    return State(h, c[0] if c else None)
 
 
 def packed(
@@ -105,7 +105,8 @@ class Stepper:
         if batch < 1:
             raise InputError(f"batch is {batch}, expected at least 1")
         self.stack = stack
-        self._state = zero_state(stack.cell, stack.layers, batch, stack.hidden_size, stack.output_size)
+        widths = (stack.output_size, stack.hidden_size)[: 1 + stack.cell.startswith("lstm")]
+        self._state = zero_state(stack.layers, batch, widths)
         self._output_shape = (batch, stack.output_size)
 
     @property

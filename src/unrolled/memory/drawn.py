@@ -26,7 +26,7 @@ class SequenceNetwork(nn.Module):
     def __init__(self, problem: Drawn, cell: str, hidden: int, longest_gap: int | None = None) -> None:
         super().__init__()
         self.recurrent = Layers(cell, problem.width, hidden, longest_gap=longest_gap)
-        self.head = Head(hidden, problem.outputs)
+        self.head = Head(self.recurrent.width, problem.outputs)
         nn.init.zeros_(self.head.bias)
 
     def forward(self, inputs: Tensor, answers: int) -> Tensor:
@@ -50,7 +50,7 @@ def learn(problem: Drawn, trial: Trial, budget: Budget) -> list[Row]:
     kind = kinds.named(trial.kind)
     hidden = most_hidden(
         budget.parameters,
-        lambda units: kind.parameters(problem.width, units) + problem.outputs * (units + 1),
+        lambda units: kind.parameters(problem.width, units) + problem.outputs * (kind.width(units) + 1),
     )
     network = SequenceNetwork(problem, trial.kind, hidden, trial.longest_gap)
     moving = optimizers.make(network, TrainOptions())

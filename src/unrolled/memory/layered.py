@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from unrolled.memory.subject import States, Steps, Subject
 from unrolled.modelfile import ModelFile
 from unrolled.models.layers import Head, Layers
-from unrolled.nn import LSTM
 
 __all__ = ["Layered", "Member", "member", "numbers"]
 
@@ -53,9 +52,9 @@ class Layered(Subject):
     def beginning(self, sequences: Tensor) -> States:
         """Zeros."""
         return [
-            tuple(torch.zeros(len(sequences), layers.width) for _ in range(2 if isinstance(layer, LSTM) else 1))
+            tuple(torch.zeros(len(sequences), width) for width in layers.state_widths)
             for layers, _ in self._members
-            for layer in layers
+            for _ in layers
         ]
 
     def run(
@@ -93,7 +92,7 @@ def member(file: ModelFile, prefix: str = "") -> Member:
     layers.load_state_dict(
         {name.removeprefix("recurrent."): one for name, one in named.items() if name.startswith("recurrent.")}
     )
-    head = Head(sizes.hidden, len(named["head.bias"]))
+    head = Head(layers.width, len(named["head.bias"]))
     head.load_state_dict({name: named[f"head.{name}"] for name in ("weight", "bias")})
     return Member(layers.eval(), head)
 

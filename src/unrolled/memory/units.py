@@ -42,9 +42,9 @@ def of_layers(passages: Passages) -> list[Units]:
 def of_layer(trace: Steps, valid: Tensor) -> Units:
     """The units of a layer over the steps [T, B] that are `valid`."""
     h = trace.h[valid]
-    hidden = h.shape[1]
     inner = h if trace.c is None else torch.tanh(trace.c[valid])
-    deviation = h.std(dim=0)
+    hidden = inner.shape[1]
+    deviation = (h if h.shape == inner.shape else inner).std(dim=0)  # of a projection, its units before it
     saturated = (inner.abs() > FULL).float().mean(dim=0) > MOSTLY
     return Units(
         hidden,

@@ -59,11 +59,11 @@ class Member(nn.Module):
         layers = (sizes.cell, sizes.width, sizes.hidden, sizes.layers)
         self.dropout = dropout
         self.recurrent = Layers(*layers, dropout=dropout, longest_gap=longest_gap)
-        self.head = Head(sizes.hidden, sizes.classes)
+        self.head = Head(self.recurrent.width, sizes.classes)
         self.bidirectional = sizes.bidirectional
         if sizes.bidirectional:
             self.backward_recurrent = Layers(*layers, dropout=dropout, longest_gap=longest_gap)
-            self.offline = Head(2 * sizes.hidden, sizes.classes)
+            self.offline = Head(2 * self.recurrent.width, sizes.classes)
 
     def forward(self, x: Tensor, lengths: Tensor) -> list[Tensor]:
         """The logits [T, B, classes] of `head` and, if there is one, of `offline` for x [T, B, width]."""

@@ -27,7 +27,7 @@ class LanguageModel(nn.Module):
         self.recurrent = Layers(
             sizes.cell, sizes.embedding, sizes.hidden, sizes.layers, dropout=dropout, longest_gap=longest_gap
         )
-        self.head = Head(sizes.hidden, sizes.symbols)
+        self.head = Head(self.recurrent.width, sizes.symbols)
 
     def forward(
         self,

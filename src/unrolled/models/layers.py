@@ -61,14 +61,16 @@ class Layers(nn.ModuleList):
         dropout: float = 0.0,
         longest_gap: int | None = None,
     ) -> None:
-        width = 2 * hidden if bidirectional else hidden
-        widths = itertools.pairwise([inputs, *[width] * layers])
         kind = kinds.named(cell)
+        width = kind.width(hidden) * (2 if bidirectional else 1)
+        widths = itertools.pairwise([inputs, *[width] * layers])
         super().__init__(
-            LAYERS[kind.base](before, hidden, bidirectional=bidirectional, **kind.variants) for before, _ in widths
+            LAYERS[kind.base](before, hidden, bidirectional=bidirectional, **kind.arguments(hidden))
+            for before, _ in widths
         )
         self.dropout = dropout
         self.width = width
+        self.state_widths = kind.state_widths(hidden)
         for layer in self:
             open_forget_gates(layer)
             if longest_gap is not None and isinstance(layer, LSTM | GRU):

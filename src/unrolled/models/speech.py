@@ -50,7 +50,7 @@ class SpeechNetwork(nn.Module):
         self.stack = sizes.stack
         self.front = Convolutions(sizes.channels) if sizes.channels else None
         self.recurrent = Layers(sizes.cell, sizes.width, sizes.hidden, sizes.layers, dropout=dropout)
-        self.head = Head(sizes.hidden, sizes.symbols + 1)
+        self.head = Head(self.recurrent.width, sizes.symbols + 1)
         with torch.no_grad():
             self.head.bias.zero_()
 
