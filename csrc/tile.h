@@ -14,8 +14,11 @@ namespace unrolled::UNROLLED_ISA {
 
 constexpr int64_t blocks_of(int64_t units, int64_t width) { return (units + width - 1) / width; }
 
-// Most rows of a tile: R * N sums, N weights and one broadcast input fit the registers.
-constexpr int tile_rows(int N) { return (registers - 1) / N - 1; }
+// Most rows of a tile: its R * N sums fit the registers beside N weights and one input, or R inputs and one weight.
+constexpr int tile_rows(int N) {
+    const int beside_weights = (registers - 1) / N - 1, beside_inputs = (registers - 1) / (N + 1);
+    return beside_weights > beside_inputs ? beside_weights : beside_inputs;
+}
 
 // Panels taken together: few rows alone give too few independent sums to hide a multiply-add's latency.
 constexpr int tile_panels(int R, int N) {
@@ -30,18 +33,32 @@ UNROLLED_INLINE void add_products(vec (&sums)[R][P][N], const float* const (&row
     vec sum[R][P][N];  // a copy whose address nobody takes, so that it lives in registers
     __builtin_memcpy(sum, sums, sizeof sum);
     for (int64_t k = 0; k < K; ++k, panel += N * lanes) {
-        vec weights[P][N];
-#pragma GCC unroll 4
-        for (int p = 0; p < P; ++p)
-#pragma GCC unroll 4
-            for (int n = 0; n < N; ++n) weights[p][n] = load(panel + p * panel_size + n * lanes);
-#pragma GCC unroll 16
-        for (int r = 0; r < R; ++r) {
-            const vec input = splat(rows[r][k]);
+        if constexpr (R * P * N + P * N < registers) {
+            vec weights[P][N];
 #pragma GCC unroll 4
             for (int p = 0; p < P; ++p)
 #pragma GCC unroll 4
-                for (int n = 0; n < N; ++n) sum[r][p][n] = fma(input, weights[p][n], sum[r][p][n]);
+                for (int n = 0; n < N; ++n) weights[p][n] = load(panel + p * panel_size + n * lanes);
+#pragma GCC unroll 16
+            for (int r = 0; r < R; ++r) {
+                const vec input = splat(rows[r][k]);
+#pragma GCC unroll 4
+                for (int p = 0; p < P; ++p)
+#pragma GCC unroll 4
+                    for (int n = 0; n < N; ++n) sum[r][p][n] = fma(input, weights[p][n], sum[r][p][n]);
+            }
+        } else {
+            vec inputs[R];
+#pragma GCC unroll 16
+            for (int r = 0; r < R; ++r) inputs[r] = splat(rows[r][k]);
+#pragma GCC unroll 4
+            for (int p = 0; p < P; ++p)
+#pragma GCC unroll 4
+                for (int n = 0; n < N; ++n) {
+                    const vec weight = load(panel + p * panel_size + n * lanes);
+#pragma GCC unroll 16
+                    for (int r = 0; r < R; ++r) sum[r][p][n] = fma(inputs[r], weight, sum[r][p][n]);
+                }
         }
     }
     __builtin_memcpy(sums, sum, sizeof sum);

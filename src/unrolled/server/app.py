@@ -92,6 +92,7 @@ def create_app(service: Service) -> ASGIApp:
     app.add_exception_handler(HTTPException, _http)
     _add_operator_routes(app, service)
     _add_stream_routes(app, service)
+    _add_state_routes(app, service)
     _add_feed_routes(app, service)
     return Boundary(app, live, service.observer, service.settings)
 
@@ -209,6 +210,9 @@ def _add_stream_routes(app: FastAPI, service: Service) -> None:
         found = await service.keeper.call(key, lambda: service.keeper.rewind(key, body.position))
         return wire.StreamBody(**vars(found))
 
+
+def _add_state_routes(app: FastAPI, service: Service) -> None:
+    tenant_of = _tenant_of(service)
     state_doc: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}}
 
     @app.get(
