@@ -6,7 +6,8 @@
 //   clear(t, b)                            zeroes the outputs of a step not taken, but h
 //   kept()                                 where the input's share of a step may stand until `finish` puts what
 //                                          it keeps in its place: [T, B, kept_runs*H]; or null
-//   projected                              whether that h is multiplied by a weight_hr [P, H] to be the state; then
+//   may_project                            whether that h may be multiplied by a weight_hr [P, H] to be the state, which
+//                                          args.variant says; then
 //   finish_projected(h, state, t, b, u, n) gives the state for n of its P units from u on
 #pragma once
 
@@ -36,8 +37,13 @@ class ForwardRun {
 
     ForwardRun(const Cell& cell, const ForwardMemory& memory, const Share& share)
         : cell_(cell), steps_(cell.steps), memory_(memory), share_(share), H_(cell.steps.H), P_(cell.steps.P),
-          panel_size_(P_ * N * lanes), recurrent_(memory.recurrent), inputs_(memory.inputs + share.rank * memory.limit),
+          panel_size_(P_ * N * lanes), projected_(projected(cell)), recurrent_(memory.recurrent), inputs_(memory.inputs + share.rank * memory.limit),
           outputs_(memory.outputs + share.rank * memory.limit) {}
+
+    static bool projected(const Cell& cell) {
+        if constexpr (Cell::may_project) return cell.args.variant.weight_hr;
+        else return false;
+    }
 
     void pack() const {
         const int64_t blocks = blocks_of(H_, Block::units), panels = blocks_of(G * H_, panel_width), D = cell_.args.D;
@@ -45,11 +51,12 @@ class ForwardRun {
             pack_forward_block<G>(cell_.args.weight_hh, H_, P_, block, memory_.recurrent);
         if (cell_.args.weight_ih)
             pack_columns(cell_.args.weight_ih, 1, D, G * H_, D, 0, share_.first(panels), share_.past(panels), memory_.input);
-        if constexpr (Cell::projected) {
-            const int64_t of_projection = blocks_of(P_, panel_width);
-            pack_columns(cell_.args.variant.weight_hr, 1, H_, P_, H_, 0, share_.first(of_projection),
-                         share_.past(of_projection), memory_.projection);
-        }
+        if constexpr (Cell::may_project)
+            if (const float* weight_hr = cell_.args.variant.weight_hr) {
+                const int64_t of_projection = blocks_of(P_, panel_width);
+                pack_columns(weight_hr, 1, H_, P_, H_, 0, share_.first(of_projection), share_.past(of_projection),
+                             memory_.projection);
+            }
     }
 
     // The steps [begin, end), counted in the order in which they are consumed.
@@ -108,7 +115,7 @@ class ForwardRun {
             add_products<R, P, N>(sums, state, recurrent_ + block * panel_size_, panel_size_, P_);
             for (int r = 0; r < R; ++r) {
                 const int64_t b = share_.rows[row + r];
-                float* h = Cell::projected ? memory_.unprojected + b * H : cell_.args.h + (t * B + b) * H;
+                float* h = projected_ ? memory_.unprojected + b * H : cell_.args.h + (t * B + b) * H;
 #pragma GCC unroll 4
                 for (int p = 0; p < P; ++p)
 #pragma GCC unroll 4
@@ -118,7 +125,8 @@ class ForwardRun {
                     }
             }
         });
-        if constexpr (Cell::projected) project_state(t, active);
+        if constexpr (Cell::may_project)
+            if (projected_) project_state(t, active);
         if (share_.clears())
             for (int64_t row = active; row < share_.rows.count; ++row) {
                 zero(cell_.args.h + (t * B + share_.rows[row]) * P_, P_);
@@ -159,6 +167,7 @@ class ForwardRun {
     const ForwardMemory& memory_;
     const Share& share_;
     const int64_t H_, P_, panel_size_;
+    const bool projected_;
     const float* recurrent_;
     const float** inputs_;
     float** outputs_;
@@ -171,12 +180,13 @@ void run_forward(const Cell& cell, int wanted_threads) {
     const Steps& steps = cell.steps;
     const int64_t T = steps.T, B = steps.B, H = steps.H, P = steps.P, D = cell.args.D;
     const int64_t blocks = blocks_of(H, Block::units), packed = blocks * Block::units * G * P;
-    const int64_t of_projection = Cell::projected ? packed_columns_size(P, H) : 0;
+    const bool projected = ForwardRun<Cell>::projected(cell);
+    const int64_t of_projection = projected ? packed_columns_size(P, H) : 0;
     const bool projects = cell.args.weight_ih;
     const Team team(wanted_threads, B, blocks, (packed + of_projection) * sizeof(float), tile_rows(Block::N));
-    const int64_t size = chunk_steps(T, B), limit = projects || Cell::projected ? size * B : 0;
+    const int64_t size = chunk_steps(T, B), limit = projects || projected ? size * B : 0;
     auto [recurrent, input, projection, unprojected, sums, zeros, order, inputs, outputs] = working_memory(
-        {packed, projects ? packed_columns_size(G * H, D) : 0, of_projection, Cell::projected ? B * H : 0,
+        {packed, projects ? packed_columns_size(G * H, D) : 0, of_projection, projected ? B * H : 0,
          projects && !cell.kept() ? limit * G * H : 0, P, numbers(B + T + 1), numbers(team.threads * limit),
          numbers(team.threads * limit)});
     zero(zeros, P);

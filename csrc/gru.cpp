@@ -13,7 +13,7 @@ enum { R, Z, N, HN };
 template <bool modified>
 struct GruForwardCell {
     static constexpr int gates = 3, kept_runs = 4;
-    static constexpr bool projected = false;
+    static constexpr bool may_project = false;
     const Steps& steps;
     const GruForward& args;
 
@@ -48,7 +48,7 @@ struct GruForwardCell {
 template <bool modified>
 struct GruBackwardCell {
     static constexpr int gates = 3, grad_runs = 4, rotation = 2, recurrent_run = 1;
-    static constexpr bool projected = false;
+    static constexpr bool may_project = false;
     const Steps& steps;
     const GruBackward& args;
 

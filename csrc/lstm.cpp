@@ -1,8 +1,8 @@
 // Long short-term memory: Hochreiter & Schmidhuber 1997, with the forget gate of Gers et al. 2000, and its variants.
 //
 // `coupled`: the forget gate is 1 - i, and the gates are i, g, o. `modified`: any of peepholes, dropout, zoneout and
-// projection; a coupled cell always is, to have one kind less of each. `projected`: h is multiplied by weight_hr (Sak,
-// Senior & Beaufays 2014), and zoneout is of the product.
+// projection; a coupled cell always is, to have one kind less of each. With a projection h is multiplied by weight_hr
+// (Sak, Senior & Beaufays 2014), and zoneout is of the product.
 #include "backward.h"
 #include "cells.h"
 #include "forward.h"
@@ -31,10 +31,10 @@ UNROLLED_INLINE vec zoneout_of_projection(const LstmVariant& variant, int64_t at
     return variant.zoneout_h ? load(variant.zoneout_h.at(at) + u, n) : vec{};
 }
 
-template <bool coupled, bool modified, bool is_projected>
+template <bool coupled, bool modified>
 struct LstmForwardCell {
     static constexpr int gates = coupled ? 3 : 4, kept_runs = 4;
-    static constexpr bool projected = is_projected;
+    static constexpr bool may_project = modified;
     const Steps& steps;
     const LstmForward& args;
 
@@ -51,9 +51,13 @@ struct LstmForwardCell {
                                 : args.keep_steps ? args.c + (steps.before(t) * steps.B + b) * H + u
                                                   : c_now;
         Modification by;
-        if constexpr (modified) by = modification(args.variant, row, H, u, n);
-        const LstmValues now = lstm_step<coupled, modified>(sums, modified && !projected ? load(state + u, n) : vec{},
-                                                            steps.reset(t, b) ? vec{} : load(c_before, n), by);
+        vec h_before{};
+        if constexpr (modified) {
+            by = modification(args.variant, row, H, u, n);
+            if (!args.variant.weight_hr) h_before = load(state + u, n);
+        }
+        const LstmValues now =
+            lstm_step<coupled, modified>(sums, h_before, steps.reset(t, b) ? vec{} : load(c_before, n), by);
         store(c_now, now.c, n);
         if (args.gates) {
             float* out = args.gates + row * 4 * H + u;
@@ -76,21 +80,20 @@ struct LstmForwardCell {
 };
 
 // With peepholes, a step's gradients are followed by each peephole's: what the gate saw times the gradient at its sum.
-template <bool coupled, bool modified, bool peephole, bool is_projected>
+template <bool coupled, bool modified>
 struct LstmBackwardCell {
-    static constexpr int gates = coupled ? 3 : 4, peepholes = gates - 1, grad_runs = gates + (peephole ? peepholes : 0);
-    static constexpr int rotation = 0, recurrent_run = 0;
-    static constexpr bool projected = is_projected;
+    static constexpr int gates = coupled ? 3 : 4, peepholes = gates - 1, rotation = 0, recurrent_run = 0;
+    static constexpr bool may_project = modified;
     const Steps& steps;
     const LstmBackward& args;
+    const int grad_runs = gates + (modified && args.variant.peephole ? peepholes : 0);
 
     // The gradient at the state h[t], of which `flow` comes from later steps, but for what zoneout keeps of it: that
     // grad_h0 carries on.
     UNROLLED_INLINE_MEMBER vec grad_of_state(vec flow, vec zoneout, int64_t t, int64_t b, int64_t u, int64_t n) const {
-        const int64_t width = projected ? steps.P : steps.H;
-        vec grad_h = flow + load(args.grad_h + (t * steps.B + b) * width + u, n);
+        vec grad_h = flow + load(args.grad_h + (t * steps.B + b) * steps.P + u, n);
         if constexpr (modified) {
-            float* carried = args.grad.h0 + b * width + u;
+            float* carried = args.grad.h0 + b * steps.P + u;
             if (!steps.last(t, b)) grad_h += load(carried, n);
             store(carried, steps.reset(t, b) ? vec{} : zoneout * grad_h, n);
             grad_h *= 1.0f - zoneout;
@@ -123,9 +126,10 @@ struct LstmBackwardCell {
             kept_c = by.zoneout_c * grad_c;
             grad_c *= 1.0f - by.zoneout_c;
         }
-        const vec grad_h = projected ? flow : grad_of_state(flow, by.zoneout_h, t, b, u, n);
         const vec squashed = tanh(c);
-        if constexpr (projected) store(out + grad_runs * H, o * squashed, n);
+        vec grad_h = flow;
+        if (modified && args.variant.weight_hr) store(out + grad_runs * H, o * squashed, n);
+        else grad_h = grad_of_state(flow, by.zoneout_h, t, b, u, n);
         grad_c += grad_h * o * (1.0f - squashed * squashed);
         const vec grad_o = grad_h * squashed * o * (1.0f - o);
         if constexpr (modified) grad_c += by.peephole_o * grad_o;
@@ -143,7 +147,7 @@ struct LstmBackwardCell {
         if constexpr (!coupled) store(out + H, grad_f, n);
         store(out + (gates - 2) * H, grad_g, n);
         store(out + (gates - 1) * H, grad_o, n);
-        if constexpr (peephole) {
+        if (modified && args.variant.peephole) {
             float* of_peepholes = out + gates * H;
             store(of_peepholes, grad_i * c_before, n);
             if constexpr (!coupled) store(of_peepholes + H, grad_f * c_before, n);
@@ -151,13 +155,13 @@ struct LstmBackwardCell {
         }
     }
     UNROLLED_INLINE_MEMBER void finish_initial(vec flow, int64_t b, int64_t u, int64_t n) const {
-        float* grad_h0 = args.grad.h0 + b * (projected ? steps.P : steps.H) + u;
+        float* grad_h0 = args.grad.h0 + b * steps.P + u;
         store(grad_h0, modified && steps.length(b) > 0 ? flow + load(grad_h0, n) : flow, n);
     }
     void finish_bias(const float* sums) const {
         const int64_t H = steps.H;
         if (args.grad.bias) copy(sums, args.grad.bias, gates * H);
-        if constexpr (peephole) copy(sums + gates * H, args.grad_peephole, peepholes * H);
+        if (modified && args.variant.peephole) copy(sums + gates * H, args.grad_peephole, peepholes * H);
     }
 };
 
@@ -165,31 +169,18 @@ struct LstmBackwardCell {
 
 void lstm_forward(const Steps& steps, const LstmForward& args, int threads) {
     const LstmVariant& variant = args.variant;
-    const auto run_modified = [&]<bool coupled> {
-        if (variant.weight_hr) run_forward(LstmForwardCell<coupled, true, true>{steps, args}, threads);
-        else run_forward(LstmForwardCell<coupled, true, false>{steps, args}, threads);
-    };
-    if (variant.coupled) run_modified.template operator()<true>();
-    else if (variant.modified()) run_modified.template operator()<false>();
-    else run_forward(LstmForwardCell<false, false, false>{steps, args}, threads);
+    if (variant.coupled) run_forward(LstmForwardCell<true, true>{steps, args}, threads);
+    else if (variant.modified()) run_forward(LstmForwardCell<false, true>{steps, args}, threads);
+    else run_forward(LstmForwardCell<false, false>{steps, args}, threads);
 }
 
 void lstm_backward(const Steps& steps, const LstmBackward& args, int threads) {
     const LstmVariant& variant = args.variant;
     for (int64_t b = 0; b < steps.B; ++b)
         if (steps.length(b) == 0) zero(args.grad_c0 + b * steps.H, steps.H);
-    const auto run_modified = [&]<bool coupled> {
-        const auto run_cell = [&]<bool peephole, bool projected> {
-            run_backward(LstmBackwardCell<coupled, true, peephole, projected>{steps, args}, threads);
-        };
-        if (variant.peephole) variant.weight_hr ? run_cell.template operator()<true, true>()
-                                                : run_cell.template operator()<true, false>();
-        else if (variant.weight_hr) run_cell.template operator()<false, true>();
-        else run_cell.template operator()<false, false>();
-    };
-    if (variant.coupled) run_modified.template operator()<true>();
-    else if (variant.modified()) run_modified.template operator()<false>();
-    else run_backward(LstmBackwardCell<false, false, false, false>{steps, args}, threads);
+    if (variant.coupled) run_backward(LstmBackwardCell<true, true>{steps, args}, threads);
+    else if (variant.modified()) run_backward(LstmBackwardCell<false, true>{steps, args}, threads);
+    else run_backward(LstmBackwardCell<false, false>{steps, args}, threads);
 }
 
 }  // namespace unrolled::UNROLLED_ISA

@@ -8,7 +8,7 @@ namespace {
 
 struct RnnForwardCell {
     static constexpr int gates = 1, kept_runs = 1;
-    static constexpr bool projected = false;
+    static constexpr bool may_project = false;
     const Steps& steps;
     const RnnForward& args;
 
@@ -25,7 +25,7 @@ struct RnnForwardCell {
 
 struct RnnBackwardCell {
     static constexpr int gates = 1, grad_runs = 1, rotation = 0, recurrent_run = 0;
-    static constexpr bool projected = false;
+    static constexpr bool may_project = false;
     const Steps& steps;
     const RnnBackward& args;
 
