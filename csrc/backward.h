@@ -5,16 +5,19 @@
 // the chunk is done, and they are still in the cache, the weights' gradients and x's are made of them.
 //
 // A Cell has `gates` (G), its `steps` and `args`, and
-//   grad_runs                       how many runs of H gradients a step has: the first G are those of the gates'
-//                                   sums, from the gate `rotation` on, and from the last to the first
+//   grad_runs                       how many runs of H gradients a step has: the first G are those of the product with
+//                                   weight_ih, from the gate `rotation` on, and from the last to the first
 //   recurrent_run                   where the G runs begin that belong to the product with weight_hh
+//   sums_run                        where those of the gates' sums begin, and all that is to be summed over the steps
 //   finish(flow, out, t, b, u, n)   makes them, in `out` (for the unit u): `flow` is the gradient at h[t] from later
 //   finish_initial(flow, b, u, n)   the gradient at the initial state
-//   finish_bias(sums)               stores the biases' gradients: `sums` of all runs over all steps
+//   finish_bias(sums)               stores the biases' gradients: `sums` of the runs from sums_run on over all steps
 //   may_project                     whether h may be projected (P wide), which args.variant says; then `finish` also puts h
 //                                   before the projection behind the runs, and its `flow` is the gradient at that: the
 //                                   product with weight_hr of
 //   finish_projected(flow, t, b, u, n)  the gradient at n units of the projection, which see `flow` from later steps
+//   normalised                      whether products are normalised, which takes all units of a row; then
+//   finish_row(flow, out, t, b)     stands for `finish`
 #pragma once
 
 #include "sequence.h"
@@ -123,7 +126,7 @@ class BackwardRun {
             gradients_[row] = cut ? memory_.zeros : memory_.initial + b * memory_.stride + Cell::recurrent_run * H_;
         }
         flow_back(gradients_, rows, memory_.recurrent, P_, K_, [&](int64_t b, int64_t u, vec flow) { cell_.finish_initial(flow, b, u, P_ - u); });
-        if (share_.rank == 0) cell_.finish_bias(memory_.biases);
+        if (share_.rank == 0) cell_.finish_bias(memory_.biases + Cell::sums_run * H_);
     }
 
   private:
@@ -158,7 +161,7 @@ class BackwardRun {
             gradients_[row] = cut ? memory_.zeros : gradients_of(slot, b) + Cell::recurrent_run * H_;
         }
         const auto finish = [&](int64_t b, int64_t u, vec flow) {
-            cell_.finish(flow, gradients_of(slot + 1, b) + u, t, b, u, H_ - u);
+            if constexpr (!Cell::normalised) cell_.finish(flow, gradients_of(slot + 1, b) + u, t, b, u, H_ - u);
         };
         const float* weights = memory_.recurrent;
         int64_t K = K_;
@@ -173,6 +176,13 @@ class BackwardRun {
                 K = P_;
             }
         flow_back(gradients_, active, weights, H_, K, finish);
+        if constexpr (Cell::normalised) {
+            share_.meet();
+            for (int64_t row = share_.first_of_units(active); row < share_.past_of_units(active); ++row) {
+                const int64_t b = share_.rows[row];
+                cell_.finish_row(memory_.flow + b * width_, gradients_of(slot + 1, b), t, b);
+            }
+        }
         if (share_.clears() && cell_.args.grad.x)
             for (int64_t row = active; row < share_.rows.count; ++row)
                 zero(cell_.args.grad.x + (t * B_ + share_.rows[row]) * D_, D_);
@@ -202,7 +212,9 @@ class BackwardRun {
     }
 
     void add_biases(int64_t count) const {
-        const int64_t first = share_.first(runs_ * H_), past = share_.past(runs_ * H_);
+        constexpr int before = Cell::sums_run;
+        const int64_t summed = (runs_ - before) * H_;
+        const int64_t first = before * H_ + share_.first(summed), past = before * H_ + share_.past(summed);
         for (int64_t i = 0; i < count; ++i)
             for (int64_t k = first; k < past; ++k) memory_.biases[k] += gradients_[i][k];
     }
@@ -224,7 +236,7 @@ class BackwardRun {
         }
         for (int64_t i = first; i < past; ++i)
             for (int run = 0; run < G; ++run)
-                copy(gradients_[i] + run * H_, grad_inputs_[i] + (run + Cell::rotation) % G * H_, H_);
+                copy(gradients_[i] + (Cell::sums_run + run) * H_, grad_inputs_[i] + (run + Cell::rotation) % G * H_, H_);
     }
 
     const Cell& cell_;

@@ -17,6 +17,10 @@ def lstm_forward(
     weight_hh: Array,
     weight_hr: Array | None,
     peephole: Array | None,
+    gain_ih: Array | None,
+    gain_hh: Array | None,
+    gain_c: Array | None,
+    bias_c: Array | None,
     h0: Array,
     c0: Array,
     lengths: Array | None,
@@ -37,6 +41,10 @@ def lstm_backward(
     weight_hh: Array,
     weight_hr: Array | None,
     peephole: Array | None,
+    gain_ih: Array | None,
+    gain_hh: Array | None,
+    gain_c: Array | None,
+    bias_c: Array | None,
     h0: Array,
     c0: Array,
     lengths: Array | None,
@@ -54,6 +62,10 @@ def lstm_backward(
     grad_weight_hh: Array,
     grad_weight_hr: Array | None,
     grad_peephole: Array | None,
+    grad_gain_ih: Array | None,
+    grad_gain_hh: Array | None,
+    grad_gain_c: Array | None,
+    grad_bias_c: Array | None,
     grad_h0: Array,
     grad_c0: Array,
 ) -> None: ...
@@ -180,6 +192,10 @@ class Stack:
         zoneout_h: Array | None = None,
         zoneout_c: Array | None = None,
         weight_hr: Array | None = None,
+        gain_ih: Array | None = None,
+        gain_hh: Array | None = None,
+        gain_c: Array | None = None,
+        bias_c: Array | None = None,
     ) -> None: ...
     def run(self, x: Array, y: Array, h: Array, c: Array | None) -> None:
         """x [T, B, D] -> y [T, B, P]."""

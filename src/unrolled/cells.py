@@ -15,10 +15,10 @@ gradient with respect to what it consumed; `grad_gates` are gradients before the
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 __all__ = [
+    "NOT_NORMALISED",
     "PLAIN",
     "LayerNorm",
     "LstmGradients",
@@ -27,6 +27,8 @@ __all__ = [
     "gru_step_backward",
     "lstm_step",
     "lstm_step_backward",
+    "normalised",
+    "normalised_backward",
     "product",
     "rnn_step",
     "rnn_step_backward",
@@ -86,14 +88,15 @@ PLAIN = Variant()
 
 
 class LayerNorm(NamedTuple):
-    """Layer normalisation of an LSTM's recurrent product and of its c before the tanh; None where there is none.
+    """Layer normalisation of an LSTM's products and of its c before the tanh; None where there is none.
 
-    Ba, Kiros and Hinton, "Layer normalization", arXiv:1607.06450, 2016, equations 20 to 22: the product with h is
-    normalised over all gates of a row and multiplied by gain_hh [4H]; c over its units, with gain_c and bias_c
-    [H]. The product with x is normalised by whoever makes x_gates. Of the three biases that the paper adds to the
-    gates' sums one is enough: it is in x_gates.
+    Ba, Kiros and Hinton, "Layer normalization", arXiv:1607.06450, 2016, equations 20 to 22: the products with x
+    and with h are normalised over all gates of a row and multiplied by gain_ih and gain_hh [4H]; c over its units,
+    with gain_c and bias_c [H]. gain_ih is for whoever makes x_gates. Of the three biases that the paper adds to
+    the gates' sums one is enough: it is in x_gates.
     """
 
+    gain_ih: Tensor | None = None
     gain_hh: Tensor | None = None
     gain_c: Tensor | None = None
     bias_c: Tensor | None = None
@@ -116,9 +119,13 @@ def lstm_step(
     of Gers, Schmidhuber and Cummins, "Learning to forget", Neural Computation 12(10), 2000.
 
     Shapes: x_gates [B,4H] in the order i, f, g, o; weight_hh [4H,H]; h_prev, c_prev [B,H]. With a projection:
-    weight_hh [4H,P], h_prev [B,P]. Returns h (as h_prev), c [B,H], gates [B,4H] after activation (i, f, g, o).
+    weight_hh [4H,P], h_prev [B,P]. Returns h (as h_prev), c [B,H], gates [B,4H] after activation (i, f, g, o);
+    with a norm, what `normalised` makes of the product with h follows them: [B,4H+4H+1].
     """
-    recurrent = _normalised(product(h_prev, weight_hh.T), norm.gain_hh)
+    recurrent, kept = product(h_prev, weight_hh.T), tuple[Tensor, ...]()
+    if norm.gain_hh is not None:
+        kept = normalised(recurrent)
+        recurrent = norm.gain_hh * kept[0]
     a_i, *a_f, a_g, a_o = torch.split(x_gates + recurrent, c_prev.shape[-1], dim=-1)
     p_i, p_f, p_o = _peepholes(variant, coupled=not a_f)
     i = torch.sigmoid(_with_peephole(a_i, p_i, c_prev))
@@ -126,11 +133,23 @@ def lstm_step(
     g = torch.tanh(a_g)
     c = f * c_prev + i * _dropped(g, variant.dropout)
     o = torch.sigmoid(_with_peephole(a_o, p_o, c))
-    h = o * torch.tanh(_normalised(c, norm.gain_c, norm.bias_c))
+    h = o * torch.tanh(_normalised_c(c, norm))
     if variant.weight_hr is not None:
         h = h @ variant.weight_hr.T
     h = _zoned_out(variant.zoneout_h, h_prev, h)
-    return h, _zoned_out(variant.zoneout_c, c_prev, c), torch.cat((i, f, g, o), dim=-1)
+    return h, _zoned_out(variant.zoneout_c, c_prev, c), torch.cat((i, f, g, o, *kept), dim=-1)
+
+
+def normalised(values: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows [...,n] less their mean, over their standard deviation, and 1 over that, [...,1]."""
+    centred = values - values.mean(-1, keepdim=True)
+    scale = (centred.square().mean(-1, keepdim=True) + 1e-5).rsqrt()
+    return centred * scale, scale
+
+
+def normalised_backward(grad: Tensor, normal: Tensor, scale: Tensor) -> Tensor:
+    """Back through `normalised`, from its results and the gradient at the first of them."""
+    return scale * (grad - grad.mean(-1, keepdim=True) - normal * (grad * normal).mean(-1, keepdim=True))
 
 
 class LstmGradients(NamedTuple):
@@ -138,7 +157,8 @@ class LstmGradients(NamedTuple):
 
     `gates` [B,4H] ([B,3H] where f is coupled) before the activation, `h_prev`, `c_prev`; with peepholes each
     row's share of their gradient [B,3H] ([B,2H]); with a projection the factors of its weight's gradient, the sum
-    over rows of `projected` [B,P] by `unprojected` [B,H].
+    over rows of `projected` [B,P] by `unprojected` [B,H]. With a norm the gradient at the product with h, which
+    else is `gates`, and each row's share of the gradients of gain_hh, gain_c and bias_c, side by side [B,6H].
     """
 
     gates: Tensor
@@ -147,6 +167,8 @@ class LstmGradients(NamedTuple):
     peephole: Tensor | None
     projected: Tensor | None
     unprojected: Tensor | None
+    product: Tensor | None
+    norm: Tensor | None
 
 
 def lstm_step_backward(
@@ -157,11 +179,12 @@ def lstm_step_backward(
     c: Tensor,
     gates: Tensor,
     variant: Variant = PLAIN,
+    norm: LayerNorm = NOT_NORMALISED,
 ) -> LstmGradients:
-    """Back through `lstm_step`, from the c and the gates that it returned."""
+    """Back through `lstm_step`, from the c and the gates that it returned (what else follows is not read)."""
     coupled = len(weight_hh) == 3 * c.shape[-1]
     p_i, p_f, p_o = _peepholes(variant, coupled)
-    i, f, g, o = gates.chunk(4, dim=-1)
+    i, f, g, o = gates[..., : 4 * c.shape[-1]].chunk(4, dim=-1)
     if variant.zoneout_c is not None:
         c = f * c_prev + i * _dropped(g, variant.dropout)
     kept_h, grad_h = _zoned_out_backward(variant.zoneout_h, grad_h)
@@ -169,9 +192,14 @@ def lstm_step_backward(
     projected = grad_h
     if variant.weight_hr is not None:
         grad_h = grad_h @ variant.weight_hr
-    tanh_c = torch.tanh(c)
+    tanh_c = torch.tanh(_normalised_c(c, norm))
     grad_o = grad_h * tanh_c * o * (1 - o)
-    grad_c = _with_peephole(grad_c + grad_h * o * (1 - tanh_c * tanh_c), p_o, grad_o)
+    grad_tanh, of_c = grad_h * o * (1 - tanh_c * tanh_c), tuple[Tensor, ...]()
+    if norm.gain_c is not None:
+        normal_c, scale_c = normalised(c)
+        of_c = (grad_tanh * normal_c, grad_tanh)
+        grad_tanh = normalised_backward(grad_tanh * norm.gain_c, normal_c, scale_c)
+    grad_c = _with_peephole(grad_c + grad_tanh, p_o, grad_o)
     grad_i = grad_c * _dropped(g, variant.dropout) * i * (1 - i)
     grad_f = grad_c * c_prev * f * (1 - f)
     grad_g = _dropped(grad_c * i, variant.dropout) * (1 - g * g)
@@ -183,13 +211,21 @@ def lstm_step_backward(
         grad_c_prev = _with_peephole(grad_c_prev, p_f, grad_f)
         grad_gates = torch.cat((grad_i, grad_f, grad_g, grad_o), dim=-1)
     grad_c_prev = _with_peephole(grad_c_prev, p_i, grad_i)
-    grad_h_prev = product(grad_gates, weight_hh) + kept_h
+    grad_product, of_norm = grad_gates, None
+    if norm.gain_hh is not None:
+        kept = gates[..., 4 * c.shape[-1] :]
+        normal_h, scale_h = kept[..., : len(weight_hh)], kept[..., len(weight_hh), None]
+        grad_product = normalised_backward(grad_gates * norm.gain_hh, normal_h, scale_h)
+        of_norm = torch.cat((grad_gates * normal_h, *of_c), dim=-1)
+    grad_h_prev = product(grad_product, weight_hh) + kept_h
     of_peephole = None
     if variant.peephole is not None:
         before = (grad_i * c_prev,) if coupled else (grad_i * c_prev, grad_f * c_prev)
         of_peephole = torch.cat((*before, grad_o * c), dim=-1)
     of_projection = (None, None) if variant.weight_hr is None else (projected, o * tanh_c)
-    return LstmGradients(grad_gates, grad_h_prev, grad_c_prev, of_peephole, *of_projection)
+    of_product = None if of_norm is None else grad_product
+    found = (grad_gates, grad_h_prev, grad_c_prev, of_peephole, *of_projection, of_product, of_norm)
+    return LstmGradients(*found)
 
 
 def _peepholes(variant: Variant, coupled: bool) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
@@ -207,8 +243,8 @@ def _with_peephole(a: Tensor, peephole: Tensor | None, c: Tensor) -> Tensor:
     return a if peephole is None else a + peephole * c
 
 
-def _normalised(values: Tensor, gain: Tensor | None, bias: Tensor | None = None) -> Tensor:
-    return values if gain is None else F.layer_norm(values, gain.shape, gain, bias)
+def _normalised_c(c: Tensor, norm: LayerNorm) -> Tensor:
+    return c if norm.gain_c is None or norm.bias_c is None else norm.gain_c * normalised(c)[0] + norm.bias_c
 
 
 def _dropped(g: Tensor, dropout: Tensor | None) -> Tensor:

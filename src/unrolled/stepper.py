@@ -68,8 +68,9 @@ def packed(
 
     A layer is weight_ih [G*H, D or P], weight_hh [G*H, P], and bias_ih and bias_hh [G*H] or None; what a variant
     adds may follow (see `unrolled.cells.Variant`): an LSTM's peephole [G-1, H], the part of h [P] and of its
-    c [H] (a GRU: of h) that stays as it was, and, where `proj_size` P is not 0, an LSTM's projection weight_hr
-    [P, H]. `cell` is lstm, lstm_coupled, gru, rnn_tanh or rnn_relu.
+    c [H] (a GRU: of h) that stays as it was, where `proj_size` P is not 0, an LSTM's projection weight_hr [P, H],
+    and its gain_ih, gain_hh [G*H], gain_c and bias_c [H] (see `unrolled.cells.LayerNorm`).
+    `cell` is lstm, lstm_coupled, gru, rnn_tanh or rnn_relu.
 
     `weights` is the format they are kept in: "float32", "bfloat16", or "int8" with a scale for each output (inputs
     and states are rounded to 16 bits then). Sums and states stay float32. Raises `InputError` for another format.
