@@ -42,7 +42,7 @@ struct Layout {
 template <Cell cell, class Float = const float>
 struct Vectors {
     static constexpr int G = gates_of(cell), peepholes = G - 1;
-    static int64_t size(int64_t H) { return (3 * G + peepholes + 4) * H; }
+    static int64_t size(int64_t H) { return blocks_of((3 * G + peepholes + 4) * H, 16) * 16; }
 
     const int64_t H;
     Float* bias;

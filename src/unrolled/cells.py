@@ -27,11 +27,11 @@ __all__ = [
     "gru_step_backward",
     "lstm_step",
     "lstm_step_backward",
-    "normalised",
-    "normalised_backward",
     "product",
     "rnn_step",
     "rnn_step_backward",
+    "with_norm",
+    "with_norm_backward",
 ]
 
 
@@ -120,12 +120,9 @@ def lstm_step(
 
     Shapes: x_gates [B,4H] in the order i, f, g, o; weight_hh [4H,H]; h_prev, c_prev [B,H]. With a projection:
     weight_hh [4H,P], h_prev [B,P]. Returns h (as h_prev), c [B,H], gates [B,4H] after activation (i, f, g, o);
-    with a norm, what `normalised` makes of the product with h follows them: [B,4H+4H+1].
+    with a norm, the product with h as `with_norm` keeps it follows them: [B,4H+4H+1].
     """
-    recurrent, kept = product(h_prev, weight_hh.T), tuple[Tensor, ...]()
-    if norm.gain_hh is not None:
-        kept = normalised(recurrent)
-        recurrent = norm.gain_hh * kept[0]
+    recurrent, *kept = with_norm(product(h_prev, weight_hh.T), norm.gain_hh)
     a_i, *a_f, a_g, a_o = torch.split(x_gates + recurrent, c_prev.shape[-1], dim=-1)
     p_i, p_f, p_o = _peepholes(variant, coupled=not a_f)
     i = torch.sigmoid(_with_peephole(a_i, p_i, c_prev))
@@ -133,22 +130,32 @@ def lstm_step(
     g = torch.tanh(a_g)
     c = f * c_prev + i * _dropped(g, variant.dropout)
     o = torch.sigmoid(_with_peephole(a_o, p_o, c))
-    h = o * torch.tanh(_normalised_c(c, norm))
+    squashed, *_ = with_norm(c, norm.gain_c, norm.bias_c)
+    h = o * torch.tanh(squashed)
     if variant.weight_hr is not None:
         h = h @ variant.weight_hr.T
     h = _zoned_out(variant.zoneout_h, h_prev, h)
     return h, _zoned_out(variant.zoneout_c, c_prev, c), torch.cat((i, f, g, o, *kept), dim=-1)
 
 
-def normalised(values: Tensor) -> tuple[Tensor, Tensor]:
-    """Rows [...,n] less their mean, over their standard deviation, and 1 over that, [...,1]."""
+def with_norm(values: Tensor, gain: Tensor | None, bias: Tensor | None = None) -> tuple[Tensor, ...]:
+    """The gain [n] by rows [B,n] normalised, plus a bias [n]; then what the way back takes.
+
+    That is the rows normalised and 1 over their standard deviation [B,1]. Without a gain: the values alone.
+    """
+    if gain is None:
+        return (values,)
     centred = values - values.mean(-1, keepdim=True)
     scale = (centred.square().mean(-1, keepdim=True) + 1e-5).rsqrt()
-    return centred * scale, scale
+    normal = centred * scale
+    return gain * normal if bias is None else gain * normal + bias, normal, scale
 
 
-def normalised_backward(grad: Tensor, normal: Tensor, scale: Tensor) -> Tensor:
-    """Back through `normalised`, from its results and the gradient at the first of them."""
+def with_norm_backward(grad: Tensor, gain: Tensor | None, *kept: Tensor) -> Tensor:
+    """Back through `with_norm` to the values, from what it returned for that."""
+    if gain is None:
+        return grad
+    grad, (normal, scale) = grad * gain, kept
     return scale * (grad - grad.mean(-1, keepdim=True) - normal * (grad * normal).mean(-1, keepdim=True))
 
 
@@ -192,14 +199,11 @@ def lstm_step_backward(
     projected = grad_h
     if variant.weight_hr is not None:
         grad_h = grad_h @ variant.weight_hr
-    tanh_c = torch.tanh(_normalised_c(c, norm))
+    squashed, *of_c = with_norm(c, norm.gain_c, norm.bias_c)
+    tanh_c = torch.tanh(squashed)
     grad_o = grad_h * tanh_c * o * (1 - o)
-    grad_tanh, of_c = grad_h * o * (1 - tanh_c * tanh_c), tuple[Tensor, ...]()
-    if norm.gain_c is not None:
-        normal_c, scale_c = normalised(c)
-        of_c = (grad_tanh * normal_c, grad_tanh)
-        grad_tanh = normalised_backward(grad_tanh * norm.gain_c, normal_c, scale_c)
-    grad_c = _with_peephole(grad_c + grad_tanh, p_o, grad_o)
+    grad_squashed = grad_h * o * (1 - tanh_c * tanh_c)
+    grad_c = _with_peephole(grad_c + with_norm_backward(grad_squashed, norm.gain_c, *of_c), p_o, grad_o)
     grad_i = grad_c * _dropped(g, variant.dropout) * i * (1 - i)
     grad_f = grad_c * c_prev * f * (1 - f)
     grad_g = _dropped(grad_c * i, variant.dropout) * (1 - g * g)
@@ -211,20 +215,20 @@ def lstm_step_backward(
         grad_c_prev = _with_peephole(grad_c_prev, p_f, grad_f)
         grad_gates = torch.cat((grad_i, grad_f, grad_g, grad_o), dim=-1)
     grad_c_prev = _with_peephole(grad_c_prev, p_i, grad_i)
-    grad_product, of_norm = grad_gates, None
-    if norm.gain_hh is not None:
-        kept = gates[..., 4 * c.shape[-1] :]
-        normal_h, scale_h = kept[..., : len(weight_hh)], kept[..., len(weight_hh), None]
-        grad_product = normalised_backward(grad_gates * norm.gain_hh, normal_h, scale_h)
-        of_norm = torch.cat((grad_gates * normal_h, *of_c), dim=-1)
+    first, past = 4 * c.shape[-1], 4 * c.shape[-1] + len(weight_hh)
+    normal_product, scale = gates[..., first:past], gates[..., past : past + 1]
+    grad_product = with_norm_backward(grad_gates, norm.gain_hh, normal_product, scale)
     grad_h_prev = product(grad_product, weight_hh) + kept_h
     of_peephole = None
     if variant.peephole is not None:
         before = (grad_i * c_prev,) if coupled else (grad_i * c_prev, grad_f * c_prev)
         of_peephole = torch.cat((*before, grad_o * c), dim=-1)
     of_projection = (None, None) if variant.weight_hr is None else (projected, o * tanh_c)
-    of_product = None if of_norm is None else grad_product
-    found = (grad_gates, grad_h_prev, grad_c_prev, of_peephole, *of_projection, of_product, of_norm)
+    of_norm: tuple[Tensor | None, Tensor | None] = (None, None)
+    if norm.gain_hh is not None:
+        of_gains = (grad_gates * normal_product, grad_squashed * of_c[0], grad_squashed)
+        of_norm = (grad_product, torch.cat(of_gains, dim=-1))
+    found = (grad_gates, grad_h_prev, grad_c_prev, of_peephole, *of_projection, *of_norm)
     return LstmGradients(*found)
 
 
@@ -241,10 +245,6 @@ def _peepholes(variant: Variant, coupled: bool) -> tuple[Tensor | None, Tensor |
 
 def _with_peephole(a: Tensor, peephole: Tensor | None, c: Tensor) -> Tensor:
     return a if peephole is None else a + peephole * c
-
-
-def _normalised_c(c: Tensor, norm: LayerNorm) -> Tensor:
-    return c if norm.gain_c is None or norm.bias_c is None else norm.gain_c * normalised(c)[0] + norm.bias_c
 
 
 def _dropped(g: Tensor, dropout: Tensor | None) -> Tensor:

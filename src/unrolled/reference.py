@@ -155,12 +155,10 @@ def lstm_forward(
         Variant(weight_hr, peephole, dropout, zoneout_h, zoneout_c),
     )
     norm = LayerNorm(gain_ih, gain_hh, gain_c, bias_c)
-    x_gates, of_input = x, tuple[Tensor, ...]()
-    if gain_ih is not None and weight_ih is not None:
-        of_input = cells.normalised(_stepped(walk, x) @ weight_ih.T)
-        x_gates = gain_ih * of_input[0] if bias is None else gain_ih * of_input[0] + bias
+    if gain_ih is None:
+        x_gates, *of_input = (_share_of_input(x, weight_ih, bias),)
     else:
-        x_gates = _share_of_input(x, weight_ih, bias)
+        x_gates, *of_input = cells.with_norm(_share_of_input(_stepped(walk, x), weight_ih, None), gain_ih, bias)
 
     def step(t: int, h_prev: Tensor, c_prev: Tensor) -> Tensors:
         *states, kept = cells.lstm_step(x_gates[t], weight_hh, h_prev, c_prev, variant_at(variant, t), norm)
@@ -252,9 +250,9 @@ def lstm_backward(
     if grad_bias is not None:
         torch.sum(grad_gates, (0, 1), out=grad_bias)
     if gain_ih is not None and grad_gain_ih is not None:
-        normal, scale = gates[..., -len(gain_ih) - 1 : -1], gates[..., -1:]
+        normal, scale = gates[..., -1 - len(gain_ih) : -1], gates[..., -1:]
         torch.sum(grad_gates * normal, (0, 1), out=grad_gain_ih)
-        grad_gates = cells.normalised_backward(grad_gates * gain_ih, normal, scale)
+        grad_gates = cells.with_norm_backward(grad_gates, gain_ih, normal, scale)
     _fill_input_gradients(walk, grad_gates, x, weight_ih, grad_x, grad_weight_ih, None)
     if of_peephole is not None and grad_peephole is not None:
         grad_peephole.copy_(of_peephole.sum((0, 1)).view_as(grad_peephole))
