@@ -12,6 +12,8 @@
 #include <string>
 #include <vector>
 
+#include "unrolled.h"
+
 namespace nb = nanobind;
 using namespace nb::literals;
 
@@ -52,6 +54,21 @@ using MaybeIn = std::optional<In<Rank>>;
 template <int Rank>
 using MaybeOut = std::optional<Out<Rank>>;
 using AnyRank = nb::ndarray<const float, nb::c_contig, nb::device::cpu>;
+
+// The layer normalisation of an LSTM of G gates and H units: all of it or none, gain_ih where there is a weight_ih.
+inline unrolled::LayerNorm norm_of(int64_t G, int64_t H, bool has_weight_ih, const MaybeIn<1>& gain_ih,
+                                   const MaybeIn<1>& gain_hh, const MaybeIn<1>& gain_c, const MaybeIn<1>& bias_c) {
+    const bool normalised = gain_hh.has_value();
+    if (gain_ih.has_value() != (normalised && has_weight_ih))
+        throw nb::value_error("gain_ih: expected where gain_hh and weight_ih are given, and only there");
+    if (gain_c.has_value() != normalised || bias_c.has_value() != normalised)
+        throw nb::value_error("gain_c and bias_c: expected where gain_hh is given, and only there");
+    if (gain_ih) expect("gain_ih", *gain_ih, {G * H});
+    if (gain_hh) expect("gain_hh", *gain_hh, {G * H});
+    if (gain_c) expect("gain_c", *gain_c, {H});
+    if (bias_c) expect("bias_c", *bias_c, {H});
+    return {data_or_null(gain_ih), data_or_null(gain_hh), data_or_null(gain_c), data_or_null(bias_c)};
+}
 
 // The parts of the module.
 void bind_sequences(nb::module_& m);

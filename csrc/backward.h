@@ -5,15 +5,19 @@
 // the chunk is done, and they are still in the cache, the weights' gradients and x's are made of them.
 //
 // A Cell has `gates` (G), its `steps` and `args`, and
-//   grad_runs                       how many runs of H gradients a step has: the first G are those of the gates'
-//                                   sums, from the gate `rotation` on, and from the last to the first
+//   grad_runs                       how many runs of H gradients a step has: the first G are those of the product with
+//                                   weight_ih, from the gate `rotation` on, and from the last to the first
 //   recurrent_run                   where the G runs begin that belong to the product with weight_hh
+//   sums_run                        where those of the gates' sums begin, and all that is to be summed over the steps
 //   finish(flow, out, t, b, u, n)   makes them, in `out` (for the unit u): `flow` is the gradient at h[t] from later
 //   finish_initial(flow, b, u, n)   the gradient at the initial state
-//   finish_bias(sums)               stores the biases' gradients: `sums` of all runs over all steps
-//   projected                       whether h is projected (P wide); then `finish` also puts h before the projection
-//                                   behind the runs, and its `flow` is the gradient at that: the product with weight_hr of
+//   finish_bias(sums)               stores the biases' gradients: `sums` of the runs from sums_run on over all steps
+//   may_project                     whether h may be projected (P wide), which args.variant says; then `finish` also puts h
+//                                   before the projection behind the runs, and its `flow` is the gradient at that: the
+//                                   product with weight_hr of
 //   finish_projected(flow, t, b, u, n)  the gradient at n units of the projection, which see `flow` from later steps
+//   normalised                      whether products are normalised, which takes all units of a row; then
+//   finish_row(flow, out, t, b)     stands for `finish`
 #pragma once
 
 #include "sequence.h"
@@ -39,13 +43,20 @@ struct BackwardMemory {
 template <class Cell>
 class BackwardRun {
   public:
-    static constexpr int G = Cell::gates, runs = Cell::grad_runs;
+    static constexpr int G = Cell::gates;
     // Of a row of gradients, in floats; rows a power of two apart would share few places of a cache.
-    static int64_t stride(const Steps& steps) { return runs * steps.H + (Cell::projected ? steps.H + steps.P : 0) + 16; }
+    static int64_t stride(const Cell& cell) {
+        return cell.grad_runs * cell.steps.H + (projected(cell) ? cell.steps.H + cell.steps.P : 0) + 16;
+    }
+    static bool projected(const Cell& cell) {
+        if constexpr (Cell::may_project) return cell.args.variant.weight_hr;
+        else return false;
+    }
 
     BackwardRun(const Cell& cell, const BackwardMemory& memory, const Share& share)
         : cell_(cell), steps_(cell.steps), memory_(memory), share_(share), B_(cell.steps.B), H_(cell.steps.H),
-          P_(cell.steps.P), width_(H_ > P_ ? H_ : P_), D_(cell.args.D), K_(G * H_) {
+          P_(cell.steps.P), width_(H_ > P_ ? H_ : P_), D_(cell.args.D), K_(G * H_),
+          runs_(cell.grad_runs), projected_(projected(cell)) {
         const float** rows = memory.rows + share.rank * 5 * memory.limit;
         gradients_ = rows;
         recurrent_gradients_ = rows + memory.limit;
@@ -73,17 +84,18 @@ class BackwardRun {
             grad_weight_ih_[k] = args.grad.weight_ih + row * D_;
             zero(grad_weight_ih_[k], D_);
         }
-        if constexpr (Cell::projected) {
-            const int64_t of_projection = blocks_of(H_, panel_width);
-            pack_columns(args.variant.weight_hr, H_, 1, H_, P_, 0, share_.first(of_projection),
-                         share_.past(of_projection), memory_.projection);
-            for (int64_t u = share_.first(P_); u < share_.past(P_); ++u) {
-                grad_weight_hr_[u] = args.grad_weight_hr + u * H_;
-                zero(grad_weight_hr_[u], H_);
+        if constexpr (Cell::may_project)
+            if (projected_) {
+                const int64_t of_projection = blocks_of(H_, panel_width);
+                pack_columns(args.variant.weight_hr, H_, 1, H_, P_, 0, share_.first(of_projection),
+                             share_.past(of_projection), memory_.projection);
+                for (int64_t u = share_.first(P_); u < share_.past(P_); ++u) {
+                    grad_weight_hr_[u] = args.grad_weight_hr + u * H_;
+                    zero(grad_weight_hr_[u], H_);
+                }
             }
-        }
-        const int64_t first = share_.first(runs * H_);
-        zero(memory_.biases + first, share_.past(runs * H_) - first);
+        const int64_t first = share_.first(runs_ * H_);
+        zero(memory_.biases + first, share_.past(runs_ * H_) - first);
     }
 
     // The steps [begin, end), counted from the last one consumed.
@@ -97,9 +109,9 @@ class BackwardRun {
         float* panel = memory_.panels + share_.rank * memory_.limit * panel_width;
         add_outer_products(recurrent_gradients_, before_, count, grad_weight_hh_, P_, k, past_k, panel);
         if (projects()) add_outer_products(gradients_, inputs_, count, grad_weight_ih_, D_, k, past_k, panel);
-        if constexpr (Cell::projected) add_to_projection(count, panel);
+        if (projected_) add_to_projection(count, panel);
         for (int64_t b = share_.first(B_); b < share_.past(B_); ++b)
-            copy(gradients_of(end - begin, b), gradients_of(0, b), runs * H_);
+            copy(gradients_of(end - begin, b), gradients_of(0, b), runs_ * H_);
 #pragma omp barrier
     }
 
@@ -114,7 +126,7 @@ class BackwardRun {
             gradients_[row] = cut ? memory_.zeros : memory_.initial + b * memory_.stride + Cell::recurrent_run * H_;
         }
         flow_back(gradients_, rows, memory_.recurrent, P_, K_, [&](int64_t b, int64_t u, vec flow) { cell_.finish_initial(flow, b, u, P_ - u); });
-        if (share_.rank == 0) cell_.finish_bias(memory_.biases);
+        if (share_.rank == 0) cell_.finish_bias(memory_.biases + Cell::sums_run * H_);
     }
 
   private:
@@ -123,8 +135,8 @@ class BackwardRun {
     float* gradients_of(int64_t slot, int64_t b) const { return memory_.gradients + (slot * B_ + b) * memory_.stride; }
 
     // Behind the runs of a row of gradients: h before the projection [H], and the gradients at the projection [P].
-    float* unprojected_of(float* gradients) const { return gradients + runs * H_; }
-    float* projected_of(float* gradients) const { return gradients + (runs + 1) * H_; }
+    float* unprojected_of(float* gradients) const { return gradients + runs_ * H_; }
+    float* projected_of(float* gradients) const { return gradients + (runs_ + 1) * H_; }
 
     // The first `count` rows' gradients [K] times a packed matrix [K, N], for this thread's part of the columns.
     template <class Use>
@@ -149,17 +161,27 @@ class BackwardRun {
             gradients_[row] = cut ? memory_.zeros : gradients_of(slot, b) + Cell::recurrent_run * H_;
         }
         const auto finish = [&](int64_t b, int64_t u, vec flow) {
-            cell_.finish(flow, gradients_of(slot + 1, b) + u, t, b, u, H_ - u);
+            if constexpr (!Cell::normalised) cell_.finish(flow, gradients_of(slot + 1, b) + u, t, b, u, H_ - u);
         };
-        if constexpr (Cell::projected) {
-            flow_back(gradients_, active, memory_.recurrent, P_, K_, [&](int64_t b, int64_t u, vec flow) {
-                store(projected_of(gradients_of(slot + 1, b)) + u, cell_.finish_projected(flow, t, b, u, P_ - u), P_ - u);
-            });
+        const float* weights = memory_.recurrent;
+        int64_t K = K_;
+        if constexpr (Cell::may_project)
+            if (projected_) {
+                flow_back(gradients_, active, memory_.recurrent, P_, K_, [&](int64_t b, int64_t u, vec flow) {
+                    store(projected_of(gradients_of(slot + 1, b)) + u, cell_.finish_projected(flow, t, b, u, P_ - u), P_ - u);
+                });
+                share_.meet();
+                for (int64_t row = 0; row < active; ++row) gradients_[row] = projected_of(gradients_of(slot + 1, share_.rows[row]));
+                weights = memory_.projection;
+                K = P_;
+            }
+        flow_back(gradients_, active, weights, H_, K, finish);
+        if constexpr (Cell::normalised) {
             share_.meet();
-            for (int64_t row = 0; row < active; ++row) gradients_[row] = projected_of(gradients_of(slot + 1, share_.rows[row]));
-            flow_back(gradients_, active, memory_.projection, H_, P_, finish);
-        } else {
-            flow_back(gradients_, active, memory_.recurrent, H_, K_, finish);
+            for (int64_t row = share_.first_of_units(active); row < share_.past_of_units(active); ++row) {
+                const int64_t b = share_.rows[row];
+                cell_.finish_row(memory_.flow + b * width_, gradients_of(slot + 1, b), t, b);
+            }
         }
         if (share_.clears() && cell_.args.grad.x)
             for (int64_t row = active; row < share_.rows.count; ++row)
@@ -183,14 +205,16 @@ class BackwardRun {
                 inputs_[count] = args.x + at * D_;
                 if (args.grad.x) grad_inputs_[count] = args.grad.x + at * D_;
                 if (steps_.first(t, b) && share_.rank == 0)
-                    copy(gradients_[count], memory_.initial + b * memory_.stride, runs * H_);
+                    copy(gradients_[count], memory_.initial + b * memory_.stride, runs_ * H_);
             }
         }
         return count;
     }
 
     void add_biases(int64_t count) const {
-        const int64_t first = share_.first(runs * H_), past = share_.past(runs * H_);
+        constexpr int before = Cell::sums_run;
+        const int64_t summed = (runs_ - before) * H_;
+        const int64_t first = before * H_ + share_.first(summed), past = before * H_ + share_.past(summed);
         for (int64_t i = 0; i < count; ++i)
             for (int64_t k = first; k < past; ++k) memory_.biases[k] += gradients_[i][k];
     }
@@ -212,14 +236,15 @@ class BackwardRun {
         }
         for (int64_t i = first; i < past; ++i)
             for (int run = 0; run < G; ++run)
-                copy(gradients_[i] + run * H_, grad_inputs_[i] + (run + Cell::rotation) % G * H_, H_);
+                copy(gradients_[i] + (Cell::sums_run + run) * H_, grad_inputs_[i] + (run + Cell::rotation) % G * H_, H_);
     }
 
     const Cell& cell_;
     const Steps& steps_;
     const BackwardMemory& memory_;
     const Share& share_;
-    const int64_t B_, H_, P_, width_, D_, K_;
+    const int64_t B_, H_, P_, width_, D_, K_, runs_;
+    const bool projected_;
     const float **gradients_, **recurrent_gradients_, **before_, **inputs_;
     float **grad_inputs_, **grad_weight_ih_, **grad_weight_hh_, **grad_weight_hr_;
 };
@@ -229,14 +254,14 @@ void run_backward(const Cell& cell, int wanted_threads) {
     constexpr int G = Cell::gates;
     const Steps& steps = cell.steps;
     const int64_t T = steps.T, B = steps.B, H = steps.H, P = steps.P, K = G * H, D = cell.args.weight_ih ? cell.args.D : 0;
-    const int64_t packed = packed_columns_size(P, K), of_projection = Cell::projected ? packed_columns_size(H, P) : 0;
+    const int64_t packed = packed_columns_size(P, K), of_projection = BackwardRun<Cell>::projected(cell) ? packed_columns_size(H, P) : 0;
     const Team team(wanted_threads, B, blocks_of(H, panel_width), (packed + of_projection) * sizeof(float),
                     tile_rows(panel_vectors));
     const int64_t size = chunk_steps(T, B), limit = size * B;
-    const int64_t stride = BackwardRun<Cell>::stride(steps);
+    const int64_t stride = BackwardRun<Cell>::stride(cell);
     auto [recurrent, input, projection, gradients, initial, flow, zeros, biases, panels, order, rows, outputs] = working_memory(
         {packed, packed_columns_size(D, K), of_projection, (size + 1) * B * stride, B * stride, B * (H > P ? H : P), stride,
-         Cell::grad_runs * H, team.threads * limit * panel_width, numbers(B + T + 1),
+         cell.grad_runs * H, team.threads * limit * panel_width, numbers(B + T + 1),
          numbers(team.threads * 5 * limit), numbers(2 * K + P)});
     zero(zeros, stride);
     order_rows(steps, reinterpret_cast<int64_t*>(order), reinterpret_cast<int64_t*>(order) + B);

@@ -60,17 +60,28 @@ int64_t gates_of(const unrolled::Steps& s, const In<2>& weight_hh) {
 }
 
 unrolled::LstmVariant variant_of(const unrolled::Steps& s, int64_t gates, const MaybeIn<2>& weight_hr,
-                                 const MaybeIn<2>& peephole, const MaybeFactors& dropout, const MaybeFactors& zoneout_h,
-                                 const MaybeFactors& zoneout_c) {
+                                 const MaybeIn<2>& peephole, const unrolled::LayerNorm& norm, const MaybeFactors& dropout,
+                                 const MaybeFactors& zoneout_h, const MaybeFactors& zoneout_c) {
     if (peephole) expect("peephole", *peephole, {gates - 1, s.H});
     return {gates == 3, data_or_null(weight_hr), data_or_null(peephole), factors("dropout", dropout, s, s.H),
-            factors("zoneout_h", zoneout_h, s, s.P), factors("zoneout_c", zoneout_c, s, s.H)};
+            factors("zoneout_h", zoneout_h, s, s.P), factors("zoneout_c", zoneout_c, s, s.H), norm};
+}
+
+// The gradients of what may be there or not: each is there where that is.
+template <class Given, class Gradient>
+void expect_gradient(const char* name, const Given& given, const Gradient& gradient) {
+    if (given.has_value() != gradient.has_value())
+        throw nb::value_error((std::string("grad_") + name + ": expected where " + name + " is given, and only there").c_str());
+    if (!gradient) return;
+    std::vector<int64_t> shape;
+    for (size_t i = 0; i < given->ndim(); ++i) shape.push_back(static_cast<int64_t>(given->shape(i)));
+    expect((std::string("grad_") + name).c_str(), *gradient, shape);
 }
 
 void lstm_forward(In<3> x, MaybeIn<2> weight_ih, MaybeIn<1> bias, In<2> weight_hh, MaybeIn<2> weight_hr,
-                  MaybeIn<2> peephole, In<2> h0, In<2> c0, Lengths lengths, Resets resets, bool reverse,
-                  MaybeFactors dropout, MaybeFactors zoneout_h, MaybeFactors zoneout_c, Out<3> h, Out<3> c,
-                  MaybeOut<3> gates) {
+                  MaybeIn<2> peephole, MaybeIn<1> gain_ih, MaybeIn<1> gain_hh, MaybeIn<1> gain_c, MaybeIn<1> bias_c,
+                  In<2> h0, In<2> c0, Lengths lengths, Resets resets, bool reverse, MaybeFactors dropout,
+                  MaybeFactors zoneout_h, MaybeFactors zoneout_c, Out<3> h, Out<3> c, MaybeOut<3> gates) {
     const auto s = make_steps(h, lengths, resets, reverse, weight_hr);
     const int64_t G = gates_of(s, weight_hh), D = expect_input(s, G, x, weight_ih);
     expect_bias("bias", bias, weight_ih, G * s.H);
@@ -78,8 +89,9 @@ void lstm_forward(In<3> x, MaybeIn<2> weight_ih, MaybeIn<1> bias, In<2> weight_h
     expect("h0", h0, {s.B, s.P});
     expect("c0", c0, {s.B, s.H});
     expect("c", c, {gates ? s.T : 1, s.B, s.H});
-    if (gates) expect("gates", *gates, {s.T, s.B, 4 * s.H});
-    const auto variant = variant_of(s, G, weight_hr, peephole, dropout, zoneout_h, zoneout_c);
+    const auto norm = norm_of(G, s.H, weight_ih.has_value(), gain_ih, gain_hh, gain_c, bias_c);
+    const auto variant = variant_of(s, G, weight_hr, peephole, norm, dropout, zoneout_h, zoneout_c);
+    if (gates) expect("gates", *gates, {s.T, s.B, variant.kept(s.H)});
     nb::gil_scoped_release release;
     unrolled::kernels().lstm_forward(
         s, {x.data(), weight_hh.data(), h0.data(), c0.data(), h.data(), c.data(), data_or_null(gates),
@@ -101,11 +113,13 @@ unrolled::Gradients gradients(const unrolled::Steps& s, int64_t gates, int64_t D
 }
 
 void lstm_backward(In<3> grad_h, MaybeIn<3> grad_c, In<3> x, MaybeIn<2> weight_ih, In<2> weight_hh,
-                   MaybeIn<2> weight_hr, MaybeIn<2> peephole, In<2> h0, In<2> c0, Lengths lengths, Resets resets,
+                   MaybeIn<2> weight_hr, MaybeIn<2> peephole, MaybeIn<1> gain_ih, MaybeIn<1> gain_hh,
+                   MaybeIn<1> gain_c, MaybeIn<1> bias_c, In<2> h0, In<2> c0, Lengths lengths, Resets resets,
                    bool reverse, MaybeFactors dropout, MaybeFactors zoneout_h, MaybeFactors zoneout_c, In<3> h,
                    In<3> c, In<3> gates, MaybeOut<3> grad_x, MaybeOut<2> grad_weight_ih, MaybeOut<1> grad_bias,
-                   Out<2> grad_weight_hh, MaybeOut<2> grad_weight_hr, MaybeOut<2> grad_peephole, Out<2> grad_h0,
-                   Out<2> grad_c0) {
+                   Out<2> grad_weight_hh, MaybeOut<2> grad_weight_hr, MaybeOut<2> grad_peephole,
+                   MaybeOut<1> grad_gain_ih, MaybeOut<1> grad_gain_hh, MaybeOut<1> grad_gain_c,
+                   MaybeOut<1> grad_bias_c, Out<2> grad_h0, Out<2> grad_c0) {
     const auto s = make_steps(grad_h, lengths, resets, reverse, weight_hr);
     const int64_t G = gates_of(s, weight_hh), D = expect_input(s, G, x, weight_ih);
     if (grad_c) expect("grad_c", *grad_c, {s.T, s.B, s.H});
@@ -114,21 +128,23 @@ void lstm_backward(In<3> grad_h, MaybeIn<3> grad_c, In<3> x, MaybeIn<2> weight_i
     expect("c0", c0, {s.B, s.H});
     expect("h", h, {s.T, s.B, s.P});
     expect("c", c, {s.T, s.B, s.H});
-    expect("gates", gates, {s.T, s.B, 4 * s.H});
     expect("grad_c0", grad_c0, {s.B, s.H});
-    const auto variant = variant_of(s, G, weight_hr, peephole, dropout, zoneout_h, zoneout_c);
-    if (peephole.has_value() != grad_peephole.has_value())
-        throw nb::value_error("grad_peephole: expected where peephole is given, and only there");
-    if (grad_peephole) expect("grad_peephole", *grad_peephole, {G - 1, s.H});
-    if (weight_hr.has_value() != grad_weight_hr.has_value())
-        throw nb::value_error("grad_weight_hr: expected where weight_hr is given, and only there");
-    if (grad_weight_hr) expect("grad_weight_hr", *grad_weight_hr, {s.P, s.H});
+    const auto norm = norm_of(G, s.H, weight_ih.has_value(), gain_ih, gain_hh, gain_c, bias_c);
+    const auto variant = variant_of(s, G, weight_hr, peephole, norm, dropout, zoneout_h, zoneout_c);
+    expect("gates", gates, {s.T, s.B, variant.kept(s.H)});
+    expect_gradient("peephole", peephole, grad_peephole);
+    expect_gradient("weight_hr", weight_hr, grad_weight_hr);
+    expect_gradient("gain_ih", gain_ih, grad_gain_ih);
+    expect_gradient("gain_hh", gain_hh, grad_gain_hh);
+    expect_gradient("gain_c", gain_c, grad_gain_c);
+    expect_gradient("bias_c", bias_c, grad_bias_c);
     const auto grad = gradients(s, G, D, weight_ih, grad_x, grad_weight_ih, grad_weight_hh, grad_bias, grad_h0);
     nb::gil_scoped_release release;
     unrolled::kernels().lstm_backward(
         s, {grad_h.data(), data_or_null(grad_c), x.data(), data_or_null(weight_ih), weight_hh.data(), h0.data(),
             c0.data(), h.data(), c.data(), gates.data(), D, variant, grad, grad_c0.data(),
-            data_or_null(grad_weight_hr), data_or_null(grad_peephole)}, threads_for(s, G, D));
+            data_or_null(grad_weight_hr), data_or_null(grad_peephole), data_or_null(grad_gain_ih),
+            data_or_null(grad_gain_hh), data_or_null(grad_gain_c), data_or_null(grad_bias_c)}, threads_for(s, G, D));
 }
 
 void gru_forward(In<3> x, MaybeIn<2> weight_ih, MaybeIn<1> bias, In<2> weight_hh, In<1> bias_hn, In<2> h0,
@@ -212,12 +228,15 @@ void bind_sequences(nb::module_& m) {
     const auto w_hr = "weight_hr"_a.noconvert().none();
     const auto zoneout_h = "zoneout_h"_a.noconvert().none(), zoneout_c = "zoneout_c"_a.noconvert().none();
     const auto peephole = "peephole"_a.noconvert().none(), dropout = "dropout"_a.noconvert().none();
-    m.def("lstm_forward", &lstm_forward, x, w_ih, bias, w_hh, w_hr, peephole, h0, c0, lengths, resets, "reverse"_a,
-          dropout, zoneout_h, zoneout_c, h, c, "gates"_a.noconvert().none());
-    m.def("lstm_backward", &lstm_backward, grad_h, "grad_c"_a.noconvert().none(), x, w_ih, w_hh, w_hr, peephole, h0,
-          c0, lengths, resets, "reverse"_a, dropout, zoneout_h, zoneout_c, h, c, "gates"_a.noconvert(), grad_x,
-          grad_w_ih, grad_bias, grad_w_hh, "grad_weight_hr"_a.noconvert().none(),
-          "grad_peephole"_a.noconvert().none(), grad_h0, "grad_c0"_a.noconvert());
+    const auto gain_ih = "gain_ih"_a.noconvert().none(), gain_hh = "gain_hh"_a.noconvert().none();
+    const auto gain_c = "gain_c"_a.noconvert().none(), bias_c = "bias_c"_a.noconvert().none();
+    m.def("lstm_forward", &lstm_forward, x, w_ih, bias, w_hh, w_hr, peephole, gain_ih, gain_hh, gain_c, bias_c, h0, c0,
+          lengths, resets, "reverse"_a, dropout, zoneout_h, zoneout_c, h, c, "gates"_a.noconvert().none());
+    m.def("lstm_backward", &lstm_backward, grad_h, "grad_c"_a.noconvert().none(), x, w_ih, w_hh, w_hr, peephole, gain_ih,
+          gain_hh, gain_c, bias_c, h0, c0, lengths, resets, "reverse"_a, dropout, zoneout_h, zoneout_c, h, c,
+          "gates"_a.noconvert(), grad_x, grad_w_ih, grad_bias, grad_w_hh, "grad_weight_hr"_a.noconvert().none(),
+          "grad_peephole"_a.noconvert().none(), "grad_gain_ih"_a.noconvert().none(), "grad_gain_hh"_a.noconvert().none(),
+          "grad_gain_c"_a.noconvert().none(), "grad_bias_c"_a.noconvert().none(), grad_h0, "grad_c0"_a.noconvert());
     m.def("gru_forward", &gru_forward, x, w_ih, bias, w_hh, "bias_hn"_a.noconvert(), h0, lengths, resets,
           "reverse"_a, zoneout_h, h, "gates"_a.noconvert().none());
     m.def("gru_backward", &gru_backward, grad_h, x, w_ih, w_hh, h0, lengths, resets, "reverse"_a, zoneout_h, h,

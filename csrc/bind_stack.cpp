@@ -35,7 +35,8 @@ unrolled::Weights weights_named(const std::string& name) {
 }
 
 void add_layer(unrolled::Stack& stack, In<2> weight_ih, In<2> weight_hh, MaybeIn<1> bias_ih, MaybeIn<1> bias_hh,
-               MaybeIn<2> peephole, MaybeIn<1> zoneout_h, MaybeIn<1> zoneout_c, MaybeIn<2> weight_hr) {
+               MaybeIn<2> peephole, MaybeIn<1> zoneout_h, MaybeIn<1> zoneout_c, MaybeIn<2> weight_hr,
+               MaybeIn<1> gain_ih, MaybeIn<1> gain_hh, MaybeIn<1> gain_c, MaybeIn<1> bias_c) {
     const bool lstm = is_lstm(stack.cell), rnn = gates_of(stack.cell) == 1;
     const int64_t H = stack.H, P = stack.P, gates = gates_of(stack.cell), D = stack.layers() ? P : stack.D;
     expect("weight_ih", weight_ih, {gates * H, D});
@@ -51,9 +52,11 @@ void add_layer(unrolled::Stack& stack, In<2> weight_ih, In<2> weight_hh, MaybeIn
     if (weight_hr.has_value() != stack.projects_state)
         throw nb::value_error("weight_hr: expected where the stack has a proj_size, and only there");
     if (weight_hr) expect("weight_hr", *weight_hr, {P, H});
+    if (gain_hh && !lstm) throw nb::value_error("gain_hh: only an LSTM has layer normalisation, expected None");
+    const auto norm = norm_of(gates, H, true, gain_ih, gain_hh, gain_c, bias_c);
     stack.add_layer({D, H, P, weight_ih.data(), weight_hh.data(), data_or_null(bias_ih), data_or_null(bias_hh),
                      data_or_null(peephole), data_or_null(zoneout_h), data_or_null(zoneout_c),
-                     data_or_null(weight_hr)});
+                     data_or_null(weight_hr), norm});
 }
 
 struct Type {
@@ -188,9 +191,11 @@ void bind_stack(nb::module_& m) {
         }, "cell"_a, "input_size"_a, "hidden_size"_a, "weights"_a = "float32", "embedding"_a.noconvert().none() = nb::none(),
            "proj_size"_a = 0)
         .def("add_layer", &add_layer, "weight_ih"_a.noconvert(), "weight_hh"_a.noconvert(),
-             "bias_ih"_a.noconvert().none(), "bias_hh"_a.noconvert().none(),
+             "bias_ih"_a.noconvert().none() = nb::none(), "bias_hh"_a.noconvert().none() = nb::none(),
              "peephole"_a.noconvert().none() = nb::none(), "zoneout_h"_a.noconvert().none() = nb::none(),
-             "zoneout_c"_a.noconvert().none() = nb::none(), "weight_hr"_a.noconvert().none() = nb::none())
+             "zoneout_c"_a.noconvert().none() = nb::none(), "weight_hr"_a.noconvert().none() = nb::none(),
+             "gain_ih"_a.noconvert().none() = nb::none(), "gain_hh"_a.noconvert().none() = nb::none(),
+             "gain_c"_a.noconvert().none() = nb::none(), "bias_c"_a.noconvert().none() = nb::none())
         .def("run", &run_stack<false>, "x"_a, "y"_a, "h"_a, "c"_a.none())
         .def("step", &run_stack<true>, "x"_a, "y"_a, "h"_a, "c"_a.none())
         .def_prop_ro("cell", [](const unrolled::Stack& stack) { return name_of(stack.cell); })

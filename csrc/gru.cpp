@@ -12,12 +12,13 @@ enum { R, Z, N, HN };
 // `modified`: with zoneout.
 template <bool modified>
 struct GruForwardCell {
-    static constexpr int gates = 3, kept_runs = 4;
-    static constexpr bool projected = false;
+    static constexpr int gates = 3;
+    static constexpr bool may_project = false, normalised = false;
     const Steps& steps;
     const GruForward& args;
 
     float* kept() const { return args.gates; }
+    int64_t kept_width() const { return 4 * steps.H; }
 
     UNROLLED_INLINE_MEMBER vec start(int gate, const float* in, int64_t u, int64_t n) const {
         return load(gate == N ? args.bias_hn + u : in + gate * steps.H + u, n);
@@ -47,8 +48,8 @@ struct GruForwardCell {
 // the product with weight_hh.
 template <bool modified>
 struct GruBackwardCell {
-    static constexpr int gates = 3, grad_runs = 4, rotation = 2, recurrent_run = 1;
-    static constexpr bool projected = false;
+    static constexpr int gates = 3, grad_runs = 4, rotation = 2, recurrent_run = 1, sums_run = 0;
+    static constexpr bool may_project = false, normalised = false;
     const Steps& steps;
     const GruBackward& args;
 

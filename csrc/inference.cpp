@@ -6,7 +6,7 @@
 
 #include <algorithm>
 
-#include "cells.h"
+#include "normal.h"
 #include "products.h"
 
 namespace unrolled::UNROLLED_ISA {
@@ -14,7 +14,8 @@ namespace {
 
 // A panel of a layer holds the weights of one block of units with all their gates side by side: biases, what a
 // variant adds, the product with the input, the product with the state. An RNN's block is four vectors of units. Behind
-// the blocks of a layer with a projection stand its panels, each four vectors of outputs: zoneout, the product.
+// the blocks of a layer with a projection stand its panels, each four vectors of outputs: zoneout, the product. Those of a
+// layer that is normalised have no biases; between the two stands all that it has besides products (`Vectors`).
 template <Cell cell>
 struct Block {
     static constexpr int gates = gates_of(cell);
@@ -36,6 +37,45 @@ struct Layout {
           size(state + Product::template size<B::N>(P)) {}
 };
 
+// What a normalised layer has besides products, each [H] or, for G gates, [G*H]; zeros where it has none of it. A
+// projection has its own zoneout of h.
+template <Cell cell, class Float = const float>
+struct Vectors {
+    static constexpr int G = gates_of(cell), peepholes = G - 1;
+    static int64_t size(int64_t H) { return blocks_of((3 * G + peepholes + 4) * H, 16) * 16; }
+
+    const int64_t H;
+    Float* bias;
+    Float *gain_ih = bias + G * H, *gain_hh = gain_ih + G * H, *gain_c = gain_hh + G * H, *bias_c = gain_c + H;
+    Float *peephole = bias_c + H, *zoneout_h = peephole + peepholes * H, *zoneout_c = zoneout_h + H;
+
+    void pack(const Layer& layer) const {
+        for (int64_t i = 0; i < G * H; ++i)
+            bias[i] = (layer.bias_ih ? layer.bias_ih[i] : 0.0f) + (layer.bias_hh ? layer.bias_hh[i] : 0.0f);
+        put(layer.norm.gain_ih, gain_ih, G * H);
+        put(layer.norm.gain_hh, gain_hh, G * H);
+        put(layer.norm.gain_c, gain_c, H);
+        put(layer.norm.bias_c, bias_c, H);
+        put(layer.peephole, peephole, peepholes * H);
+        put(layer.weight_hr ? nullptr : layer.zoneout_h, zoneout_h, H);
+        put(layer.zoneout_c, zoneout_c, H);
+    }
+    LstmVariant variant() const {
+        return {cell == Cell::lstm_coupled, nullptr, peephole, {}, {zoneout_h, 0}, {zoneout_c, 0}, {gain_ih, gain_hh, gain_c, bias_c}};
+    }
+    // A row's product with its input becomes its share of the gates' sums.
+    void share_of_input(float* product) const {
+        normalise(product, G * H);
+        add_gain(product, gain_ih, bias, G * H, product);
+    }
+
+  private:
+    static void put(const float* from, float* to, int64_t n) {
+        if (from) std::copy_n(from, n, to);
+        else std::fill_n(to, n, 0.0f);
+    }
+};
+
 // A panel of a projection [P, H].
 constexpr int projection_vectors = 4, projection_width = projection_vectors * lanes;
 template <class Product>
@@ -51,7 +91,8 @@ struct Packer {
 
     size_t size() const {
         const int64_t of_projection = layer.weight_hr ? blocks_of(P, projection_width) * projection_panel<Product>(H) : 0;
-        return blocks_of(H, B::units) * Layout<cell, Product>(layer.D, P, layer.modified()).size + of_projection;
+        const int64_t of_norm = layer.norm ? Vectors<cell>::size(H) : 0;
+        return blocks_of(H, B::units) * Layout<cell, Product>(layer.D, P, layer.modified()).size + of_norm + of_projection;
     }
 
     void pack(float* panels) const {
@@ -63,6 +104,11 @@ struct Packer {
             pack_product(layer.weight_ih, layer.D, block, panels + layout.input);
             pack_product(layer.weight_hh, P, block, panels + layout.state);
         }
+        if constexpr (is_lstm(cell))
+            if (layer.norm) {
+                Vectors<cell, float>{H, panels}.pack(layer);
+                panels += Vectors<cell>::size(H);
+            }
         if (layer.weight_hr) pack_projection(panels);
     }
 
@@ -91,7 +137,7 @@ struct Packer {
     float bias(int64_t block, int output) const {
         const bool candidate = cell == Cell::gru && output >= 2 * lanes;  // n from the input, then n from the state
         const int64_t j = row(block, candidate ? output % lanes + 2 * lanes : output);
-        if (j < 0) return 0.0f;
+        if (j < 0 || layer.norm) return 0.0f;
         const float input = layer.bias_ih ? layer.bias_ih[j] : 0.0f, state = layer.bias_hh ? layer.bias_hh[j] : 0.0f;
         return !candidate ? input + state : output < 3 * lanes ? input : state;
     }
@@ -187,12 +233,15 @@ class Runner {
     void project(float* projections) {
         provide_memory(1);
         FlushDenormals flush;
-        gates_of_steps_ = projections;
         const PackedLayer& layer = stack_.layers[0];
         Row* rows = reinterpret_cast<Row*>(area_);
         const Share all{0, run_.B, 0, 1, area_};
+        const Layout<cell, Product> layout(layer.D, P_, layer.modified);
         prepare(run_.x, layer.D, 1, all, rows, area_ + run_.B * sizeof(Row));
-        multiply_inputs(layer, {layer.D, P_, layer.modified}, rows, 1, all);
+        multiply(layer, layout, layout.input, layer.D, rows, 1, all, projections);
+        if constexpr (is_lstm(cell))
+            if (layer.normalised)
+                for (int64_t b = 0; b < run_.B; ++b) vectors_of(layer, layout).share_of_input(projections + b * gates_);
     }
 
     void run(int threads) {
@@ -224,13 +273,17 @@ class Runner {
     }
 
     void provide_memory(int threads) {
-        const int64_t rows = chunk_ * run_.B, gates = chunk_ > 1 ? rows * gates_ : 0;
+        const auto normalised = [](const PackedLayer& layer) { return layer.normalised; };
+        const bool of_rows = std::any_of(stack_.layers, stack_.layers + stack_.layer_count, normalised);
+        const int64_t rows = chunk_ * run_.B, gates = chunk_ > 1 || of_rows ? rows * gates_ : 0;
+        const int64_t products = of_rows ? run_.B * gates_ : 0;
         const int64_t hidden = stack_.layer_count > 1 ? blocks_of(rows * P_, 16) * 16 : 0;
         const int64_t unprojected = stack_.projects_state ? blocks_of(run_.B * H_, 16) * 16 : 0;
         const int64_t widest = std::max({stack_.layers[0].D, H_, P_});
         area_bytes_ = blocks_of((rows + run_.B) * (sizeof(Row) + Product::row_bytes(widest)), 64) * 64;
-        gates_of_steps_ = scratch(gates + 2 * hidden + unprojected + threads * area_bytes_ / 4);
-        hidden_[0] = gates_of_steps_ + gates;
+        gates_of_steps_ = scratch(gates + products + 2 * hidden + unprojected + threads * area_bytes_ / 4);
+        products_ = gates_of_steps_ + gates;
+        hidden_[0] = products_ + products;
         hidden_[1] = hidden_[0] + hidden;
         unprojected_ = hidden_[1] + hidden;
         area_ = reinterpret_cast<uint8_t*>(unprojected_ + unprojected);
@@ -256,18 +309,24 @@ class Runner {
         const Layout<cell, Product> layout(layer.D, P_, layer.modified);
         Row* rows = reinterpret_cast<Row*>(share.area);
         uint8_t* bytes = share.area + (count + 1) * share.rows * sizeof(Row);
-        const bool projected = l == 0 && stack_.projected, whole = !projected && count == 1;
+        const bool normalised = is_lstm(cell) && layer.normalised, projected = l == 0 && stack_.projected;
+        const bool whole = !projected && !normalised && count == 1;
         if (!projected) bytes = prepare(input, layer.D, count, share, rows, bytes);
-        if (!projected && !whole) multiply_inputs(layer, layout, rows, count, share);
+        if (!projected && !whole) multiply(layer, layout, layout.input, layer.D, rows, count, share, gates_of_steps_);
         const Rows begins = projected ? input : Rows{gates_of_steps_, gates_, nullptr};
         Row* states = rows + count * share.rows;
         for (int64_t t = 0; t < count; ++t) {
             const Rows before = t ? Rows{output + (t - 1) * run_.B * P_, P_, nullptr} : run_.h.layer(l);
             prepare(before, P_, 1, share, states, bytes);
             float* after = output + t * run_.B * P_;
-            step(l, whole, layout, rows, begins.from(t * run_.B), states, before, stack_.projects_state ? unprojected_ : after, share);
-            if constexpr (is_lstm(cell))
-                if (stack_.projects_state) project_state(layer.panels + blocks_ * layout.size, states, bytes, before, after, share);
+            float* h = stack_.projects_state ? unprojected_ : after;
+            if (!normalised) step(l, whole, layout, rows, begins.from(t * run_.B), states, before, h, share);
+            if constexpr (is_lstm(cell)) {
+                float* raw = projected ? nullptr : gates_of_steps_ + t * run_.B * gates_;
+                if (normalised) step_rows(l, layout, raw, begins.from(t * run_.B), states, before, h, share);
+                const float* panels = layer.panels + blocks_ * layout.size + (normalised ? Vectors<cell>::size(H_) : 0);
+                if (stack_.projects_state) project_state(panels, states, bytes, before, after, share);
+            }
             share.meet();
         }
         const float* last = output + (count - 1) * run_.B * P_;
@@ -311,27 +370,61 @@ class Runner {
         return bytes;
     }
 
-    // The gates' sums over the inputs alone, for each step and row of the share: [count, B, block, biases].
-    float* gates_at(int64_t t, int64_t b, int64_t block) const {
-        return gates_of_steps_ + (t * run_.B + b) * gates_ + block * N * lanes;
-    }
-    void multiply_inputs(const PackedLayer& layer, const Layout<cell, Product>& layout, const Row* rows, int64_t count,
-                         const Share& share) const {
+    // One of the two products, by what stands at `weights` in a panel, for each step and row of the share, from where the
+    // panels begin on: out [count, B, gates_], a row in blocks; where it is to be normalised, as [G*H].
+    void multiply(const PackedLayer& layer, const Layout<cell, Product>& layout, int64_t weights, int64_t K, const Row* rows,
+                  int64_t count, const Share& share, float* out) const {
         cover_with<Product, N>(count * share.rows, share.first_of(blocks_), share.past_of(blocks_), [&]<int R, int P>(int64_t i, int64_t block) {
             const float* panel = layer.panels + block * layout.size;
             vec sums[R][P][N];
             const float* starts[R][P];
-            Factor<Product, R> inputs{{}, panel + layout.input, layer.D};
+            Factor<Product, R> inputs{{}, panel + weights, K};
             for (int r = 0; r < R; ++r) {
                 inputs.rows[r] = rows[i + r];
                 for (int p = 0; p < P; ++p) starts[r][p] = panel + p * layout.size;
             }
             sum_up<Product, R, P, N>(sums, starts, &inputs, 1, layout.size, nullptr, nullptr);
+            const auto row = [&](int r) {
+                return out + ((i + r) / share.rows * run_.B + share.row + (i + r) % share.rows) * gates_;
+            };
+            if (is_lstm(cell) && layer.normalised) {
+                for (int r = 0; r < R; ++r) put_units(sums[r][0], block, P, row(r));
+                return;
+            }
             for (int r = 0; r < R; ++r)
                 for (int p = 0; p < P; ++p)
-                    for (int n = 0; n < N; ++n)
-                        store(gates_at((i + r) / share.rows, share.row + (i + r) % share.rows, block + p) + n * lanes, sums[r][p][n]);
+                    for (int n = 0; n < N; ++n) store(row(r) + ((block + p) * N + n) * lanes, sums[r][p][n]);
         });
+    }
+
+    // Sums [P, N] of the P panels from `block` on, to their places in a row [G*H].
+    [[gnu::noinline]] void put_units(const vec* sums, int64_t block, int P, float* row) const {
+        for (int p = 0; p < P; ++p)
+            for (int n = 0; n < N; ++n) {
+                const int64_t u = (block + p) * lanes;
+                store(row + n * H_ + u, *sums++, H_ - u);
+            }
+    }
+
+    Vectors<cell> vectors_of(const PackedLayer& layer, const Layout<cell, Product>& layout) const {
+        return {H_, layer.panels + blocks_ * layout.size};
+    }
+
+    // `step` of a normalised layer: the products with the states, by panels; then the rest, by rows. `begins` has the
+    // inputs' shares, or will have: where the products with the inputs, `raw`, are not null.
+    void step_rows(int64_t l, const Layout<cell, Product>& layout, float* raw, const Rows& begins, const Row* states,
+                   const Rows& before, float* after, const Share& share) const {
+        const PackedLayer& layer = stack_.layers[l];
+        multiply(layer, layout, layout.state, P_, states, 1, share, products_);
+        share.meet();
+        const Vectors<cell> vectors = vectors_of(layer, layout);
+        const LstmVariant variant = vectors.variant();
+        for (int64_t b = share.row + share.first_of(share.rows); b < share.row + share.past_of(share.rows); ++b) {
+            if (raw) vectors.share_of_input(raw + b * gates_);
+            float* c = run_.c.at(l, b);
+            normalised_step(variant, H_, 0, begins[b], products_ + b * gates_, stack_.projects_state ? nullptr : before[b], c, c,
+                            after + b * H_, nullptr);
+        }
     }
 
     // One step of layer l for the share's rows: h `before` [B, P] -> `after` [B, H], c in place. `whole`: the sums
@@ -384,6 +477,7 @@ class Runner {
     const int64_t H_, P_, blocks_, gates_;  // gates_: floats of a row's gates, in blocks
     int64_t chunk_, area_bytes_;
     float* gates_of_steps_;
+    float* products_;  // [B, gates_]: with the states, where they are to be normalised
     float* hidden_[2];
     float* unprojected_;  // [B, H]: h before the projection
     uint8_t* area_;

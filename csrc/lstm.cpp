@@ -1,60 +1,59 @@
 // Long short-term memory: Hochreiter & Schmidhuber 1997, with the forget gate of Gers et al. 2000, and its variants.
 //
 // `coupled`: the forget gate is 1 - i, and the gates are i, g, o. `modified`: any of peepholes, dropout, zoneout and
-// projection; a coupled cell always is, to have one kind less of each. `projected`: h is multiplied by weight_hr (Sak,
-// Senior & Beaufays 2014), and zoneout is of the product.
+// projection; a coupled cell always is, to have one kind less of each. With a projection h is multiplied by weight_hr
+// (Sak, Senior & Beaufays 2014), and zoneout is of the product.
 #include "backward.h"
 #include "cells.h"
 #include "forward.h"
+#include "normal.h"
 
 namespace unrolled::UNROLLED_ISA {
 namespace {
 
 enum { I, F, G, O };  // the gates that are kept
 
-// What the variant brings for the units from u on, at the step and row `at`.
-UNROLLED_INLINE Modification modification(const LstmVariant& variant, int64_t at, int64_t H, int64_t u, int64_t n) {
-    Modification by;
-    if (const float* peephole = variant.peephole) {
-        by.peephole_i = load(peephole + u, n);
-        if (!variant.coupled) by.peephole_f = load(peephole + H + u, n);
-        by.peephole_o = load(peephole + (variant.coupled ? 1 : 2) * H + u, n);
-    }
-    if (variant.dropout) by.dropout = load(variant.dropout.at(at) + u, n);
-    if (variant.zoneout_h && !variant.weight_hr) by.zoneout_h = load(variant.zoneout_h.at(at) + u, n);
-    if (variant.zoneout_c) by.zoneout_c = load(variant.zoneout_c.at(at) + u, n);
-    return by;
-}
-
 // Zoneout of a projected state's units from u on, at the step and row `at`.
 UNROLLED_INLINE vec zoneout_of_projection(const LstmVariant& variant, int64_t at, int64_t u, int64_t n) {
     return variant.zoneout_h ? load(variant.zoneout_h.at(at) + u, n) : vec{};
 }
 
-template <bool coupled, bool modified, bool is_projected>
+template <bool coupled, bool modified>
 struct LstmForwardCell {
-    static constexpr int gates = coupled ? 3 : 4, kept_runs = 4;
-    static constexpr bool projected = is_projected;
+    static constexpr int gates = coupled ? 3 : 4;
+    static constexpr bool may_project = modified, normalised = false;
     const Steps& steps;
     const LstmForward& args;
 
     float* kept() const { return args.gates; }
+    int64_t kept_width() const { return 4 * steps.H; }
+
+    // Where a row's c is to stand, and where it was before; null: zero.
+    float* c_now(int64_t t, int64_t b) const {
+        return args.c + (args.keep_steps ? t * steps.B + b : b) * steps.H;
+    }
+    const float* c_before(int64_t t, int64_t b) const {
+        return steps.reset(t, b)   ? nullptr
+               : steps.first(t, b) ? args.c0 + b * steps.H
+               : args.keep_steps   ? args.c + (steps.before(t) * steps.B + b) * steps.H
+                                   : c_now(t, b);
+    }
 
     UNROLLED_INLINE_MEMBER vec start(int gate, const float* in, int64_t u, int64_t n) const {
         return load(in + gate * steps.H + u, n);
     }
     UNROLLED_INLINE_MEMBER vec finish(const vec* sums, const float*, const float* state, int64_t t, int64_t b, int64_t u,
                                       int64_t n) const {
-        const int64_t H = steps.H, row = t * steps.B + b, at = row * H + u;
-        float* c_now = args.keep_steps ? args.c + at : args.c + b * H + u;
-        const float* c_before = steps.first(t, b) ? args.c0 + b * H + u
-                                : args.keep_steps ? args.c + (steps.before(t) * steps.B + b) * H + u
-                                                  : c_now;
+        const int64_t H = steps.H, row = t * steps.B + b;
+        const float* before = c_before(t, b);
         Modification by;
-        if constexpr (modified) by = modification(args.variant, row, H, u, n);
-        const LstmValues now = lstm_step<coupled, modified>(sums, modified && !projected ? load(state + u, n) : vec{},
-                                                            steps.reset(t, b) ? vec{} : load(c_before, n), by);
-        store(c_now, now.c, n);
+        vec h_before{};
+        if constexpr (modified) {
+            by = modification(args.variant, row, H, u, n);
+            if (!args.variant.weight_hr) h_before = load(state + u, n);
+        }
+        const LstmValues now = lstm_step<coupled, modified>(sums, h_before, before ? load(before + u, n) : vec{}, by);
+        store(c_now(t, b) + u, now.c, n);
         if (args.gates) {
             float* out = args.gates + row * 4 * H + u;
             store(out + I * H, now.i, n);
@@ -67,30 +66,59 @@ struct LstmForwardCell {
     UNROLLED_INLINE_MEMBER vec finish_projected(vec h, const float* state, int64_t t, int64_t b, int64_t u, int64_t n) const {
         return zoned_out(zoneout_of_projection(args.variant, t * steps.B + b, u, n), load(state, n), h);
     }
-    void clear(int64_t t, int64_t b) const {
+    void clear(int64_t t, int64_t b) const { clear(t, b, kept_width()); }
+
+  protected:
+    void clear(int64_t t, int64_t b, int64_t width) const {
         const int64_t H = steps.H, row = t * steps.B + b;
         if (args.keep_steps) zero(args.c + row * H, H);
         else if (steps.length(b) == 0) copy(args.c0 + b * H, args.c + b * H, H);
-        if (args.gates) zero(args.gates + row * 4 * H, 4 * H);
+        if (args.gates) zero(args.gates + row * width, width);
     }
 };
 
+// With a norm, a row at a time: see normal.h.
+template <bool coupled>
+struct NormalisedForwardCell : LstmForwardCell<coupled, true> {
+    using Base = LstmForwardCell<coupled, true>;
+    static constexpr bool normalised = true;
+    using Base::args, Base::steps;
+
+    int64_t kept_width() const { return args.variant.kept(steps.H); }
+    int64_t kept_product() const { return 4 * steps.H; }
+    int64_t kept_input() const { return kept_product() + Base::gates * steps.H + 1; }
+
+    void normalise_input(float* product, float* share) const {
+        const int64_t n = Base::gates * steps.H;
+        const float scale = normalise(product, n);
+        add_gain(product, args.variant.norm.gain_ih, args.bias, n, share);
+        if (args.gates) product[n] = scale;
+    }
+    void finish_row(const float* in, float* product, const float* state, int64_t t, int64_t b, float* h) const {
+        const int64_t row = t * steps.B + b;
+        float* kept = args.gates ? args.gates + row * kept_width() : nullptr;
+        const float scale = normalised_step(args.variant, steps.H, row, in, product, state, Base::c_before(t, b),
+                                            Base::c_now(t, b), h, kept);
+        if (kept) product[Base::gates * steps.H] = scale;
+    }
+    void clear(int64_t t, int64_t b) const { Base::clear(t, b, kept_width()); }
+};
+
 // With peepholes, a step's gradients are followed by each peephole's: what the gate saw times the gradient at its sum.
-template <bool coupled, bool modified, bool peephole, bool is_projected>
+template <bool coupled, bool modified>
 struct LstmBackwardCell {
-    static constexpr int gates = coupled ? 3 : 4, peepholes = gates - 1, grad_runs = gates + (peephole ? peepholes : 0);
-    static constexpr int rotation = 0, recurrent_run = 0;
-    static constexpr bool projected = is_projected;
+    static constexpr int gates = coupled ? 3 : 4, peepholes = gates - 1, rotation = 0, recurrent_run = 0, sums_run = 0;
+    static constexpr bool may_project = modified, normalised = false;
     const Steps& steps;
     const LstmBackward& args;
+    const int of_peepholes = modified && args.variant.peephole ? peepholes : 0, grad_runs = gates + of_peepholes;
 
     // The gradient at the state h[t], of which `flow` comes from later steps, but for what zoneout keeps of it: that
     // grad_h0 carries on.
     UNROLLED_INLINE_MEMBER vec grad_of_state(vec flow, vec zoneout, int64_t t, int64_t b, int64_t u, int64_t n) const {
-        const int64_t width = projected ? steps.P : steps.H;
-        vec grad_h = flow + load(args.grad_h + (t * steps.B + b) * width + u, n);
+        vec grad_h = flow + load(args.grad_h + (t * steps.B + b) * steps.P + u, n);
         if constexpr (modified) {
-            float* carried = args.grad.h0 + b * width + u;
+            float* carried = args.grad.h0 + b * steps.P + u;
             if (!steps.last(t, b)) grad_h += load(carried, n);
             store(carried, steps.reset(t, b) ? vec{} : zoneout * grad_h, n);
             grad_h *= 1.0f - zoneout;
@@ -100,64 +128,144 @@ struct LstmBackwardCell {
     UNROLLED_INLINE_MEMBER vec finish_projected(vec flow, int64_t t, int64_t b, int64_t u, int64_t n) const {
         return grad_of_state(flow, zoneout_of_projection(args.variant, t * steps.B + b, u, n), t, b, u, n);
     }
-
-    // grad_c0 carries the gradient at c from step to step.
-    UNROLLED_INLINE_MEMBER void finish(vec flow, float* out, int64_t t, int64_t b, int64_t u, int64_t n) const {
-        const int64_t H = steps.H, row = t * steps.B + b;
-        const float* gate = args.gates + row * 4 * H + u;
-        const vec i = load(gate + I * H, n), f = load(gate + F * H, n);
-        const vec g = load(gate + G * H, n), o = load(gate + O * H, n);
-        const bool reset = steps.reset(t, b);
-        const vec c_before = reset               ? vec{}
-                             : steps.first(t, b) ? load(args.c0 + b * H + u, n)
-                                                 : load(args.c + (steps.before(t) * steps.B + b) * H + u, n);
+    UNROLLED_INLINE_MEMBER vec c_before(int64_t t, int64_t b, int64_t u, int64_t n) const {
+        const int64_t H = steps.H;
+        return steps.reset(t, b)   ? vec{}
+               : steps.first(t, b) ? load(args.c0 + b * H + u, n)
+                                   : load(args.c + (steps.before(t) * steps.B + b) * H + u, n);
+    }
+    // The gates of a row, and its c before zoneout.
+    UNROLLED_INLINE_MEMBER LstmValues values_of(const float* kept, vec before, const Modification& by, int64_t row, int64_t u,
+                                                int64_t n) const {
+        const int64_t H = steps.H;
+        LstmValues now;
+        now.i = load(kept + I * H + u, n), now.f = load(kept + F * H + u, n);
+        now.g = load(kept + G * H + u, n), now.o = load(kept + O * H + u, n);
+        now.fresh = modified ? fma(now.i, now.g * by.dropout, now.f * before) : load(args.c + row * H + u, n);
+        return now;
+    }
+    // From the gradients at the sum of o and at `fresh`, as far as it comes from this step's h, to those of the other gates,
+    // of peepholes and of c before. grad_c0 carries the gradient at c from step to step.
+    UNROLLED_INLINE_MEMBER void finish_gates(const LstmValues& now, vec before, vec grad_o, vec grad_fresh, const Modification& by,
+                                             float* out, int64_t t, int64_t b, int64_t u, int64_t n) const {
+        const int64_t H = steps.H;
         float* carried = args.grad_c0 + b * H + u;
-        vec grad_c = steps.last(t, b) ? vec{} : load(carried, n);
-        if (args.grad_c) grad_c += load(args.grad_c + row * H + u, n);
-        vec c = load(args.c + row * H + u, n), dropped = g, kept_c{};
-        Modification by;
+        vec grad_c = steps.last(t, b) ? vec{} : load(carried, n), kept_c{};
+        if (args.grad_c) grad_c += load(args.grad_c + (t * steps.B + b) * H + u, n);
         if constexpr (modified) {
-            by = modification(args.variant, row, H, u, n);
-            dropped = g * by.dropout;
-            c = fma(i, dropped, f * c_before);  // zoneout may have kept another
             kept_c = by.zoneout_c * grad_c;
             grad_c *= 1.0f - by.zoneout_c;
         }
-        const vec grad_h = projected ? flow : grad_of_state(flow, by.zoneout_h, t, b, u, n);
-        const vec squashed = tanh(c);
-        if constexpr (projected) store(out + grad_runs * H, o * squashed, n);
-        grad_c += grad_h * o * (1.0f - squashed * squashed);
-        const vec grad_o = grad_h * squashed * o * (1.0f - o);
-        if constexpr (modified) grad_c += by.peephole_o * grad_o;
-        vec grad_i = grad_c * dropped * i * (1.0f - i);
-        const vec grad_f = grad_c * c_before * f * (1.0f - f);
-        vec grad_g = grad_c * i * (1.0f - g * g);
-        if constexpr (coupled) grad_i -= grad_f;
-        vec grad_c_before = grad_c * f;
-        if constexpr (modified) {
-            grad_g *= by.dropout;
-            grad_c_before += kept_c + by.peephole_i * grad_i + by.peephole_f * grad_f;
-        }
-        store(carried, reset ? vec{} : grad_c_before, n);
-        store(out, grad_i, n);
-        if constexpr (!coupled) store(out + H, grad_f, n);
-        store(out + (gates - 2) * H, grad_g, n);
+        const LstmGradients grad = lstm_gates_back<coupled, modified>(now, before, grad_o, grad_c + grad_fresh, by);
+        store(carried, steps.reset(t, b) ? vec{} : modified ? grad.c_before + kept_c : grad.c_before, n);
+        store(out, grad.i, n);
+        if constexpr (!coupled) store(out + H, grad.f, n);
+        store(out + (gates - 2) * H, grad.g, n);
         store(out + (gates - 1) * H, grad_o, n);
-        if constexpr (peephole) {
-            float* of_peepholes = out + gates * H;
-            store(of_peepholes, grad_i * c_before, n);
-            if constexpr (!coupled) store(of_peepholes + H, grad_f * c_before, n);
-            store(of_peepholes + (peepholes - 1) * H, grad_o * c, n);
+        if (of_peepholes) {
+            float* peephole = out + gates * H;
+            store(peephole, grad.i * before, n);
+            if constexpr (!coupled) store(peephole + H, grad.f * before, n);
+            store(peephole + (peepholes - 1) * H, grad_o * now.fresh, n);
         }
     }
+
+    UNROLLED_INLINE_MEMBER void finish(vec flow, float* out, int64_t t, int64_t b, int64_t u, int64_t n) const {
+        const int64_t H = steps.H, row = t * steps.B + b;
+        Modification by;
+        if constexpr (modified) by = modification(args.variant, row, H, u, n);
+        const vec before = c_before(t, b, u, n);
+        const LstmValues now = values_of(args.gates + row * 4 * H, before, by, row, u, n);
+        const vec squashed = tanh(now.fresh);
+        vec grad_h = flow;
+        if (modified && args.variant.weight_hr) store(out + grad_runs * H, now.o * squashed, n);
+        else grad_h = grad_of_state(flow, by.zoneout_h, t, b, u, n);
+        const vec grad_fresh = grad_h * now.o * (1.0f - squashed * squashed);
+        finish_gates(now, before, grad_h * squashed * now.o * (1.0f - now.o), grad_fresh, by, out, t, b, u, n);
+    }
     UNROLLED_INLINE_MEMBER void finish_initial(vec flow, int64_t b, int64_t u, int64_t n) const {
-        float* grad_h0 = args.grad.h0 + b * (projected ? steps.P : steps.H) + u;
+        float* grad_h0 = args.grad.h0 + b * steps.P + u;
         store(grad_h0, modified && steps.length(b) > 0 ? flow + load(grad_h0, n) : flow, n);
     }
     void finish_bias(const float* sums) const {
         const int64_t H = steps.H;
         if (args.grad.bias) copy(sums, args.grad.bias, gates * H);
-        if constexpr (peephole) copy(sums + gates * H, args.grad_peephole, peepholes * H);
+        if (of_peepholes) copy(sums + gates * H, args.grad_peephole, peepholes * H);
+    }
+};
+
+// With a norm, the gradients at the gates' sums are sent through it to be those of the products with weight_ih and
+// weight_hh. Behind those of the sums and peepholes stand those of gain_c, bias_c, gain_hh and, with weight_ih, gain_ih.
+template <bool coupled>
+struct NormalisedBackwardCell : LstmBackwardCell<coupled, true> {
+    using Base = LstmBackwardCell<coupled, true>;
+    static constexpr int gates = Base::gates, recurrent_run = gates, sums_run = 2 * gates;
+    static constexpr bool normalised = true;
+    using Base::args, Base::steps, Base::of_peepholes;
+    const int of_norm = gates + of_peepholes;  // where those of the norm begin, in runs from the sums on
+    const int grad_runs = sums_run + of_norm + 2 + gates * (args.weight_ih ? 2 : 1);
+
+    void finish_row(const float* flow, float* out, int64_t t, int64_t b) const {
+        const int64_t H = steps.H, row = t * steps.B + b, n = gates * H;
+        const LayerNorm& norm = args.variant.norm;
+        const float* kept = args.gates + row * args.variant.kept(H);
+        float *sums = out + sums_run * H, *gain_c = sums + of_norm * H, *bias_c = gain_c + H, *gain_hh = bias_c + H;
+        float *normal_c = gain_c, *grad_fresh = out + recurrent_run * H, *grad_o = sums + (gates - 1) * H;
+        for_units([&](int64_t u, int64_t left) {
+            store(normal_c + u, at(kept, t, b, u, left).now.fresh, left);
+        });
+        const float scale_c = normalise(normal_c, H);
+        for_units([&](int64_t u, int64_t left) {
+            const At one = at(kept, t, b, u, left);
+            const vec squashed = tanh(fma(load(norm.gain_c + u, left), load(normal_c + u, left), load(norm.bias_c + u, left)));
+            vec grad_h = load(flow + u, left);
+            if (args.variant.weight_hr) store(out + grad_runs * H + u, one.now.o * squashed, left);
+            else grad_h = Base::grad_of_state(grad_h, one.by.zoneout_h, t, b, u, left);
+            store(grad_o + u, grad_h * squashed * one.now.o * (1.0f - one.now.o), left);
+            store(bias_c + u, grad_h * one.now.o * (1.0f - squashed * squashed), left);
+        });
+        normalise_back(bias_c, norm.gain_c, normal_c, scale_c, H, grad_fresh);
+        for_units([&](int64_t u, int64_t left) {
+            const At one = at(kept, t, b, u, left);
+            store(gain_c + u, load(bias_c + u, left) * load(normal_c + u, left), left);
+            Base::finish_gates(one.now, one.before, load(grad_o + u, left), load(grad_fresh + u, left), one.by, sums + u, t, b, u,
+                               left);
+        });
+        const float* product = kept + 4 * H;
+        through(sums, norm.gain_hh, product, out + recurrent_run * H, gain_hh);
+        if (args.weight_ih) through(sums, norm.gain_ih, product + n + 1, out, gain_hh + n);
+    }
+    void finish_bias(const float* sums) const {
+        const int64_t H = steps.H, n = gates * H;
+        Base::finish_bias(sums);
+        sums += of_norm * H;
+        copy(sums, args.grad_gain_c, H);
+        copy(sums + H, args.grad_bias_c, H);
+        copy(sums + 2 * H, args.grad_gain_hh, n);
+        if (args.weight_ih) copy(sums + 2 * H + n, args.grad_gain_ih, n);
+    }
+
+  private:
+    struct At {
+        Modification by;
+        vec before;
+        LstmValues now;
+    };
+    UNROLLED_INLINE_MEMBER At at(const float* kept, int64_t t, int64_t b, int64_t u, int64_t n) const {
+        const int64_t row = t * steps.B + b;
+        At one{modification(args.variant, row, steps.H, u, n), Base::c_before(t, b, u, n), {}};
+        one.now = Base::values_of(kept, one.before, one.by, row, u, n);
+        return one;
+    }
+    template <class Body>
+    UNROLLED_INLINE_MEMBER void for_units(Body body) const {
+        for (int64_t u = 0; u < steps.H; u += lanes) body(u, steps.H - u);
+    }
+    // From the gradients at the gates' sums to those at a product, and of its gain.
+    void through(const float* sums, const float* gain, const float* normal, float* at_product, float* of_gain) const {
+        const int64_t n = gates * steps.H;
+        normalise_back(sums, gain, normal, normal[n], n, at_product);
+        for (int64_t i = 0; i < n; i += lanes) store(of_gain + i, load(sums + i, n - i) * load(normal + i, n - i), n - i);
     }
 };
 
@@ -165,31 +273,22 @@ struct LstmBackwardCell {
 
 void lstm_forward(const Steps& steps, const LstmForward& args, int threads) {
     const LstmVariant& variant = args.variant;
-    const auto run_modified = [&]<bool coupled> {
-        if (variant.weight_hr) run_forward(LstmForwardCell<coupled, true, true>{steps, args}, threads);
-        else run_forward(LstmForwardCell<coupled, true, false>{steps, args}, threads);
-    };
-    if (variant.coupled) run_modified.template operator()<true>();
-    else if (variant.modified()) run_modified.template operator()<false>();
-    else run_forward(LstmForwardCell<false, false, false>{steps, args}, threads);
+    if (variant.norm && variant.coupled) run_forward(NormalisedForwardCell<true>{{steps, args}}, threads);
+    else if (variant.norm) run_forward(NormalisedForwardCell<false>{{steps, args}}, threads);
+    else if (variant.coupled) run_forward(LstmForwardCell<true, true>{steps, args}, threads);
+    else if (variant.modified()) run_forward(LstmForwardCell<false, true>{steps, args}, threads);
+    else run_forward(LstmForwardCell<false, false>{steps, args}, threads);
 }
 
 void lstm_backward(const Steps& steps, const LstmBackward& args, int threads) {
     const LstmVariant& variant = args.variant;
     for (int64_t b = 0; b < steps.B; ++b)
         if (steps.length(b) == 0) zero(args.grad_c0 + b * steps.H, steps.H);
-    const auto run_modified = [&]<bool coupled> {
-        const auto run_cell = [&]<bool peephole, bool projected> {
-            run_backward(LstmBackwardCell<coupled, true, peephole, projected>{steps, args}, threads);
-        };
-        if (variant.peephole) variant.weight_hr ? run_cell.template operator()<true, true>()
-                                                : run_cell.template operator()<true, false>();
-        else if (variant.weight_hr) run_cell.template operator()<false, true>();
-        else run_cell.template operator()<false, false>();
-    };
-    if (variant.coupled) run_modified.template operator()<true>();
-    else if (variant.modified()) run_modified.template operator()<false>();
-    else run_backward(LstmBackwardCell<false, false, false, false>{steps, args}, threads);
+    if (variant.norm && variant.coupled) run_backward(NormalisedBackwardCell<true>{{steps, args}}, threads);
+    else if (variant.norm) run_backward(NormalisedBackwardCell<false>{{steps, args}}, threads);
+    else if (variant.coupled) run_backward(LstmBackwardCell<true, true>{steps, args}, threads);
+    else if (variant.modified()) run_backward(LstmBackwardCell<false, true>{steps, args}, threads);
+    else run_backward(LstmBackwardCell<false, false>{steps, args}, threads);
 }
 
 }  // namespace unrolled::UNROLLED_ISA

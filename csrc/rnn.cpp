@@ -7,12 +7,13 @@ namespace unrolled::UNROLLED_ISA {
 namespace {
 
 struct RnnForwardCell {
-    static constexpr int gates = 1, kept_runs = 1;
-    static constexpr bool projected = false;
+    static constexpr int gates = 1;
+    static constexpr bool may_project = false, normalised = false;
     const Steps& steps;
     const RnnForward& args;
 
     float* kept() const { return args.h; }
+    int64_t kept_width() const { return steps.H; }
 
     UNROLLED_INLINE_MEMBER vec start(int, const float* in, int64_t u, int64_t n) const {
         return u < steps.H ? load(in + u, n) : vec{};
@@ -24,8 +25,8 @@ struct RnnForwardCell {
 };
 
 struct RnnBackwardCell {
-    static constexpr int gates = 1, grad_runs = 1, rotation = 0, recurrent_run = 0;
-    static constexpr bool projected = false;
+    static constexpr int gates = 1, grad_runs = 1, rotation = 0, recurrent_run = 0, sums_run = 0;
+    static constexpr bool may_project = false, normalised = false;
     const Steps& steps;
     const RnnBackward& args;
 

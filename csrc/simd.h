@@ -53,6 +53,14 @@ UNROLLED_INLINE void store(float* p, vec v, int64_t n) {
 #endif
 }
 
+// The first n lanes; the others become zero.
+UNROLLED_INLINE vec first(vec v, int64_t n) {
+    if (n >= lanes) return v;
+    vec kept{};
+    for (int i = 0; i < n; ++i) kept[i] = v[i];
+    return kept;
+}
+
 // a * b + c, rounded once where the instruction set can (AVX2 and AVX-512: the same bits on both).
 UNROLLED_INLINE vec fma(vec a, vec b, vec c) {
 #if defined(__AVX512F__)

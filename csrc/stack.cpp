@@ -79,7 +79,7 @@ void Stack::add_layer(Layer layer) {
         layer.weight_ih = nullptr;
     }
     buffers_.push_back(packed(layer));
-    layers_.push_back({layer.D, layer.modified(), buffers_.back().get()});
+    layers_.push_back({layer.D, layer.modified(), bool{layer.norm}, buffers_.back().get()});
     bytes_ += kernels_->packed_layer_size(cell, weights, layer) * sizeof(float);
 }
 
@@ -93,7 +93,7 @@ Buffer Stack::packed(const Layer& layer) const {
 void Stack::project(const Layer& layer, int64_t width) {
     const Buffer panels = packed(layer);
     Buffer projections = allocate(V * width);
-    kernels_->project(cell, weights, {layer.D, layer.modified(), panels.get()}, H, P, of_symbols_.get(), V, projections.get());
+    kernels_->project(cell, weights, {layer.D, layer.modified(), bool{layer.norm}, panels.get()}, H, P, of_symbols_.get(), V, projections.get());
     of_symbols_ = std::move(projections);
     width_ = width;
     projected_ = true;

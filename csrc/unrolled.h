@@ -38,6 +38,14 @@ struct Factors {
     const float* at(int64_t row) const { return values + row * of_row; }  // row t * B + b
 };
 
+// Layer normalisation of an LSTM (see normal.h); null: there is none.
+struct LayerNorm {
+    const float *gain_ih, *gain_hh;  // [G*H]: of the products with x and with h; gain_ih is null without weight_ih
+    const float *gain_c, *bias_c;    // [H]: of c before its tanh
+
+    explicit operator bool() const { return gain_hh; }
+};
+
 // How an LSTM departs from the plain one; zeros: it does not.
 struct LstmVariant {
     bool coupled;             // the forget gate is 1 - i, and there are three gates: i, g, o
@@ -45,8 +53,14 @@ struct LstmVariant {
     const float* peephole;    // [3, H]: how i, f, o see the cell state ([2, H], i and o, where coupled); or null
     Factors dropout;          // of the candidate g
     Factors zoneout_h, zoneout_c;  // the part of h (P wide) and c that stays as it was
+    LayerNorm norm;
 
     bool modified() const { return weight_hr || peephole || dropout || zoneout_h || zoneout_c; }
+    int64_t gates() const { return coupled ? 3 : 4; }
+    // K, the numbers kept of a step of a row: i, f, g, o after activation [4H]. With a norm they are followed by the
+    // product with h as it was normalised [G*H], 1 over its standard deviation, and, where there is a gain_ih, the
+    // same two of the product with x.
+    int64_t kept(int64_t H) const { return 4 * H + (norm ? (gates() * H + 1) * (norm.gain_ih ? 2 : 1) : 0); }
 };
 
 // Forward: the gates' sums begin at bias + x times the transpose of weight_ih, or, without weight_ih, at x itself,
@@ -58,7 +72,7 @@ struct LstmForward {
     const float *h0, *c0;    // [B, P], [B, H]
     float* h;                // [T, B, P]
     float* c;                // [T, B, H]; [B, H] when keep_steps is false (updated in place, may be c0)
-    float* gates;            // [T, B, 4H]: i, f, g, o after activation; null when not kept
+    float* gates;            // [T, B, K]; null when not kept
     bool keep_steps;         // false: inference, only the newest c is kept
     const float* weight_ih;  // [G*H, D]
     const float* bias;       // [G*H], or null: zero
@@ -108,13 +122,14 @@ struct LstmBackward {
     const float* weight_hh;  // [G*H, P]
     const float *h0, *c0;    // [B, P], [B, H]
     const float *h, *c;      // [T, B, P], [T, B, H]
-    const float* gates;      // [T, B, 4H]
+    const float* gates;      // [T, B, K]
     int64_t D;
     LstmVariant variant;
     Gradients grad;
     float* grad_c0;          // [B, H]
     float* grad_weight_hr;   // as weight_hr
     float* grad_peephole;    // as the peephole
+    float *grad_gain_ih, *grad_gain_hh, *grad_gain_c, *grad_bias_c;  // as those of the norm
 };
 
 struct GruBackward {
@@ -154,7 +169,7 @@ constexpr int gates_of(Cell cell) {
 // with a scale for each output, inputs rounded to 16 bits with a scale for each row, sums in int32.
 enum class Weights { float32, bfloat16, int8 };
 
-// One recurrent layer's parameters as they come. The last four are null where the layer has none of it.
+// One recurrent layer's parameters as they come. The last five are null where the layer has none of it.
 struct Layer {
     int64_t D, H, P;
     const float* weight_ih;  // [G*H, D]
@@ -164,13 +179,15 @@ struct Layer {
     const float* peephole;   // as in LstmVariant
     const float *zoneout_h, *zoneout_c;  // [P], [H]
     const float* weight_hr;              // [P, H]
+    LayerNorm norm;
 
-    bool modified() const { return peephole || zoneout_h || zoneout_c || weight_hr; }
+    // Whether its panels hold what a variant adds; with a norm that stands behind them.
+    bool modified() const { return !norm && (peephole || zoneout_h || zoneout_c || weight_hr); }
 };
 
 struct PackedLayer {
     int64_t D;
-    bool modified;
+    bool modified, normalised;
     const float* panels;
 };
 

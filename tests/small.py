@@ -20,6 +20,7 @@ __all__ = ["CELLS", "KINDS", "SOUND", "inputs_for", "label_file", "model_of", "s
 CELLS = (
     *("rnn", "gru", "lstm", "lstm-peephole", "lstm-coupled", "lstm-peephole-coupled-zoneout0.2"),
     *("lstm-recurrent_dropout0.1", "gru-zoneout0.1", "rnn-weight_drop0.5", "lstm-proj0.4-zoneout0.1"),
+    *("lstm-layer_norm", "lstm-coupled-proj0.4-layer_norm"),
 )
 """Plain cells and variants, as models may have them."""
 CHARACTERS = CharVocabulary("\n abcdefgh")

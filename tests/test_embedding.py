@@ -28,21 +28,42 @@ def random(*shape: int, seed: int = 0, scale: float = 1.0) -> Floats:
     return np.random.default_rng([seed, *shape]).normal(0, scale, shape).astype(np.float32)
 
 
-def layers_of(cell: str, inputs: int, units: int, layers: int, modified: bool) -> list[list[Floats | None]]:
-    made: list[list[Floats | None]] = []
+def layers_of(
+    cell: str, inputs: int, units: int, layers: int, modified: bool, normalised: bool = False
+) -> list[dict[str, Floats]]:
+    made: list[dict[str, Floats]] = []
     for number in range(layers):
         rows, width = GATES[cell] * units, units if number else inputs
-        matrices = [random(rows, size, seed=number, scale=size**-0.5) for size in (width, units)]
-        biases = [random(rows, seed=number + 5), random(rows, seed=number + 9)]
-        kept = [np.random.default_rng(n).uniform(0, 1, units).astype(np.float32) for n in (1, 2)]
-        of_lstm = [random(GATES[cell] - 1, units), *kept] if cell.startswith("lstm") else [None, kept[0]]
-        made.append([*matrices, *biases, *(of_lstm if modified else ())])
+        layer = {
+            "weight_ih": random(rows, width, seed=number, scale=width**-0.5),
+            "weight_hh": random(rows, units, seed=number, scale=units**-0.5),
+            "bias_ih": random(rows, seed=number + 5),
+            "bias_hh": random(rows, seed=number + 9),
+        }
+        if modified:
+            layer["zoneout_h"] = np.random.default_rng(1).uniform(0, 1, units).astype(np.float32)
+            if cell.startswith("lstm"):
+                layer["zoneout_c"] = np.random.default_rng(2).uniform(0, 1, units).astype(np.float32)
+                layer["peephole"] = random(GATES[cell] - 1, units)
+        if normalised:
+            sizes = {"gain_ih": rows, "gain_hh": rows, "gain_c": units, "bias_c": units}
+            layer |= {name: random(size, seed=number + 20) for name, size in sizes.items()}
+        made.append(layer)
     return made
 
 
-def both(cell: str, weights: str, V: int, D: int, H: int, layers: int = 1, modified: bool = False) -> list[Any]:
+def both(
+    cell: str,
+    weights: str,
+    V: int,
+    D: int,
+    H: int,
+    layers: int = 1,
+    modified: bool = False,
+    normalised: bool = False,
+) -> list[Any]:
     """What makes a stepper that reads symbols, one that reads rows of numbers, and the embedding."""
-    embedding, parts = random(V, D), layers_of(cell, D, H, layers, modified)
+    embedding, parts = random(V, D), layers_of(cell, D, H, layers, modified, normalised)
     stacks = packed(cell, D, H, parts, weights, embedding), packed(cell, D, H, parts, weights)
     return [*(partial(Stepper, stack) for stack in stacks), embedding]
 
@@ -65,7 +86,8 @@ def assert_same_bits(found: Floats | None, expected: Floats | None) -> None:
 def test_symbols_give_the_bits_of_the_embeddings_rows(isa: str, cell: str, weights: str, data: Any) -> None:
     D, H = data.draw(st.integers(1, 40)), data.draw(st.sampled_from([1, 5, 16, 33, 64, 130]))
     modified = data.draw(st.booleans()) and not cell.startswith("rnn")
-    of_symbols, of_numbers, embedding = both(cell, weights, 11, D, H, data.draw(st.integers(1, 3)), modified)
+    normalised, layers = data.draw(st.booleans()) and cell.startswith("lstm"), data.draw(st.integers(1, 3))
+    of_symbols, of_numbers, embedding = both(cell, weights, 11, D, H, layers, modified, normalised)
     steps, batch = data.draw(st.integers(1, 8)), data.draw(st.integers(1, 12))
     xs = symbols(11, steps, batch, seed=data.draw(st.integers(0, 9)))
     one, other = of_symbols(batch=batch), of_numbers(batch=batch)

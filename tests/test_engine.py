@@ -438,11 +438,20 @@ def gradients(gates: int) -> dict[str, Any]:
 
 BIAS_HN, GATES_4 = {"bias_hn": (UNITS,)}, {"gates": (STEPS, ROWS, 4 * UNITS)}
 ZONEOUT_H = {"zoneout_h": SEQUENCE}
-VARIANT = {"weight_hr": None, "peephole": (3, UNITS), "dropout": SEQUENCE, **ZONEOUT_H, "zoneout_c": SEQUENCE}
+NORM = {"gain_ih": (4 * UNITS,), "gain_hh": (4 * UNITS,), "gain_c": (UNITS,), "bias_c": (UNITS,)}
+KEPT = {"gates": (STEPS, ROWS, 4 * UNITS + 2 * (4 * UNITS + 1))}
+VARIANT = {
+    **NORM,
+    "weight_hr": None,
+    "peephole": (3, UNITS),
+    "dropout": SEQUENCE,
+    **ZONEOUT_H,
+    "zoneout_c": SEQUENCE,
+}
 # Each function's arguments by name: the shape of an array, or a value. The first array says T, B and H.
 ARGUMENTS: dict[str, dict[str, Any]] = {
     "lstm_forward": {"h": SEQUENCE, "bias": (4 * UNITS,), "h0": STATE, "c0": STATE}
-    | {**of_input(4), **MASKS, "c": SEQUENCE, **GATES_4, **VARIANT},
+    | {**of_input(4), **MASKS, "c": SEQUENCE, **KEPT, **VARIANT},
     "lstm_backward": {
         "grad_h": SEQUENCE,
         "grad_c": SEQUENCE,
@@ -451,8 +460,8 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
         "h": SEQUENCE,
         "c": SEQUENCE,
     }
-    | {**of_input(4), **MASKS, **GATES_4, **VARIANT, **gradients(4), "grad_c0": STATE}
-    | {"grad_weight_hr": None, "grad_peephole": (3, UNITS)},
+    | {**of_input(4), **MASKS, **KEPT, **VARIANT, **gradients(4), "grad_c0": STATE}
+    | {"grad_weight_hr": None, "grad_peephole": (3, UNITS), **{f"grad_{name}": of for name, of in NORM.items()}},
     "gru_forward": {"h": SEQUENCE, "bias": (3 * UNITS,), "h0": STATE}
     | {**of_input(3), **BIAS_HN, **MASKS, **GATES_4, **ZONEOUT_H},
     "gru_backward": {"grad_h": SEQUENCE, "h0": STATE, "h": SEQUENCE, **ZONEOUT_H}
@@ -511,7 +520,9 @@ def test_a_stack_takes_a_projection_where_it_has_a_proj_size_and_only_there() ->
 def test_gates_that_are_not_a_whole_number_of_units_are_refused(function: str, gates: int) -> None:
     x = np.zeros((STEPS, ROWS, gates * UNITS + 1), np.float32)
     with pytest.raises(ValueError, match="x: expected shape"):
-        call(function, x=x, weight_ih=None, bias=None)
+        call(
+            function, x=x, weight_ih=None, bias=None, **({"gain_ih": None} if function.startswith("lstm") else {})
+        )
 
 
 @pytest.mark.parametrize("function", ["lstm_forward", "gru_forward", "rnn_forward"])

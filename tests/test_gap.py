@@ -32,7 +32,7 @@ def options(**given: Any) -> GapOptions:
     return GapOptions(**TINY | given)
 
 
-@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("cell", (*CELLS, "lstm-layer_norm-proj0.5"))
 def test_networks_have_at_most_the_parameters_of_the_budget(cell: str) -> None:
     for parameters in (1000, 20_000):
         budget = Budget(parameters, 1, 2, 0.02, 20)
@@ -47,7 +47,13 @@ def test_the_most_hidden_units_are_those_that_fit() -> None:
 
 @pytest.mark.parametrize(
     ("name", "cell"),
-    [("order-2", "lstm"), ("order-3", "gru"), ("order-2", "lstm-chrono"), ("order-2", "lstm-coupled-chrono")],
+    [
+        ("order-2", "lstm"),
+        ("order-3", "gru"),
+        ("order-2", "lstm-chrono"),
+        ("order-2", "lstm-coupled-chrono"),
+        ("order-2", "lstm-layer_norm-proj0.5"),
+    ],
 )
 def test_a_short_gap_is_learned(name: str, cell: str) -> None:
     torch.manual_seed(0)

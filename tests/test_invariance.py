@@ -61,7 +61,7 @@ def settings_put_back() -> Iterator[None]:
 
 @pytest.mark.usefixtures("settings_put_back")
 @pytest.mark.parametrize("family", [name for name, sets in FAMILIES.items() if sets])
-@pytest.mark.parametrize("kind", ["LSTM", "LSTM, projected", "GRU", "RNN", "RNN of relu"])
+@pytest.mark.parametrize("kind", ["LSTM", "LSTM, projected", "LSTM, normalised", "GRU", "RNN", "RNN of relu"])
 @settings(max_examples=15)
 @given(data=st.data())
 def test_a_row_has_the_same_bits_by_whatever_way_it_is_run(family: str, kind: str, data: Any) -> None:
@@ -69,10 +69,13 @@ def test_a_row_has_the_same_bits_by_whatever_way_it_is_run(family: str, kind: st
     units, layers = data.draw(st.sampled_from([1, 5, 16, 33, 64, 130, 300])), data.draw(st.integers(1, 3))
     steps, batch, inputs = (data.draw(st.integers(1, most)) for most in (8, 20, 20))
     torch.manual_seed(data.draw(st.integers(0, 9)))
-    name, *of_projection = kind.split(", ")
+    name, *variant = kind.split(", ")
     name, _, nonlinearity = name.partition(" of ")
     options: dict[str, Any] = {"nonlinearity": nonlinearity} if nonlinearity else {}
-    width = data.draw(st.integers(1, units - 1)) if of_projection and units > 1 else 0
+    width = data.draw(st.integers(1, units - 1)) if variant and units > 1 else 0
+    if "normalised" in variant:
+        width *= data.draw(st.integers(0, 1))
+        options |= {"layer_norm": True, "coupled": data.draw(st.booleans())}
     if width:
         options |= {"proj_size": width, "peephole": data.draw(st.booleans())}
     layer = getattr(nn, name)(inputs, units, layers, **options)

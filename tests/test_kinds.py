@@ -25,6 +25,13 @@ def test_a_name_says_the_base_and_the_variants(name: str, base: str, variants: d
     assert kinds.named(name) == kinds.Kind(base, variants)
 
 
+def test_a_projection_is_narrower_than_what_it_is_of() -> None:
+    kind = kinds.named("lstm-proj0.9")
+    assert [kind.width(hidden) for hidden in (2, 3, 10, 19)] == [1, 2, 9, 17]
+    with pytest.raises(InputError, match="hidden is 1, expected at least 2 for a projection"):
+        kind.width(1)
+
+
 @pytest.mark.parametrize("name", CELLS)
 def test_the_tensors_of_a_name_are_those_of_its_layer(name: str) -> None:
     kind = kinds.named(name)
@@ -39,7 +46,10 @@ def test_the_tensors_of_a_name_are_those_of_its_layer(name: str) -> None:
     [
         ("lsmt", "one of rnn, gru, lstm, or a variant of one (did you mean 'lstm'?)"),
         ("", "one of rnn, gru, lstm, or a variant of one"),
-        ("lstm-", "lstm with variants of peephole, coupled, recurrent_dropoutP, zoneoutP, weight_dropP, projP"),
+        (
+            "lstm-",
+            "variants of peephole, coupled, layer_norm, recurrent_dropoutP, zoneoutP, weight_dropP, projP",
+        ),
         ("lstm-peepole", "(did you mean 'peephole'?)"),
         ("lstm-zoneout", "(P: a part of 1, as 0.1) (did you mean 'zoneoutP'?)"),
         ("lstm-zoneout1.5", "lstm with variants of"),

@@ -1,15 +1,18 @@
 """The LSTM with layer-normalised gates: the equations of Ba et al., masks, and all that it goes together with."""
 
 import copy
+import warnings
+from functools import partial
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from tolerances import assert_close
-from unrolled import dispatch, nn
-from unrolled.errors import InputError
+from unrolled import _engine, dispatch, nn
+from unrolled.stepper import WEIGHTS
 
 pytestmark = [
     pytest.mark.usefixtures("one_thread"),
@@ -117,17 +120,74 @@ def test_parameters_begin_as_no_gain_and_no_bias() -> None:
             assert torch.equal(layer.get_parameter(name + suffix), torch.full((width,), float(value)))
 
 
-def test_that_no_kernel_serves_it_is_said_once() -> None:
+@pytest.mark.parametrize("options", [{}, EVERYTHING])
+def test_the_engine_serves_it_without_a_warning(isa: str, options: dict[str, Any]) -> None:
+    layer, x = make(num_layers=2, **options).eval(), inputs()
+    expected = layer(x, lengths=LENGTHS)[0]
     dispatch.warn_reference.cache_clear()
-    layer = nn.LSTM(D, H, layer_norm=True)
-    with pytest.warns(UserWarning, match="an LSTM with layer_norm has no compiled kernel") as told:
-        for _ in range(2):
-            layer(inputs().float())
-    assert len(told) == 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert_close(layer.float()(x.float(), lengths=LENGTHS)[0], expected)
 
 
-def test_what_no_kernel_can_do_is_refused() -> None:
-    with pytest.raises(InputError, match="recompute: no kernel serves layer_norm"):
-        nn.LSTM(D, H, layer_norm=True, recompute=2)
-    with pytest.raises(InputError, match="stepper: no kernel serves layer_norm"):
-        nn.LSTM(D, H, layer_norm=True).stepper()
+def test_under_autocast_products_are_in_lower_precision_and_the_rest_is_not() -> None:
+    layer, x = make().float(), inputs().float()
+    exact = layer(x)[0]
+    soiled = x.masked_fill((torch.arange(T)[:, None] >= LENGTHS)[:, :, None], torch.nan)
+    with torch.autocast("cpu", torch.bfloat16):
+        output = layer(x)[0]
+        grads = torch.autograd.grad(layer(soiled, lengths=LENGTHS)[0].sum(), tuple(layer.parameters()))
+    assert output.dtype == torch.float32
+    assert_close(output.bfloat16(), exact.double())
+    assert all(grad.isfinite().all() for grad in grads)
+
+
+STEPPED: dict[str, dict[str, Any]] = {"alone": {}, "with everything": EVERYTHING}
+every_stepper = pytest.mark.parametrize("options", STEPPED)
+every_format = pytest.mark.parametrize("weights", WEIGHTS)
+
+
+def stepped(options: str, weights: str, xs: Any, units: int = H) -> list[Any]:
+    """The bits of one step, the rest run as a sequence, and the state after, of two layers over xs [T,B,D]."""
+    torch.manual_seed(0)
+    layer = nn.LSTM(xs.shape[2], units, num_layers=2, layer_norm=True, **STEPPED[options])
+    one = layer.stepper(batch=xs.shape[1], weights=weights)
+    ys = np.concatenate([one.step(xs[0])[None], one.run(xs[1:])])
+    assert one.state.c is not None
+    return [part.view(np.uint32) for part in (ys, one.state.h, one.state.c)]
+
+
+@every_stepper
+@every_format
+def test_nan_in_one_row_of_a_stepper_never_reaches_another(isa: str, options: str, weights: str) -> None:
+    xs = inputs().float().numpy()
+    expected = stepped(options, weights, xs)
+    xs[1, 1, 2] = np.nan
+    for clean, soiled in zip(expected, stepped(options, weights, xs), strict=True):
+        assert np.array_equal(soiled[:, [0, 2]], clean[:, [0, 2]])
+        assert np.isnan(soiled.view(np.float32)[-1, 1]).all()
+
+
+@every_stepper
+@every_format
+def test_two_threads_step_to_the_bits_of_one(isa: str, options: str, weights: str) -> None:
+    for batch in (1, 9):
+        xs = np.random.default_rng(0).normal(size=(3, batch, 600)).astype(np.float32)
+        torch.set_num_threads(1)
+        expected = stepped(options, weights, xs, units=600)
+        torch.set_num_threads(2)
+        for one, other in zip(stepped(options, weights, xs, units=600), expected, strict=True):
+            assert np.array_equal(one, other)
+
+
+def test_what_has_no_such_parameters_is_refused() -> None:
+    zeros = partial(np.zeros, dtype=np.float32)
+    with pytest.raises(ValueError, match="gain_hh: only an LSTM has layer normalisation, expected None"):
+        _engine.Stack("gru", 3, 4).add_layer(zeros((12, 3)), zeros((12, 4)), None, None, gain_hh=zeros(12))
+    lstm = _engine.Stack("lstm", 3, 4)
+    with pytest.raises(
+        ValueError, match="gain_ih: expected where gain_hh and weight_ih are given, and only there"
+    ):
+        lstm.add_layer(zeros((16, 3)), zeros((16, 4)), None, None, gain_hh=zeros(16))
+    with pytest.raises(ValueError, match="gain_c and bias_c: expected where gain_hh is given"):
+        lstm.add_layer(zeros((16, 3)), zeros((16, 4)), None, None, gain_hh=zeros(16), gain_ih=zeros(16))

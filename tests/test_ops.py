@@ -20,6 +20,7 @@ PLAIN = ("rnn_tanh", "rnn_relu", "lstm", "gru")
 VARIANTS = (
     *("gru_zoneout", "lstm_peephole", "lstm_coupled", "lstm_coupled_peephole_dropout_zoneout"),
     *("lstm_projected", "lstm_projected_peephole_dropout_zoneout"),
+    *("lstm_normalised", "lstm_normalised_coupled_projected_peephole_dropout_zoneout"),
 )
 CELLS = (*PLAIN, *VARIANTS)
 
@@ -36,7 +37,8 @@ def op_of(cell: str) -> str:
 
 _lstm: Callable[..., tuple[Tensor, Tensor, Tensor]] = ops.lstm
 
-LEARNED = ("weight_hr", "peephole")
+NORM = ops.LayerNorm._fields
+LEARNED = ("weight_hr", "peephole", *NORM)
 FACTORS = ("dropout", "zoneout_h", "zoneout_c")
 Masks = tuple[Tensor | None, Tensor | None, bool]  # lengths, resets, reverse
 
@@ -77,6 +79,11 @@ class Problem:
             learned["weight_hr"] = normal(self.width, units, scale=scale)
         if "peephole" in self.cell:
             learned["peephole"] = normal(gates_of(self.cell) - 1, units, scale=scale)
+        if "normalised" in self.cell:
+            widths = {"gain_ih": gates, "gain_hh": gates, "gain_c": units, "bias_c": units}
+            learned |= {
+                name: normal(width) for name, width in widths.items() if self.features or name != "gain_ih"
+            }
         if op_of(self.cell) == "lstm":
             states["c0"] = normal(rows, units)
         if not self.features:
@@ -121,8 +128,9 @@ class Problem:
             return {"h": op(*arguments(inputs), *masks, relu=self.cell == "rnn_relu")}
         if op is ops.gru:
             return {"h": op(*arguments(inputs), *masks, **factors)[0]}
-        learned = {name: inputs[name] for name in LEARNED if name in inputs}
-        h, c, _ = op(*arguments(inputs), *masks, variant=ops.Variant(**learned, **factors))
+        variant, norm = ({name: inputs[name] for name in of if name in inputs} for of in (LEARNED[:2], NORM))
+        given = {"variant": ops.Variant(**variant, **factors), "norm": ops.LayerNorm(**norm)}
+        h, c, _ = op(*arguments(inputs), *masks, **given)
         return {"h": h, "c": c}
 
     def solve(self, dtype: torch.dtype) -> dict[str, Tensor]:
@@ -194,14 +202,15 @@ def test_the_engine_writes_all_of_its_outputs(isa: str, cell: str, masks: str) -
     relu = (cell == "rnn_relu",) if op == "rnn" else ()
     factors = problem.factors(torch.float32)
     inputs = {name: value.detach() for name, value in problem.inputs(torch.float32).items()}
-    weight_hr, peephole = map(inputs.get, LEARNED)
+    learned = [*map(inputs.get, LEARNED)]
     extras: dict[str, tuple[object, ...]] = {
         "rnn": relu,
         "gru": (factors.get("zoneout_h"),),
         "lstm": tuple(factors.get(name) for name in FACTORS),
     }
     steps = (*problem.run_masks(), *extras[op])
-    hidden, c_of_steps, gates = (torch.empty(5, 17, width) for width in (problem.width, 63, 4 * 63))
+    width = 4 * 63 + (2 * (gates_of(cell) * 63 + 1) if "normalised" in cell else 0)
+    hidden, c_of_steps, gates = (torch.empty(5, 17, one) for one in (problem.width, 63, width))
     x, weight_ih, weight_hh, h0 = (inputs[name] for name in ("x", "weight_ih", "weight_hh", "h0"))
 
     def run(kernel: str, given: tuple[object, ...], *like: Tensor | None) -> list[Tensor]:
@@ -229,8 +238,8 @@ def test_the_engine_writes_all_of_its_outputs(isa: str, cell: str, masks: str) -
         h, c, kept = run("forward", forward, hidden, c_of_steps, gates)
         assert torch.equal(run("forward", forward, hidden, c0[None], None)[0], h)
         for grad_c in (None, torch.randn(c.shape)):
-            given = (grad_h, grad_c, x, weight_ih, weight_hh, weight_hr, peephole, h0, c0, *steps, h, c, kept)
-            run("backward", given, *gradients, weight_hr, peephole, h0, c0)
+            given = (grad_h, grad_c, x, weight_ih, weight_hh, *learned, h0, c0, *steps, h, c, kept)
+            run("backward", given, *gradients, *learned, h0, c0)
 
 
 @pytest.mark.parametrize("cell", CELLS)
@@ -294,7 +303,10 @@ def test_one_pass_is_the_same_sequence_cut_anywhere(isa: str, cell: str, reverse
     [
         ("lstm", ""),
         *product(
-            ("rnn_tanh", "lstm", "gru_zoneout", "lstm_projected_peephole_dropout_zoneout", "lstm_coupled"),
+            (
+                *("rnn_tanh", "lstm", "gru_zoneout", "lstm_projected_peephole_dropout_zoneout", "lstm_coupled"),
+                "lstm_normalised",
+            ),
             ("lengths resets reverse",),
         ),
     ],
@@ -398,11 +410,15 @@ def test_what_kept_nothing_has_no_way_back(cell: str) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("cell", ["lstm", "lstm_normalised"])
 @pytest.mark.parametrize("masks", ["", "lengths resets", "lengths reverse"])
-def test_what_keeps_nothing_gives_the_same_h_and_the_last_c(isa: str, dtype: torch.dtype, masks: str) -> None:
-    problem = Problem("lstm", 5, 17, 63, masks, 9)
+def test_what_keeps_nothing_gives_the_same_h_and_the_last_c(
+    isa: str, dtype: torch.dtype, cell: str, masks: str
+) -> None:
+    problem = Problem(cell, 5, 17, 63, masks, 9)
     inputs, (lengths, resets, reverse) = problem.inputs(dtype), problem.run_masks()
-    run = partial(_lstm, *arguments(inputs), lengths, resets, reverse)
+    norm = ops.LayerNorm(*map(inputs.get, NORM))
+    run = partial(_lstm, *arguments(inputs), lengths, resets, reverse, norm=norm)
     h, c, _ = run()
     last = torch.full((17,), 5) if lengths is None else lengths
     at = c[0] if reverse else c[last - 1, torch.arange(17)]

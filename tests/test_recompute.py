@@ -18,6 +18,7 @@ OPTIONS: list[tuple[str, dict[str, Any]]] = [
     ("LSTM", {"num_layers": 2, "bidirectional": True}),
     ("LSTM", {"proj_size": 4, "bidirectional": True}),
     ("LSTM", {"peephole": True, "coupled": True}),
+    ("LSTM", {"layer_norm": True, "bidirectional": True}),
     ("GRU", {}),
     ("GRU", {"num_layers": 2, "bidirectional": True, "bias": False}),
 ]

@@ -121,13 +121,15 @@ def test_gradients_vanish_as_the_weights_say() -> None:
     assert np.allclose(np.array(sizes[1:20]) / sizes[:19], 0.5, rtol=0.02)
 
 
-def test_half_lives_are_those_of_the_gates() -> None:
-    layers, layer = zeros("lstm", 3)
+@pytest.mark.parametrize("cell", ["lstm", "lstm-proj0.4"])
+def test_half_lives_are_those_of_the_gates(cell: str) -> None:
+    layers, layer = zeros(cell, 3)
     lives = torch.tensor([1.0, 10.0, 100.0])
     keeping = torch.exp2(-1 / lives)
     with torch.no_grad():
         layer.bias_ih_l0[3:6] = torch.logit(keeping)
     (found,) = units.of_layers(told(layers, lambda signs: signs).passages())
+    assert found.hidden == 3
     assert found.half_lives == pytest.approx(lives.tolist(), rel=1e-3)
 
 

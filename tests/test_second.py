@@ -67,8 +67,9 @@ def test_a_layers_second_derivatives_are_torchs(kind: str, options: dict[str, An
         squares = torch.stack([grad.square().sum() for grad in first])
         results.append(torch.autograd.grad(squares.sum(), list(layer.parameters())))
     for expected, *actual in zip(*results, strict=True):
+        most = expected.abs().max()  # hundreds, whose rounding a number near zero beside them is made of
         for grad in actual:
-            assert_close(grad, expected)
+            assert_close(grad / most.to(grad.dtype), expected / most)
 
 
 @pytest.mark.parametrize("cell", CELLS)

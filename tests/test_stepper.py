@@ -32,7 +32,7 @@ every_format = pytest.mark.parametrize("weights", WEIGHTS)
 # One fixture serves all examples of a property: it only says which instruction set runs.
 few_examples = settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
-Layer = list[Floats | None]
+Layer = dict[str, Floats]
 
 
 def random(*shape: int, seed: int = 0, scale: float = 1.0) -> Floats:
@@ -47,7 +47,10 @@ def layers_of(cell: str, inputs: int, units: int, layers: int, bias: bool = True
         width = units if number else inputs
         scale = (width + units) ** -0.5
         matrices = [random(rows, size, seed=number, scale=scale) for size in (width, units)]
-        made.append([*matrices, *((random(rows, seed=number + 5 * n) if bias else None) for n in (1, 2))])
+        layer = dict(zip(("weight_ih", "weight_hh"), matrices, strict=True))
+        if bias:
+            layer |= {name: random(rows, seed=number + 5 * n) for n, name in ((1, "bias_ih"), (2, "bias_hh"))}
+        made.append(layer)
     return made
 
 
@@ -86,10 +89,9 @@ def rounded_inputs(x: Floats, weights: str) -> Tensor:
 def reference_step(cell: str, layer: Layer, weights: str, x: Floats, h: Floats, c: Floats | None) -> list[Tensor]:
     """h [B, H] and, for an LSTM, c after one step of one layer, by `unrolled.cells` in float64."""
     H = h.shape[1]
-    weight_ih, weight_hh = (rounded(part, weights) for part in layer[:2] if part is not None)
-    bias_ih, bias_hh = (
-        torch.zeros(GATES[cell] * H) if part is None else torch.from_numpy(part).double() for part in layer[2:]
-    )
+    weight_ih, weight_hh = (rounded(layer[name], weights) for name in ("weight_ih", "weight_hh"))
+    none = np.zeros(GATES[cell] * H)
+    bias_ih, bias_hh = (torch.from_numpy(layer.get(name, none)).double() for name in ("bias_ih", "bias_hh"))
     gates, state = rounded_inputs(x, weights) @ weight_ih.T + bias_ih, rounded_inputs(h, weights)
     if c is not None:
         return list(cells.lstm_step(gates + bias_hh, weight_hh, state, torch.from_numpy(c).double())[:2])
@@ -303,7 +305,7 @@ def counted(run, times):
 weight = np.zeros((4 * 600, 600), np.float32)
 x, out = np.ones((1, 600), np.float32), np.empty((1, 600), np.float32)
 for weights in ("float32", "bfloat16", "int8"):
-    stepper = Stepper(packed("lstm", 600, 600, [[weight, weight, None, None]] * 2, weights))
+    stepper = Stepper(packed("lstm", 600, 600, [{"weight_ih": weight, "weight_hh": weight}] * 2, weights))
     counted(lambda: stepper.step(x, out), 3)
     print(weights, counted(lambda: stepper.step(x, out), 30))
 print("arrays", counted(lambda: np.empty(10**6), 5))  # what the counter shows where there is something to count

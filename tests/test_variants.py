@@ -30,8 +30,11 @@ VARIANTS: dict[str, tuple[type[nn.LSTM | nn.GRU | nn.RNN], dict[str, Any]]] = {
     "recurrent dropout": (nn.LSTM, {"recurrent_dropout": 0.3}),
     "zoneout": (nn.LSTM, {"zoneout": 0.25}),
     "projection": (nn.LSTM, {"proj_size": 20}),
+    "layer norm": (nn.LSTM, {"layer_norm": True}),
     "everything": (nn.LSTM, EVERYTHING),
     "everything, projected": (nn.LSTM, EVERYTHING | {"proj_size": 20}),
+    "everything, normalised": (nn.LSTM, EVERYTHING | {"layer_norm": True}),
+    "everything, projected, normalised": (nn.LSTM, EVERYTHING | {"proj_size": 20, "layer_norm": True}),
     "gru zoneout": (nn.GRU, {"zoneout": 0.25}),
     "gru weight drop": (nn.GRU, {"weight_drop": 0.5}),
     "rnn weight drop": (nn.RNN, {"weight_drop": 0.5}),
@@ -74,7 +77,8 @@ def test_a_layer_and_its_gradients_are_those_of_the_reference(variant: str, trai
             y = output(one, given, lengths=lengths)
         found.append((y, *torch.autograd.grad(y.square().sum(), tuple(one.parameters()))))
     for actual, expected in zip(*found, strict=True):
-        assert_close(actual, expected)
+        size = expected.abs().max().clamp(min=1)  # a norm makes some gradients large, and with them their rounding
+        assert_close(actual / size, expected / size)
 
 
 def drop(weight: Tensor, p: float) -> Tensor:
@@ -109,7 +113,7 @@ def test_masks_are_a_matter_of_the_seed(variant: str) -> None:
     second = output(layer, x)
     torch.set_rng_state(state)
     assert torch.equal(output(layer, x), second)
-    random = variant not in ("peephole", "coupled", "projection")
+    random = variant not in ("peephole", "coupled", "projection", "layer norm")
     assert torch.equal(first, second) != random
     layer.eval()
     assert torch.equal(output(layer, x), output(layer, x))
@@ -194,7 +198,7 @@ def test_a_state_dict_makes_a_copy(variant: str) -> None:
     assert torch.equal(output(other, inputs()), output(layer, inputs()))
 
 
-@pytest.mark.parametrize("variant", ["everything", "gru zoneout"])
+@pytest.mark.parametrize("variant", ["everything", "everything, normalised", "gru zoneout"])
 def test_a_variant_compiles_without_a_graph_break(variant: str) -> None:
     layer = make(variant).eval()
     compiled: Any = torch.compile(layer, fullgraph=True, backend="aot_eager")
@@ -203,7 +207,7 @@ def test_a_variant_compiles_without_a_graph_break(variant: str) -> None:
     assert output(compiled, inputs()).isfinite().all()
 
 
-@pytest.mark.parametrize("variant", ["everything", "gru zoneout"])
+@pytest.mark.parametrize("variant", ["everything", "everything, normalised", "gru zoneout"])
 @pytest.mark.parametrize("training", [True, False])
 def test_a_variant_exports(variant: str, training: bool) -> None:
     layer = make(variant).train(training)

@@ -15,10 +15,10 @@ gradient with respect to what it consumed; `grad_gates` are gradients before the
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 __all__ = [
+    "NOT_NORMALISED",
     "PLAIN",
     "LayerNorm",
     "LstmGradients",
@@ -30,6 +30,8 @@ __all__ = [
     "product",
     "rnn_step",
     "rnn_step_backward",
+    "with_norm",
+    "with_norm_backward",
 ]
 
 
@@ -86,14 +88,15 @@ PLAIN = Variant()
 
 
 class LayerNorm(NamedTuple):
-    """Layer normalisation of an LSTM's recurrent product and of its c before the tanh; None where there is none.
+    """Layer normalisation of an LSTM's products and of its c before the tanh; None where there is none.
 
-    Ba, Kiros and Hinton, "Layer normalization", arXiv:1607.06450, 2016, equations 20 to 22: the product with h is
-    normalised over all gates of a row and multiplied by gain_hh [4H]; c over its units, with gain_c and bias_c
-    [H]. The product with x is normalised by whoever makes x_gates. Of the three biases that the paper adds to the
-    gates' sums one is enough: it is in x_gates.
+    Ba, Kiros and Hinton, "Layer normalization", arXiv:1607.06450, 2016, equations 20 to 22: the products with x
+    and with h are normalised over all gates of a row and multiplied by gain_ih and gain_hh [4H]; c over its units,
+    with gain_c and bias_c [H]. gain_ih is for whoever makes x_gates. Of the three biases that the paper adds to
+    the gates' sums one is enough: it is in x_gates.
     """
 
+    gain_ih: Tensor | None = None
     gain_hh: Tensor | None = None
     gain_c: Tensor | None = None
     bias_c: Tensor | None = None
@@ -116,9 +119,10 @@ def lstm_step(
     of Gers, Schmidhuber and Cummins, "Learning to forget", Neural Computation 12(10), 2000.
 
     Shapes: x_gates [B,4H] in the order i, f, g, o; weight_hh [4H,H]; h_prev, c_prev [B,H]. With a projection:
-    weight_hh [4H,P], h_prev [B,P]. Returns h (as h_prev), c [B,H], gates [B,4H] after activation (i, f, g, o).
+    weight_hh [4H,P], h_prev [B,P]. Returns h (as h_prev), c [B,H], gates [B,4H] after activation (i, f, g, o);
+    with a norm, the product with h as `with_norm` keeps it follows them: [B,4H+4H+1].
     """
-    recurrent = _normalised(product(h_prev, weight_hh.T), norm.gain_hh)
+    recurrent, *kept = with_norm(product(h_prev, weight_hh.T), norm.gain_hh)
     a_i, *a_f, a_g, a_o = torch.split(x_gates + recurrent, c_prev.shape[-1], dim=-1)
     p_i, p_f, p_o = _peepholes(variant, coupled=not a_f)
     i = torch.sigmoid(_with_peephole(a_i, p_i, c_prev))
@@ -126,11 +130,33 @@ def lstm_step(
     g = torch.tanh(a_g)
     c = f * c_prev + i * _dropped(g, variant.dropout)
     o = torch.sigmoid(_with_peephole(a_o, p_o, c))
-    h = o * torch.tanh(_normalised(c, norm.gain_c, norm.bias_c))
+    squashed, *_ = with_norm(c, norm.gain_c, norm.bias_c)
+    h = o * torch.tanh(squashed)
     if variant.weight_hr is not None:
         h = h @ variant.weight_hr.T
     h = _zoned_out(variant.zoneout_h, h_prev, h)
-    return h, _zoned_out(variant.zoneout_c, c_prev, c), torch.cat((i, f, g, o), dim=-1)
+    return h, _zoned_out(variant.zoneout_c, c_prev, c), torch.cat((i, f, g, o, *kept), dim=-1)
+
+
+def with_norm(values: Tensor, gain: Tensor | None, bias: Tensor | None = None) -> tuple[Tensor, ...]:
+    """The gain [n] by rows [B,n] normalised, plus a bias [n]; then what the way back takes.
+
+    That is the rows normalised and 1 over their standard deviation [B,1]. Without a gain: the values alone.
+    """
+    if gain is None:
+        return (values,)
+    centred = values - values.mean(-1, keepdim=True)
+    scale = (centred.square().mean(-1, keepdim=True) + 1e-5).rsqrt()
+    normal = centred * scale
+    return gain * normal if bias is None else gain * normal + bias, normal, scale
+
+
+def with_norm_backward(grad: Tensor, gain: Tensor | None, *kept: Tensor) -> Tensor:
+    """Back through `with_norm` to the values, from what it returned for that."""
+    if gain is None:
+        return grad
+    grad, (normal, scale) = grad * gain, kept
+    return scale * (grad - grad.mean(-1, keepdim=True) - normal * (grad * normal).mean(-1, keepdim=True))
 
 
 class LstmGradients(NamedTuple):
@@ -138,7 +164,8 @@ class LstmGradients(NamedTuple):
 
     `gates` [B,4H] ([B,3H] where f is coupled) before the activation, `h_prev`, `c_prev`; with peepholes each
     row's share of their gradient [B,3H] ([B,2H]); with a projection the factors of its weight's gradient, the sum
-    over rows of `projected` [B,P] by `unprojected` [B,H].
+    over rows of `projected` [B,P] by `unprojected` [B,H]. With a norm the gradient at the product with h, which
+    else is `gates`, and each row's share of the gradients of gain_hh, gain_c and bias_c, side by side [B,6H].
     """
 
     gates: Tensor
@@ -147,6 +174,8 @@ class LstmGradients(NamedTuple):
     peephole: Tensor | None
     projected: Tensor | None
     unprojected: Tensor | None
+    product: Tensor | None
+    norm: Tensor | None
 
 
 def lstm_step_backward(
@@ -157,11 +186,12 @@ def lstm_step_backward(
     c: Tensor,
     gates: Tensor,
     variant: Variant = PLAIN,
+    norm: LayerNorm = NOT_NORMALISED,
 ) -> LstmGradients:
-    """Back through `lstm_step`, from the c and the gates that it returned."""
+    """Back through `lstm_step`, from the c and the gates that it returned (what else follows is not read)."""
     coupled = len(weight_hh) == 3 * c.shape[-1]
     p_i, p_f, p_o = _peepholes(variant, coupled)
-    i, f, g, o = gates.chunk(4, dim=-1)
+    i, f, g, o = gates[..., : 4 * c.shape[-1]].chunk(4, dim=-1)
     if variant.zoneout_c is not None:
         c = f * c_prev + i * _dropped(g, variant.dropout)
     kept_h, grad_h = _zoned_out_backward(variant.zoneout_h, grad_h)
@@ -169,9 +199,11 @@ def lstm_step_backward(
     projected = grad_h
     if variant.weight_hr is not None:
         grad_h = grad_h @ variant.weight_hr
-    tanh_c = torch.tanh(c)
+    squashed, *of_c = with_norm(c, norm.gain_c, norm.bias_c)
+    tanh_c = torch.tanh(squashed)
     grad_o = grad_h * tanh_c * o * (1 - o)
-    grad_c = _with_peephole(grad_c + grad_h * o * (1 - tanh_c * tanh_c), p_o, grad_o)
+    grad_squashed = grad_h * o * (1 - tanh_c * tanh_c)
+    grad_c = _with_peephole(grad_c + with_norm_backward(grad_squashed, norm.gain_c, *of_c), p_o, grad_o)
     grad_i = grad_c * _dropped(g, variant.dropout) * i * (1 - i)
     grad_f = grad_c * c_prev * f * (1 - f)
     grad_g = _dropped(grad_c * i, variant.dropout) * (1 - g * g)
@@ -183,13 +215,21 @@ def lstm_step_backward(
         grad_c_prev = _with_peephole(grad_c_prev, p_f, grad_f)
         grad_gates = torch.cat((grad_i, grad_f, grad_g, grad_o), dim=-1)
     grad_c_prev = _with_peephole(grad_c_prev, p_i, grad_i)
-    grad_h_prev = product(grad_gates, weight_hh) + kept_h
+    first, past = 4 * c.shape[-1], 4 * c.shape[-1] + len(weight_hh)
+    normal_product, scale = gates[..., first:past], gates[..., past : past + 1]
+    grad_product = with_norm_backward(grad_gates, norm.gain_hh, normal_product, scale)
+    grad_h_prev = product(grad_product, weight_hh) + kept_h
     of_peephole = None
     if variant.peephole is not None:
         before = (grad_i * c_prev,) if coupled else (grad_i * c_prev, grad_f * c_prev)
         of_peephole = torch.cat((*before, grad_o * c), dim=-1)
     of_projection = (None, None) if variant.weight_hr is None else (projected, o * tanh_c)
-    return LstmGradients(grad_gates, grad_h_prev, grad_c_prev, of_peephole, *of_projection)
+    of_norm: tuple[Tensor | None, Tensor | None] = (None, None)
+    if norm.gain_hh is not None:
+        of_gains = (grad_gates * normal_product, grad_squashed * of_c[0], grad_squashed)
+        of_norm = (grad_product, torch.cat(of_gains, dim=-1))
+    found = (grad_gates, grad_h_prev, grad_c_prev, of_peephole, *of_projection, *of_norm)
+    return LstmGradients(*found)
 
 
 def _peepholes(variant: Variant, coupled: bool) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
@@ -205,10 +245,6 @@ def _peepholes(variant: Variant, coupled: bool) -> tuple[Tensor | None, Tensor |
 
 def _with_peephole(a: Tensor, peephole: Tensor | None, c: Tensor) -> Tensor:
     return a if peephole is None else a + peephole * c
-
-
-def _normalised(values: Tensor, gain: Tensor | None, bias: Tensor | None = None) -> Tensor:
-    return values if gain is None else F.layer_norm(values, gain.shape, gain, bias)
 
 
 def _dropped(g: Tensor, dropout: Tensor | None) -> Tensor:

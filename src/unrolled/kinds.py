@@ -18,13 +18,13 @@ __all__ = ["HELP", "PLAIN", "Kind", "named", "unmet"]
 
 PLAIN = ("rnn", "gru", "lstm")
 GATES = {"rnn": 1, "gru": 3, "lstm": 4}
-SWITCHES = {"rnn": (), "gru": (), "lstm": ("peephole", "coupled")}
+SWITCHES = {"rnn": (), "gru": (), "lstm": ("peephole", "coupled", "layer_norm")}
 PARTS = {
     "rnn": ("weight_drop",),
     "gru": ("zoneout", "weight_drop"),
     "lstm": ("recurrent_dropout", "zoneout", "weight_drop", "proj"),
 }
-HELP = "The recurrent cell: rnn, gru or lstm, or a variant, as lstm-peephole, lstm-coupled-zoneout0.1."
+HELP = "The recurrent cell: rnn, gru or lstm, or a variant, as lstm-peephole, lstm-layer_norm-proj0.5."
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,15 @@ class Kind:
         return GATES[self.base] - ("coupled" in self.variants)
 
     def width(self, hidden: int) -> int:
-        """P: how many numbers h has, of so many hidden units."""
-        return max(1, round(hidden * self.variants["proj"])) if "proj" in self.variants else hidden
+        """P: how many numbers h has, of so many hidden units.
+
+        Raises `InputError` where there is only one to be projected.
+        """
+        if "proj" not in self.variants:
+            return hidden
+        if hidden < 2:
+            raise InputError(f"hidden is {hidden}, expected at least 2 for a projection")
+        return max(1, int(hidden * self.variants["proj"]))
 
     def state_widths(self, hidden: int) -> tuple[int, ...]:
         """The widths of what it carries: h, and an LSTM's c."""
@@ -79,6 +86,11 @@ class Kind:
             yield "peephole", (self.gates - 1, hidden)
         if "proj" in self.variants:
             yield "weight_hr", (self.width(hidden), hidden)
+        if "layer_norm" in self.variants:
+            yield "gain_ih", (rows,)
+            yield "gain_hh", (rows,)
+            yield "gain_c", (hidden,)
+            yield "bias_c", (hidden,)
 
 
 def named(name: str) -> Kind:

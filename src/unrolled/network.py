@@ -33,15 +33,14 @@ class Network:
         kind = kinds.named(sizes.cell)
         self.layers: int = sizes.layers
         self.state_widths = kind.state_widths(sizes.hidden)  # of h and, for an LSTM, of c
-        names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "peephole")
-        parts = [np.full(width, kind.zoneout, np.float32) for width in self.state_widths if kind.zoneout]
-        zoneout = [*parts, None, None][:2]
+        zoneout = {
+            f"zoneout_{name}": np.full(width, kind.zoneout, np.float32)
+            for name, width in zip("hc", self.state_widths, strict=False)
+            if kind.zoneout
+        }
+        names = [name for name, _ in kind.tensors(self.width, sizes.hidden)]
         layers = [
-            [
-                *(tensors.get(f"recurrent.{number}.{name}_l0") for name in names),
-                *zoneout,
-                tensors.get(f"recurrent.{number}.weight_hr_l0"),
-            ]
+            {name: tensors[f"recurrent.{number}.{name}_l0"] for name in names} | zoneout
             for number in range(sizes.layers)
         ]
         projected = kind.arguments(sizes.hidden).get("proj_size", 0)

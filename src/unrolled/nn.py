@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from unrolled import normalised, ops
-from unrolled.cells import LayerNorm, Variant
+from unrolled import ops
+from unrolled.cells import NOT_NORMALISED, LayerNorm, Variant
 from unrolled.errors import InputError
 from unrolled.recompute import recomputed
 from unrolled.recurrent import Input, Projection, Recurrent, Steps, Tensors, Trace
@@ -228,8 +228,7 @@ class LSTM(Recurrent):
     - `weight_drop`: the probability with which a weight of weight_hh is 0 during a call in training, for all steps
       (AWD-LSTM: Merity, Keskar & Socher 2018, "Regularizing and optimizing LSTM language models").
     - `layer_norm`: the gates' two products and the cell state are normalised (Ba, Kiros & Hinton 2016), with
-      parameters gain_ih_l0, gain_hh_l0 [4H], gain_c_l0 and bias_c_l0 [H] …. No kernel serves it yet: it is right
-      but slow, the first run warns, and there is neither `recompute` nor a stepper.
+      parameters gain_ih_l0, gain_hh_l0 [4H], gain_c_l0 and bias_c_l0 [H] ….
 
     Masks are drawn by torch's generator. Raises `InputError` for other values of `init` and `recompute` and for
     what is no probability.
@@ -285,8 +284,6 @@ class LSTM(Recurrent):
         if peephole:
             add_peepholes(self, gates=3 if coupled else 4)
         if layer_norm:
-            if recompute is not None:
-                raise InputError("recompute: no kernel serves layer_norm, which keeps all steps; expected None")
             add_layer_norm(self, gates=3 if coupled else 4)
         _initialise(self, init, longest_gap)
         self._set_recompute(recompute)
@@ -334,12 +331,13 @@ class LSTM(Recurrent):
     def _state_widths(self) -> tuple[int, ...]:
         return (self.proj_size or self.hidden_size, self.hidden_size)
 
-    def _projection(self, x: Tensor, suffix: str, lengths: Tensor | None) -> Projection:
+    def _share_of_input(self, x: Tensor, suffix: str) -> Tensor:
         if not self.variant.layer_norm:
-            return super()._projection(x, suffix, lengths)
-        weight_ih, gain_ih = self._parameter(f"weight_ih{suffix}"), self._parameter(f"gain_ih{suffix}")
-        bias = self._input_bias(suffix)
-        return Projection(normalised.normalised_share_of_input(x, weight_ih, gain_ih, bias, lengths), None, None)
+            return super()._share_of_input(x, suffix)
+        gain_ih, bias = self._parameter(f"gain_ih{suffix}"), self._input_bias(suffix)
+        product = F.linear(x, self._parameter(f"weight_ih{suffix}"))
+        normalised = F.layer_norm(product, gain_ih.shape, gain_ih)
+        return normalised if bias is None else normalised + bias
 
     def _sequence(self, input: Projection, suffix: str, initial: Tensors, steps: Steps, every: int) -> Trace:
         weight_hh = self._weight_hh(suffix)
@@ -351,13 +349,14 @@ class LSTM(Recurrent):
             zoneout_h=self._zoneout("h", input, h0),
             zoneout_c=self._zoneout("c", input, c0),
         )
+        norm = NOT_NORMALISED
         if self.variant.layer_norm:
-            norm = LayerNorm(*(self._parameter(f"{name}{suffix}") for name in LayerNorm._fields))
-            return Trace(*normalised.lstm(input.x, weight_hh, h0, c0, *steps, every == 1, variant, norm))
+            gain_ih, *rest = (self._parameter(f"{name}{suffix}") for name in LayerNorm._fields)
+            norm = LayerNorm(None if input.weight_ih is None else gain_ih, *rest)
         if every > 1:
-            learned, factors = variant[:2], variant[2:]
+            learned, factors = (*variant[:2], *norm), variant[2:]
             return Trace(*recomputed("lstm", every, *input, weight_hh, *learned, *initial, *steps, *factors), None)
-        return Trace(*ops.lstm(*input, weight_hh, h0, c0, *steps, every == 1, variant))
+        return Trace(*ops.lstm(*input, weight_hh, h0, c0, *steps, every == 1, variant, norm))
 
 
 def accelerate(model: torch.nn.Module) -> Swap:

@@ -13,12 +13,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from unrolled.cells import PLAIN, Variant
+from unrolled.cells import NOT_NORMALISED, PLAIN, LayerNorm, Variant
 from unrolled.composite import call
 from unrolled.dispatch import Outputs, Tensors, define
 from unrolled.second import register_second_derivative
 
-__all__ = ["PLAIN", "Variant", "gru", "lstm", "rnn"]
+__all__ = ["NOT_NORMALISED", "PLAIN", "LayerNorm", "Variant", "gru", "lstm", "rnn"]
 
 
 def _forward_outputs(x: Tensor, h0: Tensor, c0: Tensor | None, gates: int, keep: bool) -> Outputs:
@@ -31,6 +31,11 @@ def _forward_outputs(x: Tensor, h0: Tensor, c0: Tensor | None, gates: int, keep:
     c = () if c0 is None else (x.new_empty(steps if keep else 1, rows, c0.shape[1]),)
     kept = (x.new_empty(steps, rows, gates) if keep else None,) if gates else ()
     return (h, *c, *kept)
+
+
+def _kept(units: int, gain_hh: Tensor | None, gain_ih: Tensor | None) -> int:
+    """The width of an LSTM's gates: see `unrolled.reference.lstm_forward`."""
+    return 4 * units + sum(len(gain) + 1 for gain in (gain_hh, gain_ih) if gain is not None)
 
 
 def _input_gradients(x: Tensor, weight_ih: Tensor | None, want_x: bool, want_bias: bool) -> Outputs:
@@ -47,7 +52,8 @@ def _like(*tensors: Tensor | None) -> Outputs:
 
 _INPUT = "Tensor x, Tensor? weight_ih, Tensor? bias, Tensor weight_hh"
 _STEPS = "Tensor? lengths, Tensor? resets, bool reverse"
-_LEARNED, _FACTORS = "Tensor? weight_hr, Tensor? peephole", "Tensor? dropout, Tensor? zoneout_h, Tensor? zoneout_c"
+_LEARNED = "Tensor? weight_hr, Tensor? peephole, Tensor? gain_ih, Tensor? gain_hh, Tensor? gain_c, Tensor? bias_c"
+_FACTORS = "Tensor? dropout, Tensor? zoneout_h, Tensor? zoneout_c"
 # What a backward op is told beyond what its kernel takes: what only second derivatives need, and what is wanted.
 _TOLD = "Tensor? bias, bool want_x, bool want_bias"
 _OF_INPUT = "Tensor grad_x, Tensor grad_weight_ih, Tensor grad_bias, Tensor grad_weight_hh"
@@ -72,18 +78,19 @@ _lstm = define(
     "lstm",
     f"({_INPUT}, {_LEARNED}, Tensor h0, Tensor c0, {_STEPS}, {_FACTORS}, bool keep)"
     " -> (Tensor h, Tensor c, Tensor gates)",
-    lambda x, weight_ih, bias, weight_hh, weight_hr, peephole, h0, c0, *rest: _forward_outputs(
-        x, h0, c0, 4 * c0.shape[1], rest[-1]
+    lambda x, weight_ih, bias, weight_hh, weight_hr, peephole, gain_ih, gain_hh, gain_c, bias_c, h0, c0, *rest: (
+        _forward_outputs(x, h0, c0, _kept(c0.shape[1], gain_hh, gain_ih), rest[-1])
     ),
 )
 _lstm_backward = define(
     "lstm_backward",
     f"(Tensor grad_h, Tensor? grad_c, Tensor x, Tensor? weight_ih, Tensor weight_hh, {_LEARNED}, Tensor h0,"
     f" Tensor c0, {_STEPS}, {_FACTORS}, Tensor h, Tensor c, Tensor gates, {_TOLD})"
-    f" -> ({_OF_INPUT}, Tensor grad_weight_hr, Tensor grad_peephole, Tensor grad_h0, Tensor grad_c0)",
-    lambda grad_h, grad_c, x, weight_ih, weight_hh, weight_hr, peephole, h0, c0, *rest: (
+    f" -> ({_OF_INPUT}, Tensor grad_weight_hr, Tensor grad_peephole, Tensor grad_gain_ih, Tensor grad_gain_hh,"
+    " Tensor grad_gain_c, Tensor grad_bias_c, Tensor grad_h0, Tensor grad_c0)",
+    lambda grad_h, grad_c, x, weight_ih, *rest: (
         *_input_gradients(x, weight_ih, *rest[-2:]),
-        *_like(weight_hh, weight_hr, peephole, h0, c0),
+        *_like(*rest[:9]),
     ),
     told=3,
 )
@@ -158,17 +165,19 @@ def lstm(
     reverse: bool = False,
     keep: bool = True,
     variant: Variant = PLAIN,
+    norm: LayerNorm = NOT_NORMALISED,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Run the LSTM, or the variant of it that `variant` and the 4H or 3H rows of weight_hh say, over x.
+    """Run the LSTM, or the variant of it that `variant`, `norm` and the 4H or 3H rows of weight_hh say, over x.
 
-    The factors of `variant` are [T,B,H], or [H] for all steps and rows; no gradient reaches them. Returns every
+    The factors of `variant` are [T,B,H], or [H] for all steps and rows; no gradient reaches them. The gain_ih of
+    `norm` goes together with weight_ih: without it, x is its normalised product. Returns every
     step's h and c [T,B,H], differentiable, and gates i, f, g, o [T,B,4H] after activation, which are not. Without
     `keep`, c is the last one alone, [1,B,H], gates are empty, and there is no way back.
     """
     weight_hr, peephole, *factors = variant
-    weights, steps = (weight_hh, weight_hr, peephole), (lengths, resets, reverse)
+    weights, steps = (weight_hh, weight_hr, peephole, *norm), (lengths, resets, reverse)
     h, c, gates = call(_lstm, x, weight_ih, bias, *weights, h0, c0, *steps, *factors, keep)
-    return h, c, gates
+    return h, c, gates if norm.gain_hh is None else gates[..., : 4 * c0.shape[1]]
 
 
 def _lstm_context(ctx: Any, inputs: tuple[Any, ...], output: Tensors) -> None:
@@ -188,20 +197,15 @@ def _lstm_gradients(
     ctx: Any, grad_h: Tensor | None, grad_c: Tensor | None, _: Tensor | None
 ) -> tuple[Tensor | None, ...]:
     _refuse_unkept(ctx)
-    x, weight_ih, bias, *weights_and_state = ctx.saved_tensors[:8]
-    lengths, resets, *factors, h, c, gates = ctx.saved_tensors[8:]
+    x, weight_ih, bias, *weights_and_state = ctx.saved_tensors[:12]
+    lengths, resets, *factors, h, c, gates = ctx.saved_tensors[12:]
     grad_h = torch.zeros_like(h) if grad_h is None else grad_h
     steps_and_kept = (lengths, resets, ctx.reverse, *factors, h, c, gates)
-    *of_input, grad_weight_hh, grad_weight_hr, grad_peephole, grad_h0, grad_c0 = _lstm_backward(
-        grad_h, grad_c, x, weight_ih, *weights_and_state, *steps_and_kept, bias, *_wanted(ctx)
-    )
-    _, weight_hr, peephole, _, _ = weights_and_state
+    found = _lstm_backward(grad_h, grad_c, x, weight_ih, *weights_and_state, *steps_and_kept, bias, *_wanted(ctx))
+    of_rest = zip(weights_and_state, found[3:], strict=True)
     return (
-        *_found(tuple(of_input), ctx),
-        grad_weight_hh,
-        None if weight_hr is None else grad_weight_hr,
-        None if peephole is None else grad_peephole,
-        *(grad_h0, grad_c0),
+        *_found(found[:3], ctx),
+        *(None if given is None else gradient for given, gradient in of_rest),
         *(None, None, None, None, None, None, None),
     )
 

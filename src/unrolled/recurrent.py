@@ -81,12 +81,10 @@ class Recurrent(torch.nn.RNNBase):
 
         `batch` is how many rows are stepped together; `weights` the format of the packed weights, "float32",
         "bfloat16" or "int8". Later changes of the parameters do not reach it, and there is no dropout. Raises
-        `InputError` for a bidirectional layer, for one with layer_norm and for parameters that are not float32.
+        `InputError` for a bidirectional layer and for parameters that are not float32.
         """
         if self.bidirectional:
             raise InputError("stepper: a bidirectional layer reads the end first, expected bidirectional=False")
-        if self.variant.layer_norm:
-            raise InputError("stepper: no kernel serves layer_norm, expected layer_norm=False")
         dtype = self._parameter("weight_ih_l0").dtype
         if dtype != torch.float32:
             raise InputError(f"stepper: the layer's parameters are {dtype}, expected torch.float32")
@@ -96,17 +94,17 @@ class Recurrent(torch.nn.RNNBase):
             packed(cell, self.input_size, self.hidden_size, layers, weights, proj_size=self.proj_size), batch
         )
 
-    def _packed_layer(self, suffix: str) -> list[Floats | None]:
+    def _packed_layer(self, suffix: str) -> dict[str, Floats]:
         """A layer as `unrolled.stepper.packed` takes it."""
-        names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "peephole")
-        own = (getattr(self, f"{name}{suffix}", None) for name in (*names, "weight_hr"))
-        *learned, weight_hr = (None if one is None else one.detach().cpu().contiguous().numpy() for one in own)
-        parts = (
-            (self.proj_size or self.hidden_size, self.variant.zoneout_h),
-            (self.hidden_size, self.variant.zoneout_c),
-        )
-        zoneout = (np.full(width, part, np.float32) if part else None for width, part in parts)
-        return [*learned, *zoneout, weight_hr]
+        learned: dict[str, Floats] = {
+            name.removesuffix(suffix): parameter.detach().cpu().contiguous().numpy()
+            for name, parameter in self.named_parameters()
+            if name.endswith(suffix)
+        }
+        for name, width in zip("hc", self._state_widths(), strict=False):
+            if part := getattr(self.variant, f"zoneout_{name}"):
+                learned[f"zoneout_{name}"] = np.full(width, part, np.float32)
+        return learned
 
     def _state_widths(self) -> tuple[int, ...]:
         """The width of each state that the cell carries."""
@@ -250,14 +248,17 @@ class Recurrent(torch.nn.RNNBase):
 
     def _projection(self, x: Tensor, suffix: str, lengths: Tensor | None) -> Projection:
         """What the op takes; under autocast the product is torch's, in the lower precision that was asked for."""
-        weight_ih, bias = self._parameter(f"weight_ih{suffix}"), self._input_bias(suffix)
         if not torch.is_autocast_enabled(x.device.type):
-            return Projection(x, weight_ih, bias)
+            return Projection(x, self._parameter(f"weight_ih{suffix}"), self._input_bias(suffix))
         if lengths is not None:
             # What stands past a row's length, NaN too, must not reach weight_ih's gradient as 0 * NaN.
             past = torch.arange(len(x), device=x.device)[:, None] >= lengths
             x = x.masked_fill(past[:, :, None], 0)
-        return Projection(F.linear(x, weight_ih, bias), None, None)
+        return Projection(self._share_of_input(x, suffix), None, None)
+
+    def _share_of_input(self, x: Tensor, suffix: str) -> Tensor:
+        """The input's share of the gates, all biases added that can be."""
+        return F.linear(x, self._parameter(f"weight_ih{suffix}"), self._input_bias(suffix))
 
     def _check_input(self, x: Tensor) -> None:
         dtype = self._parameter("weight_ih_l0").dtype

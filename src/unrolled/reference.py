@@ -12,7 +12,8 @@ Shapes (T steps, B rows, D input features, H units, P projected units; the cells
     lengths [B] int64       row b takes the steps t < lengths[b]; elsewhere its outputs and gradients are 0
     resets  [T,B] bool      where true, the row's state is zero before it consumes step t, if it does
     reverse                 a row's steps run from its last down to 0
-    gates   [T,B,4H]        what backward needs; None: not kept, and an LSTM's c is the last one, [1,B,H]
+    gates   [T,B,4H]        what backward needs; None: not kept, and an LSTM's c is the last one, [1,B,H]. With a
+                            norm an LSTM's are wider: see `lstm_forward`
     grad_x, grad_weight_ih, grad_bias   may be None: not wanted
 """
 
@@ -21,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from unrolled import cells
-from unrolled.cells import Variant
+from unrolled.cells import LayerNorm, Variant
 from unrolled.walk import Outputs, Tensors, Walk, fill_grad_weight_hh, run, run_back
 
 __all__ = [
@@ -53,10 +54,15 @@ def _fill_input_gradients(
     if grad_bias is not None:
         torch.sum(grad_gates, (0, 1), out=grad_bias)
     if grad_weight_ih is not None:
-        if walk.lengths is not None:  # what stands past a length, NaN too, is not read
-            past = torch.arange(walk.steps, device=x.device)[:, None] >= walk.lengths
-            x = x.masked_fill(past[:, :, None], 0)
-        torch.mm(grad_gates.flatten(0, 1).T, x.flatten(0, 1), out=grad_weight_ih)
+        torch.mm(grad_gates.flatten(0, 1).T, _stepped(walk, x).flatten(0, 1), out=grad_weight_ih)
+
+
+def _stepped(walk: Walk, x: Tensor) -> Tensor:
+    """x with zeros past a length: what stands there, NaN too, is not read."""
+    if walk.lengths is None:
+        return x
+    past = torch.arange(walk.steps, device=x.device)[:, None] >= walk.lengths
+    return x.masked_fill(past[:, :, None], 0)
 
 
 def _factors_at(factors: Tensor | None, t: int) -> Tensor | None:
@@ -123,6 +129,10 @@ def lstm_forward(
     weight_hh: Tensor,
     weight_hr: Tensor | None,
     peephole: Tensor | None,
+    gain_ih: Tensor | None,
+    gain_hh: Tensor | None,
+    gain_c: Tensor | None,
+    bias_c: Tensor | None,
     h0: Tensor,
     c0: Tensor,
     lengths: Tensor | None,
@@ -135,15 +145,24 @@ def lstm_forward(
     c: Tensor,
     gates: Tensor | None,
 ) -> None:
-    """Run `cells.lstm_step` over x; fill h, c, gates [T,B,4H]."""
-    x_gates = _share_of_input(x, weight_ih, bias)
+    """Run `cells.lstm_step` over x; fill h, c, gates.
+
+    Gates are [T,B,4H]. With gain_hh the product with h as it was normalised and 1 over its standard deviation
+    follow, and with gain_ih, which goes together with weight_ih, the same two of the product with x.
+    """
     walk, variant = (
         Walk(len(x), lengths, resets, reverse),
         Variant(weight_hr, peephole, dropout, zoneout_h, zoneout_c),
     )
+    norm = LayerNorm(gain_ih, gain_hh, gain_c, bias_c)
+    if gain_ih is None:
+        x_gates, *of_input = (_share_of_input(x, weight_ih, bias),)
+    else:
+        x_gates, *of_input = cells.with_norm(_share_of_input(_stepped(walk, x), weight_ih, None), gain_ih, bias)
 
     def step(t: int, h_prev: Tensor, c_prev: Tensor) -> Tensors:
-        return cells.lstm_step(x_gates[t], weight_hh, h_prev, c_prev, variant_at(variant, t))
+        *states, kept = cells.lstm_step(x_gates[t], weight_hh, h_prev, c_prev, variant_at(variant, t), norm)
+        return *states, torch.cat((kept, *(part[t] for part in of_input)), -1) if of_input else kept
 
     _, newest = run(walk, step, (h0, c0), (h, c if gates is not None else None, gates))
     if gates is None:
@@ -166,6 +185,10 @@ def lstm_backward(
     weight_hh: Tensor,
     weight_hr: Tensor | None,
     peephole: Tensor | None,
+    gain_ih: Tensor | None,
+    gain_hh: Tensor | None,
+    gain_c: Tensor | None,
+    bias_c: Tensor | None,
     h0: Tensor,
     c0: Tensor,
     lengths: Tensor | None,
@@ -183,6 +206,10 @@ def lstm_backward(
     grad_weight_hh: Tensor,
     grad_weight_hr: Tensor | None,
     grad_peephole: Tensor | None,
+    grad_gain_ih: Tensor | None,
+    grad_gain_hh: Tensor | None,
+    grad_gain_c: Tensor | None,
+    grad_bias_c: Tensor | None,
     grad_h0: Tensor,
     grad_c0: Tensor,
 ) -> None:
@@ -191,8 +218,12 @@ def lstm_backward(
         Walk(len(c), lengths, resets, reverse),
         Variant(weight_hr, peephole, dropout, zoneout_h, zoneout_c),
     )
-    steps, rows, _ = c.shape
+    norm = LayerNorm(gain_ih, gain_hh, gain_c, bias_c)
+    steps, rows, units = c.shape
     grad_gates = c.new_empty(steps, rows, len(weight_hh))
+    grad_product, of_norm = grad_gates, None
+    if gain_hh is not None:
+        grad_product, of_norm = torch.empty_like(grad_gates), c.new_empty(steps, rows, len(gain_hh) + 2 * units)
     of_peephole = None if peephole is None else c.new_empty(steps, rows, peephole.numel())
     projected, unprojected = (None, None) if weight_hr is None else (torch.empty_like(h), torch.empty_like(c))
 
@@ -200,16 +231,29 @@ def lstm_backward(
         grad_h_t = grad_h[t] + carried_h
         grad_c_t = carried_c if grad_c is None else grad_c[t] + carried_c
         found = cells.lstm_step_backward(
-            grad_h_t, grad_c_t, weight_hh, walk.previous(t, c, c0), c[t], gates[t], variant_at(variant, t)
+            grad_h_t, grad_c_t, weight_hh, walk.previous(t, c, c0), c[t], gates[t], variant_at(variant, t), norm
         )
         return (found.gates, *found[3:]), (found.h_prev, found.c_prev)
 
     last = (torch.zeros_like(grad_h0), torch.zeros_like(grad_c0))
-    first_h, first_c = run_back(walk, step_backward, last, (grad_gates, of_peephole, projected, unprojected))
+    of_product = None if gain_hh is None else grad_product
+    kept = (grad_gates, of_peephole, projected, unprojected, of_product, of_norm)
+    first_h, first_c = run_back(walk, step_backward, last, kept)
     grad_h0.copy_(first_h)
     grad_c0.copy_(first_c)
-    fill_grad_weight_hh(grad_weight_hh, walk, grad_gates, h, h0)
-    _fill_input_gradients(walk, grad_gates, x, weight_ih, grad_x, grad_weight_ih, grad_bias)
+    fill_grad_weight_hh(grad_weight_hh, walk, grad_product, h, h0)
+    if of_norm is not None:
+        parts = torch.split(of_norm.sum((0, 1)), [len(weight_hh), units, units])
+        for gradient, part in zip((grad_gain_hh, grad_gain_c, grad_bias_c), parts, strict=True):
+            assert gradient is not None
+            gradient.copy_(part)
+    if grad_bias is not None:
+        torch.sum(grad_gates, (0, 1), out=grad_bias)
+    if gain_ih is not None and grad_gain_ih is not None:
+        normal, scale = gates[..., -1 - len(gain_ih) : -1], gates[..., -1:]
+        torch.sum(grad_gates * normal, (0, 1), out=grad_gain_ih)
+        grad_gates = cells.with_norm_backward(grad_gates, gain_ih, normal, scale)
+    _fill_input_gradients(walk, grad_gates, x, weight_ih, grad_x, grad_weight_ih, None)
     if of_peephole is not None and grad_peephole is not None:
         grad_peephole.copy_(of_peephole.sum((0, 1)).view_as(grad_peephole))
     if projected is not None and unprojected is not None and grad_weight_hr is not None:

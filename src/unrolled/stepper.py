@@ -6,7 +6,7 @@ steppers of its layers, and `unrolled.stream` runs whole models on the same pack
 T steps, B rows, D input features, H hidden units, L layers, P width of h: with a projection its units, else H.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,17 +59,18 @@ def packed(
     cell: str,
     input_size: int,
     hidden_size: int,
-    layers: Iterable[Sequence[Floats | None]],
+    layers: Iterable[Mapping[str, Floats]],
     weights: str = "float32",
     embedding: Floats | None = None,
     proj_size: int = 0,
 ) -> _engine.Stack:
     """Layers packed for the engine.
 
-    A layer is weight_ih [G*H, D or P], weight_hh [G*H, P], and bias_ih and bias_hh [G*H] or None; what a variant
-    adds may follow (see `unrolled.cells.Variant`): an LSTM's peephole [G-1, H], the part of h [P] and of its
-    c [H] (a GRU: of h) that stays as it was, and, where `proj_size` P is not 0, an LSTM's projection weight_hr
-    [P, H]. `cell` is lstm, lstm_coupled, gru, rnn_tanh or rnn_relu.
+    A layer has weight_ih [G*H, D or P], weight_hh [G*H, P], and may have bias_ih and bias_hh [G*H] and what a
+    variant adds (see `unrolled.cells.Variant`): an LSTM's peephole [G-1, H]; zoneout_h [P] and zoneout_c [H] (a
+    GRU: zoneout_h), the part of the state that stays as it was; where `proj_size` P is not 0, an LSTM's weight_hr
+    [P, H]; and its gain_ih, gain_hh [G*H], gain_c and bias_c [H] (see `unrolled.cells.LayerNorm`). `cell` is lstm,
+    lstm_coupled, gru, rnn_tanh or rnn_relu.
 
     `weights` is the format they are kept in: "float32", "bfloat16", or "int8" with a scale for each output (inputs
     and states are rounded to 16 bits then). Sums and states stay float32. Raises `InputError` for another format.
@@ -82,7 +83,7 @@ def packed(
         raise InputError(f"weights is {weights!r}, expected one of {', '.join(WEIGHTS)}")
     stack = _engine.Stack(cell, input_size, hidden_size, weights, embedding, proj_size)
     for layer in layers:
-        stack.add_layer(*layer)
+        stack.add_layer(**layer)
     return stack
 
 
@@ -94,7 +95,7 @@ class Stepper:
     threads at once. Where they have an embedding, inputs are symbols, without D. Raises `InputError` for a batch
     under 1.
 
-    >>> layer = np.ones((4 * 3, 2), np.float32), np.ones((4 * 3, 3), np.float32), None, None
+    >>> layer = {"weight_ih": np.ones((4 * 3, 2), np.float32), "weight_hh": np.ones((4 * 3, 3), np.float32)}
     >>> stepper = Stepper(packed("lstm", 2, 3, [layer]))
     >>> y = stepper.step(np.ones((1, 2), np.float32))
     >>> bool((y == stepper.state.h[-1]).all())
