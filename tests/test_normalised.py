@@ -180,6 +180,22 @@ def test_two_threads_step_to_the_bits_of_one(isa: str, options: str, weights: st
             assert np.array_equal(one, other)
 
 
+@pytest.mark.parametrize("options", [{}, EVERYTHING])
+@pytest.mark.parametrize("units", [33, 300])  # by rows and, with few of them, by units
+def test_two_threads_train_to_the_bits_of_one(isa: str, options: dict[str, Any], units: int) -> None:
+    torch.manual_seed(0)
+    layer = nn.LSTM(20, units, layer_norm=True, **options).eval()
+    for rows in (3, 40):
+        x, lengths = torch.randn(6, rows, 20, requires_grad=True), torch.arange(rows) % 7
+        found = []
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            output, (_, c) = layer(x, lengths=lengths)
+            found.append([output, c, *torch.autograd.grad(output.sum() + c.sum(), (x, *layer.parameters()))])
+        for one, two in zip(*found, strict=True):
+            assert torch.equal(one, two)
+
+
 def test_what_has_no_such_parameters_is_refused() -> None:
     zeros = partial(np.zeros, dtype=np.float32)
     with pytest.raises(ValueError, match="gain_hh: only an LSTM has layer normalisation, expected None"):

@@ -21,6 +21,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "zoneout": {"zoneout": 0.1},
     "weight-drop": {"weight_drop": 0.5},
     "projection": {"proj_size": H // 2},
+    "layer-norm": {"layer_norm": True},
 }
 
 
@@ -34,6 +35,8 @@ def variant(options: dict[str, Any]) -> Trial:
     """A layer in training, its masks drawn anew at each run; checked in evaluation, where nothing is drawn."""
     torch.manual_seed(0)
     plain, ours = nn.LSTM(D, H), nn.LSTM(D, H, **options)
+    if "layer_norm" in options:
+        torch.nn.init.constant_(ours.get_parameter("gain_hh_l0"), 0.25)  # at 1, roundings grow from step to step
     width = options.get("proj_size", H)
     x, grad = torch.randn(T, B, D), torch.randn(T, B, H) / (T * B) ** 0.5
     own = partial(train, ours, x, grad[..., :width].contiguous())
