@@ -5,7 +5,8 @@
 Each row's answer is checked against the float64 reference; then the engine, its peers and what limits it (a large
 sgemm, or moving memory) are timed in turn, again and again, in this one run, and the medians of the ratios within
 a turn are reported. A wrong answer, or one that a fallback gave, is said in its row and fails the run.
-Rows are recorded in `benchmarks/results/kernels-GROUP.json`; the last line is all of them as JSON.
+Rows are recorded in `benchmarks/results/kernels-GROUP-ISA.json`, by the instruction set; the last line is all of
+them as JSON.
 
 The peers need `pip install '.[bench]'`. A machine that others use at the same time gives no figures worth keeping.
 """
@@ -85,7 +86,7 @@ def rate_of(limit: Limit) -> float:
 
 def record(group: str, found: dict[str, Any], rows: list[Row]) -> None:
     """Put rows in their group's file, in the place of what this machine measured of the same names before."""
-    path = RESULTS / f"kernels-{group}.json"
+    path = RESULTS / f"kernels-{group}-{found['machine']['isa']}.json"
     before: list[dict[str, Any]] = []
     if path.exists():
         recorded = json.loads(path.read_text())
