@@ -70,8 +70,8 @@ def search(
 class _Search:
     """The unfinished hypotheses [B, K] of the B rows that are not done, and what is finished.
 
-    `total` [B, K] are their log-probabilities, `written` [B, K, T] and `symbols` [B * K] all of their symbols and
-    the last ones, `looked` [B, K, T, S] where the decoder looked.
+    `_total` [B, K] are their log-probabilities, `_written` [B, K, T] all of their symbols and `symbols` [B * K]
+    the last ones, `_looked` [B, K, T, S] where the decoder looked.
     """
 
     def __init__(
@@ -128,9 +128,8 @@ class _Search:
         width = extended.shape[1]
         extended[:, :, self._end] = -torch.inf
         total, parents, symbols = self._likeliest(extended)
-        hope = (
-            total[:, 0] / self._penalty(self._longest + 1)
-        ).tolist()  # dividing a loss by the most makes it the least
+        most = self._penalty(self._longest + 1)  # dividing a loss by the most makes it the least
+        hope = (total[:, 0] / most).tolist()
         going = [at for at, row in enumerate(self._rows.tolist()) if self._may_gain(self._finished[row], hope[at])]
         if not going:
             return None
