@@ -66,12 +66,17 @@ def test_a_pass_reads_no_symbol_twice_and_leaves_out_less_than_a_round(task: Tex
         assert len(np.unique(read)) == read.size > 200 - 1 - 2 * 7 - 3 * 7
 
 
-def test_the_state_is_reset_only_where_a_pass_begins(task: TextTask) -> None:
-    for step in range(3 * PASS):
-        resets = task.batch(step)["resets"]
-        assert resets.dtype == bool
-        assert not resets[1:].any()
-        assert (resets[0] == (step % PASS == 0)).all()
+def test_all_streams_begin_anew_with_a_pass_and_some_at_any_chunk(tmp_path: Path) -> None:
+    task = TextTask(TextOptions(batch=20, chunk=7, split=0.8), [numbered(tmp_path, 9000)], seed=1)
+    first = [task.batch(step)["resets"] for step in range(2 * task._chunks)]
+    assert all(resets.dtype == bool and not resets[1:].any() for resets in first)
+    assert first[0][0].all()
+    assert first[task._chunks][0].all()
+    within = np.stack([resets[0] for resets in first[1 : task._chunks]])
+    assert 0.07 < within.mean() < 0.13
+    assert within.any(axis=0).all()
+    assert not within.all(axis=1).any()
+    assert all(np.array_equal(task.batch(step)["resets"], resets) for step, resets in enumerate(first))
 
 
 def test_passes_begin_at_different_places(task: TextTask) -> None:

@@ -108,9 +108,10 @@ def corpus(longest: int, words: int, rng: Rng) -> str:
     """
     lines, count = [], 0
     gaps = np.arange(SHORTEST, longest + 1)
-    weights = gaps**-0.75
+    shares = np.cumsum(gaps**-0.75)
+    shares /= shares[-1]
     while count < words:
-        said, last = passage(int(rng.choice(gaps, p=weights / weights.sum())), rng)
+        said, last = passage(int(gaps[shares.searchsorted(rng.random(), side="right")]), rng)
         line = [*said, last, "."]
         lines.append(written(line))
         count += len(line) + 1

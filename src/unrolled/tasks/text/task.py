@@ -32,6 +32,7 @@ __all__ = ["TextOptions", "TextTask"]
 HELD_OUT_STREAMS = 64
 HELD_OUT_LEAD = 200
 HELD_OUT_CHUNK = 256
+BEGUN_ANEW = 0.1  # of the streams at every chunk: else a model answers only from states that have gone on for long
 BASELINE_SYMBOLS = 5_000_000  # the baselines count in memory: of a longer text, its last part
 
 
@@ -97,14 +98,17 @@ class TextTask:
         return LanguageModel(self.architecture, self.options.dropout, self.options.longest_gap)
 
     def batch(self, step: int) -> dict[str, NDArray[Any]]:
-        """inputs, targets and resets, each [T, B]; the state is reset where a pass over the text begins."""
+        """inputs, targets and resets, each [T, B].
+
+        The state is reset where a pass over the text begins, and in some streams at any chunk.
+        """
         T, B = self.options.chunk, self.options.batch
         epoch, chunk = divmod(step, self._chunks)
         shift = int(np.random.default_rng([self.seed, epoch]).integers(T)) if epoch else 0
         starts = shift + np.arange(B) * self._chunks * T + chunk * T
         symbols = self.corpus.train[starts + np.arange(T + 1)[:, None]].astype(np.int64)
         resets = np.zeros((T, B), bool)
-        resets[0] = chunk == 0
+        resets[0] = chunk == 0 or np.random.default_rng([self.seed, epoch, chunk]).random(B) < BEGUN_ANEW
         return {"inputs": symbols[:-1], "targets": symbols[1:], "resets": resets}
 
     def held_out(self) -> list[tuple[dict[str, NDArray[Any]], int]]:
