@@ -34,7 +34,7 @@ struct BackwardMemory {
     float* flow;           // [B, the wider of H and P]
     const float* zeros;    // [stride]
     float* biases;         // [runs*H]: the gradients' sums over all steps
-    float* panels;         // [threads, limit * panel_width]
+    float* outer;          // [threads, outer_memory]
     const float** rows;    // [threads, 5, limit]: pointers to rows
     float** outputs;       // [2*G*H + P]: the rows of the weights' gradients, in the order of the runs
     int64_t stride, limit;
@@ -72,9 +72,9 @@ class BackwardRun {
     void prepare() const {
         const auto& args = cell_.args;
         const int64_t panels = blocks_of(P_, panel_width), input_panels = blocks_of(D_, panel_width);
-        pack_columns(args.weight_hh, P_, 1, P_, K_, 0, share_.first(panels), share_.past(panels), memory_.recurrent);
+        pack_columns(args.weight_hh, P_, K_, 0, share_.first(panels), share_.past(panels), memory_.recurrent);
         if (projects() && args.grad.x)
-            pack_columns(args.weight_ih, D_, 1, D_, K_, Cell::rotation * H_, share_.first(input_panels),
+            pack_columns(args.weight_ih, D_, K_, Cell::rotation * H_, share_.first(input_panels),
                          share_.past(input_panels), memory_.input);
         for (int64_t k = share_.first(K_); k < share_.past(K_); ++k) {
             const int64_t row = k + Cell::rotation * H_ < K_ ? k + Cell::rotation * H_ : k + (Cell::rotation - G) * H_;
@@ -87,7 +87,7 @@ class BackwardRun {
         if constexpr (Cell::may_project)
             if (projected_) {
                 const int64_t of_projection = blocks_of(H_, panel_width);
-                pack_columns(args.variant.weight_hr, H_, 1, H_, P_, 0, share_.first(of_projection),
+                pack_columns(args.variant.weight_hr, H_, P_, 0, share_.first(of_projection),
                              share_.past(of_projection), memory_.projection);
                 for (int64_t u = share_.first(P_); u < share_.past(P_); ++u) {
                     grad_weight_hr_[u] = args.grad_weight_hr + u * H_;
@@ -106,10 +106,10 @@ class BackwardRun {
         input_gradients(first, past);
         add_biases(count);
         const int64_t k = share_.first(K_), past_k = share_.past(K_);
-        float* panel = memory_.panels + share_.rank * memory_.limit * panel_width;
-        add_outer_products(recurrent_gradients_, before_, count, grad_weight_hh_, P_, k, past_k, panel);
-        if (projects()) add_outer_products(gradients_, inputs_, count, grad_weight_ih_, D_, k, past_k, panel);
-        if (projected_) add_to_projection(count, panel);
+        float* outer = memory_.outer + share_.rank * outer_memory;
+        add_outer_products(recurrent_gradients_, before_, count, grad_weight_hh_, P_, k, past_k, outer);
+        if (projects()) add_outer_products(gradients_, inputs_, count, grad_weight_ih_, D_, k, past_k, outer);
+        if (projected_) add_to_projection(count, outer);
         for (int64_t b = share_.first(B_); b < share_.past(B_); ++b)
             copy(gradients_of(end - begin, b), gradients_of(0, b), runs_ * H_);
 #pragma omp barrier
@@ -219,12 +219,12 @@ class BackwardRun {
             for (int64_t k = first; k < past; ++k) memory_.biases[k] += gradients_[i][k];
     }
 
-    void add_to_projection(int64_t count, float* panel) {
+    void add_to_projection(int64_t count, float* outer) {
         for (int64_t i = 0; i < count; ++i) {  // the two lists are free again
             recurrent_gradients_[i] = projected_of(const_cast<float*>(gradients_[i]));
             before_[i] = unprojected_of(const_cast<float*>(gradients_[i]));
         }
-        add_outer_products(recurrent_gradients_, before_, count, grad_weight_hr_, H_, share_.first(P_), share_.past(P_), panel);
+        add_outer_products(recurrent_gradients_, before_, count, grad_weight_hr_, H_, share_.first(P_), share_.past(P_), outer);
     }
 
     void input_gradients(int64_t first, int64_t past) const {
@@ -259,13 +259,13 @@ void run_backward(const Cell& cell, int wanted_threads) {
                     tile_rows(panel_vectors));
     const int64_t size = chunk_steps(T, B), limit = size * B;
     const int64_t stride = BackwardRun<Cell>::stride(cell);
-    auto [recurrent, input, projection, gradients, initial, flow, zeros, biases, panels, order, rows, outputs] = working_memory(
+    auto [recurrent, input, projection, gradients, initial, flow, zeros, biases, outer, order, rows, outputs] = working_memory(
         {packed, packed_columns_size(D, K), of_projection, (size + 1) * B * stride, B * stride, B * (H > P ? H : P), stride,
-         cell.grad_runs * H, team.threads * limit * panel_width, numbers(B + T + 1),
+         cell.grad_runs * H, team.threads * outer_memory, numbers(B + T + 1),
          numbers(team.threads * 5 * limit), numbers(2 * K + P)});
     zero(zeros, stride);
     order_rows(steps, reinterpret_cast<int64_t*>(order), reinterpret_cast<int64_t*>(order) + B);
-    const BackwardMemory memory{recurrent, input, projection, gradients, initial, flow, zeros, biases, panels,
+    const BackwardMemory memory{recurrent, input, projection, gradients, initial, flow, zeros, biases, outer,
                                 reinterpret_cast<const float**>(rows), reinterpret_cast<float**>(outputs),
                                 stride, limit};
 #pragma omp parallel num_threads(team.threads) if (team.threads > 1)

@@ -54,16 +54,16 @@ class ForwardRun {
     void pack() const {
         const int64_t blocks = blocks_of(H_, Block::units), panels = blocks_of(G * H_, panel_width), D = cell_.args.D;
         if constexpr (Cell::normalised)
-            pack_columns(cell_.args.weight_hh, 1, P_, G * H_, P_, 0, share_.first(panels), share_.past(panels), memory_.recurrent);
+            pack_rows(cell_.args.weight_hh, G * H_, P_, share_.first(panels), share_.past(panels), memory_.recurrent);
         else
             for (int64_t block = share_.first(blocks); block < share_.past(blocks); ++block)
                 pack_forward_block<G>(cell_.args.weight_hh, H_, P_, block, memory_.recurrent);
         if (cell_.args.weight_ih)
-            pack_columns(cell_.args.weight_ih, 1, D, G * H_, D, 0, share_.first(panels), share_.past(panels), memory_.input);
+            pack_rows(cell_.args.weight_ih, G * H_, D, share_.first(panels), share_.past(panels), memory_.input);
         if constexpr (Cell::may_project)
             if (const float* weight_hr = cell_.args.variant.weight_hr) {
                 const int64_t of_projection = blocks_of(P_, panel_width);
-                pack_columns(weight_hr, 1, H_, P_, H_, 0, share_.first(of_projection), share_.past(of_projection),
+                pack_rows(weight_hr, P_, H_, share_.first(of_projection), share_.past(of_projection),
                              memory_.projection);
             }
     }
@@ -128,7 +128,7 @@ class ForwardRun {
     UNROLLED_INLINE_MEMBER void take_units(int64_t t, int64_t slot, int64_t active) const {
         const int64_t B = steps_.B, H = H_, blocks = blocks_of(H, Block::units);
         cover<N>(active, share_.first_of_units(blocks), share_.past_of_units(blocks),
-                 [&]<int R, int P>(int64_t row, int64_t block) {
+                 [&]<int R, int P>(int64_t row, int64_t block, Place place) {
             const float* state[R];
             const float* in[R];
             vec sums[R][P][N];
@@ -136,6 +136,7 @@ class ForwardRun {
                 const int64_t b = share_.rows[row + r];
                 in[r] = share_of_input(t, b, slot);
                 state[r] = state_before(t, b);
+                if (row + r + R < active) fetch(t, share_.rows[row + r + R], slot, block * Block::units);
 #pragma GCC unroll 4
                 for (int p = 0; p < P; ++p)
 #pragma GCC unroll 4
@@ -144,7 +145,8 @@ class ForwardRun {
                         sums[r][p][v] = cell_.start(v % G, in[r], u, H - u);
                     }
             }
-            add_products<R, P, N>(sums, state, recurrent_ + block * panel_size_, panel_size_, P_);
+            add_products<R, P, N>(sums, state, recurrent_ + block * panel_size_, panel_size_, P_,
+                                  place.ahead(recurrent_, panel_size_, P_));
             for (int r = 0; r < R; ++r) {
                 const int64_t b = share_.rows[row + r];
                 float* h = projected_ ? memory_.unprojected + b * H : cell_.args.h + (t * B + b) * H;
@@ -157,6 +159,15 @@ class ForwardRun {
                     }
             }
         });
+    }
+
+    // Asks for what a row of a tile to come begins at, which lies too far away for the processor to see it coming.
+    void fetch(int64_t t, int64_t b, int64_t slot, int64_t u) const {
+        const float* in = share_of_input(t, b, slot);
+#pragma GCC unroll 4
+        for (int g = 0; g < G; ++g) __builtin_prefetch(in + g * H_ + u);
+        if constexpr (requires { cell_.c_before(t, b); })
+            if (const float* c = cell_.c_before(t, b)) __builtin_prefetch(c + u);
     }
 
     // This thread's units of the products of the first `active` rows, then, of its rows, all units.

@@ -21,7 +21,7 @@ UNROLLED_INLINE void with_vectors(int64_t vectors, Body&& body) {
 template <int V>
 void multiply_panels(const float* const* x, float* const* y, int64_t rows, const float* packed, const float* bias,
                      int64_t N, int64_t K, int64_t first, int64_t past) {
-    cover<V>(rows, first, past, [&]<int R, int P>(int64_t row, int64_t panel) {
+    cover<V>(rows, first, past, [&]<int R, int P>(int64_t row, int64_t panel, Place place) {
         const float* inputs[R];
         vec sums[R][P][V];
         for (int r = 0; r < R; ++r) {
@@ -32,7 +32,8 @@ void multiply_panels(const float* const* x, float* const* y, int64_t rows, const
                     sums[r][p][v] = bias ? load(bias + n, N - n) : vec{};
                 }
         }
-        add_products<R, P, V>(sums, inputs, packed + panel * panel_width * K, panel_width * K, K);
+        add_products<R, P, V>(sums, inputs, packed + panel * panel_width * K, panel_width * K, K,
+                              place.ahead(packed, panel_width * K, K));
         for (int r = 0; r < R; ++r)
             for (int p = 0; p < P; ++p)
                 for (int v = 0; v < V; ++v) {
@@ -42,49 +43,97 @@ void multiply_panels(const float* const* x, float* const* y, int64_t rows, const
     });
 }
 
-// M outputs by V vectors of columns, summed over rows in registers.
-template <int M, int V>
-UNROLLED_INLINE void add_outer_tile(const float* const* a, int64_t rows, float* const* y, int64_t m,
-                                    const float* panel, int64_t n, int64_t N) {
-    vec sums[M][V] = {};
-    for (int64_t i = 0; i < rows; ++i, panel += V * lanes) {
+// The columns [m0, m0 + outputs) of a, as tiles of outer_outputs: tile[i][j], zero past the last.
+void pack_outputs(const float* const* a, int64_t rows, int64_t m0, int64_t outputs, float* tiles) {
+    for (int64_t i = 0; i < rows; ++i) {
+        const float* from = a[i] + m0;
+        for (int64_t m = 0; m < outputs; m += outer_outputs) {
+            float* to = tiles + m * rows + i * outer_outputs;
+            if (m + outer_outputs <= outputs) __builtin_memcpy(to, from + m, outer_outputs * sizeof(float));
+            else
+                for (int64_t j = 0; j < outer_outputs; ++j) to[j] = m + j < outputs ? from[m + j] : 0.0f;
+        }
+    }
+}
+
+// outer_outputs by V vectors of columns from n on, summed over rows in registers; `outputs` of them are there.
+template <int V>
+void add_outer_tile(const float* tile, const float* panel, int64_t rows, float* const* y, int64_t outputs, int64_t n,
+                    int64_t N) {
+    vec sums[outer_outputs][V] = {};
+    for (int64_t i = 0; i < rows; ++i, tile += outer_outputs, panel += V * lanes) {
         vec x[V];
-#pragma GCC unroll 4
+#pragma GCC unroll 2
         for (int v = 0; v < V; ++v) x[v] = load(panel + v * lanes);
-        const float* left = a[i] + m;
-#pragma GCC unroll 8
-        for (int j = 0; j < M; ++j) {
-            const vec factor = splat(left[j]);
-#pragma GCC unroll 4
+#pragma GCC unroll 12
+        for (int j = 0; j < outer_outputs; ++j) {
+            const vec factor = splat(tile[j]);
+#pragma GCC unroll 2
             for (int v = 0; v < V; ++v) sums[j][v] = fma(factor, x[v], sums[j][v]);
         }
     }
-    for (int j = 0; j < M; ++j)
-        for (int v = 0; v < V; ++v) {
-            const int64_t at = n + v * lanes;
-            store(y[m + j] + at, load(y[m + j] + at, N - at) + sums[j][v], N - at);
-        }
+#pragma GCC unroll 12
+    for (int j = 0; j < outer_outputs; ++j)
+        if (j < outputs)
+#pragma GCC unroll 2
+            for (int v = 0; v < V; ++v) {
+                const int64_t at = n + v * lanes;
+                store(y[j] + at, load(y[j] + at, N - at) + sums[j][v], N - at);
+            }
 }
 
-// A tile's most vectors where there are few registers: two, and then it is wide in outputs.
-constexpr int outer_vectors = registers == 32 ? 4 : 2, outer_rows = 6;
+// A part of the rows, of the columns [n, n + V vectors) of x and of a block of outputs whose tiles are packed.
+template <int V>
+void add_outer_panel(const float* tiles, const float* const* x, int64_t rows, float* const* y, int64_t outputs, int64_t n,
+                     int64_t N, float* panel) {
+    for (int64_t i = 0; i < rows; ++i)
+        for (int v = 0; v < V; ++v) {
+            const int64_t at = n + v * lanes;
+            store(panel + (i * V + v) * lanes, load(x[i] + at, N - at));
+        }
+    for (int64_t m = 0; m < outputs; m += outer_outputs)
+        add_outer_tile<V>(tiles + m * rows, panel, rows, y + m, outputs - m, n, N);
+}
+
+// One column n of x: V vectors of outputs, or `outputs` where these are fewer, summed over rows in registers.
+template <int V>
+void add_outer_column(const float* const* a, const float* const* x, int64_t rows, float* const* y, int64_t m, int64_t outputs,
+                      int64_t n) {
+    vec sums[V] = {};
+    for (int64_t i = 0; i < rows; ++i) {
+        const vec factor = splat(x[i][n]);
+#pragma GCC unroll 8
+        for (int v = 0; v < V; ++v)
+            sums[v] = fma(factor, V == 1 ? load(a[i] + m, outputs) : load(a[i] + m + v * lanes), sums[v]);
+    }
+    for (int j = 0; j < V * lanes && j < outputs; ++j) y[m + j][n] += sums[j / lanes][j % lanes];
+}
 
 }  // namespace
 
-void pack_columns(const float* matrix, int64_t row_stride, int64_t column_stride, int64_t N, int64_t K,
-                  int64_t rotation, int64_t first, int64_t past, float* packed) {
-    constexpr int64_t block = 16;  // of k, so that the lines written stay near while the columns pass
+void pack_columns(const float* matrix, int64_t N, int64_t K, int64_t rotation, int64_t first, int64_t past, float* packed) {
     for (int64_t panel = first; panel < past; ++panel) {
-        const int64_t width = vectors_from(N, panel) * lanes;
+        const int64_t vectors = vectors_from(N, panel);
         float* out = packed + panel * panel_width * K;
-        for (int64_t k0 = 0; k0 < K; k0 += block) {
-            const int64_t k1 = k0 + block < K ? k0 + block : K;
-            for (int64_t j = 0; j < width; ++j) {
-                const int64_t n = panel * panel_width + j;
-                for (int64_t k = k0; k < k1; ++k) {
-                    const int64_t row = k + rotation < K ? k + rotation : k + rotation - K;
-                    out[k * width + j] = n < N ? matrix[row * row_stride + n * column_stride] : 0.0f;
-                }
+        for (int64_t k = 0; k < K; ++k) {
+            const int64_t row = k + rotation < K ? k + rotation : k + rotation - K;
+            for (int64_t v = 0; v < vectors; ++v, out += lanes) {
+                const int64_t n = panel * panel_width + v * lanes;
+                store(out, load(matrix + row * N + n, N - n));
+            }
+        }
+    }
+}
+
+void pack_rows(const float* matrix, int64_t N, int64_t K, int64_t first, int64_t past, float* packed) {
+    for (int64_t panel = first; panel < past; ++panel) {
+        const int64_t vectors = vectors_from(N, panel), width = vectors * lanes;
+        float* out = packed + panel * panel_width * K;
+        for (int64_t k = 0; k < K; k += packed_together) {
+            const int64_t count = K - k < packed_together ? K - k : packed_together;
+            for (int64_t v = 0; v < vectors; ++v) {
+                const int64_t n = panel * panel_width + v * lanes;
+                pack_vector(matrix + n * K + k, K, N - n, count, out + k * width + v * lanes, width);
             }
         }
     }
@@ -101,21 +150,27 @@ void multiply_rows(const float* const* x, float* const* y, int64_t rows, const f
 }
 
 void add_outer_products(const float* const* a, const float* const* x, int64_t rows, float* const* y, int64_t N,
-                        int64_t first, int64_t past, float* panel) {
-    for (int64_t n = 0; n < N; n += outer_vectors * lanes) {
-        const int64_t left = blocks_of(N - n, lanes);
-        with_vectors(left < outer_vectors ? left : outer_vectors, [&]<int V>() {
-            if constexpr (V <= outer_vectors) {
-                for (int64_t i = 0; i < rows; ++i)
-                    for (int v = 0; v < V; ++v) {
-                        const int64_t at = n + v * lanes;
-                        store(panel + (i * V + v) * lanes, load(x[i] + at, N - at));
-                    }
-                int64_t m = first;
-                for (; m + outer_rows <= past; m += outer_rows) add_outer_tile<outer_rows, V>(a, rows, y, m, panel, n, N);
-                for (; m < past; ++m) add_outer_tile<1, V>(a, rows, y, m, panel, n, N);
+                        int64_t first, int64_t past, float* memory) {
+    constexpr int V = 8;
+    if (N < lanes) {
+        for (int64_t n = 0; n < N; ++n) {
+            int64_t m = first;
+            for (; m + V * lanes <= past; m += V * lanes) add_outer_column<V>(a, x, rows, y, m, V * lanes, n);
+            for (; m < past; m += lanes) add_outer_column<1>(a, x, rows, y, m, past - m, n);
+        }
+        return;
+    }
+    float* panel = memory + outer_block * outer_depth;
+    for (int64_t i = 0; i < rows; i += outer_depth) {
+        const int64_t depth = rows - i < outer_depth ? rows - i : outer_depth;
+        for (int64_t m = first; m < past; m += outer_block) {
+            const int64_t outputs = past - m < outer_block ? past - m : outer_block;
+            pack_outputs(a + i, depth, m, outputs, memory);
+            for (int64_t n = 0; n < N; n += outer_vectors * lanes) {
+                if (N - n > lanes) add_outer_panel<outer_vectors>(memory, x + i, depth, y + m, outputs, n, N, panel);
+                else add_outer_panel<1>(memory, x + i, depth, y + m, outputs, n, N, panel);
             }
-        });
+        }
     }
 }
 

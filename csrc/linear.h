@@ -12,19 +12,27 @@ constexpr int panel_vectors = 4, panel_width = panel_vectors * lanes;
 // it needs. Panels stand one after the other, panel_width * K floats apart.
 constexpr int64_t packed_columns_size(int64_t N, int64_t K) { return blocks_of(N, lanes) * lanes * K; }
 
-// Packs the panels [first, past) of the matrix whose element (k, n) is matrix[k' * row_stride + n * column_stride]
-// where k' is k moved on by `rotation`, past the last row to the first.
-void pack_columns(const float* matrix, int64_t row_stride, int64_t column_stride, int64_t N, int64_t K,
-                  int64_t rotation, int64_t first, int64_t past, float* packed);
+// Packs the panels [first, past) of the matrix whose row k is row k' of `matrix` [K, N], where k' is k moved on by
+// `rotation`, past the last row to the first.
+void pack_columns(const float* matrix, int64_t N, int64_t K, int64_t rotation, int64_t first, int64_t past, float* packed);
+
+// The same of the matrix whose columns are the rows of `matrix` [N, K].
+void pack_rows(const float* matrix, int64_t N, int64_t K, int64_t first, int64_t past, float* packed);
 
 // y[i] [N] = bias [N] (or 0) + x[i] [K] times the packed matrix [K, N], for `rows` rows and the columns of the
 // panels [first, past); every output is one chain of multiply-adds in ascending order of k.
 void multiply_rows(const float* const* x, float* const* y, int64_t rows, const float* packed, const float* bias,
                    int64_t N, int64_t K, int64_t first, int64_t past);
 
-// y[m] [N] += the sum over i of a[i][m] * x[i] [N], for the outputs m in [first, past). `panel` is working memory
-// of rows * panel_width floats.
+// Sums of outer products: a tile of outputs by vectors of columns fills the registers; so many rows of both stand in the
+// first cache, gathered from where they lie a power of two apart; and so many outputs for each time that x is gathered.
+constexpr int outer_vectors = 2, outer_outputs = registers == 32 ? 12 : 6;
+constexpr int64_t outer_depth = 2048 / lanes, outer_block = 96;
+constexpr int64_t outer_memory = (outer_block + outer_vectors * lanes) * outer_depth;
+
+// y[m] [N] += the sum over i of a[i][m] * x[i] [N], for `rows` rows and the outputs m in [first, past). `memory` is
+// working memory of outer_memory floats.
 void add_outer_products(const float* const* a, const float* const* x, int64_t rows, float* const* y, int64_t N,
-                        int64_t first, int64_t past, float* panel);
+                        int64_t first, int64_t past, float* memory);
 
 }  // namespace unrolled::UNROLLED_ISA

@@ -24,18 +24,15 @@ struct ForwardBlock {
 template <int G>
 UNROLLED_INLINE void pack_forward_block(const float* weight_hh, int64_t H, int64_t K, int64_t block, float* packed) {
     using Block = ForwardBlock<G>;
-    constexpr int64_t width = Block::N * lanes, near = 16;  // of k, so that the lines written stay near
+    constexpr int64_t width = Block::N * lanes;
     float* panel = packed + block * K * width;
-    for (int64_t k0 = 0; k0 < K; k0 += near) {
-        const int64_t k1 = k0 + near < K ? k0 + near : K;
+    for (int64_t k = 0; k < K; k += packed_together) {
+        const int64_t count = K - k < packed_together ? K - k : packed_together;
         for (int v = 0; v < Block::vectors; ++v)
-            for (int g = 0; g < G; ++g)
-                for (int lane = 0; lane < lanes; ++lane) {
-                    const int64_t unit = block * Block::units + v * lanes + lane;
-                    float* out = panel + (v * G + g) * lanes + lane;
-                    const float* row = weight_hh + (g * H + unit) * K;
-                    for (int64_t k = k0; k < k1; ++k) out[k * width] = unit < H ? row[k] : 0.0f;
-                }
+            for (int g = 0; g < G; ++g) {
+                const int64_t unit = block * Block::units + v * lanes;
+                pack_vector(weight_hh + (g * H + unit) * K + k, K, H - unit, count, panel + k * width + (v * G + g) * lanes, width);
+            }
     }
 }
 

@@ -53,6 +53,24 @@ UNROLLED_INLINE void store(float* p, vec v, int64_t n) {
 #endif
 }
 
+// Rows become columns: in turn the halves, quarters, … off the diagonal change places.
+template <int d = lanes / 2>
+UNROLLED_INLINE void transpose(vec (&m)[lanes]) {
+    ivec low, high;  // of a pair of rows i, i + d: which lanes the first takes, and the second
+    for (int j = 0; j < lanes; ++j) {
+        low[j] = j & d ? j - d + lanes : j;
+        high[j] = j & d ? j + lanes : j + d;
+    }
+#pragma GCC unroll 16
+    for (int i = 0; i < lanes; ++i)
+        if (!(i & d)) {
+            const vec a = m[i], b = m[i + d];
+            m[i] = __builtin_shuffle(a, b, low);
+            m[i + d] = __builtin_shuffle(a, b, high);
+        }
+    if constexpr (d > 1) transpose<d / 2>(m);
+}
+
 // The first n lanes; the others become zero.
 UNROLLED_INLINE vec first(vec v, int64_t n) {
     if (n >= lanes) return v;

@@ -14,6 +14,25 @@ namespace unrolled::UNROLLED_ISA {
 
 constexpr int64_t blocks_of(int64_t units, int64_t width) { return (units + width - 1) / width; }
 
+// A vector of outputs in its panel: out[k * width + lane] = rows[lane * stride + k] for k < K; zero from `count` on.
+UNROLLED_INLINE void pack_vector(const float* rows, int64_t stride, int64_t count, int64_t K, float* out, int64_t width) {
+    int64_t k = 0;
+    if (count >= lanes)
+        for (; k + lanes <= K; k += lanes) {
+            vec block[lanes];
+#pragma GCC unroll 16
+            for (int lane = 0; lane < lanes; ++lane) block[lane] = load(rows + lane * stride + k);
+            transpose(block);
+#pragma GCC unroll 16
+            for (int lane = 0; lane < lanes; ++lane) store(out + (k + lane) * width, block[lane]);
+        }
+    for (; k < K; ++k)
+        for (int lane = 0; lane < lanes; ++lane) out[k * width + lane] = lane < count ? rows[lane * stride + k] : 0.0f;
+}
+
+// Of the index summed over: how far one vector of a panel is packed before the next, so that the lines written stay near.
+constexpr int64_t packed_together = 64;
+
 // Most rows of a tile: its R * N sums fit the registers beside N weights and one input, or R inputs and one weight.
 constexpr int tile_rows(int N) {
     const int beside_weights = (registers - 1) / N - 1, beside_inputs = (registers - 1) / (N + 1);
@@ -26,13 +45,20 @@ constexpr int tile_panels(int R, int N) {
     return panels < 1 ? 1 : panels > 4 ? 4 : panels;
 }
 
-// sums[r][p][n] += sum over k of rows[r][k] * panel p's [k][n], in ascending order of k.
-template <int R, int P, int N>
+// Weights to be read soon: `step` floats further with each k.
+struct Ahead {
+    const float* at;
+    int64_t step;
+};
+
+// sums[r][p][n] += sum over k of rows[r][k] * panel p's [k][n], in ascending order of k; with Ahead asks for what is to come.
+template <int R, int P, int N, class... Next>
 UNROLLED_INLINE void add_products(vec (&sums)[R][P][N], const float* const (&rows)[R], const float* panel,
-                                  int64_t panel_size, int64_t K) {
+                                  int64_t panel_size, int64_t K, Next... ahead) {
     vec sum[R][P][N];  // a copy whose address nobody takes, so that it lives in registers
     __builtin_memcpy(sum, sums, sizeof sum);
     for (int64_t k = 0; k < K; ++k, panel += N * lanes) {
+        ((__builtin_prefetch(ahead.at, 0, 2), ahead.at += ahead.step), ...);
         if constexpr (R * P * N + P * N < registers) {
             vec weights[P][N];
 #pragma GCC unroll 4
@@ -64,36 +90,47 @@ UNROLLED_INLINE void add_products(vec (&sums)[R][P][N], const float* const (&row
     __builtin_memcpy(sums, sum, sizeof sum);
 }
 
-// Calls body.operator()<R, P>(first row, first panel) until `row_count` rows by the panels [begin, end) are
+// Where a tile is in a pass of all rows over one group of panels, and which panel comes after its own.
+struct Place {
+    int64_t tile, tiles, next;
+
+    // This tile's part of the next panel, of `size` floats at `panels`: while the rows pass over one panel, the next one
+    // comes near. The last panel of a pass is followed by the first, which the next step begins with.
+    Ahead ahead(const float* panels, int64_t size, int64_t K) const {
+        return {panels + next * size + size * tile / tiles, blocks_of(size, K * tiles)};
+    }
+};
+
+// Calls body.operator()<R, P>(first row, first panel, place) until `row_count` rows by the panels [begin, end) are
 // covered; a panel serves all rows before the next one, so that it is read from the near cache.
 template <int N, int R, class Body>
-UNROLLED_INLINE void cover_panels(int64_t row, int64_t begin, int64_t end, Body& body) {
+UNROLLED_INLINE void cover_panels(int64_t row, int64_t begin, int64_t end, Place place, Body& body) {
     constexpr int P = tile_panels(R, N);
     int64_t panel = begin;
-    for (; panel + P <= end; panel += P) body.template operator()<R, P>(row, panel);
+    for (; panel + P <= end; panel += P) body.template operator()<R, P>(row, panel, place);
     if constexpr (P > 1)
-        for (; panel < end; ++panel) body.template operator()<R, 1>(row, panel);
+        for (; panel < end; ++panel) body.template operator()<R, 1>(row, panel, place);
 }
 
 template <int N, class Body>
 UNROLLED_INLINE void cover(int64_t row_count, int64_t begin, int64_t end, Body&& body) {
     constexpr int most = tile_rows(N) < 9 ? tile_rows(N) : 9;  // enough independent sums
-    constexpr int64_t group = 4;  // the most panels that one tile takes
-    int64_t tiles = blocks_of(row_count, most);
+    const int64_t tiles = blocks_of(row_count, most), group = tiles > 1 ? tile_panels((most + 1) / 2, N) : 4;
     for (int64_t first = begin; first < end; first += group) {
-        int64_t past = first + group < end ? first + group : end;
+        const int64_t past = first + group < end ? first + group : end;
         for (int64_t tile = 0; tile < tiles; ++tile) {
-            int64_t row = row_count * tile / tiles;
-            int64_t rows = row_count * (tile + 1) / tiles - row;
-            if (rows == 1) cover_panels<N, 1>(row, first, past, body);
-            if constexpr (most >= 2) if (rows == 2) cover_panels<N, 2>(row, first, past, body);
-            if constexpr (most >= 3) if (rows == 3) cover_panels<N, 3>(row, first, past, body);
-            if constexpr (most >= 4) if (rows == 4) cover_panels<N, 4>(row, first, past, body);
-            if constexpr (most >= 5) if (rows == 5) cover_panels<N, 5>(row, first, past, body);
-            if constexpr (most >= 6) if (rows == 6) cover_panels<N, 6>(row, first, past, body);
-            if constexpr (most >= 7) if (rows == 7) cover_panels<N, 7>(row, first, past, body);
-            if constexpr (most >= 8) if (rows == 8) cover_panels<N, 8>(row, first, past, body);
-            if constexpr (most >= 9) if (rows == 9) cover_panels<N, 9>(row, first, past, body);
+            const int64_t row = row_count * tile / tiles;
+            const int64_t rows = row_count * (tile + 1) / tiles - row;
+            const Place place{tile, tiles, past < end ? past : begin};
+            if (rows == 1) cover_panels<N, 1>(row, first, past, place, body);
+            if constexpr (most >= 2) if (rows == 2) cover_panels<N, 2>(row, first, past, place, body);
+            if constexpr (most >= 3) if (rows == 3) cover_panels<N, 3>(row, first, past, place, body);
+            if constexpr (most >= 4) if (rows == 4) cover_panels<N, 4>(row, first, past, place, body);
+            if constexpr (most >= 5) if (rows == 5) cover_panels<N, 5>(row, first, past, place, body);
+            if constexpr (most >= 6) if (rows == 6) cover_panels<N, 6>(row, first, past, place, body);
+            if constexpr (most >= 7) if (rows == 7) cover_panels<N, 7>(row, first, past, place, body);
+            if constexpr (most >= 8) if (rows == 8) cover_panels<N, 8>(row, first, past, place, body);
+            if constexpr (most >= 9) if (rows == 9) cover_panels<N, 9>(row, first, past, place, body);
         }
     }
 }
