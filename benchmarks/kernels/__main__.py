@@ -61,9 +61,11 @@ def main() -> int:
     found: dict[str, Any] = {
         "machine": machine.describe() | {"threads": torch.get_num_threads(), "torch": torch.__version__},
         "sgemm": rate_of(limits.sgemm()),
+        "peak": rate_of(limits.peak()),
         "copy": rate_of(limits.copy()),
     }
-    print(f"sgemm {found['sgemm'] / 1e9:.0f} GFLOP/s, copy {found['copy'] / 1e9:.1f} GB/s", file=sys.stderr)
+    rates = " of ".join(f"{found[name] / 1e9:.0f}" for name in ("sgemm", "peak"))
+    print(f"sgemm {rates} GFLOP/s, copy {found['copy'] / 1e9:.1f} GB/s", file=sys.stderr)
     groups = {}
     for group, cases in chosen.items():
         rows = []
@@ -104,17 +106,17 @@ def record(group: str, found: dict[str, Any], rows: list[Row]) -> None:
 def show(group: str, rows: list[Row]) -> None:
     """Print a table for people."""
     peers = list(dict.fromkeys(peer for row in rows for peer in row.ratios))
+    bounded = list(dict.fromkeys(peer for row in rows for peer in row.most_ratios))
     fatter = list(dict.fromkeys(peer for row in rows for peer in row.memory_ratios))
     memory_columns = ["memory", *(f"x {peer}" for peer in fatter)] if fatter else []
-    table = Table(
-        "row", OWN, *(f"x {peer}" for peer in peers), *memory_columns, "of limit", "system", "", title=group
-    )
+    ratio_columns = [*(f"x {peer}" for peer in peers), *(f"x {peer} at the peak" for peer in bounded)]
+    table = Table("row", OWN, *ratio_columns, *memory_columns, "of limit", "system", "", title=group)
     for row in rows:
-        table.add_row(*cells_of(row, peers, fatter), style="red" if row.wrong else None)
+        table.add_row(*cells_of(row, peers, bounded, fatter), style="red" if row.wrong else None)
     Console(width=160).print(table)
 
 
-def cells_of(row: Row, peers: list[str], fatter: list[str]) -> list[str]:
+def cells_of(row: Row, peers: list[str], bounded: list[str], fatter: list[str]) -> list[str]:
     """A row's text, `!` where it is short of its goal."""
     share = ""
     if row.share is not None:
@@ -126,6 +128,7 @@ def cells_of(row: Row, peers: list[str], fatter: list[str]) -> list[str]:
         row.name,
         duration(row.seconds[OWN]),
         *ratio_cells(row.ratios, row.goals, peers),
+        *ratio_cells(row.most_ratios, row.goals, bounded),
         *([most, *ratio_cells(row.memory_ratios, row.memory_goals, fatter)] if fatter else []),
         share,
         f"{100 * system:.1f} %{'!' if row.system_goal is not None and system > row.system_goal else ''}",
@@ -143,7 +146,9 @@ def ratio_cells(ratios: dict[str, float], goals: dict[str, float], peers: list[s
 
 def line(row: Row) -> str:
     """A row as one line, while others are still to come."""
-    return "  ".join(part for part in cells_of(row, list(row.ratios), list(row.memory_ratios)) if part)
+    return "  ".join(
+        part for part in cells_of(row, list(row.ratios), list(row.most_ratios), list(row.memory_ratios)) if part
+    )
 
 
 def duration(seconds: float) -> str:

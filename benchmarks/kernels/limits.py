@@ -3,7 +3,6 @@
 import ctypes
 import subprocess
 import tempfile
-from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
@@ -12,7 +11,7 @@ import torch
 
 from benchmarks.kernels.row import Limit
 
-__all__ = ["copy", "read", "sgemm"]
+__all__ = ["copy", "peak", "read", "sgemm"]
 
 
 def sgemm(size: int = 1024) -> Limit:
@@ -34,17 +33,26 @@ def read(count: int, threads: int) -> Limit:
     start = -source.ctypes.data % 64 + source.ctypes.data  # whole cache lines
     times = max(1, (16 << 20) // count)
     held = ctypes.c_void_p(start), ctypes.c_size_t(floats), ctypes.c_int(threads), ctypes.c_int(times)
-    return Limit("read", "B/s", lambda: (_reader()(*held), source)[0], 4.0 * floats * times)
+    read_all = _compiled().read_all
+    return Limit("read", "B/s", lambda: (read_all(*held), source)[0], 4.0 * floats * times)
+
+
+def peak(count: int = 200_000) -> Limit:
+    """Multiply-adds of numbers in registers, in as many threads as torch has."""
+    held = ctypes.c_long(count), ctypes.c_int(torch.get_num_threads())
+    multiply_all = _compiled().multiply_all
+    return Limit("peak", "FLOP/s", lambda: multiply_all(*held), multiply_all(*held))
 
 
 @cache
-def _reader() -> Callable[..., float]:
-    """`read.c`, compiled for this machine."""
+def _compiled() -> ctypes.CDLL:
+    """`limits.c`, compiled for this machine."""
     with tempfile.TemporaryDirectory() as folder:
-        library = Path(folder) / "read.so"
+        library = Path(folder) / "limits.so"
         options = ["-O3", "-march=native", "-ffast-math", "-fopenmp", "-shared", "-fPIC"]
-        source = Path(__file__).with_name("read.c")
+        source = Path(__file__).with_name("limits.c")
         subprocess.run(["cc", *options, "-o", str(library), str(source)], check=True)
-        function = ctypes.CDLL(str(library)).read_all
-    function.restype = ctypes.c_float
-    return function
+        compiled = ctypes.CDLL(str(library))
+    compiled.read_all.restype = ctypes.c_float
+    compiled.multiply_all.restype = ctypes.c_double
+    return compiled

@@ -37,15 +37,17 @@ class Trial:
 
     `contestants` run the same problem, the engine (`OWN`) among them. `wrong` says what is wrong with the answer,
     or that a fallback gave it, and is empty where all is well. `work` is the problem's, in the limit's unit;
-    without a limit the row has no per cent of one. `note` stands beside the row. `worth` is what a contestant's
-    time is multiplied by before it is compared, where it did more than the engine; `memory` is the most bytes
-    that one took.
+    without a limit the row has no per cent of one. `bound` is what no program can pass, in the same unit; with it
+    the row says which ratios an engine would have that reached it. `note` stands beside the row. `worth` is what a
+    contestant's time is multiplied by before it is compared, where it did more than the engine; `memory` is the
+    most bytes that one took.
     """
 
     contestants: dict[str, Callable[[], object]]
     wrong: str
     limit: Limit | None = None
     work: float = 0.0
+    bound: Limit | None = None
     note: str = ""
     worth: dict[str, float] = field(default_factory=dict)
     memory: dict[str, float] = field(default_factory=dict)
@@ -82,6 +84,7 @@ class Row:
     share_goal: float | None
     system_share: dict[str, float]  # of the processor time, what the system itself took
     note: str
+    most_ratios: dict[str, float] = field(default_factory=dict)  # of an engine that reached the bound
     memory: dict[str, float] = field(default_factory=dict)  # bytes
     memory_ratios: dict[str, float] = field(default_factory=dict)
     memory_goals: dict[str, float] = field(default_factory=dict)
@@ -130,7 +133,8 @@ def measure(case: Case, seconds: float) -> Row:
     """Check a case, then time it for so many seconds."""
     trial = case.make()
     limit = trial.limit
-    runs = trial.contestants if limit is None else trial.contestants | {limit.name: limit.run}
+    limits = {one.name: one.run for one in (limit, trial.bound) if one is not None}
+    runs = trial.contestants | limits
     found = list(turns(runs, seconds))
     rate = 0.0 if limit is None else limit.work / median(turn[limit.name][0] for turn in found)
     share = None
@@ -142,6 +146,12 @@ def measure(case: Case, seconds: float) -> Row:
         worth = trial.worth.get(name, 1.0)
         return round(median(worth * turn[name][0] / turn[OWN][0] for turn in found), 3)
 
+    def most_ratio(name: str, bound: Limit) -> float:
+        least = trial.work / bound.work  # times the bound's run
+        return round(median(turn[name][0] / (least * turn[bound.name][0]) for turn in found), 3)
+
+    peers = [name for name in trial.contestants if name != OWN]
+
     def system_share(name: str) -> float:
         user, system = (sum(turn[name][part] for turn in found) for part in (1, 2))
         return system / max(1e-9, user + system)
@@ -150,7 +160,7 @@ def measure(case: Case, seconds: float) -> Row:
         case.name,
         trial.wrong,
         {name: median(turn[name][0] for turn in found) for name in trial.contestants},
-        {name: ratio(name) for name in trial.contestants if name != OWN},
+        {name: ratio(name) for name in peers},
         case.goals,
         "" if limit is None else f"{limit.name}, {limit.unit}",
         float(f"{rate:.4g}"),
@@ -158,6 +168,7 @@ def measure(case: Case, seconds: float) -> Row:
         case.share_goal,
         {name: round(system_share(name), 3) for name in trial.contestants},
         trial.note,
+        {} if trial.bound is None else {name: most_ratio(name, trial.bound) for name in peers},
         trial.memory,
         {name: round(most / trial.memory[OWN], 3) for name, most in trial.memory.items() if name != OWN},
         case.memory_goals,

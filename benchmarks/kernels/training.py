@@ -6,7 +6,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from benchmarks.kernels.limits import sgemm
+from benchmarks.kernels.limits import peak, sgemm
 from benchmarks.kernels.peers import GATES, difference, fallback, onnx_lstm, pair
 from benchmarks.kernels.row import OWN, Case, Trial
 
@@ -84,6 +84,7 @@ def training(cell: str, shape: Shape) -> Trial:
         wrong or fallback(lambda: train(ours, x, grad), cell),
         sgemm(),
         products(cell, shape, gradients=True),
+        peak(),
     )
 
 
