@@ -47,8 +47,8 @@ class Trial:
     wrong: str
     limit: Limit | None = None
     work: float = 0.0
-    bound: Limit | None = None
     note: str = ""
+    bound: Limit | None = None
     worth: dict[str, float] = field(default_factory=dict)
     memory: dict[str, float] = field(default_factory=dict)
 

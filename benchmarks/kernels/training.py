@@ -84,7 +84,7 @@ def training(cell: str, shape: Shape) -> Trial:
         wrong or fallback(lambda: train(ours, x, grad), cell),
         sgemm(),
         products(cell, shape, gradients=True),
-        peak(),
+        bound=peak(),
     )
 
 
