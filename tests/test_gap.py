@@ -64,7 +64,8 @@ def test_a_short_gap_is_learned(name: str, cell: str) -> None:
 def test_the_gap_grows_as_the_network_learns() -> None:
     torch.manual_seed(0)
     (row,) = drawn.learn(problem("order-2"), Trial("order-2", "lstm", (60,), 0), Budget(20_000, 600, 32, 0.02, 15))
-    assert row["reached"] == 60 and row["error"] < 0.01
+    assert 15 < row["reached"] <= 60  # what is solved at 60 before training has come there is done
+    assert row["error"] < 0.01
 
 
 def test_recall_is_learned_over_a_short_gap() -> None:
