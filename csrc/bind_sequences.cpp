@@ -30,6 +30,7 @@ unrolled::Steps make_steps(const Sequence& h, const Lengths& lengths, const Rese
 int64_t expect_input(const unrolled::Steps& s, int64_t gates, const In<3>& x, const MaybeIn<2>& weight_ih) {
     const int64_t rows = gates * s.H, D = weight_ih ? static_cast<int64_t>(weight_ih->shape(1)) : rows;
     if (weight_ih) expect("weight_ih", *weight_ih, {rows, D});
+    if (weight_ih && D == 0) throw nb::value_error("weight_ih has no column, expected at least one");
     expect("x", x, {s.T, s.B, D});
     return D;
 }

@@ -142,6 +142,8 @@ def measure(case: Case, seconds: float) -> Row:
         least = trial.work / limit.work  # times the limit's run
         share = median(least * turn[limit.name][0] / turn[OWN][0] for turn in found)
 
+    peers = [name for name in trial.contestants if name != OWN]
+
     def ratio(name: str) -> float:
         worth = trial.worth.get(name, 1.0)
         return round(median(worth * turn[name][0] / turn[OWN][0] for turn in found), 3)
@@ -149,8 +151,6 @@ def measure(case: Case, seconds: float) -> Row:
     def most_ratio(name: str, bound: Limit) -> float:
         least = trial.work / bound.work  # times the bound's run
         return round(median(turn[name][0] / (least * turn[bound.name][0]) for turn in found), 3)
-
-    peers = [name for name in trial.contestants if name != OWN]
 
     def system_share(name: str) -> float:
         user, system = (sum(turn[name][part] for turn in found) for part in (1, 2))

@@ -79,7 +79,7 @@ def orthogonalized(blocks: Tensor) -> Tensor:
 @cache
 def _quickest(device: str) -> torch.dtype:
     """In which numbers this machine multiplies matrices fastest; either is exact enough for singular values."""
-    known: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()  # of torch 2.13 and later
+    known: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()  # an older torch may have none
     return torch.bfloat16 if device != "cpu" or known.get("avx512_bf16") else torch.float32
 
 
