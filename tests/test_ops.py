@@ -403,7 +403,7 @@ def test_a_bad_length_is_refused_by_the_engine_too(cell: str) -> None:
 
 @pytest.mark.parametrize("cell", CELLS)
 def test_an_input_of_no_numbers_is_refused(cell: str) -> None:
-    inputs = Problem(cell, 4, 3, 5).inputs(torch.float32)
+    inputs = Problem(cell, 4, 3, 5, features=2).inputs(torch.float32)
     inputs |= {"x": inputs["x"][..., :0], "weight_ih": inputs["weight_ih"][:, :0]}
     op: Callable[..., object] = getattr(ops, op_of(cell))
     with pytest.raises(ValueError, match="weight_ih has no column, expected at least one"):
