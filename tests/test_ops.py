@@ -401,7 +401,7 @@ def test_a_bad_length_is_refused_by_the_engine_too(cell: str) -> None:
         op(*arguments(inputs), torch.tensor([1, 9, 1]))
 
 
-@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
 def test_an_input_of_no_numbers_is_refused(cell: str) -> None:
     inputs = Problem(cell, 4, 3, 5, features=2).inputs(torch.float32)
     inputs |= {"x": inputs["x"][..., :0], "weight_ih": inputs["weight_ih"][:, :0]}
