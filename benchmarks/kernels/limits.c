@@ -3,39 +3,35 @@
 #include <omp.h>
 #include <stddef.h>
 
-typedef float vector __attribute__((vector_size(64)));
-
-// The sum of `count` floats, a multiple of 64 for each thread, `times` over: each thread reads its own part, as a
-// step's threads do.
-float read_all(const float *data, size_t count, int threads, int times) {
-    float total = 0;
-#pragma omp parallel num_threads(threads) reduction(+ : total)
-    {
-        const size_t share = count / omp_get_num_threads() / 64;
-        vector a = {0}, b = {0}, c = {0}, d = {0};
-        for (int time = 0; time < times; ++time) {
-            const vector *at = (const vector *)data + omp_get_thread_num() * share * 4;
-            __asm__("" : "+r"(at));  // or the compiler would read once and multiply
-            for (size_t i = 0; i < share; ++i, at += 4) {
-                a += at[0];
-                b += at[1];
-                c += at[2];
-                d += at[3];
-            }
-        }
-        a += b + (c + d);
-        for (int lane = 0; lane < 16; ++lane) total += a[lane];
-    }
-    return total;
-}
-
 #ifdef __AVX512F__
 enum { bytes = 64, sums = 24 };  // of 32 registers
 #else
 enum { bytes = 32, sums = 12 };  // of 16
 #endif
-enum { lanes = bytes / 4 };
+enum { lanes = bytes / 4, in_turn = 8 };
 typedef float native __attribute__((vector_size(bytes)));
+
+// The sum of `count` floats, a multiple of 128 for each thread, `times` over: each thread reads its own part, as a
+// step's threads do.
+float read_all(const float *data, size_t count, int threads, int times) {
+    float total = 0;
+#pragma omp parallel num_threads(threads) reduction(+ : total)
+    {
+        const size_t share = count / omp_get_num_threads() / (in_turn * lanes);
+        native sum[in_turn];
+        for (int i = 0; i < in_turn; ++i) sum[i] = (native){0};
+        for (int time = 0; time < times; ++time) {
+            const native *at = (const native *)data + omp_get_thread_num() * share * in_turn;
+            __asm__("" : "+r"(at));  // or the compiler would read once and multiply
+            for (size_t n = 0; n < share; ++n, at += in_turn)
+#pragma GCC unroll 8
+                for (int i = 0; i < in_turn; ++i) sum[i] += at[i];
+        }
+        for (int i = 0; i < in_turn; ++i)
+            for (int lane = 0; lane < lanes; ++lane) total += sum[i][lane];
+    }
+    return total;
+}
 
 // Each thread does `count` multiply-adds a lane of as many independent sums as hide their latency; returns how many
 // operations that were.

@@ -28,7 +28,7 @@ def copy(megabytes: int = 128) -> Limit:
 
 def read(count: int, threads: int) -> Limit:
     """So many bytes read again and again, each thread its own part: from the caches that they fit."""
-    floats = count // 4 // 64 // threads * 64 * threads
+    floats = count // 4 // 128 // threads * 128 * threads
     source = np.zeros(floats + 16, np.float32)
     start = -source.ctypes.data % 64 + source.ctypes.data  # whole cache lines
     times = max(1, (16 << 20) // count)

@@ -17,8 +17,10 @@ __all__ = ["OWN", "Case", "Limit", "Row", "Trial", "measure"]
 OWN = "unrolled"
 FEWEST_TURNS = 5
 FEWEST_SLOW_TURNS = 2  # where a turn takes longer than all turns were to take
-REST = 0.01  # seconds before each: threads that wait for more work of the one before have gone to sleep then
-SHORTEST = 0.002  # seconds: what is quicker runs several times a turn
+REST = 0.01  # seconds before each, and more as long as threads of the one before still spin, waiting for more work
+SHORTEST = (
+    0.02  # seconds: what is quicker runs several times a turn, most of them on warm caches and waking threads
+)
 
 
 @dataclass(frozen=True)
@@ -101,17 +103,14 @@ def turns(
     """Run each in turn until the time is up: seconds, and the processor's in the program and in the system."""
     repeats, a_turn = {}, 0.0
     for name, run in runs.items():
-        taken = time_of(run)
-        if taken < seconds:
-            taken = time_of(run)  # the first one may have been slower
-        repeats[name] = max(1, round(SHORTEST / taken))
+        repeats[name], taken = repeated(run)
         a_turn += taken
     fewest = FEWEST_TURNS if a_turn < seconds else FEWEST_SLOW_TURNS
     end, done = time.perf_counter() + seconds, 0
     while done < fewest or time.perf_counter() < end:
         turn = {}
         for name, run in runs.items():
-            time.sleep(REST)
+            rest()
             before, started = resource.getrusage(resource.RUSAGE_SELF), time.perf_counter()
             for _ in range(repeats[name]):
                 run()
@@ -122,11 +121,26 @@ def turns(
         done += 1
 
 
-def time_of(run: Callable[[], object]) -> float:
-    """Seconds that one run takes."""
-    started = time.perf_counter()
-    run()
-    return time.perf_counter() - started
+def repeated(run: Callable[[], object]) -> tuple[int, float]:
+    """How often one runs in SHORTEST seconds, once at least, and the seconds that this took."""
+    count, started = 0, time.perf_counter()
+    run()  # the first one may be slower
+    again = time.perf_counter()
+    if again - started > SHORTEST:
+        return 1, again - started
+    while (taken := time.perf_counter() - again) < SHORTEST:
+        run()
+        count += 1
+    return count, taken
+
+
+def rest() -> None:
+    """Wait until no thread of this process computes."""
+    busy = True
+    while busy:
+        before = time.process_time()
+        time.sleep(REST)
+        busy = time.process_time() - before > REST / 10
 
 
 def measure(case: Case, seconds: float) -> Row:
