@@ -1,6 +1,5 @@
 // A dense layer with packed weights. A row's result is the same bits in any batch: see products.h.
-#include <omp.h>
-
+#include "divide.h"
 #include "products.h"
 #include "unrolled.h"
 
@@ -22,43 +21,53 @@ void pack(const float* weight, const float* bias, int64_t N, int64_t K, float* p
     }
 }
 
+// Of x [M, K] the rows [first_row, past_row) times the panels [first, past); `area` is for the rows as products read them.
+template <class Product>
+void multiply_part(const float* x, const float* packed, float* y, int64_t N, int64_t K, int64_t first_row, int64_t past_row,
+                   int64_t first, int64_t past, uint8_t* area) {
+    using Row = typename Product::Row;
+    FlushDenormals flush;
+    const int64_t size = panel_size<Product>(K);
+    Row* rows = reinterpret_cast<Row*>(area);
+    uint8_t* bytes = area + (past_row - first_row) * sizeof(Row);
+    for (int64_t i = first_row; i < past_row; ++i, bytes += Product::row_bytes(K)) rows[i - first_row] = Product::row(x + i * K, K, bytes);
+    cover_with<Product, vectors>(past_row - first_row, first, past, [&]<int R, int P>(int64_t row, int64_t block) {
+        const float* panel = packed + block * size;
+        Row inputs[R];
+        vec sums[R][P][vectors];
+        for (int r = 0; r < R; ++r) {
+            inputs[r] = rows[row + r];
+            for (int p = 0; p < P; ++p)
+                for (int v = 0; v < vectors; ++v) sums[r][p][v] = load(panel + p * size + v * lanes);
+        }
+        Product::template add<R, P, vectors>(sums, inputs, panel + block_outputs, size, K);
+        for (int r = 0; r < R; ++r)
+            for (int p = 0; p < P; ++p)
+                for (int v = 0; v < vectors; ++v) {
+                    const int64_t n = (block + p) * block_outputs + v * lanes;
+                    if (n < N) store(y + (first_row + row + r) * N + n, sums[r][p][v], N - n);
+                }
+    });
+}
+
+// Threads take rows where these are many, else panels, each with all rows in an area of its own.
 template <class Product>
 void multiply(const float* x, const float* packed, float* y, int64_t M, int64_t N, int64_t K, int threads) {
-    using Row = typename Product::Row;
-    const int64_t blocks = blocks_of(N, block_outputs), size = panel_size<Product>(K);
-    const int64_t row_bytes = blocks_of(Product::row_bytes(K), 64) * 64;
-    const bool by_rows = M >= blocks;
-    uint8_t* area = reinterpret_cast<uint8_t*>(scratch((by_rows ? 1 : threads) * M * (row_bytes + sizeof(Row)) / 4 + 16));
-    auto share = [&](int64_t rank, int64_t ranks) {
-        FlushDenormals flush;
-        const int64_t first_row = by_rows ? M * rank / ranks : 0, past_row = by_rows ? M * (rank + 1) / ranks : M;
-        const int64_t first = by_rows ? 0 : blocks * rank / ranks;
-        const int64_t past = by_rows ? blocks : blocks * (rank + 1) / ranks;
-        uint8_t* mine = area + (by_rows ? first_row : rank * M) * (row_bytes + sizeof(Row));
-        uint8_t* bytes = mine;
-        Row* rows = reinterpret_cast<Row*>(mine + (past_row - first_row) * row_bytes);
-        for (int64_t i = first_row; i < past_row; ++i, bytes += row_bytes) rows[i - first_row] = Product::row(x + i * K, K, bytes);
-        cover_with<Product, vectors>(past_row - first_row, first, past, [&]<int R, int P>(int64_t row, int64_t block) {
-            const float* panel = packed + block * size;
-            Row inputs[R];
-            vec sums[R][P][vectors];
-            for (int r = 0; r < R; ++r) {
-                inputs[r] = rows[row + r];
-                for (int p = 0; p < P; ++p)
-                    for (int v = 0; v < vectors; ++v) sums[r][p][v] = load(panel + p * size + v * lanes);
-            }
-            Product::template add<R, P, vectors>(sums, inputs, panel + block_outputs, size, K);
-            for (int r = 0; r < R; ++r)
-                for (int p = 0; p < P; ++p)
-                    for (int v = 0; v < vectors; ++v) {
-                        const int64_t n = (block + p) * block_outputs + v * lanes;
-                        if (n < N) store(y + (first_row + row + r) * N + n, sums[r][p][v], N - n);
-                    }
-        });
-    };
-    if (threads == 1) return share(0, 1);
-#pragma omp parallel num_threads(threads)
-    share(omp_get_thread_num(), omp_get_num_threads());
+    constexpr int64_t least_panels = 2;
+    const int64_t blocks = blocks_of(N, block_outputs);
+    const int64_t area_bytes = blocks_of(M * (sizeof(typename Product::Row) + Product::row_bytes(K)), 64) * 64;
+    uint8_t* areas = reinterpret_cast<uint8_t*>(scratch(threads * area_bytes / 4));
+    take_part(threads, [&](crew::Member& member) {
+        uint8_t* area = areas + member.index() * area_bytes;
+        if (M >= blocks)
+            divide(member, M, blocks_of(M, threads), [&](int64_t row, int64_t past) {
+                multiply_part<Product>(x, packed, y, N, K, row, past, 0, blocks, area);
+            });
+        else
+            divide(member, blocks, least_panels, [&](int64_t first, int64_t past) {
+                multiply_part<Product>(x, packed, y, N, K, 0, M, first, past, area);
+            });
+    });
 }
 
 template <bool vnni, class Body>

@@ -80,8 +80,7 @@ bool use_isa(const char* isa) {
     return named;
 }
 
-int threads_for(double multiply_adds) {
-    constexpr double worth_a_thread = 1e5;  // about 2 microseconds, what waking one costs
+int threads_for(double multiply_adds, double worth_a_thread) {
     if (forked || multiply_adds < 2 * worth_a_thread || omp_in_parallel()) return 1;
     return omp_get_max_threads();
 }

@@ -2,10 +2,9 @@
 // kept for a backward pass. A single step reads each layer's weights once, those of its input and those of its
 // state in one pass; over several steps the products with the inputs come first, for all steps at once. Where inputs are
 // symbols, they may have been made when the layer was packed.
-#include <omp.h>
-
 #include <algorithm>
 
+#include "divide.h"
 #include "packing.h"
 
 namespace unrolled::UNROLLED_ISA {
@@ -35,18 +34,11 @@ UNROLLED_INLINE vec next_state(const vec* sums, const float* additions, vec h_be
     }
 }
 
-// What a thread computes: these rows, and of what is in panels its part, where other threads have the others of them.
+// What a thread computes: these rows, and of what is in panels the parts that it takes.
 struct Share {
-    int64_t row, rows, rank, ranks;
+    int64_t row, rows;
+    crew::Member& member;
     uint8_t* area;  // for rows in the form that products read
-
-    int64_t first_of(int64_t n) const { return n * rank / ranks; }
-    int64_t past_of(int64_t n) const { return n * (rank + 1) / ranks; }
-    void meet() const {
-        if (ranks > 1) {
-#pragma omp barrier
-        }
-    }
 };
 
 // A product of rows with K numbers, by weights at `weights` in the first panel of a tile.
@@ -92,7 +84,8 @@ class Runner {
         FlushDenormals flush;
         const PackedLayer& layer = stack_.layers[0];
         Row* rows = reinterpret_cast<Row*>(area_);
-        const Share all{0, run_.B, 0, 1, area_};
+        crew::Member alone;
+        const Share all{0, run_.B, alone, area_};
         const Layout<cell, Product> layout(layer.D, P_, layer.modified);
         prepare(run_.x, layer.D, 1, all, rows, area_ + run_.B * sizeof(Row));
         multiply(layer, layout, layout.input, layer.D, rows, 1, all, projections);
@@ -101,28 +94,28 @@ class Runner {
                 for (int64_t b = 0; b < run_.B; ++b) vectors_of(layer, layout).share_of_input(projections + b * gates_);
     }
 
+    // Either all threads take panels, or, where steps are too small for that, each takes rows and steps them alone.
     void run(int threads) {
         const bool by_panels = blocks_ >= threads && worth_meeting();
         threads = static_cast<int>(by_panels ? threads : std::min<int64_t>(threads, run_.B));
         provide_memory(threads);
-        if (threads <= 1) return execute({0, run_.B, 0, 1, area_});
-#pragma omp parallel num_threads(threads)
-        {
-            const int64_t rank = omp_get_thread_num(), ranks = omp_get_num_threads();
-            uint8_t* area = area_ + rank * area_bytes_;
-            if (by_panels) {
-                execute({0, run_.B, rank, ranks, area});
-            } else {
-                const int64_t row = run_.B * rank / ranks, past = run_.B * (rank + 1) / ranks;
-                execute({row, past - row, 0, 1, area});
-            }
-        }
+        if (by_panels) take_part(threads, [this](crew::Member& member) { execute({0, run_.B, member, area_of(member)}); });
+        else
+            take_part(threads, [this, threads](crew::Member& member) {
+                divide(member, run_.B, blocks_of(run_.B, threads), [&](int64_t row, int64_t past) {
+                    crew::Member alone;
+                    execute({row, past - row, alone, area_of(member)});
+                });
+            });
     }
 
   private:
     using B = Block<cell>;
     using Row = typename Product::Row;
     static constexpr int N = B::N;
+    static constexpr int64_t least_panels = 4;  // the most that one tile takes
+
+    uint8_t* area_of(const crew::Member& member) const { return area_ + member.index() * area_bytes_; }
 
     bool worth_meeting() const {
         constexpr int64_t bytes_read = 1 << 17;
@@ -154,13 +147,13 @@ class Runner {
             for (int64_t l = 0; l < stack_.layer_count; ++l) {
                 float* output = l + 1 == stack_.layer_count ? run_.y + t * run_.B * P_ : hidden_[l % 2];
                 run_layer(l, input, output, count, share);
+                keep_state(l, output + (count - 1) * run_.B * P_, share, t + count == run_.T);
                 input = {output, P_, nullptr};
             }
-            if (t + count < run_.T) share.meet();
         }
     }
 
-    // input [count, B, D] -> output [count, B, P] and the layer's state after it.
+    // input [count, B, D] -> output [count, B, P] and c after it.
     void run_layer(int64_t l, const Rows& input, float* output, int64_t count, const Share& share) const {
         const PackedLayer& layer = stack_.layers[l];
         const Layout<cell, Product> layout(layer.D, P_, layer.modified);
@@ -184,20 +177,25 @@ class Runner {
                 const float* panels = layer.panels + blocks_ * layout.size + (normalised ? Vectors<cell>::size(H_) : 0);
                 if (stack_.projects_state) project_state(panels, states, bytes, before, after, share);
             }
-            share.meet();
+            share.member.turn();
         }
-        const float* last = output + (count - 1) * run_.B * P_;
-        const int64_t u = share.first_of(P_), past = share.past_of(P_);
-        for (int64_t b = share.row; b < share.row + share.rows; ++b) std::copy(last + b * P_ + u, last + b * P_ + past, run_.h.at(l, b) + u);
+    }
+
+    // The share's h of layer l becomes `last` [B, P], at once where steps follow.
+    void keep_state(int64_t l, const float* last, const Share& share, bool nothing_follows) const {
+        const auto keep = [&](int64_t, int64_t) {
+            for (int64_t b = share.row; b < share.row + share.rows; ++b) std::copy_n(last + b * P_, P_, run_.h.at(l, b));
+        };
+        if (!nothing_follows) divide(share.member, 1, 1, keep);
+        else if (share.member.index() == 0) keep(0, 1);
     }
 
     // The share's rows of `after` [B, P] from all of their units; `before` is what zoneout keeps of.
     void project_state(const float* panels, Row* rows, uint8_t* bytes, const Rows& before, float* after, const Share& share) const {
-        share.meet();
         prepare({unprojected_, H_, nullptr}, H_, 1, share, rows, bytes);
         const int64_t count = blocks_of(P_, projection_width), size = projection_panel<Product>(H_);
         constexpr int V = projection_vectors;
-        cover_with<Product, V>(share.rows, share.first_of(count), share.past_of(count), [&]<int R, int Q>(int64_t i, int64_t index) {
+        take_tiles<V>(share, share.rows, count, [&]<int R, int Q>(int64_t i, int64_t index) {
             const float* panel = panels + index * size;
             static constexpr float zeros[projection_width] = {};
             vec sums[R][Q][V];
@@ -219,6 +217,12 @@ class Runner {
         });
     }
 
+    // Calls body.operator()<R, P>(first row, first panel) until `rows` by `panels` are covered, by all threads together.
+    template <int width, class Body>
+    void take_tiles(const Share& share, int64_t rows, int64_t panels, Body body) const {
+        divide(share.member, panels, least_panels, [&](int64_t first, int64_t past) { cover_with<Product, width>(rows, first, past, body); });
+    }
+
     // The share's rows of x [count, B, K], made ready for products; returns where free memory goes on.
     uint8_t* prepare(const Rows& x, int64_t K, int64_t count, const Share& share, Row* rows, uint8_t* bytes) const {
         for (int64_t t = 0; t < count; ++t)
@@ -231,7 +235,7 @@ class Runner {
     // panels begin on: out [count, B, gates_], a row in blocks; where it is to be normalised, as [G*H].
     void multiply(const PackedLayer& layer, const Layout<cell, Product>& layout, int64_t weights, int64_t K, const Row* rows,
                   int64_t count, const Share& share, float* out) const {
-        cover_with<Product, N>(count * share.rows, share.first_of(blocks_), share.past_of(blocks_), [&]<int R, int P>(int64_t i, int64_t block) {
+        take_tiles<N>(share, count * share.rows, blocks_, [&]<int R, int P>(int64_t i, int64_t block) {
             const float* panel = layer.panels + block * layout.size;
             vec sums[R][P][N];
             const float* starts[R][P];
@@ -273,15 +277,16 @@ class Runner {
                    const Rows& before, float* after, const Share& share) const {
         const PackedLayer& layer = stack_.layers[l];
         multiply(layer, layout, layout.state, P_, states, 1, share, products_);
-        share.meet();
         const Vectors<cell> vectors = vectors_of(layer, layout);
         const LstmVariant variant = vectors.variant();
-        for (int64_t b = share.row + share.first_of(share.rows); b < share.row + share.past_of(share.rows); ++b) {
-            if (raw) vectors.share_of_input(raw + b * gates_);
-            float* c = run_.c.at(l, b);
-            normalised_step(variant, H_, 0, begins[b], products_ + b * gates_, stack_.projects_state ? nullptr : before[b], c, c,
-                            after + b * H_, nullptr);
-        }
+        divide(share.member, share.rows, 1, [&](int64_t first, int64_t past) {
+            for (int64_t b = share.row + first; b < share.row + past; ++b) {
+                if (raw) vectors.share_of_input(raw + b * gates_);
+                float* c = run_.c.at(l, b);
+                normalised_step(variant, H_, 0, begins[b], products_ + b * gates_, stack_.projects_state ? nullptr : before[b],
+                                c, c, after + b * H_, nullptr);
+            }
+        });
     }
 
     // One step of layer l for the share's rows: h `before` [B, P] -> `after` [B, H], c in place. `whole`: the sums
@@ -289,7 +294,7 @@ class Runner {
     void step(int64_t l, bool whole, const Layout<cell, Product>& layout, const Row* rows, const Rows& begins,
               const Row* states, const Rows& before, float* after, const Share& share) const {
         const PackedLayer& layer = stack_.layers[l];
-        cover_with<Product, N>(share.rows, share.first_of(blocks_), share.past_of(blocks_), [&]<int R, int P>(int64_t i, int64_t block) {
+        take_tiles<N>(share, share.rows, blocks_, [&]<int R, int P>(int64_t i, int64_t block) {
             const float* panel = layer.panels + block * layout.size;
             vec sums[R][P][N], from_inputs[R][P];
             const float* starts[R][P];

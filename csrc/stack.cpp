@@ -3,55 +3,35 @@
 #include <sys/mman.h>
 
 #include <algorithm>
-#include <chrono>
 #include <new>
 
 namespace unrolled {
 
 namespace {
 
-// Large buffers lie on huge pages where the system has them: reading megabytes of weights a step, small pages
-// would miss in the translation buffer again and again.
+// Large buffers lie on huge pages where the system has them: small pages would miss in the translation buffer again and
+// again, and a processor fetches ahead no further than to the end of a page.
 Buffer allocate(size_t floats) {
-    constexpr size_t line = 64, huge_page = size_t{2} << 20;
-    const size_t bytes = floats * sizeof(float), alignment = bytes < huge_page ? line : huge_page;
+    constexpr size_t line = 64, huge_page = size_t{2} << 20, large = huge_page / 8;
+    const size_t bytes = floats * sizeof(float), alignment = bytes < large ? line : huge_page;
     float* p = static_cast<float*>(std::aligned_alloc(alignment, (bytes + alignment - 1) / alignment * alignment));
     if (!p) throw std::bad_alloc();
 #if defined(MADV_HUGEPAGE)
-    if (alignment == huge_page) madvise(p, bytes / huge_page * huge_page, MADV_HUGEPAGE);
+    if (alignment == huge_page) madvise(p, bytes, MADV_HUGEPAGE);
 #endif
     return Buffer(p);
 }
 
-// Reading a weight is what a small batch spends its time on, and a narrow one is read faster.
-double work(double multiply_adds, Weights weights) {
-    return multiply_adds / (weights == Weights::float32 ? 1 : weights == Weights::bfloat16 ? 2 : 4);
+// Threads for so many multiply-adds of a small batch. Reading a weight is what it spends its time on, and a narrow one is
+// read faster. Helpers (crew.h) are sooner there than OpenMP's threads.
+int helped_threads(double multiply_adds, Weights weights) {
+    constexpr double worth_a_helper = 5e4;
+    return threads_for(multiply_adds / (weights == Weights::float32 ? 1 : weights == Weights::bfloat16 ? 2 : 4), worth_a_helper);
 }
 
 // Symbols whose projections take more memory than this are multiplied at each step instead. A row is read faster than it
 // is made, however many there are; what grows is the memory, and the time in which a model is loaded.
 constexpr size_t most_projection_bytes = size_t{32} << 20;
-
-// Whether to step with several threads. They pay while each has a processor of its own. Where other programs run,
-// two of them may come to share one, and each meeting then waits until the scheduler turns to the other: a step
-// takes milliseconds instead of microseconds. Whoever has seen that steps alone for a while.
-class Company {
-  public:
-    bool wanted() const { return Clock::now() >= alone_until_; }
-    template <class Step>
-    void take(size_t bytes_read, Step step) {
-        constexpr double slowest = 8e9;  // bytes a second: who reads less was waiting
-        const auto start = Clock::now();
-        step();
-        const std::chrono::duration<double> taken = Clock::now() - start;
-        if (static_cast<double>(bytes_read) < slowest * taken.count())
-            alone_until_ = Clock::now() + 20 * std::chrono::duration_cast<Clock::duration>(taken);
-    }
-
-  private:
-    using Clock = std::chrono::steady_clock;
-    Clock::time_point alone_until_{};
-};
 
 }  // namespace
 
@@ -61,7 +41,7 @@ Linear::Linear(const float* weight, const float* bias, int64_t N, int64_t K, Wei
 }
 
 void Linear::run(const float* x, float* y, int64_t M) const {
-    const int threads = threads_for(work(static_cast<double>(M) * N * K, weights));
+    const int threads = helped_threads(static_cast<double>(M) * N * K, weights);
     kernels_->dense(weights, x, packed_.get(), y, M, N, K, threads);
 }
 
@@ -103,7 +83,7 @@ int Stack::threads(int64_t T, int64_t B) const {
     double weights_read = 0;
     for (const PackedLayer& layer : layers_)
         weights_read += static_cast<double>(H * (gates_of(cell) * (layer.D + P) + (projects_state ? P : 0)));
-    return threads_for(work(weights_read * T * B, weights));
+    return helped_threads(weights_read * T * B, weights);
 }
 
 void Stack::run(const float* x, float* y, const StateRows& h, const StateRows& c, int64_t T, int64_t B) const {
@@ -116,14 +96,8 @@ void Stack::run(const int64_t* symbols, float* y, const StateRows& h, const Stat
 
 void Stack::run(const Rows& x, float* y, const StateRows& h, const StateRows& c, int64_t T, int64_t B) const {
     if (T == 0 || B == 0) return;
-    const auto run_with = [&](int count) {
-        kernels_->run_stack({cell, weights, H, P, layers(), projects_state, layers_.data(), projected_}, {T, B, x, y, h, c}, count);
-    };
-    thread_local Company company;
-    const int wanted = threads(T, B);
-    if (wanted == 1 || T > 1) return run_with(wanted);
-    if (!company.wanted()) return run_with(1);
-    company.take(bytes_, [&] { run_with(wanted); });
+    kernels_->run_stack({cell, weights, H, P, layers(), projects_state, layers_.data(), projected_}, {T, B, x, y, h, c},
+                        threads(T, B));
 }
 
 }  // namespace unrolled

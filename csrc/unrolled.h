@@ -267,9 +267,9 @@ const Kernels* const* available_kernels();
 // False when this machine does not have it.
 bool use_isa(const char* isa);
 
-// Threads for a call of so many multiply-adds: OpenMP's (and so torch's) setting, 1 for small work and
-// in a forked child, where the parent's workers do not exist.
-int threads_for(double multiply_adds);
+// Threads for a call of so many multiply-adds: OpenMP's (and so torch's) setting; 1 where two would have less than
+// `worth_a_thread` each, and in a forked child, where the parent's workers do not exist.
+int threads_for(double multiply_adds, double worth_a_thread = 1e5);  // about 2 microseconds, what waking one costs
 
 // A cache-line aligned buffer of the calling thread, kept from call to call so that training does not
 // give memory back and fetch it anew at each step; valid until this thread asks again.

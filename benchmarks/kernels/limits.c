@@ -12,20 +12,20 @@ enum { lanes = bytes / 4, in_turn = 8 };
 typedef float native __attribute__((vector_size(bytes)));
 
 // The sum of `count` floats, a multiple of 128 for each thread, `times` over: each thread reads its own part, as a
-// step's threads do.
+// step's threads do, from four places at once, as memory is read faster than from one.
 float read_all(const float *data, size_t count, int threads, int times) {
     float total = 0;
 #pragma omp parallel num_threads(threads) reduction(+ : total)
     {
-        const size_t share = count / omp_get_num_threads() / (in_turn * lanes);
+        const size_t quarter = count / omp_get_num_threads() / (in_turn * lanes) * 2;  // in vectors
         native sum[in_turn];
         for (int i = 0; i < in_turn; ++i) sum[i] = (native){0};
         for (int time = 0; time < times; ++time) {
-            const native *at = (const native *)data + omp_get_thread_num() * share * in_turn;
+            const native *at = (const native *)data + omp_get_thread_num() * quarter * 4;
             __asm__("" : "+r"(at));  // or the compiler would read once and multiply
-            for (size_t n = 0; n < share; ++n, at += in_turn)
+            for (size_t n = 0; n < quarter; n += 2, at += 2)
 #pragma GCC unroll 8
-                for (int i = 0; i < in_turn; ++i) sum[i] += at[i];
+                for (int i = 0; i < in_turn; ++i) sum[i] += at[i / 2 * quarter + i % 2];
         }
         for (int i = 0; i < in_turn; ++i)
             for (int lane = 0; lane < lanes; ++lane) total += sum[i][lane];

@@ -1,6 +1,7 @@
 """What this machine can do at most: its rate of matrix products, of moving memory, and of reading it."""
 
 import ctypes
+import mmap
 import subprocess
 import tempfile
 from functools import cache
@@ -29,8 +30,12 @@ def copy(megabytes: int = 128) -> Limit:
 def read(count: int, threads: int) -> Limit:
     """So many bytes read again and again, each thread its own part: from the caches that they fit."""
     floats = count // 4 // 128 // threads * 128 * threads
-    source = np.zeros(floats + 16, np.float32)
-    start = -source.ctypes.data % 64 + source.ctypes.data  # whole cache lines
+    page = 2 << 20  # a huge one, as the engine's weights lie on
+    area = mmap.mmap(-1, (4 * floats // page + 2) * page)
+    area.madvise(mmap.MADV_HUGEPAGE)
+    source = np.frombuffer(area, np.float32)
+    source[:] = 1  # pages that nobody wrote would all be the same one of zeros
+    start = -source.ctypes.data % page + source.ctypes.data
     times = max(1, (16 << 20) // count)
     held = ctypes.c_void_p(start), ctypes.c_size_t(floats), ctypes.c_int(threads), ctypes.c_int(times)
     read_all = _compiled().read_all

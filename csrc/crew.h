@@ -1,0 +1,50 @@
+// Threads that help with inference. Work is taken in parts: whoever is there takes the next one, so a step waits for no
+// thread that sleeps, or whose processor another program has.
+#pragma once
+
+#include <cstdint>
+
+namespace unrolled::crew {
+
+// One thread's part in a piece of work. All members go through the same rounds, each of `begin`, `take` until there is no
+// more, and `meet`. One who comes late finds the rounds before taken, and meets nobody there; what it reads before `take`
+// gives it a part may be old, and must not be used then.
+class Member {
+  public:
+    // The only one.
+    Member() = default;
+    Member(int index, int members, uint64_t round, bool turned) : index_(index), members_(members), round_(round), turned_(turned) {}
+
+    // 0: who called `run`.
+    int index() const { return index_; }
+
+    // A round of n things, in parts of `least` of them or more. Each member begins with its own n / members, so that what
+    // it reads may be in its cache, and goes on with what others have left.
+    void begin(int64_t n, int64_t least);
+    // The next part, [first, past); or false.
+    bool take(int64_t& first, int64_t& past);
+    // Waits until all parts of the round are done.
+    void meet();
+    // Own parts are taken from the other end from now on: what was read last is read first, and is in the cache still where
+    // all of it does not fit.
+    void turn() { turned_ = !turned_; }
+    // Counts on, from one piece of work to the next.
+    uint64_t round() const { return round_; }
+
+  private:
+    bool take_of(int owner, bool from_front, int64_t& first, int64_t& past);
+    int64_t parts_of(int owner) const;
+    int64_t first_of(int owner) const { return n_ * owner / members_; }
+
+    int index_ = 0, members_ = 1;
+    uint64_t round_ = 0;
+    bool turned_ = false;
+    int64_t n_ = 0, size_ = 1;
+    uint64_t done_ = 0, expected_ = 0;  // parts: by this member, and by all when the round is over
+};
+
+// Calls work(context, member) on this thread, and on those helpers that come before it returns: `members` at most. Where
+// helpers are busy with another thread's work, this one does its own alone.
+void run(int members, void (*work)(const void* context, Member& member), const void* context);
+
+}  // namespace unrolled::crew
