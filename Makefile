@@ -29,7 +29,7 @@ demo: $(INSTALLED)  ## Train a small model and show what it does: TASK=text (a m
 	@$(BIN)/unrolled train $(TASK) $(if $(filter text,$(TASK)),--minutes 1) --out $(DEMO)
 
 test: $(INSTALLED)  ## Run every test
-	@$(BIN)/pytest
+	@$(BIN)/pytest --numprocesses auto --dist loadfile
 
 check: $(INSTALLED)  ## Format, lint and types
 	@$(BIN)/ruff format --check

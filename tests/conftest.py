@@ -1,7 +1,11 @@
 """What several test files share: the instruction sets in turn, one thread, a small text model."""
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # tests share the machine: more threads only where they ask for them
+    os.environ["OMP_NUM_THREADS"] = "1"
 
 import pytest
 import torch

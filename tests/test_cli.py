@@ -220,7 +220,7 @@ def test_divergence_exits_with_1(command: Command, text: Path) -> None:
 
 
 def test_ctrl_c_saves_and_resume_ends_as_if_nothing_had_happened(text: Path, tmp_path: Path) -> None:
-    arguments = [sys.executable, "-m", "unrolled", "train", "text", str(text), *SMALL, "--steps", "400"]
+    arguments = [sys.executable, "-m", "unrolled", "train", "text", str(text), *SMALL, "--steps", "200"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     subprocess.run([*arguments, "--out", whole], check=True, capture_output=True, env=environment)

@@ -22,6 +22,7 @@ from unrolled.train import Diverged, Report, checkpoint_path, log_path, train
 pytestmark = pytest.mark.usefixtures("one_thread")  # these models are too small for two
 
 SMALL = TextOptions(hidden=16, embedding=8, batch=4, chunk=8, dropout=0.1)
+STEPS = 60  # of runs that are stopped
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(["unrolled.train"])
 
@@ -45,7 +46,7 @@ def run_alone(text: Path, out: Path, resume: bool, file_limit: int | None = None
     torch.set_num_threads(1)
     if file_limit:
         resource.setrlimit(resource.RLIMIT_FSIZE, (file_limit, file_limit))
-    start(text, out, resume, steps=120, checkpoint_minutes=0.0)
+    start(text, out, resume, steps=STEPS, checkpoint_minutes=0.0)
 
 
 def logged(out: Path) -> list[dict[str, float]]:
@@ -141,8 +142,8 @@ def test_a_run_killed_at_random_moments_ends_with_the_same_losses(text: Path, tm
         assert process.exitcode == -signal.SIGKILL
         kills += 1
         inside_a_write += partial.exists()
-    assert kills >= 10
-    assert inside_a_write >= 3
+    assert kills >= 5
+    assert inside_a_write >= 2
     assert log_path(killed).read_bytes() == log_path(whole).read_bytes()
     ours, theirs = modelfile.read(killed), modelfile.read(whole)
     assert ours.fingerprint() == theirs.fingerprint()
@@ -150,7 +151,7 @@ def test_a_run_killed_at_random_moments_ends_with_the_same_losses(text: Path, tm
 
 def test_a_full_disk_keeps_the_old_checkpoint_and_says_so(text: Path, tmp_path: Path) -> None:
     out = tmp_path / "model.safetensors"
-    run = train(TextTask(SMALL, [text]), TrainOptions(steps=120, checkpoint_minutes=0.0), out)
+    run = train(TextTask(SMALL, [text]), TrainOptions(steps=STEPS, checkpoint_minutes=0.0), out)
     for _ in range(3):
         next(run)
     run.close()
