@@ -125,7 +125,7 @@ class BackwardRun {
             const bool cut = !stepped || steps_.reset(t, b);
             gradients_[row] = cut ? memory_.zeros : memory_.initial + b * memory_.stride + Cell::recurrent_run * H_;
         }
-        flow_back(gradients_, rows, memory_.recurrent, P_, K_, [&](int64_t b, int64_t u, vec flow) { cell_.finish_initial(flow, b, u, P_ - u); });
+        flow_back(gradients_, rows, memory_.recurrent, P_, K_, [&](int64_t b, int64_t u, vec flow, int64_t n) { cell_.finish_initial(flow, b, u, n); });
         if (share_.rank == 0) cell_.finish_bias(memory_.biases + Cell::sums_run * H_);
     }
 
@@ -150,7 +150,7 @@ class BackwardRun {
         const int64_t past_unit = past * panel_width < N ? past * panel_width : N;
         for (int64_t row = 0; row < count; ++row)
             for (int64_t u = first * panel_width; u < past_unit; u += lanes)
-                use(share_.rows[row], u, load(flows[row] + u, N - u));
+                of_units(N - u, [&](int64_t n) UNROLLED_INLINE_BODY { use(share_.rows[row], u, load(flows[row] + u, n), n); });
     }
 
     void step(int64_t t, int64_t slot) {
@@ -160,15 +160,15 @@ class BackwardRun {
             const bool cut = steps_.last(t, b) || steps_.reset(after, b);
             gradients_[row] = cut ? memory_.zeros : gradients_of(slot, b) + Cell::recurrent_run * H_;
         }
-        const auto finish = [&](int64_t b, int64_t u, vec flow) {
-            if constexpr (!Cell::normalised) cell_.finish(flow, gradients_of(slot + 1, b) + u, t, b, u, H_ - u);
+        const auto finish = [&](int64_t b, int64_t u, vec flow, int64_t n) UNROLLED_INLINE_BODY {
+            if constexpr (!Cell::normalised) cell_.finish(flow, gradients_of(slot + 1, b) + u, t, b, u, n);
         };
         const float* weights = memory_.recurrent;
         int64_t K = K_;
         if constexpr (Cell::may_project)
             if (projected_) {
-                flow_back(gradients_, active, memory_.recurrent, P_, K_, [&](int64_t b, int64_t u, vec flow) {
-                    store(projected_of(gradients_of(slot + 1, b)) + u, cell_.finish_projected(flow, t, b, u, P_ - u), P_ - u);
+                flow_back(gradients_, active, memory_.recurrent, P_, K_, [&](int64_t b, int64_t u, vec flow, int64_t n) {
+                    store(projected_of(gradients_of(slot + 1, b)) + u, cell_.finish_projected(flow, t, b, u, n), n);
                 });
                 share_.meet();
                 for (int64_t row = 0; row < active; ++row) gradients_[row] = projected_of(gradients_of(slot + 1, share_.rows[row]));

@@ -142,7 +142,7 @@ class ForwardRun {
 #pragma GCC unroll 4
                     for (int v = 0; v < N; ++v) {
                         const int64_t u = (block + p) * Block::units + v / G * lanes;
-                        sums[r][p][v] = cell_.start(v % G, in[r], u, H - u);
+                        of_units(H - u, [&](int64_t n) UNROLLED_INLINE_BODY { sums[r][p][v] = cell_.start(v % G, in[r], u, n); });
                     }
             }
             add_products<R, P, N>(sums, state, recurrent_ + block * panel_size_, panel_size_, P_,
@@ -155,7 +155,10 @@ class ForwardRun {
 #pragma GCC unroll 4
                     for (int v = 0; v < Block::vectors; ++v) {
                         const int64_t u = (block + p) * Block::units + v * lanes;
-                        if (u < H) store(h + u, cell_.finish(&sums[r][p][v * G], in[r], state[r], t, b, u, H - u), H - u);
+                        if (u >= H) break;
+                        of_units(H - u, [&](int64_t n) UNROLLED_INLINE_BODY {
+                            store(h + u, cell_.finish(&sums[r][p][v * G], in[r], state[r], t, b, u, n), n);
+                        });
                     }
             }
         });

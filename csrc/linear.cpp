@@ -18,28 +18,37 @@ UNROLLED_INLINE void with_vectors(int64_t vectors, Body&& body) {
     else if (vectors == 1) body.template operator()<1>();
 }
 
-template <int V>
+// `whole`: no panel goes past the last column.
+template <int V, bool whole>
 void multiply_panels(const float* const* x, float* const* y, int64_t rows, const float* packed, const float* bias,
                      int64_t N, int64_t K, int64_t first, int64_t past) {
     cover<V>(rows, first, past, [&]<int R, int P>(int64_t row, int64_t panel, Place place) {
         const float* inputs[R];
         vec sums[R][P][V];
-        for (int r = 0; r < R; ++r) {
-            inputs[r] = x[row + r];
-            for (int p = 0; p < P; ++p)
-                for (int v = 0; v < V; ++v) {
-                    const int64_t n = (panel + p) * panel_width + v * lanes;
-                    sums[r][p][v] = bias ? load(bias + n, N - n) : vec{};
-                }
-        }
+#pragma GCC unroll 4
+        for (int p = 0; p < P; ++p)
+#pragma GCC unroll 4
+            for (int v = 0; v < V; ++v) {
+                const int64_t n = (panel + p) * panel_width + v * lanes;
+                const vec start = bias ? load(bias + n, whole ? lanes : N - n) : vec{};
+#pragma GCC unroll 16
+                for (int r = 0; r < R; ++r) sums[r][p][v] = start;
+            }
+#pragma GCC unroll 16
+        for (int r = 0; r < R; ++r) inputs[r] = x[row + r];
         add_products<R, P, V>(sums, inputs, packed + panel * panel_width * K, panel_width * K, K,
                               place.ahead(packed, panel_width * K, K));
-        for (int r = 0; r < R; ++r)
+#pragma GCC unroll 16
+        for (int r = 0; r < R; ++r) {
+            float* out = y[row + r] + panel * panel_width;
+#pragma GCC unroll 4
             for (int p = 0; p < P; ++p)
+#pragma GCC unroll 4
                 for (int v = 0; v < V; ++v) {
-                    const int64_t n = (panel + p) * panel_width + v * lanes;
-                    store(y[row + r] + n, sums[r][p][v], N - n);
+                    const int64_t n = p * panel_width + v * lanes;
+                    store(out + n, sums[r][p][v], whole ? lanes : N - panel * panel_width - n);
                 }
+        }
     });
 }
 
@@ -142,10 +151,10 @@ void pack_rows(const float* matrix, int64_t N, int64_t K, int64_t first, int64_t
 void multiply_rows(const float* const* x, float* const* y, int64_t rows, const float* packed, const float* bias,
                    int64_t N, int64_t K, int64_t first, int64_t past) {
     const int64_t whole = N / panel_width, past_whole = past < whole ? past : whole;
-    if (first < past_whole) multiply_panels<panel_vectors>(x, y, rows, packed, bias, N, K, first, past_whole);
+    if (first < past_whole) multiply_panels<panel_vectors, true>(x, y, rows, packed, bias, N, K, first, past_whole);
     if (past > whole)
         with_vectors(vectors_from(N, whole), [&]<int V>() {
-            multiply_panels<V>(x, y, rows, packed, bias, N, K, whole, past);
+            multiply_panels<V, false>(x, y, rows, packed, bias, N, K, whole, past);
         });
 }
 

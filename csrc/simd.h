@@ -22,6 +22,7 @@ typedef int32_t ivec __attribute__((vector_size(lanes * 4)));
 
 #define UNROLLED_INLINE_MEMBER inline __attribute__((always_inline))
 #define UNROLLED_INLINE static UNROLLED_INLINE_MEMBER
+#define UNROLLED_INLINE_BODY __attribute__((always_inline))  // of a lambda
 
 UNROLLED_INLINE vec splat(float x) { return x - vec{}; }
 UNROLLED_INLINE vec select(ivec mask, vec yes, vec no) { return mask ? yes : no; }
@@ -51,6 +52,16 @@ UNROLLED_INLINE void store(float* p, vec v, int64_t n) {
 #else
     for (int i = 0; i < n; ++i) p[i] = v[i];
 #endif
+}
+
+// Calls body(n) for n units that are left, `lanes` of them at most: for a whole vector with a constant, so that nothing in
+// it asks again, and else out of the way.
+template <class Body>
+[[gnu::noinline]] void of_part(int64_t left, const Body& body) { body(left); }
+template <class Body>
+UNROLLED_INLINE void of_units(int64_t left, const Body& body) {
+    if (left >= lanes) body(int64_t{lanes});
+    else of_part(left, body);
 }
 
 // Rows become columns: in turn the halves, quarters, … off the diagonal change places.

@@ -90,15 +90,14 @@ UNROLLED_INLINE void add_products(vec (&sums)[R][P][N], const float* const (&row
     __builtin_memcpy(sums, sum, sizeof sum);
 }
 
-// Where a tile is in a pass of all rows over one group of panels, and which panel comes after its own.
+// Which panel comes after a tile's own, and which part of that the tile is to ask for: `part` floats for each k, from
+// `begin` 65536ths of a float for each k on.
 struct Place {
-    int64_t tile, tiles, next;
+    int64_t next, begin, part;
 
-    // This tile's part of the next panel, of `size` floats at `panels`: while the rows pass over one panel, the next one
-    // comes near. The last panel of a pass is followed by the first, which the next step begins with.
-    Ahead ahead(const float* panels, int64_t size, int64_t K) const {
-        return {panels + next * size + size * tile / tiles, blocks_of(size, K * tiles)};
-    }
+    // That part, of panels of `size` floats: while the rows pass over one panel, the next one comes near, evenly, so that
+    // what came first is there still. The last panel of a pass is followed by the first, which the next step begins with.
+    Ahead ahead(const float* panels, int64_t size, int64_t K) const { return {panels + next * size + (begin * K >> 16), part}; }
 };
 
 // Calls body.operator()<R, P>(first row, first panel, place) until `row_count` rows by the panels [begin, end) are
@@ -115,13 +114,16 @@ UNROLLED_INLINE void cover_panels(int64_t row, int64_t begin, int64_t end, Place
 template <int N, class Body>
 UNROLLED_INLINE void cover(int64_t row_count, int64_t begin, int64_t end, Body&& body) {
     constexpr int most = tile_rows(N) < 9 ? tile_rows(N) : 9;  // enough independent sums
+    if (row_count <= 0) return;
     const int64_t tiles = blocks_of(row_count, most), group = tiles > 1 ? tile_panels((most + 1) / 2, N) : 4;
+    constexpr int64_t width = N * lanes;
+    const int64_t fewest = row_count / tiles, longer = row_count % tiles;
+    const int64_t part = blocks_of(width, tiles), each = (width << 16) / tiles;
     for (int64_t first = begin; first < end; first += group) {
         const int64_t past = first + group < end ? first + group : end;
-        for (int64_t tile = 0; tile < tiles; ++tile) {
-            const int64_t row = row_count * tile / tiles;
-            const int64_t rows = row_count * (tile + 1) / tiles - row;
-            const Place place{tile, tiles, past < end ? past : begin};
+        for (int64_t tile = 0, row = 0, rows; tile < tiles; ++tile, row += rows) {
+            rows = fewest + (tile < longer);
+            const Place place{past < end ? past : begin, tile * each, part};
             if (rows == 1) cover_panels<N, 1>(row, first, past, place, body);
             if constexpr (most >= 2) if (rows == 2) cover_panels<N, 2>(row, first, past, place, body);
             if constexpr (most >= 3) if (rows == 3) cover_panels<N, 3>(row, first, past, place, body);
