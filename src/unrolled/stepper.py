@@ -49,6 +49,9 @@ class State:
             self.c[:, rows] = state.c
 
 
+FLOAT32 = np.dtype(np.float32)  # made once: a step may take no longer than making it
+
+
 def zero_state(layers: int, batch: int, widths: Sequence[int]) -> State:
     """The state before anything was consumed; `widths` are those of h and, for an LSTM, of c."""
     h, *c = (np.zeros((layers, batch, width), np.float32) for width in widths)
@@ -139,7 +142,7 @@ class Stepper:
         (symbols: int64): raises `TypeError` for others, `ValueError` for another shape or an unknown symbol, and
         consumes nothing then.
         """
-        y: Floats = np.empty(self._output_shape, np.float32) if out is None else out
+        y: Floats = np.empty(self._output_shape, FLOAT32) if out is None else out
         self.stack.step(x, y, self._state.h, self._state.c)
         return y
 
