@@ -1,5 +1,5 @@
 // Threads that help with inference. Work is taken in parts: whoever is there takes the next one, so a step waits for no
-// thread that sleeps, or whose processor another program has.
+// thread that sleeps; only for one that has begun a part.
 #pragma once
 
 #include <cstdint>

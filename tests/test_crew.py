@@ -54,7 +54,7 @@ def test_python_threads_step_at_the_same_time() -> None:
                 assert_array_equal(one, right)
 
 
-def test_helpers_that_have_gone_to_sleep_come_again() -> None:
+def test_steps_are_right_whether_helpers_sleep_or_not() -> None:
     expected, helped = answers(stepper(nn.LSTM, 1)), stepper(nn.LSTM, 1)
     long = inputs(2000, 1)
     torch.set_num_threads(2)
