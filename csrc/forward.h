@@ -126,17 +126,18 @@ class ForwardRun {
 
     // This thread's units of the first `active` rows, in tiles.
     UNROLLED_INLINE_MEMBER void take_units(int64_t t, int64_t slot, int64_t active) const {
-        const int64_t B = steps_.B, H = H_, blocks = blocks_of(H, Block::units);
+        const int64_t H = H_, blocks = blocks_of(H, Block::units);
         cover<N>(active, share_.first_of_units(blocks), share_.past_of_units(blocks),
                  [&]<int R, int P>(int64_t row, int64_t block, Place place) {
             const float* state[R];
             const float* in[R];
             vec sums[R][P][N];
             for (int r = 0; r < R; ++r) {
-                const int64_t b = share_.rows[row + r];
+                const int64_t b = share_.rows[row + r], later = row + R + r;
                 in[r] = share_of_input(t, b, slot);
                 state[r] = state_before(t, b);
-                if (row + r + R < active) fetch(t, share_.rows[row + r + R], slot, block * Block::units);
+                if (later < active) fetch(t, share_.rows[later], slot, block * Block::units);
+                else fetch(t, share_.rows[later - active], slot, (block + P) * Block::units);
 #pragma GCC unroll 4
                 for (int p = 0; p < P; ++p)
 #pragma GCC unroll 4
@@ -149,7 +150,7 @@ class ForwardRun {
                                   place.ahead(recurrent_, panel_size_, P_));
             for (int r = 0; r < R; ++r) {
                 const int64_t b = share_.rows[row + r];
-                float* h = projected_ ? memory_.unprojected + b * H : cell_.args.h + (t * B + b) * H;
+                float* h = h_now(t, b);
 #pragma GCC unroll 4
                 for (int p = 0; p < P; ++p)
 #pragma GCC unroll 4
@@ -164,13 +165,16 @@ class ForwardRun {
         });
     }
 
-    // Asks for what a row of a tile to come begins at, which lies too far away for the processor to see it coming.
+    // Asks for what a row of a tile to come reads and writes, which lies too far away for the processor to see it coming.
     void fetch(int64_t t, int64_t b, int64_t slot, int64_t u) const {
         const float* in = share_of_input(t, b, slot);
 #pragma GCC unroll 4
         for (int g = 0; g < G; ++g) __builtin_prefetch(in + g * H_ + u);
-        if constexpr (requires { cell_.c_before(t, b); })
+        __builtin_prefetch(h_now(t, b) + u, 1);
+        if constexpr (requires { cell_.c_before(t, b); }) {
             if (const float* c = cell_.c_before(t, b)) __builtin_prefetch(c + u);
+            __builtin_prefetch(cell_.c_now(t, b) + u, 1);
+        }
     }
 
     // This thread's units of the products of the first `active` rows, then, of its rows, all units.
@@ -186,11 +190,14 @@ class ForwardRun {
         share_.meet();
         for (int64_t row = share_.first_of_units(active); row < share_.past_of_units(active); ++row) {
             const int64_t b = share_.rows[row];
-            float* h = projected_ ? memory_.unprojected + b * H_ : cell_.args.h + (t * steps_.B + b) * H_;
-            cell_.finish_row(share_of_input(t, b, slot), outputs_[row], projected_ ? nullptr : inputs_[row], t, b, h);
+            cell_.finish_row(share_of_input(t, b, slot), outputs_[row], projected_ ? nullptr : inputs_[row], t, b, h_now(t, b));
         }
     }
 
+    // Where a step's h is to stand.
+    float* h_now(int64_t t, int64_t b) const {
+        return projected_ ? memory_.unprojected + b * H_ : cell_.args.h + (t * steps_.B + b) * H_;
+    }
     // The row's h as step t sees it.
     const float* state_before(int64_t t, int64_t b) const {
         return steps_.reset(t, b)   ? memory_.zeros

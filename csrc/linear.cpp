@@ -35,7 +35,10 @@ void multiply_panels(const float* const* x, float* const* y, int64_t rows, const
                 for (int r = 0; r < R; ++r) sums[r][p][v] = start;
             }
 #pragma GCC unroll 16
-        for (int r = 0; r < R; ++r) inputs[r] = x[row + r];
+        for (int r = 0; r < R; ++r) {
+            inputs[r] = x[row + r];
+            ask_to_write(y[row + r] + panel * panel_width, P * V * lanes);
+        }
         add_products<R, P, V>(sums, inputs, packed + panel * panel_width * K, panel_width * K, K,
                               place.ahead(packed, panel_width * K, K));
 #pragma GCC unroll 16
@@ -52,10 +55,14 @@ void multiply_panels(const float* const* x, float* const* y, int64_t rows, const
     });
 }
 
+// Of rows that lie far apart, how many later ones are asked for.
+constexpr int64_t rows_ahead = 8;
+
 // The columns [m0, m0 + outputs) of a, as tiles of outer_outputs: tile[i][j], zero past the last.
 void pack_outputs(const float* const* a, int64_t rows, int64_t m0, int64_t outputs, float* tiles) {
     for (int64_t i = 0; i < rows; ++i) {
         const float* from = a[i] + m0;
+        if (i + rows_ahead < rows) ask(a[i + rows_ahead] + m0, outputs);
         for (int64_t m = 0; m < outputs; m += outer_outputs) {
             float* to = tiles + m * rows + i * outer_outputs;
             if (m + outer_outputs <= outputs) __builtin_memcpy(to, from + m, outer_outputs * sizeof(float));
@@ -69,25 +76,24 @@ void pack_outputs(const float* const* a, int64_t rows, int64_t m0, int64_t outpu
 template <int V>
 void add_outer_tile(const float* tile, const float* panel, int64_t rows, float* const* y, int64_t outputs, int64_t n,
                     int64_t N) {
-    vec sums[outer_outputs][V] = {};
-    for (int64_t i = 0; i < rows; ++i, tile += outer_outputs, panel += V * lanes) {
-        vec x[V];
-#pragma GCC unroll 2
-        for (int v = 0; v < V; ++v) x[v] = load(panel + v * lanes);
+    const float* factors[outer_outputs];
 #pragma GCC unroll 12
-        for (int j = 0; j < outer_outputs; ++j) {
-            const vec factor = splat(tile[j]);
+    for (int j = 0; j < outer_outputs; ++j) factors[j] = tile + j;
+    vec sums[outer_outputs][1][V];
+#pragma GCC unroll 12
+    for (int j = 0; j < outer_outputs; ++j) {
+        if (j < outputs) ask_to_write(y[j] + n, V * lanes);
 #pragma GCC unroll 2
-            for (int v = 0; v < V; ++v) sums[j][v] = fma(factor, x[v], sums[j][v]);
-        }
+        for (int v = 0; v < V; ++v) sums[j][0][v] = vec{};
     }
+    add_products<outer_outputs, 1, V, outer_outputs>(sums, factors, panel, 0, rows);
 #pragma GCC unroll 12
     for (int j = 0; j < outer_outputs; ++j)
         if (j < outputs)
 #pragma GCC unroll 2
             for (int v = 0; v < V; ++v) {
                 const int64_t at = n + v * lanes;
-                store(y[j] + at, load(y[j] + at, N - at) + sums[j][v], N - at);
+                store(y[j] + at, load(y[j] + at, N - at) + sums[j][0][v], N - at);
             }
 }
 
@@ -100,8 +106,14 @@ void add_outer_panel(const float* tiles, const float* const* x, int64_t rows, fl
             const int64_t at = n + v * lanes;
             store(panel + (i * V + v) * lanes, load(x[i] + at, N - at));
         }
-    for (int64_t m = 0; m < outputs; m += outer_outputs)
+    const int64_t next = n + V * lanes;
+    int64_t asked = 0;
+    for (int64_t m = 0; m < outputs; m += outer_outputs) {
+        if (next < N)  // each tile asks for its part of the next columns
+            for (const int64_t part = rows * (m + outer_outputs) / outputs; asked < part && asked < rows; ++asked)
+                ask(x[asked] + next, V * lanes);
         add_outer_tile<V>(tiles + m * rows, panel, rows, y + m, outputs - m, n, N);
+    }
 }
 
 // One column n of x: V vectors of outputs, or `outputs` where these are fewer, summed over rows in registers.

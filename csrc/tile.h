@@ -45,49 +45,91 @@ constexpr int tile_panels(int R, int N) {
     return panels < 1 ? 1 : panels > 4 ? 4 : panels;
 }
 
+// Asks for n floats before they are used, or written: a processor sees neither coming where they lie far from what came
+// before, and stores to lines that are not near wait for one another.
+constexpr int64_t floats_of_a_line = 16;
+UNROLLED_INLINE void ask(const float* p, int64_t n) {
+    for (int64_t i = 0; i < n; i += floats_of_a_line) __builtin_prefetch(p + i);
+}
+UNROLLED_INLINE void ask_to_write(const float* p, int64_t n) {
+    for (int64_t i = 0; i < n; i += floats_of_a_line) __builtin_prefetch(p + i, 1);
+}
+
 // Weights to be read soon: `step` floats further with each k.
 struct Ahead {
     const float* at;
     int64_t step;
+
+    UNROLLED_INLINE_MEMBER void ask(int64_t ks) {
+        const float* const end = at + ks * step;
+        do __builtin_prefetch(at, 0, 2);
+        while ((at += floats_of_a_line) < end);
+        at = end;
+    }
 };
 
-// sums[r][p][n] += sum over k of rows[r][k] * panel p's [k][n], in ascending order of k; with Ahead asks for what is to come.
-template <int R, int P, int N, class... Next>
-UNROLLED_INLINE void add_products(vec (&sums)[R][P][N], const float* const (&rows)[R], const float* panel,
-                                  int64_t panel_size, int64_t K, Next... ahead) {
-    vec sum[R][P][N];  // a copy whose address nobody takes, so that it lives in registers
-    __builtin_memcpy(sum, sums, sizeof sum);
-    for (int64_t k = 0; k < K; ++k, panel += N * lanes) {
-        ((__builtin_prefetch(ahead.at, 0, 2), ahead.at += ahead.step), ...);
-        if constexpr (R * P * N + P * N < registers) {
-            vec weights[P][N];
+// One k of the sum below.
+template <int R, int P, int N, int stride>
+UNROLLED_INLINE void add_product(vec (&sum)[R][P][N], const float* const (&rows)[R], int64_t k, const float* weights_of_k,
+                                 int64_t panel_size) {
+    if constexpr (R * P * N + P * N < registers) {
+        vec weights[P][N];
+#pragma GCC unroll 4
+        for (int p = 0; p < P; ++p)
+#pragma GCC unroll 4
+            for (int n = 0; n < N; ++n) weights[p][n] = load(weights_of_k + p * panel_size + n * lanes);
+#pragma GCC unroll 16
+        for (int r = 0; r < R; ++r) {
+            const vec input = splat(rows[r][k * stride]);
 #pragma GCC unroll 4
             for (int p = 0; p < P; ++p)
 #pragma GCC unroll 4
-                for (int n = 0; n < N; ++n) weights[p][n] = load(panel + p * panel_size + n * lanes);
-#pragma GCC unroll 16
-            for (int r = 0; r < R; ++r) {
-                const vec input = splat(rows[r][k]);
-#pragma GCC unroll 4
-                for (int p = 0; p < P; ++p)
-#pragma GCC unroll 4
-                    for (int n = 0; n < N; ++n) sum[r][p][n] = fma(input, weights[p][n], sum[r][p][n]);
-            }
-        } else {
-            vec inputs[R];
-#pragma GCC unroll 16
-            for (int r = 0; r < R; ++r) inputs[r] = splat(rows[r][k]);
-#pragma GCC unroll 4
-            for (int p = 0; p < P; ++p)
-#pragma GCC unroll 4
-                for (int n = 0; n < N; ++n) {
-                    const vec weight = load(panel + p * panel_size + n * lanes);
-#pragma GCC unroll 16
-                    for (int r = 0; r < R; ++r) sum[r][p][n] = fma(inputs[r], weight, sum[r][p][n]);
-                }
+                for (int n = 0; n < N; ++n) sum[r][p][n] = fma(input, weights[p][n], sum[r][p][n]);
         }
+    } else {
+        vec inputs[R];
+#pragma GCC unroll 16
+        for (int r = 0; r < R; ++r) inputs[r] = splat(rows[r][k * stride]);
+#pragma GCC unroll 4
+        for (int p = 0; p < P; ++p)
+#pragma GCC unroll 4
+            for (int n = 0; n < N; ++n) {
+                const vec weight = load(weights_of_k + p * panel_size + n * lanes);
+#pragma GCC unroll 16
+                for (int r = 0; r < R; ++r) sum[r][p][n] = fma(inputs[r], weight, sum[r][p][n]);
+            }
     }
-    __builtin_memcpy(sums, sum, sizeof sum);
+}
+
+// sums[r][p][n] += sum over k of rows[r][k * stride] * panel p's [k][n], in ascending order of k; with Ahead asks for what
+// is to come. Not inlined: where its caller has numbers to keep as well, sums would be moved to memory and back at every k.
+template <int R, int P, int N, int stride = 1, class... Next>
+[[gnu::noinline]] void add_products(vec (&sums)[R][P][N], const float* const (&rows)[R], const float* panel,
+                                    int64_t panel_size, int64_t K, Next... ahead) {
+    constexpr int together = 4;  // all besides multiply-adds, an eighth of what a k takes, is done once for so many
+    vec sum[R][P][N];  // copies whose address nobody takes, so that they live in registers
+    const float* row[R];
+#pragma GCC unroll 16
+    for (int r = 0; r < R; ++r) {
+        row[r] = rows[r];
+#pragma GCC unroll 4
+        for (int p = 0; p < P; ++p)
+#pragma GCC unroll 4
+            for (int n = 0; n < N; ++n) sum[r][p][n] = sums[r][p][n];
+    }
+    int64_t k = 0;
+    for (; k + together <= K; k += together, panel += together * N * lanes) {
+        (ahead.ask(together), ...);
+#pragma GCC unroll 4
+        for (int i = 0; i < together; ++i) add_product<R, P, N, stride>(sum, row, k + i, panel + i * N * lanes, panel_size);
+    }
+    for (; k < K; ++k, panel += N * lanes) add_product<R, P, N, stride>(sum, row, k, panel, panel_size);
+#pragma GCC unroll 16
+    for (int r = 0; r < R; ++r)
+#pragma GCC unroll 4
+        for (int p = 0; p < P; ++p)
+#pragma GCC unroll 4
+            for (int n = 0; n < N; ++n) sums[r][p][n] = sum[r][p][n];
 }
 
 // Which panel comes after a tile's own, and which part of that the tile is to ask for: `part` floats for each k, from
