@@ -35,6 +35,7 @@ struct BackwardMemory {
     const float* zeros;    // [stride]
     float* biases;         // [runs*H]: the gradients' sums over all steps
     float* outer;          // [threads, outer_memory]
+    const int64_t* order;  // [B]: see Rows
     const float** rows;    // [threads, 5, limit]: pointers to rows
     float** outputs;       // [2*G*H + P]: the rows of the weights' gradients, in the order of the runs
     int64_t stride, limit;
@@ -53,11 +54,11 @@ class BackwardRun {
         else return false;
     }
 
-    BackwardRun(const Cell& cell, const BackwardMemory& memory, const Share& share)
-        : cell_(cell), steps_(cell.steps), memory_(memory), share_(share), B_(cell.steps.B), H_(cell.steps.H),
+    BackwardRun(const Cell& cell, const BackwardMemory& memory, const Team& team, crew::Member& member)
+        : cell_(cell), steps_(cell.steps), memory_(memory), team_(team), member_(member), B_(cell.steps.B), H_(cell.steps.H),
           P_(cell.steps.P), width_(H_ > P_ ? H_ : P_), D_(cell.args.D), K_(G * H_),
           runs_(cell.grad_runs), projected_(projected(cell)) {
-        const float** rows = memory.rows + share.rank * 5 * memory.limit;
+        const float** rows = memory.rows + member.index() * 5 * memory.limit;
         gradients_ = rows;
         recurrent_gradients_ = rows + memory.limit;
         before_ = rows + 2 * memory.limit;
@@ -71,62 +72,71 @@ class BackwardRun {
     // Packs the weights and clears their gradients.
     void prepare() const {
         const auto& args = cell_.args;
-        const int64_t panels = blocks_of(P_, panel_width), input_panels = blocks_of(D_, panel_width);
-        pack_columns(args.weight_hh, P_, K_, 0, share_.first(panels), share_.past(panels), memory_.recurrent);
+        divide_on(member_, blocks_of(P_, panel_width), 1, [&](int64_t first, int64_t past) {
+            pack_columns(args.weight_hh, P_, K_, 0, first, past, memory_.recurrent);
+        });
         if (projects() && args.grad.x)
-            pack_columns(args.weight_ih, D_, K_, Cell::rotation * H_, share_.first(input_panels),
-                         share_.past(input_panels), memory_.input);
-        for (int64_t k = share_.first(K_); k < share_.past(K_); ++k) {
-            const int64_t row = k + Cell::rotation * H_ < K_ ? k + Cell::rotation * H_ : k + (Cell::rotation - G) * H_;
-            grad_weight_hh_[k] = args.grad.weight_hh + k * P_;
-            zero(grad_weight_hh_[k], P_);
-            if (!projects()) continue;
-            grad_weight_ih_[k] = args.grad.weight_ih + row * D_;
-            zero(grad_weight_ih_[k], D_);
-        }
+            divide_on(member_, blocks_of(D_, panel_width), 1, [&](int64_t first, int64_t past) {
+                pack_columns(args.weight_ih, D_, K_, Cell::rotation * H_, first, past, memory_.input);
+            });
+        divide_on(member_, K_, outer_part, [&](int64_t first, int64_t past) {
+            for (int64_t k = first; k < past; ++k) {
+                const int64_t row = k + Cell::rotation * H_ < K_ ? k + Cell::rotation * H_ : k + (Cell::rotation - G) * H_;
+                grad_weight_hh_[k] = args.grad.weight_hh + k * P_;
+                zero(grad_weight_hh_[k], P_);
+                if (!projects()) continue;
+                grad_weight_ih_[k] = args.grad.weight_ih + row * D_;
+                zero(grad_weight_ih_[k], D_);
+            }
+        });
         if constexpr (Cell::may_project)
             if (projected_) {
-                const int64_t of_projection = blocks_of(H_, panel_width);
-                pack_columns(args.variant.weight_hr, H_, P_, 0, share_.first(of_projection),
-                             share_.past(of_projection), memory_.projection);
-                for (int64_t u = share_.first(P_); u < share_.past(P_); ++u) {
-                    grad_weight_hr_[u] = args.grad_weight_hr + u * H_;
-                    zero(grad_weight_hr_[u], H_);
-                }
+                divide_on(member_, blocks_of(H_, panel_width), 1, [&](int64_t first, int64_t past) {
+                    pack_columns(args.variant.weight_hr, H_, P_, 0, first, past, memory_.projection);
+                });
+                divide_on(member_, P_, outer_part, [&](int64_t first, int64_t past) {
+                    for (int64_t u = first; u < past; ++u) {
+                        grad_weight_hr_[u] = args.grad_weight_hr + u * H_;
+                        zero(grad_weight_hr_[u], H_);
+                    }
+                });
             }
-        const int64_t first = share_.first(runs_ * H_);
-        zero(memory_.biases + first, share_.past(runs_ * H_) - first);
+        divide(member_, runs_ * H_, least_floats, [&](int64_t first, int64_t past) { zero(memory_.biases + first, past - first); });
     }
 
     // The steps [begin, end), counted from the last one consumed.
     void chunk(int64_t begin, int64_t end) {
-        for (int64_t p = begin; p < end; ++p) step(steps_.reverse ? p : steps_.T - 1 - p, p - begin);
-#pragma omp barrier
-        const int64_t count = list(begin, end), first = share_.first(count), past = share_.past(count);
-        input_gradients(first, past);
+        divide_rows(team_, member_, memory_.order, B_, [&](const Rows& rows, crew::Member& member) {
+            for (int64_t p = begin; p < end; ++p) step(rows, member, steps_.reverse ? p : steps_.T - 1 - p, p - begin);
+        });
+        member_.meet();
+        const int64_t count = list(begin, end);
+        float* outer = memory_.outer + member_.index() * outer_memory;
+        input_gradients(count);
         add_biases(count);
-        const int64_t k = share_.first(K_), past_k = share_.past(K_);
-        float* outer = memory_.outer + share_.rank * outer_memory;
-        add_outer_products(recurrent_gradients_, before_, count, grad_weight_hh_, P_, k, past_k, outer);
-        if (projects()) add_outer_products(gradients_, inputs_, count, grad_weight_ih_, D_, k, past_k, outer);
+        add_products_of(recurrent_gradients_, before_, count, grad_weight_hh_, K_, P_, outer);
+        if (projects()) add_products_of(gradients_, inputs_, count, grad_weight_ih_, K_, D_, outer);
         if (projected_) add_to_projection(count, outer);
-        for (int64_t b = share_.first(B_); b < share_.past(B_); ++b)
-            copy(gradients_of(end - begin, b), gradients_of(0, b), runs_ * H_);
-#pragma omp barrier
+        divide(member_, B_, 1, [&](int64_t first, int64_t past) {
+            for (int64_t b = first; b < past; ++b) {
+                keep_first(begin, end, b);
+                copy(gradients_of(end - begin, b), gradients_of(0, b), runs_ * H_);
+            }
+        });
     }
 
     // After all chunks.
     void finish() {
-        const int64_t rows = share_.rows.count;
-        for (int64_t row = 0; row < rows; ++row) {
-            const int64_t b = share_.rows[row];
-            const bool stepped = steps_.length(b) > 0;
-            const int64_t t = steps_.reverse ? steps_.length(b) - 1 : 0;
-            const bool cut = !stepped || steps_.reset(t, b);
-            gradients_[row] = cut ? memory_.zeros : memory_.initial + b * memory_.stride + Cell::recurrent_run * H_;
-        }
-        flow_back(gradients_, rows, memory_.recurrent, P_, K_, [&](int64_t b, int64_t u, vec flow, int64_t n) { cell_.finish_initial(flow, b, u, n); });
-        if (share_.rank == 0) cell_.finish_bias(memory_.biases + Cell::sums_run * H_);
+        divide_rows(team_, member_, memory_.order, B_, [&](const Rows& rows, crew::Member& member) {
+            for (int64_t row = 0; row < rows.count; ++row) {
+                const int64_t b = rows[row];
+                const bool stepped = steps_.length(b) > 0, cut = !stepped || steps_.reset(first_of(b), b);
+                gradients_[row] = cut ? memory_.zeros : memory_.initial + b * memory_.stride + Cell::recurrent_run * H_;
+            }
+            flow_back(rows, member, gradients_, rows.count, memory_.recurrent, P_, K_,
+                      [&](int64_t b, int64_t u, vec flow, int64_t n) { cell_.finish_initial(flow, b, u, n); });
+        });
+        divide_on(member_, 1, 1, [&](int64_t, int64_t) { cell_.finish_bias(memory_.biases + Cell::sums_run * H_); });
     }
 
   private:
@@ -138,25 +148,29 @@ class BackwardRun {
     float* unprojected_of(float* gradients) const { return gradients + runs_ * H_; }
     float* projected_of(float* gradients) const { return gradients + (runs_ + 1) * H_; }
 
-    // The first `count` rows' gradients [K] times a packed matrix [K, N], for this thread's part of the columns.
+    // The step that a row takes first.
+    int64_t first_of(int64_t b) const { return steps_.reverse ? steps_.length(b) - 1 : 0; }
+
+    // The first `count` rows' gradients [K] times a packed matrix [K, N].
     template <class Use>
-    UNROLLED_INLINE_MEMBER void flow_back(const float* const* gradients, int64_t count, const float* packed, int64_t N,
-                                          int64_t K, Use use) const {
+    UNROLLED_INLINE_MEMBER void flow_back(const Rows& rows, crew::Member& member, const float* const* gradients, int64_t count,
+                                          const float* packed, int64_t N, int64_t K, Use use) const {
         float** flows = grad_inputs_;
-        const int64_t panels = blocks_of(N, panel_width);
-        const int64_t first = share_.first_of_units(panels), past = share_.past_of_units(panels);
-        for (int64_t row = 0; row < count; ++row) flows[row] = memory_.flow + share_.rows[row] * width_;
-        multiply_rows(gradients, flows, count, packed, nullptr, N, K, first, past);
-        const int64_t past_unit = past * panel_width < N ? past * panel_width : N;
-        for (int64_t row = 0; row < count; ++row)
-            for (int64_t u = first * panel_width; u < past_unit; u += lanes)
-                of_units(N - u, [&](int64_t n) UNROLLED_INLINE_BODY { use(share_.rows[row], u, load(flows[row] + u, n), n); });
+        for (int64_t row = 0; row < count; ++row) flows[row] = memory_.flow + rows[row] * width_;
+        divide(member, blocks_of(N, panel_width), 1, [&](int64_t first, int64_t past) UNROLLED_INLINE_BODY {
+            multiply_rows(gradients, flows, count, packed, nullptr, N, K, first, past);
+            const int64_t past_unit = past * panel_width < N ? past * panel_width : N;
+            for (int64_t row = 0; row < count; ++row)
+                for (int64_t u = first * panel_width; u < past_unit; u += lanes)
+                    of_units(N - u, [&](int64_t n) UNROLLED_INLINE_BODY { use(rows[row], u, load(flows[row] + u, n), n); });
+        });
     }
 
-    void step(int64_t t, int64_t slot) {
-        const int64_t active = share_.rows.active(steps_, t), after = steps_.after(t);
+    // Of rows, those that are active, with whoever is a member.
+    void step(const Rows& rows, crew::Member& member, int64_t t, int64_t slot) {
+        const int64_t active = rows.active(steps_, t), after = steps_.after(t);
         for (int64_t row = 0; row < active; ++row) {
-            const int64_t b = share_.rows[row];
+            const int64_t b = rows[row];
             const bool cut = steps_.last(t, b) || steps_.reset(after, b);
             gradients_[row] = cut ? memory_.zeros : gradients_of(slot, b) + Cell::recurrent_run * H_;
         }
@@ -167,36 +181,37 @@ class BackwardRun {
         int64_t K = K_;
         if constexpr (Cell::may_project)
             if (projected_) {
-                flow_back(gradients_, active, memory_.recurrent, P_, K_, [&](int64_t b, int64_t u, vec flow, int64_t n) {
+                flow_back(rows, member, gradients_, active, memory_.recurrent, P_, K_, [&](int64_t b, int64_t u, vec flow, int64_t n) {
                     store(projected_of(gradients_of(slot + 1, b)) + u, cell_.finish_projected(flow, t, b, u, n), n);
                 });
-                share_.meet();
-                for (int64_t row = 0; row < active; ++row) gradients_[row] = projected_of(gradients_of(slot + 1, share_.rows[row]));
+                for (int64_t row = 0; row < active; ++row) gradients_[row] = projected_of(gradients_of(slot + 1, rows[row]));
                 weights = memory_.projection;
                 K = P_;
             }
-        flow_back(gradients_, active, weights, H_, K, finish);
-        if constexpr (Cell::normalised) {
-            share_.meet();
-            for (int64_t row = share_.first_of_units(active); row < share_.past_of_units(active); ++row) {
-                const int64_t b = share_.rows[row];
-                cell_.finish_row(memory_.flow + b * width_, gradients_of(slot + 1, b), t, b);
-            }
-        }
-        if (share_.clears() && cell_.args.grad.x)
-            for (int64_t row = active; row < share_.rows.count; ++row)
-                zero(cell_.args.grad.x + (t * B_ + share_.rows[row]) * D_, D_);
-        share_.meet();
+        flow_back(rows, member, gradients_, active, weights, H_, K, finish);
+        if constexpr (Cell::normalised)
+            divide(member, active, 1, [&](int64_t first, int64_t past) {
+                for (int64_t row = first; row < past; ++row) {
+                    const int64_t b = rows[row];
+                    cell_.finish_row(memory_.flow + b * width_, gradients_of(slot + 1, b), t, b);
+                }
+            });
+        if (active < rows.count && cell_.args.grad.x)
+            divide_on(member, rows.count - active, 1, [&](int64_t first, int64_t past) {
+                for (int64_t row = active + first; row < active + past; ++row)
+                    zero(cell_.args.grad.x + (t * B_ + rows[row]) * D_, D_);
+            });
     }
 
-    // Points at everything of the chunk's steps that are taken, of all rows; keeps the gradients of first steps.
+    // Points at everything of the chunk's steps that are taken, of all rows.
     int64_t list(int64_t begin, int64_t end) {
         const auto& args = cell_.args;
+        const Rows rows(memory_.order, B_);
         int64_t count = 0;
         for (int64_t p = begin; p < end; ++p) {
-            const int64_t t = steps_.reverse ? p : steps_.T - 1 - p, active = share_.all_rows.active(steps_, t);
+            const int64_t t = steps_.reverse ? p : steps_.T - 1 - p, active = rows.active(steps_, t);
             for (int64_t row = 0; row < active; ++row, ++count) {
-                const int64_t b = share_.all_rows[row], at = t * B_ + b;
+                const int64_t b = rows[row], at = t * B_ + b;
                 gradients_[count] = gradients_of(p - begin + 1, b);
                 recurrent_gradients_[count] = gradients_[count] + Cell::recurrent_run * H_;
                 before_[count] = steps_.reset(t, b)   ? memory_.zeros
@@ -204,19 +219,32 @@ class BackwardRun {
                                                       : args.h + (steps_.before(t) * B_ + b) * P_;
                 inputs_[count] = args.x + at * D_;
                 if (args.grad.x) grad_inputs_[count] = args.grad.x + at * D_;
-                if (steps_.first(t, b) && share_.rank == 0)
-                    copy(gradients_[count], memory_.initial + b * memory_.stride, runs_ * H_);
             }
         }
         return count;
     }
 
+    // Keeps the gradients of the row's first step, where that is one of the chunk's.
+    void keep_first(int64_t begin, int64_t end, int64_t b) const {
+        const int64_t p = steps_.reverse ? first_of(b) : steps_.T - 1 - first_of(b);
+        if (steps_.length(b) > 0 && begin <= p && p < end)
+            copy(gradients_of(p - begin + 1, b), memory_.initial + b * memory_.stride, runs_ * H_);
+    }
+
     void add_biases(int64_t count) const {
         constexpr int before = Cell::sums_run;
-        const int64_t summed = (runs_ - before) * H_;
-        const int64_t first = before * H_ + share_.first(summed), past = before * H_ + share_.past(summed);
-        for (int64_t i = 0; i < count; ++i)
-            for (int64_t k = first; k < past; ++k) memory_.biases[k] += gradients_[i][k];
+        divide_on(member_, (runs_ - before) * H_, least_floats, [&](int64_t first, int64_t past) {
+            for (int64_t i = 0; i < count; ++i)
+                for (int64_t k = before * H_ + first; k < before * H_ + past; ++k) memory_.biases[k] += gradients_[i][k];
+        });
+    }
+
+    // The gradient y [M, N] of a weight.
+    void add_products_of(const float* const* a, const float* const* x, int64_t count, float* const* y, int64_t M, int64_t N,
+                         float* outer) const {
+        divide_on(member_, blocks_of(M, outer_part), least_outputs, [&](int64_t first, int64_t past) {
+            add_outer_products(a, x, count, y, N, first * outer_part, past * outer_part < M ? past * outer_part : M, outer);
+        });
     }
 
     void add_to_projection(int64_t count, float* outer) {
@@ -224,25 +252,28 @@ class BackwardRun {
             recurrent_gradients_[i] = projected_of(const_cast<float*>(gradients_[i]));
             before_[i] = unprojected_of(const_cast<float*>(gradients_[i]));
         }
-        add_outer_products(recurrent_gradients_, before_, count, grad_weight_hr_, H_, share_.first(P_), share_.past(P_), outer);
+        add_products_of(recurrent_gradients_, before_, count, grad_weight_hr_, P_, H_, outer);
     }
 
-    void input_gradients(int64_t first, int64_t past) const {
+    void input_gradients(int64_t count) const {
         if (!cell_.args.grad.x) return;
-        if (projects()) {
-            multiply_rows(gradients_ + first, grad_inputs_ + first, past - first, memory_.input, nullptr, D_, K_, 0,
-                          blocks_of(D_, panel_width));
-            return;
-        }
-        for (int64_t i = first; i < past; ++i)
-            for (int run = 0; run < G; ++run)
-                copy(gradients_[i] + (Cell::sums_run + run) * H_, grad_inputs_[i] + (run + Cell::rotation) % G * H_, H_);
+        divide_on(member_, count, least_rows, [&](int64_t first, int64_t past) {
+            if (projects()) {
+                multiply_rows(gradients_ + first, grad_inputs_ + first, past - first, memory_.input, nullptr, D_, K_, 0,
+                              blocks_of(D_, panel_width));
+                return;
+            }
+            for (int64_t i = first; i < past; ++i)
+                for (int run = 0; run < G; ++run)
+                    copy(gradients_[i] + (Cell::sums_run + run) * H_, grad_inputs_[i] + (run + Cell::rotation) % G * H_, H_);
+        });
     }
 
     const Cell& cell_;
     const Steps& steps_;
     const BackwardMemory& memory_;
-    const Share& share_;
+    const Team& team_;
+    crew::Member& member_;
     const int64_t B_, H_, P_, width_, D_, K_, runs_;
     const bool projected_;
     const float **gradients_, **recurrent_gradients_, **before_, **inputs_;
@@ -264,20 +295,18 @@ void run_backward(const Cell& cell, int wanted_threads) {
          cell.grad_runs * H, team.threads * outer_memory, numbers(B + T + 1),
          numbers(team.threads * 5 * limit), numbers(2 * K + P)});
     zero(zeros, stride);
-    order_rows(steps, reinterpret_cast<int64_t*>(order), reinterpret_cast<int64_t*>(order) + B);
-    const BackwardMemory memory{recurrent, input, projection, gradients, initial, flow, zeros, biases, outer,
+    const auto in_order = reinterpret_cast<int64_t*>(order);
+    order_rows(steps, in_order, in_order + B);
+    const BackwardMemory memory{recurrent, input, projection, gradients, initial, flow, zeros, biases, outer, in_order,
                                 reinterpret_cast<const float**>(rows), reinterpret_cast<float**>(outputs),
                                 stride, limit};
-#pragma omp parallel num_threads(team.threads) if (team.threads > 1)
-    {
+    take_part_in_team(team.threads, [&](crew::Member& member) {
         FlushDenormals flush;
-        const Share share(reinterpret_cast<const int64_t*>(order), B, team.by_units);
-        BackwardRun<Cell> run(cell, memory, share);
+        BackwardRun<Cell> run(cell, memory, team, member);
         run.prepare();
-#pragma omp barrier
         for (int64_t begin = 0; begin < T; begin += size) run.chunk(begin, begin + size < T ? begin + size : T);
         run.finish();
-    }
+    });
 }
 
 }  // namespace unrolled::UNROLLED_ISA

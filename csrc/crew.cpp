@@ -13,7 +13,7 @@
 namespace unrolled::crew {
 namespace {
 
-constexpr int most_members = 64, parts_of_a_member = 8;
+constexpr int parts_of_a_member = 8;
 
 // Which parts of a member's own share are left in a round: [front, past). One word, so that a part is taken by one
 // exchange; the round is in it, so that nobody has to set it anew for the next one.
@@ -22,12 +22,6 @@ struct Left {
 
     static Left from(uint64_t word) { return {word >> 16, word >> 8 & 255, word & 255}; }
     uint64_t word() const { return round << 16 | front << 8 | past; }
-};
-
-// A member's, on a cache line of its own.
-struct alignas(64) Place {
-    std::atomic<uint64_t> left{0}, done{0};
-    std::atomic<uint32_t> asleep{0};
 };
 
 // Whether there is work, for how many members, and how many helpers are at it.
@@ -50,7 +44,10 @@ struct Crew {
     const void* context = nullptr;
     uint64_t round = 0;
 
-    Place places[most_members];
+    Rounds rounds;
+    struct alignas(64) {
+        std::atomic<uint32_t> asleep{0};
+    } helper[most_members];
 };
 
 // Never destroyed: helpers wait at it until the process ends.
@@ -102,7 +99,7 @@ bool enter(Crew& all, int index, uint32_t& last) {
     for (;;) {
         const auto entered = [&] { return enter(all, index, last); };
         if (!await(entered, yields)) {
-            std::atomic<uint32_t>& asleep = all.places[index].asleep;
+            std::atomic<uint32_t>& asleep = all.helper[index].asleep;
             do {
                 asleep = 1;  // from here on whoever opens the gate wakes this thread
                 if (entered()) break;
@@ -111,7 +108,7 @@ bool enter(Crew& all, int index, uint32_t& last) {
             asleep = 0;
         }
         const Gate gate = Gate::from(all.gate.load(std::memory_order_relaxed));
-        Member member(index, static_cast<int>(gate.members), all.round, gate.number & 1);
+        Member member(all.rounds, index, static_cast<int>(gate.members), all.round, gate.number & 1);
         all.work(all.context, member);
         all.gate.fetch_sub(1, std::memory_order_release);
     }
@@ -157,7 +154,7 @@ bool Member::take(int64_t& first, int64_t& past) {
 }
 
 bool Member::take_of(int owner, bool from_front, int64_t& first, int64_t& past) {
-    std::atomic<uint64_t>& left = crew().places[owner].left;
+    std::atomic<uint64_t>& left = rounds_->places[owner].left;
     uint64_t word = left.load(std::memory_order_acquire);
     for (;;) {
         Left now = Left::from(word);
@@ -175,11 +172,11 @@ bool Member::take_of(int owner, bool from_front, int64_t& first, int64_t& past) 
 
 void Member::meet() {
     if (members_ == 1) return;
-    Crew& all = crew();
-    all.places[index_].done.store(done_, std::memory_order_release);
+    Rounds::Place* const places = rounds_->places;
+    places[index_].done.store(done_, std::memory_order_release);
     await([&] {
         uint64_t done = 0;
-        for (int owner = 0; owner < members_; ++owner) done += all.places[owner].done.load(std::memory_order_acquire);
+        for (int owner = 0; owner < members_; ++owner) done += places[owner].done.load(std::memory_order_acquire);
         return done >= expected_;
     });
 }
@@ -194,17 +191,17 @@ void run(int members, void (*work)(const void* context, Member& member), const v
         return work(context, alone);
     }
     provide_helpers(all, members - 1);
-    for (int i = 0; i < members; ++i) all.places[i].done.store(0, std::memory_order_relaxed);
+    for (int i = 0; i < members; ++i) all.rounds.places[i].done.store(0, std::memory_order_relaxed);
     all.work = work;
     all.context = context;
     all.number = (all.number + 1) & 0xffff;
     all.gate.store(Gate{all.number, static_cast<uint32_t>(members), 0, true}.word());
     for (int i = 1; i < members; ++i)
-        if (all.places[i].asleep) {
-            all.places[i].asleep = 0;
-            all.places[i].asleep.notify_one();
+        if (all.helper[i].asleep) {
+            all.helper[i].asleep = 0;
+            all.helper[i].asleep.notify_one();
         }
-    Member member(0, members, all.round, all.number & 1);
+    Member member(all.rounds, 0, members, all.round, all.number & 1);
     work(context, member);
     all.gate.fetch_and(~open_bit, std::memory_order_acq_rel);
     await([&] { return Gate::from(all.gate.load(std::memory_order_acquire)).helping == 0; });

@@ -1,19 +1,31 @@
-// Threads that help with inference. Work is taken in parts: whoever is there takes the next one, so a step waits for no
-// thread that sleeps; only for one that has begun a part.
+// Work for several threads. It is taken in parts: whoever is there takes the next one, so nothing waits for a thread that
+// sleeps, or whose processor another program has; only for one that has begun a part.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 
 namespace unrolled::crew {
 
+constexpr int most_members = 64;
+
+// What members share of their rounds, which they count from one on: a place for each, on a cache line of its own.
+struct Rounds {
+    struct alignas(64) Place {
+        std::atomic<uint64_t> left{0}, done{0};
+    };
+    Place places[most_members];
+};
+
 // One thread's part in a piece of work. All members go through the same rounds, each of `begin`, `take` until there is no
-// more, and `meet`. One who comes late finds the rounds before taken, and meets nobody there; what it reads before `take`
-// gives it a part may be old, and must not be used then.
+// more, and `meet`, which may wait for several rounds together. One who comes late finds the rounds before taken, and
+// meets nobody there; what it reads before `take` gives it a part may be old, and must not be used then.
 class Member {
   public:
     // The only one.
     Member() = default;
-    Member(int index, int members, uint64_t round, bool turned) : index_(index), members_(members), round_(round), turned_(turned) {}
+    Member(Rounds& rounds, int index, int members, uint64_t round = 0, bool turned = false)
+        : rounds_(&rounds), index_(index), members_(members), round_(round), turned_(turned) {}
 
     // 0: who called `run`.
     int index() const { return index_; }
@@ -23,7 +35,7 @@ class Member {
     void begin(int64_t n, int64_t least);
     // The next part, [first, past); or false.
     bool take(int64_t& first, int64_t& past);
-    // Waits until all parts of the round are done.
+    // Waits until all parts of this round and of those before are done.
     void meet();
     // Own parts are taken from the other end from now on: what was read last is read first, and is in the cache still where
     // all of it does not fit.
@@ -36,6 +48,7 @@ class Member {
     int64_t parts_of(int owner) const;
     int64_t first_of(int owner) const { return n_ * owner / members_; }
 
+    Rounds* rounds_ = nullptr;
     int index_ = 0, members_ = 1;
     uint64_t round_ = 0;
     bool turned_ = false;
@@ -43,8 +56,8 @@ class Member {
     uint64_t done_ = 0, expected_ = 0;  // parts: by this member, and by all when the round is over
 };
 
-// Calls work(context, member) on this thread, and on those helpers that come before it returns: `members` at most. Where
-// helpers are busy with another thread's work, this one does its own alone.
+// Calls work(context, member) on this thread, and on those helpers that come before it returns: `members` at most, and
+// most_members. Where helpers are busy with another thread's work, this one does its own alone.
 void run(int members, void (*work)(const void* context, Member& member), const void* context);
 
 }  // namespace unrolled::crew

@@ -1,6 +1,8 @@
 // Kernels' side of crew.h: work as bodies that are called for their parts.
 #pragma once
 
+#include <omp.h>
+
 #include "crew.h"
 #include "simd.h"
 
@@ -12,11 +14,34 @@ void take_part(int threads, const Work& work) {
     crew::run(threads, [](const void* context, crew::Member& member) { (*static_cast<const Work*>(context))(member); }, &work);
 }
 
-// Calls body(first, past) for parts of n things, of `least` or more; returns when all are done, by whichever member.
+// The same on OpenMP's threads, torch's own, which after its operators are still awake where helpers would have to share a
+// processor with them; so in training. It returns when all of them have come and gone.
+template <class Work>
+void take_part_in_team(int threads, const Work& work) {
+    threads = threads < crew::most_members ? threads : crew::most_members;
+    if (threads <= 1) {
+        crew::Member alone;
+        return work(alone);
+    }
+    crew::Rounds rounds;
+#pragma omp parallel num_threads(threads)
+    {
+        crew::Member member(rounds, omp_get_thread_num(), threads);
+        work(member);
+    }
+}
+
+// Calls body(first, past) for parts of n things, of `least` or more; returns when all have been begun, by whichever member.
 template <class Body>
-UNROLLED_INLINE void divide(crew::Member& member, int64_t n, int64_t least, Body&& body) {
+UNROLLED_INLINE void divide_on(crew::Member& member, int64_t n, int64_t least, Body&& body) {
     member.begin(n, least);
     for (int64_t first, past; member.take(first, past);) body(first, past);
+}
+
+// The same; returns when all are done, and those of earlier rounds.
+template <class Body>
+UNROLLED_INLINE void divide(crew::Member& member, int64_t n, int64_t least, Body&& body) {
+    divide_on(member, n, least, body);
     member.meet();
 }
 

@@ -29,6 +29,7 @@ struct ForwardMemory {
     float* sums;             // [chunk, B, G*H]: the input's share, where it cannot stand in what is kept
     float* products;         // [B, G*H]: what is to be normalised, likewise
     const float* zeros;      // [P]
+    const int64_t* order;    // [B]: see Rows
     const float** inputs;    // rows to be multiplied, of a chunk or of a step, `limit` for each thread
     float** outputs;         // where the products with them go
     int64_t limit;
@@ -41,10 +42,10 @@ class ForwardRun {
     using Block = ForwardBlock<G>;
     static constexpr int N = Block::N;
 
-    ForwardRun(const Cell& cell, const ForwardMemory& memory, const Share& share)
-        : cell_(cell), steps_(cell.steps), memory_(memory), share_(share), H_(cell.steps.H), P_(cell.steps.P),
-          panel_size_(P_ * N * lanes), projected_(projected(cell)), recurrent_(memory.recurrent), inputs_(memory.inputs + share.rank * memory.limit),
-          outputs_(memory.outputs + share.rank * memory.limit) {}
+    ForwardRun(const Cell& cell, const ForwardMemory& memory, const Team& team, crew::Member& member)
+        : cell_(cell), steps_(cell.steps), memory_(memory), team_(team), member_(member), H_(cell.steps.H), P_(cell.steps.P),
+          panel_size_(P_ * N * lanes), projected_(projected(cell)), recurrent_(memory.recurrent),
+          inputs_(memory.inputs + member.index() * memory.limit), outputs_(memory.outputs + member.index() * memory.limit) {}
 
     static bool projected(const Cell& cell) {
         if constexpr (Cell::may_project) return cell.args.variant.weight_hr;
@@ -54,24 +55,34 @@ class ForwardRun {
     void pack() const {
         const int64_t blocks = blocks_of(H_, Block::units), panels = blocks_of(G * H_, panel_width), D = cell_.args.D;
         if constexpr (Cell::normalised)
-            pack_rows(cell_.args.weight_hh, G * H_, P_, share_.first(panels), share_.past(panels), memory_.recurrent);
+            divide_on(member_, panels, 1, [&](int64_t first, int64_t past) {
+                pack_rows(cell_.args.weight_hh, G * H_, P_, first, past, memory_.recurrent);
+            });
         else
-            for (int64_t block = share_.first(blocks); block < share_.past(blocks); ++block)
-                pack_forward_block<G>(cell_.args.weight_hh, H_, P_, block, memory_.recurrent);
+            divide_on(member_, blocks, 1, [&](int64_t first, int64_t past) {
+                for (int64_t block = first; block < past; ++block)
+                    pack_forward_block<G>(cell_.args.weight_hh, H_, P_, block, memory_.recurrent);
+            });
         if (cell_.args.weight_ih)
-            pack_rows(cell_.args.weight_ih, G * H_, D, share_.first(panels), share_.past(panels), memory_.input);
+            divide_on(member_, panels, 1, [&](int64_t first, int64_t past) {
+                pack_rows(cell_.args.weight_ih, G * H_, D, first, past, memory_.input);
+            });
         if constexpr (Cell::may_project)
-            if (const float* weight_hr = cell_.args.variant.weight_hr) {
-                const int64_t of_projection = blocks_of(P_, panel_width);
-                pack_rows(weight_hr, P_, H_, share_.first(of_projection), share_.past(of_projection),
-                             memory_.projection);
-            }
+            if (const float* weight_hr = cell_.args.variant.weight_hr)
+                divide_on(member_, blocks_of(P_, panel_width), 1, [&](int64_t first, int64_t past) {
+                    pack_rows(weight_hr, P_, H_, first, past, memory_.projection);
+                });
+        member_.meet();
     }
 
     // The steps [begin, end), counted in the order in which they are consumed.
     void chunk(int64_t begin, int64_t end) const {
+        // Whoever is done with a chunk's rows makes the products of the next chunk, where these have memory of their own.
+        if (!cell_.args.weight_ih || !cell_.kept()) member_.meet();
         if (cell_.args.weight_ih) project(begin, end);
-        for (int64_t i = begin; i < end; ++i) step(steps_.reverse ? steps_.T - 1 - i : i, i - begin);
+        divide_rows(team_, member_, memory_.order, steps_.B, [&](const Rows& rows, crew::Member& member) {
+            for (int64_t i = begin; i < end; ++i) step(rows, member, steps_.reverse ? steps_.T - 1 - i : i, i - begin);
+        });
     }
 
   private:
@@ -86,58 +97,63 @@ class ForwardRun {
 
     void project(int64_t begin, int64_t end) const {
         const int64_t D = cell_.args.D;
+        const Rows rows(memory_.order, steps_.B);
         int64_t count = 0;
         for (int64_t i = begin; i < end; ++i) {
-            const int64_t t = steps_.reverse ? steps_.T - 1 - i : i, active = share_.rows.active(steps_, t);
+            const int64_t t = steps_.reverse ? steps_.T - 1 - i : i, active = rows.active(steps_, t);
             for (int64_t row = 0; row < active; ++row, ++count) {
-                const int64_t b = share_.rows[row];
+                const int64_t b = rows[row];
                 inputs_[count] = cell_.args.x + (t * steps_.B + b) * D;
                 outputs_[count] = sums_of(t, b, i - begin);
             }
         }
-        const int64_t first = share_.first_of_units(count), past = share_.past_of_units(count);
         const float* bias = cell_.args.bias;
         int64_t product = 0;  // where products stand behind the shares that are made of them
         if constexpr (Cell::normalised) {
             bias = nullptr;
             if (cell_.kept()) product = cell_.kept_input();
-            for (int64_t i = first; i < past; ++i) outputs_[i] += product;
+            for (int64_t i = 0; i < count; ++i) outputs_[i] += product;
         }
-        multiply_rows(inputs_ + first, outputs_ + first, past - first, memory_.input, bias, G * H_, D, 0,
-                      blocks_of(G * H_, panel_width));
-        if constexpr (Cell::normalised)
-            for (int64_t i = first; i < past; ++i) cell_.normalise_input(outputs_[i], outputs_[i] - product);
-        share_.meet();
+        divide(member_, count, least_rows, [&](int64_t first, int64_t past) {
+            multiply_rows(inputs_ + first, outputs_ + first, past - first, memory_.input, bias, G * H_, D, 0,
+                          blocks_of(G * H_, panel_width));
+            if constexpr (Cell::normalised)
+                for (int64_t i = first; i < past; ++i) cell_.normalise_input(outputs_[i], outputs_[i] - product);
+        });
     }
 
-    void step(int64_t t, int64_t slot) const {
-        const int64_t B = steps_.B, active = share_.rows.active(steps_, t);
-        if constexpr (Cell::normalised) take_rows(t, slot, active);
-        else take_units(t, slot, active);
+    // Of rows, those that are active, with whoever is a member.
+    void step(const Rows& rows, crew::Member& member, int64_t t, int64_t slot) const {
+        const int64_t B = steps_.B, active = rows.active(steps_, t);
+        if constexpr (Cell::normalised) take_rows(rows, member, t, slot, active);
+        else
+            divide(member, blocks_of(H_, Block::units), least_panels(active), [&](int64_t first, int64_t past) {
+                take_units(rows, t, slot, active, first, past);
+            });
         if constexpr (Cell::may_project)
-            if (projected_) project_state(t, active);
-        if (share_.clears())
-            for (int64_t row = active; row < share_.rows.count; ++row) {
-                zero(cell_.args.h + (t * B + share_.rows[row]) * P_, P_);
-                cell_.clear(t, share_.rows[row]);
-            }
-        share_.meet();
+            if (projected_) project_state(rows, member, t, active);
+        if (active < rows.count)
+            divide_on(member, rows.count - active, 1, [&](int64_t first, int64_t past) {
+                for (int64_t row = active + first; row < active + past; ++row) {
+                    zero(cell_.args.h + (t * B + rows[row]) * P_, P_);
+                    cell_.clear(t, rows[row]);
+                }
+            });
     }
 
-    // This thread's units of the first `active` rows, in tiles.
-    UNROLLED_INLINE_MEMBER void take_units(int64_t t, int64_t slot, int64_t active) const {
-        const int64_t H = H_, blocks = blocks_of(H, Block::units);
-        cover<N>(active, share_.first_of_units(blocks), share_.past_of_units(blocks),
-                 [&]<int R, int P>(int64_t row, int64_t block, Place place) {
+    // The blocks of units [begin, end) of the first `active` rows, in tiles.
+    void take_units(const Rows& rows, int64_t t, int64_t slot, int64_t active, int64_t begin, int64_t end) const {
+        const int64_t H = H_;
+        cover<N>(active, begin, end, blocks_of(H, Block::units), [&]<int R, int P>(int64_t row, int64_t block, Place place) {
             const float* state[R];
             const float* in[R];
             vec sums[R][P][N];
             for (int r = 0; r < R; ++r) {
-                const int64_t b = share_.rows[row + r], later = row + R + r;
+                const int64_t b = rows[row + r], later = row + R + r;
                 in[r] = share_of_input(t, b, slot);
                 state[r] = state_before(t, b);
-                if (later < active) fetch(t, share_.rows[later], slot, block * Block::units);
-                else fetch(t, share_.rows[later - active], slot, (block + P) * Block::units);
+                if (later < active) fetch(t, rows[later], slot, block * Block::units);
+                else fetch(t, rows[later - active], slot, (block + P) * Block::units);
 #pragma GCC unroll 4
                 for (int p = 0; p < P; ++p)
 #pragma GCC unroll 4
@@ -149,7 +165,7 @@ class ForwardRun {
             add_products<R, P, N>(sums, state, recurrent_ + block * panel_size_, panel_size_, P_,
                                   place.ahead(recurrent_, panel_size_, P_));
             for (int r = 0; r < R; ++r) {
-                const int64_t b = share_.rows[row + r];
+                const int64_t b = rows[row + r];
                 float* h = h_now(t, b);
 #pragma GCC unroll 4
                 for (int p = 0; p < P; ++p)
@@ -177,21 +193,22 @@ class ForwardRun {
         }
     }
 
-    // This thread's units of the products of the first `active` rows, then, of its rows, all units.
-    void take_rows(int64_t t, int64_t slot, int64_t active) const {
+    // The products of the first `active` rows, then, of each row, all units.
+    void take_rows(const Rows& rows, crew::Member& member, int64_t t, int64_t slot, int64_t active) const {
         for (int64_t row = 0; row < active; ++row) {
-            const int64_t b = share_.rows[row];
+            const int64_t b = rows[row];
             inputs_[row] = state_before(t, b);
             outputs_[row] = cell_.kept() ? sums_of(t, b, slot) + cell_.kept_product() : memory_.products + b * G * H_;
         }
-        const int64_t panels = blocks_of(G * H_, panel_width);
-        multiply_rows(inputs_, outputs_, active, recurrent_, nullptr, G * H_, P_, share_.first_of_units(panels),
-                      share_.past_of_units(panels));
-        share_.meet();
-        for (int64_t row = share_.first_of_units(active); row < share_.past_of_units(active); ++row) {
-            const int64_t b = share_.rows[row];
-            cell_.finish_row(share_of_input(t, b, slot), outputs_[row], projected_ ? nullptr : inputs_[row], t, b, h_now(t, b));
-        }
+        divide(member, blocks_of(G * H_, panel_width), least_panels(active), [&](int64_t first, int64_t past) {
+            multiply_rows(inputs_, outputs_, active, recurrent_, nullptr, G * H_, P_, first, past);
+        });
+        divide(member, active, 1, [&](int64_t first, int64_t past) {
+            for (int64_t row = first; row < past; ++row) {
+                const int64_t b = rows[row];
+                cell_.finish_row(share_of_input(t, b, slot), outputs_[row], projected_ ? nullptr : inputs_[row], t, b, h_now(t, b));
+            }
+        });
     }
 
     // Where a step's h is to stand.
@@ -206,29 +223,29 @@ class ForwardRun {
     }
 
     // The states of the first `active` rows, from all of their units.
-    void project_state(int64_t t, int64_t active) const {
-        share_.meet();
+    void project_state(const Rows& rows, crew::Member& member, int64_t t, int64_t active) const {
         for (int64_t row = 0; row < active; ++row) {
-            const int64_t b = share_.rows[row];
+            const int64_t b = rows[row];
             inputs_[row] = memory_.unprojected + b * H_;
             outputs_[row] = cell_.args.h + (t * steps_.B + b) * P_;
         }
-        const int64_t panels = blocks_of(P_, panel_width);
-        const int64_t first = share_.first_of_units(panels), past = share_.past_of_units(panels);
-        multiply_rows(inputs_, outputs_, active, memory_.projection, nullptr, P_, H_, first, past);
-        const int64_t past_unit = past * panel_width < P_ ? past * panel_width : P_;
-        for (int64_t row = 0; row < active; ++row)
-            for (int64_t u = first * panel_width; u < past_unit; u += lanes) {
-                const int64_t b = share_.rows[row], n = P_ - u;
-                float* h = outputs_[row] + u;
-                store(h, cell_.finish_projected(load(h, n), state_before(t, b) + u, t, b, u, n), n);
-            }
+        divide(member, blocks_of(P_, panel_width), least_panels(active), [&](int64_t first, int64_t past) {
+            multiply_rows(inputs_, outputs_, active, memory_.projection, nullptr, P_, H_, first, past);
+            const int64_t past_unit = past * panel_width < P_ ? past * panel_width : P_;
+            for (int64_t row = 0; row < active; ++row)
+                for (int64_t u = first * panel_width; u < past_unit; u += lanes) {
+                    const int64_t b = rows[row], n = P_ - u;
+                    float* h = outputs_[row] + u;
+                    store(h, cell_.finish_projected(load(h, n), state_before(t, b) + u, t, b, u, n), n);
+                }
+        });
     }
 
     const Cell& cell_;
     const Steps& steps_;
     const ForwardMemory& memory_;
-    const Share& share_;
+    const Team& team_;
+    crew::Member& member_;
     const int64_t H_, P_, panel_size_;
     const bool projected_;
     const float* recurrent_;
@@ -254,18 +271,16 @@ void run_forward(const Cell& cell, int wanted_threads) {
          projects && !cell.kept() ? limit * G * H : 0, Cell::normalised && !cell.kept() ? B * G * H : 0, P, numbers(B + T + 1), numbers(team.threads * limit),
          numbers(team.threads * limit)});
     zero(zeros, P);
-    order_rows(steps, reinterpret_cast<int64_t*>(order), reinterpret_cast<int64_t*>(order) + B);
-    const ForwardMemory memory{recurrent, input, projection, unprojected, sums, products, zeros, reinterpret_cast<const float**>(inputs),
-                               reinterpret_cast<float**>(outputs), limit};
-#pragma omp parallel num_threads(team.threads) if (team.threads > 1)
-    {
+    const auto rows = reinterpret_cast<int64_t*>(order);
+    order_rows(steps, rows, rows + B);
+    const ForwardMemory memory{recurrent, input, projection, unprojected, sums, products, zeros, rows,
+                               reinterpret_cast<const float**>(inputs), reinterpret_cast<float**>(outputs), limit};
+    take_part_in_team(team.threads, [&](crew::Member& member) {
         FlushDenormals flush;
-        const Share share(reinterpret_cast<const int64_t*>(order), B, team.by_units);
-        const ForwardRun<Cell> run(cell, memory, share);
+        const ForwardRun<Cell> run(cell, memory, team, member);
         run.pack();
-#pragma omp barrier
         for (int64_t begin = 0; begin < T; begin += size) run.chunk(begin, begin + size < T ? begin + size : T);
-    }
+    });
 }
 
 }  // namespace unrolled::UNROLLED_ISA

@@ -22,7 +22,7 @@ UNROLLED_INLINE void with_vectors(int64_t vectors, Body&& body) {
 template <int V, bool whole>
 void multiply_panels(const float* const* x, float* const* y, int64_t rows, const float* packed, const float* bias,
                      int64_t N, int64_t K, int64_t first, int64_t past) {
-    cover<V>(rows, first, past, [&]<int R, int P>(int64_t row, int64_t panel, Place place) {
+    cover<V>(rows, first, past, blocks_of(N, panel_width), [&]<int R, int P>(int64_t row, int64_t panel, Place place) {
         const float* inputs[R];
         vec sums[R][P][V];
 #pragma GCC unroll 4

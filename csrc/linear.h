@@ -25,9 +25,10 @@ void multiply_rows(const float* const* x, float* const* y, int64_t rows, const f
                    int64_t N, int64_t K, int64_t first, int64_t past);
 
 // Sums of outer products: a tile of outputs by vectors of columns fills the registers; so many rows of both stand in the
-// first cache, gathered from where they lie a power of two apart; and so many outputs for each time that x is gathered.
+// first cache, gathered from where they lie a power of two apart; and so many outputs for each time that x is gathered, at
+// most, in parts of which work may be divided.
 constexpr int outer_vectors = 2, outer_outputs = registers == 32 ? 12 : 6;
-constexpr int64_t outer_depth = 2048 / lanes, outer_block = 96;
+constexpr int64_t outer_depth = 2048 / lanes, outer_part = 8 * outer_outputs, outer_block = 96;
 constexpr int64_t outer_memory = (outer_block + outer_vectors * lanes) * outer_depth;
 
 // y[m] [N] += the sum over i of a[i][m] * x[i] [N], for `rows` rows and the outputs m in [first, past). `memory` is

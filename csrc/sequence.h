@@ -2,10 +2,9 @@
 // nothing of any cell's equations: those are the Cell classes of lstm.cpp, gru.cpp and rnn.cpp.
 #pragma once
 
-#include <omp.h>
-
 #include <array>
 
+#include "divide.h"
 #include "linear.h"
 #include "unrolled.h"
 
@@ -36,9 +35,9 @@ UNROLLED_INLINE void pack_forward_block(const float* weight_hh, int64_t H, int64
     }
 }
 
-// How a call is shared out. Either each thread steps rows of its own through the whole sequence and nobody
-// waits, or, when the weights are too large for one core's cache or the rows too few, each thread keeps the
-// weights of its own units and all meet after every step; a step must have work enough to be worth that.
+// How a call is shared out. Either rows are stepped by themselves, a part of them through a whole chunk of steps by one
+// thread, and nobody waits, or, when the weights are too large for one core's cache or the rows too few, the units of a
+// step are divided and all meet after it; a step must have work enough to be worth that.
 struct Team {
     int threads;
     bool by_units;
@@ -53,8 +52,12 @@ struct Team {
             by_units = false;
         }
     }
-
 };
+
+// Least parts in which work is divided: panels for so many rows, rows of the large products, blocks of outputs of outer
+// products (outer_part each), floats.
+constexpr int64_t least_panels(int64_t rows) { return rows < 8 ? 8 : 2; }
+constexpr int64_t least_rows = 128, least_outputs = 2, least_floats = 1024;
 
 // Steps are taken in chunks: few enough that what a chunk makes is still in the cache when the large products read
 // it, and enough that these reach their rate.
@@ -64,15 +67,14 @@ UNROLLED_INLINE int64_t chunk_steps(int64_t T, int64_t B) {
     return blocks_of(rows, B) < T ? blocks_of(rows, B) : T;
 }
 
-
-// The rows a thread steps: every `ranks`-th of the order, so longest first, and the active ones in front.
+// Rows that are stepped together: every `parts`-th of the order, so longest first, and the active ones in front.
 struct Rows {
     const int64_t* order;  // [B]
-    int64_t rank, ranks, count;
+    int64_t part, parts, count;
 
-    Rows(const int64_t* order, int64_t B, int64_t rank, int64_t ranks)
-        : order(order), rank(rank), ranks(ranks), count(B > rank ? (B - rank - 1) / ranks + 1 : 0) {}
-    int64_t operator[](int64_t i) const { return order[rank + i * ranks]; }
+    Rows(const int64_t* order, int64_t B, int64_t part = 0, int64_t parts = 1)
+        : order(order), part(part), parts(parts), count(B > part ? (B - part - 1) / parts + 1 : 0) {}
+    int64_t operator[](int64_t i) const { return order[part + i * parts]; }
     int64_t active(const Steps& steps, int64_t t) const {
         if (!steps.lengths) return count;
         int64_t low = 0, high = count;
@@ -102,31 +104,18 @@ UNROLLED_INLINE void order_rows(const Steps& steps, int64_t* order, int64_t* cou
     for (int64_t b = 0; b < steps.B; ++b) order[counts[steps.lengths[b]]++] = b;
 }
 
-// What one thread has to do: its rows, and of each step the blocks of units [first, past).
-struct Share {
-    Rows all_rows, rows;
-    int64_t rank, ranks;
-    bool by_units;
-
-    Share(const int64_t* order, int64_t B, bool by_units)
-        : all_rows(order, B, 0, 1),
-          rows(order, B, by_units ? 0 : omp_get_thread_num(), by_units ? 1 : omp_get_num_threads()),
-          rank(omp_get_thread_num()),
-          ranks(omp_get_num_threads()),
-          by_units(by_units) {}
-    // The part of n things that is this thread's when all divide them.
-    int64_t first(int64_t n) const { return n * rank / ranks; }
-    int64_t past(int64_t n) const { return n * (rank + 1) / ranks; }
-    // The same, but all of them where each thread has rows of its own.
-    int64_t first_of_units(int64_t n) const { return by_units ? first(n) : 0; }
-    int64_t past_of_units(int64_t n) const { return by_units ? past(n) : n; }
-    bool clears() const { return !by_units || rank == 0; }  // whether rows not stepped are this thread's
-    void meet() const {
-        if (by_units) {
-#pragma omp barrier
+// Calls body(rows, member) for the rows of a call: for all of them, where every thread has to divide each step with the
+// others, or for parts, each with a member that is alone. All parts have been begun when it returns.
+template <class Body>
+UNROLLED_INLINE void divide_rows(const Team& team, crew::Member& member, const int64_t* order, int64_t B, Body body) {
+    if (team.by_units) return body(Rows(order, B), member);
+    divide_on(member, team.threads, 1, [&](int64_t first, int64_t past) {
+        for (int64_t part = first; part < past; ++part) {
+            crew::Member alone;
+            body(Rows(order, B, part, team.threads), alone);
         }
-    }
-};
+    });
+}
 
 // Parts of the calling thread's scratch memory, each on a cache line of its own.
 template <size_t N>

@@ -143,7 +143,8 @@ struct Place {
 };
 
 // Calls body.operator()<R, P>(first row, first panel, place) until `row_count` rows by the panels [begin, end) are
-// covered; a panel serves all rows before the next one, so that it is read from the near cache.
+// covered; a panel serves all rows before the next one, so that it is read from the near cache. `all`: how many panels
+// there are.
 template <int N, int R, class Body>
 UNROLLED_INLINE void cover_panels(int64_t row, int64_t begin, int64_t end, Place place, Body& body) {
     constexpr int P = tile_panels(R, N);
@@ -154,7 +155,7 @@ UNROLLED_INLINE void cover_panels(int64_t row, int64_t begin, int64_t end, Place
 }
 
 template <int N, class Body>
-UNROLLED_INLINE void cover(int64_t row_count, int64_t begin, int64_t end, Body&& body) {
+UNROLLED_INLINE void cover(int64_t row_count, int64_t begin, int64_t end, int64_t all, Body&& body) {
     constexpr int most = tile_rows(N) < 9 ? tile_rows(N) : 9;  // enough independent sums
     if (row_count <= 0) return;
     const int64_t tiles = blocks_of(row_count, most), group = tiles > 1 ? tile_panels((most + 1) / 2, N) : 4;
@@ -165,7 +166,7 @@ UNROLLED_INLINE void cover(int64_t row_count, int64_t begin, int64_t end, Body&&
         const int64_t past = first + group < end ? first + group : end;
         for (int64_t tile = 0, row = 0, rows; tile < tiles; ++tile, row += rows) {
             rows = fewest + (tile < longer);
-            const Place place{past < end ? past : begin, tile * each, part};
+            const Place place{past < all ? past : 0, tile * each, part};
             if (rows == 1) cover_panels<N, 1>(row, first, past, place, body);
             if constexpr (most >= 2) if (rows == 2) cover_panels<N, 2>(row, first, past, place, body);
             if constexpr (most >= 3) if (rows == 3) cover_panels<N, 3>(row, first, past, place, body);
