@@ -64,14 +64,14 @@ void pause() {
 #endif
 }
 
-// Waits a moment by spinning, then leaves its processor to whoever wants it, in case it is the one waited for.
-// Returns whether it is ready, at the latest after `yields`; 0: waits as long as it takes.
+// Waits a moment by spinning, then leaves its processor to whoever wants it, again and again, in case it is the one waited
+// for. Returns whether it is ready, at the latest after so many spins more; 0: waits as long as it takes.
 template <class Ready>
-bool await(Ready ready, int64_t yields = 0) {
-    constexpr int64_t spins = 2000;  // some 50 microseconds
+bool await(Ready ready, int64_t more = 0) {
+    constexpr int64_t spins = 2000, between = 32;  // some 50 microseconds, and 1: to yield takes the system half of one
     for (int64_t i = 0; !ready(); ++i) {
-        if (i < spins) pause();
-        else if (yields && i >= spins + yields) return false;
+        if (more && i >= spins + more) return false;
+        if (i < spins || i % between) pause();
         else std::this_thread::yield();
     }
     return true;
@@ -93,12 +93,12 @@ bool enter(Crew& all, int index, uint32_t& last) {
 }
 
 [[noreturn]] void help(int index) {
-    constexpr int64_t yields = 500;  // some hundred microseconds: a stream's next step may be near
+    constexpr int64_t more = 5000;  // some hundred microseconds: a stream's next step may be near
     Crew& all = crew();
     uint32_t last = ~0u;
     for (;;) {
         const auto entered = [&] { return enter(all, index, last); };
-        if (!await(entered, yields)) {
+        if (!await(entered, more)) {
             std::atomic<uint32_t>& asleep = all.helper[index].asleep;
             do {
                 asleep = 1;  // from here on whoever opens the gate wakes this thread
