@@ -9,6 +9,7 @@ Shapes are those of `unrolled.ops`.
 """
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
@@ -23,6 +24,7 @@ __all__ = ["recomputed"]
 Values = dict[str, Any]
 
 
+@cache
 def _names(op: str) -> tuple[list[str], list[str]]:
     """Of an op, what it takes and what it gives, where its schema names that."""
     schema: Any = getattr(torch.ops.unrolled, op).default._schema
