@@ -25,7 +25,7 @@ __all__ = ["memory_cases"]
 
 B, T, D, H = 32, 1000, 256, 256
 CELLS = ("lstm", "gru")
-EVERY = 32  # steps, between two states that are kept: two chunks of the engine's with 32 rows
+EVERY = 64  # steps, between two states that are kept: four chunks of the engine's with 32 rows
 KEPT = "all kept"
 
 

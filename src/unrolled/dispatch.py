@@ -20,8 +20,10 @@ from unrolled import _engine, reference
 __all__ = [
     "ENGINE",
     "REFERENCE",
+    "SERVED",
     "KernelRow",
     "Outputs",
+    "Served",
     "Tensors",
     "declare",
     "define",
@@ -117,20 +119,43 @@ def pooled(output: Tensor) -> Tensor:
     return from_dlpack(_engine.memory(output.shape))
 
 
-def define(op: str, signature: str, allocate: Callable[..., Outputs], told: int = 1) -> CustomOpDef:
-    """Define unrolled::op, whose kernel fills what `allocate` makes, uninitialised, for the op's inputs.
+@dataclass(frozen=True)
+class Served:
+    """An op that a kernel serves: one that fills what `allocate` makes, uninitialised, for the op's inputs.
 
-    An output that nobody wants is None to the kernel and an empty tensor to torch. The last `told` inputs say
-    what is wanted; they are for `allocate` alone.
+    The last `told` of these say what is wanted; they are for `allocate` alone.
     """
+
+    op: str
+    allocate: Callable[..., Outputs]
+    told: int
+
+    def outputs(self, *inputs: Any) -> Outputs:
+        """What is to be filled, None where nobody wants it."""
+        return tuple(None if output is None else pooled(output) for output in self.allocate(*inputs))
+
+    def fill(self, inputs: tuple[Any, ...], outputs: Outputs) -> None:
+        """Run the kernel over inputs."""
+        _run(self.op, inputs[: len(inputs) - self.told], outputs)
+
+
+SERVED: dict[str, Served] = {}
+
+
+def define(op: str, signature: str, allocate: Callable[..., Outputs], told: int = 1) -> CustomOpDef:
+    """Define unrolled::op and put it into SERVED, which says what `allocate` and `told` are.
+
+    An output that nobody wants is None to the kernel and an empty tensor to torch.
+    """
+    served = SERVED[op] = Served(op, allocate, told)
 
     def results(inputs: tuple[Any, ...], outputs: Outputs) -> Tensor | Tensors:
         tensors = tuple(inputs[0].new_empty(0) if output is None else output for output in outputs)
         return tensors if len(tensors) > 1 else tensors[0]
 
     def implementation(*inputs: Any) -> Tensor | Tensors:
-        outputs = tuple(None if output is None else pooled(output) for output in allocate(*inputs))
-        _run(op, inputs[: len(inputs) - told], outputs)
+        outputs = served.outputs(*inputs)
+        served.fill(inputs, outputs)
         return results(inputs, outputs)
 
     def fake(*inputs: Any) -> Tensor | Tensors:

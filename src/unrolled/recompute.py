@@ -3,7 +3,8 @@
 After Chen et al. 2016, "Training Deep Nets with Sublinear Memory Cost". The steps are cut into chunks. Forward
 keeps the output and the state before each chunk; backward runs the chunks again, from the last one consumed to the
 first, now with all that the way back needs, and adds up the weights' gradients. Each run is one of `unrolled.ops`,
-by whatever kernel serves it; nothing here knows its equations.
+by whatever kernel serves it, straight into its part of what comes out or into memory that all chunks share.
+Nothing here knows its equations.
 
 Shapes are those of `unrolled.ops`.
 """
@@ -16,7 +17,7 @@ import torch
 from torch import Tensor
 
 from unrolled import ops  # noqa: F401, which registers them
-from unrolled.dispatch import Tensors, declare, pooled
+from unrolled.dispatch import SERVED, Outputs, Tensors, declare, pooled
 from unrolled.walk import Walk
 
 __all__ = ["recomputed"]
@@ -31,8 +32,7 @@ def _names(op: str) -> tuple[list[str], list[str]]:
     return [argument.name for argument in schema.arguments], [result.name for result in schema.returns]
 
 
-_KEPT = {"lstm": ("h", "c", "gates"), "gru": ("h", "gates")}
-_TAKEN = {op: _names(op)[0] for op in _KEPT}
+_TAKEN, _KEPT = ({op: _names(op)[part] for op in ("lstm", "gru")} for part in (0, 1))
 
 
 @dataclass(frozen=True)
@@ -43,11 +43,20 @@ class _Chunk:
     lengths: Tensor
     reverse: bool
 
-    @property
-    def last_consumed(self) -> tuple[Tensor, Tensor]:
-        """Where each row's last step stands in [steps,B,...]."""
+    def part(self, memory: Tensors) -> Tensors:
+        """Of memory for the longest chunk [steps,B,...], this one's."""
+        return tuple(tensor[: self.steps.stop - self.steps.start] for tensor in memory)
+
+    def fill_gradients(self, grads: Tensors, grad_h: Tensor, after: list[Tensor]) -> None:
+        """Make the gradients at this chunk's states: grad_h [T,B,H], and those at the states after it."""
+        of_h, *of_c = grads
+        of_h.copy_(grad_h[self.steps])
+        for grad in of_c:
+            grad.zero_()
         last = torch.zeros_like(self.lengths) if self.reverse else (self.lengths - 1).clamp(min=0)
-        return last, torch.arange(len(last), device=last.device)
+        place = last, torch.arange(len(last), device=last.device)
+        for grad, state in zip(grads, after, strict=True):
+            grad.index_put_(place, state, accumulate=True)
 
     def if_stepped(self, new: Tensor, held: Tensor) -> Tensor:
         """What is new [B,width] for the rows that take a step here, what was before for the others."""
@@ -93,25 +102,22 @@ class _Call:
         return [chunk(start) for start in (reversed(starts) if self.reverse else starts)]
 
     def outputs(self) -> Tensors:
-        """Uninitialised h [T,B,H], and of an LSTM the last c [1,B,H] and the c before each chunk, else empty."""
+        """Uninitialised h [T,B,H], and of an LSTM the last c [1,B,H] and the c between chunks, else empty."""
         x, (h0, *c0) = self.values["x"], self.states
         h = x.new_empty(*x.shape[:2], h0.shape[1])
         if not c0:
             return h, x.new_empty(0), x.new_empty(0)
-        return h, x.new_empty(1, *c0[0].shape), x.new_empty(-(-len(x) // self.every), *c0[0].shape)
+        return h, x.new_empty(1, *c0[0].shape), x.new_empty(-(-len(x) // self.every) - 1, *c0[0].shape)
 
     def forward(self) -> Tensors:
         """The outputs, filled."""
-        h, last_c, before = map(pooled, self.outputs())
-        h_now, *c_now = self.states
+        h, last_c, between = map(pooled, self.outputs())
+        state, has_c = self.states, len(self.states) > 1
         for number, chunk in enumerate(self.chunks()):
-            for c in c_now:
-                before[number] = c
-            h[chunk.steps], *new_c, _ = self.run(chunk, [h_now, *c_now], False)
-            h_now, c_now = chunk.h_after(h, h_now), [c[0] for c in new_c]
-        for c in c_now:
-            last_c.copy_(c)
-        return h, last_c, before
+            c = [between[number : number + 1] if number < len(between) else last_c] if has_c else []
+            self.run(chunk, state, False, (h[chunk.steps], *c, None))
+            state = [chunk.h_after(h, state[0]), *(after[0] for after in c)]
+        return h, last_c, between
 
     def of_chunk(self, chunk: _Chunk, state: list[Tensor]) -> Values:
         """What the op takes for a chunk from the state before it: of what has all steps, these."""
@@ -119,63 +125,77 @@ class _Call:
             name: value[chunk.steps] if value.dim() == 3 or name == "resets" else value
             for name, value in self.values.items()
         }
-        return part | dict(zip(("h0", "c0"), state, strict=False)) | {"lengths": chunk.lengths}
+        states = dict(zip(("h0", "c0"), state, strict=False))
+        return part | states | {"lengths": chunk.lengths, "reverse": self.reverse}
 
-    def run(self, chunk: _Chunk, state: list[Tensor], keep: bool) -> Tensors:
-        """What the op gives for a chunk."""
-        given = self.of_chunk(chunk, state) | {"reverse": self.reverse, "keep": keep}
-        found: Tensors = getattr(torch.ops.unrolled, self.op)(*map(given.get, _TAKEN[self.op]))
-        return found
+    def run(self, chunk: _Chunk, state: list[Tensor], keep: bool, outputs: Outputs) -> None:
+        """Fill what the op gives for a chunk."""
+        given = self.of_chunk(chunk, state) | {"keep": keep}
+        SERVED[self.op].fill(tuple(map(given.get, _TAKEN[self.op])), outputs)
+
+    def kept(self) -> Tensors:
+        """What the op keeps of a chunk of the greatest length, uninitialised."""
+        longest = self.values | {"x": self.values["x"][: self.every], "keep": True}
+        outputs = SERVED[self.op].outputs(*map(longest.get, _TAKEN[self.op]))
+        return tuple(output for output in outputs if output is not None)
+
+    def entering(self, h: Tensor, between: Tensor) -> list[list[Tensor]]:
+        """The state before each chunk."""
+        states = [self.states]
+        for number, chunk in enumerate(self.chunks()[:-1]):
+            states.append([chunk.h_after(h, states[-1][0]), *between[number : number + 1]])
+        return states
 
     def backward(
-        self, grad_h: Tensor, grad_c: Tensor | None, h: Tensor, before: Tensor, *wanted: bool
+        self, grad_h: Tensor, grad_c: Tensor | None, h: Tensor, between: Tensor, *wanted: bool
     ) -> list[Tensor]:
-        """A gradient for each input, empty where there is none; `wanted` says whether those of x and bias."""
-        chunks, x = self.chunks(), self.values["x"]
-        entering = [[self.states[0], *before[:1]]]
-        for number, chunk in enumerate(chunks[:-1], 1):
-            entering.append([chunk.h_after(h, entering[-1][0]), *before[number : number + 1]])
+        """The gradients by input; `wanted` says whether those of x and bias are."""
+        chunks, sums = self.chunks(), self.gradients(*wanted)
+        grad_x = None if sums["grad_x"] is None else pooled(sums["grad_x"])
+        del sums["grad_x"]
+        share: Values = {name: None if total is None else torch.empty_like(total) for name, total in sums.items()}
+        learned = [
+            name for name, total in sums.items() if total is not None and name not in ("grad_h0", "grad_c0")
+        ]
+        kept = self.kept()
+        grads = tuple(torch.empty_like(state) for state in kept[: len(self.states)])
         grad_states = [torch.zeros_like(state) for state in self.states]
         if grad_c is not None:
             grad_states[1] = grad_c[0]
-        grad_x = pooled(x.new_empty(x.shape if wanted[0] else 0))
-        sums = Values()
-        for chunk, state in zip(reversed(chunks), reversed(entering), strict=True):
-            found = self.run_back(chunk, state, grad_h, grad_states, *wanted)
-            of_x = found.pop("grad_x")
-            if wanted[0]:
-                grad_x[chunk.steps] = of_x
-            of_states = [found.pop(f"grad_{name}") for name in ("h0", "c0")[: len(state)]]
+        for chunk, state in zip(reversed(chunks), reversed(self.entering(h, between)), strict=True):
+            first = chunk is chunks[-1]
+            found = sums if first else share
+            chunk.fill_gradients(chunk.part(grads), grad_h, grad_states)
+            self.run(chunk, state, True, chunk.part(kept))
+            of_x = None if grad_x is None else grad_x[chunk.steps]
+            self.run_back(chunk, state, chunk.part(kept), chunk.part(grads), (of_x, *found.values()))
+            of_states = [found[f"grad_{name}"] for name in ("h0", "c0")[: len(state)]]
             grad_states = [chunk.if_stepped(*pair) for pair in zip(of_states, grad_states, strict=True)]
-            for name, total in sums.items():
-                total += found[name]
-            sums = sums or found
-        sums |= {"grad_x": grad_x} | dict(zip(("grad_h0", "grad_c0"), grad_states, strict=False))
-        return [sums.get(f"grad_{name}", x.new_empty(0)) for name in self.names.split()]
+            for name in () if first else learned:
+                sums[name] += share[name]
+        return self.by_input(
+            sums | {"grad_x": grad_x} | dict(zip(("grad_h0", "grad_c0"), grad_states, strict=False))
+        )
+
+    def gradients(self, *wanted: bool) -> Values:
+        """What the way back over all steps gives, uninitialised, by name; None for what is not wanted."""
+        taken, names = _names(f"{self.op}_backward")
+        given = self.values | dict(zip(("want_x", "want_bias"), wanted, strict=True))
+        return dict(zip(names, SERVED[f"{self.op}_backward"].allocate(*map(given.get, taken)), strict=True))
+
+    def by_input(self, gradients: Values) -> list[Tensor]:
+        """One for each input, empty where there is none."""
+        found = [gradients.get(f"grad_{name}") for name in self.names.split()]
+        return [self.inputs[0].new_empty(0) if one is None else one for one in found]
 
     def run_back(
-        self, chunk: _Chunk, state: list[Tensor], grad_h: Tensor, grad_states: list[Tensor], *wanted: bool
-    ) -> Values:
-        """A chunk run again and back: its share of all gradients, from those that reach the state after it."""
-        kept = self.run(chunk, state, True)
-        grads = [grad_h[chunk.steps].clone(), *(torch.zeros_like(c) for c in kept[1 : len(state)])]
-        for grad, after in zip(grads, grad_states, strict=True):
-            grad.index_put_(chunk.last_consumed, after, accumulate=True)
+        self, chunk: _Chunk, state: list[Tensor], kept: Tensors, grads: Tensors, outputs: Outputs
+    ) -> None:
+        """Fill a chunk's share of all gradients, from what the op kept and the gradients at its states."""
         given = self.of_chunk(chunk, state) | dict(zip(_KEPT[self.op], kept, strict=True))
         given |= dict(zip(("grad_h", "grad_c"), grads, strict=False))
-        given |= dict(zip(("reverse", "want_x", "want_bias"), (self.reverse, *wanted), strict=True))
-        taken, names = _names(f"{self.op}_backward")
-        found = getattr(torch.ops.unrolled, f"{self.op}_backward")(*map(given.get, taken))
-        return dict(zip(names, found, strict=True))
-
-    def gradients(self, want_x: bool, want_bias: bool) -> list[Tensor]:
-        """Uninitialised, as `backward` fills them."""
-        names = _names(f"{self.op}_backward")[1]
-        unwanted = {"x": not want_x, "bias": not want_bias or "weight_ih" not in self.values}
-        return [
-            value.new_empty(value.shape if f"grad_{name}" in names and not unwanted.get(name) else 0)
-            for name, value in self.values.items()
-        ]
+        op = f"{self.op}_backward"
+        SERVED[op].fill(tuple(map(given.get, _names(op)[0])), outputs)
 
 
 _INPUTS = "str op, str names, Tensor[] inputs, bool reverse, int every"
@@ -187,10 +207,10 @@ _recomputed = declare(
 )
 _recomputed_backward = declare(
     "recomputed_backward",
-    f"({_INPUTS}, Tensor grad_h, Tensor? grad_c, Tensor h, Tensor before, bool want_x, bool want_bias)"
+    f"({_INPUTS}, Tensor grad_h, Tensor? grad_c, Tensor h, Tensor between, bool want_x, bool want_bias)"
     " -> Tensor[]",
     lambda *inputs: _Call(*inputs[:5]).backward(*inputs[5:]),
-    lambda *inputs: _Call(*inputs[:5]).gradients(*inputs[-2:]),
+    lambda *inputs: (call := _Call(*inputs[:5])).by_input(call.gradients(*inputs[-2:])),
 )
 
 
@@ -210,18 +230,18 @@ def recomputed(op: str, every: int, *inputs: Tensor | bool | None) -> tuple[Tens
 
 def _context(ctx: Any, inputs: tuple[Any, ...], output: Tensors) -> None:
     ctx.op, ctx.names, tensors, ctx.reverse, ctx.every = inputs
-    h, _, before = output
-    ctx.save_for_backward(h, before, *tensors)
-    ctx.mark_non_differentiable(before)
+    h, _, between = output
+    ctx.save_for_backward(h, between, *tensors)
+    ctx.mark_non_differentiable(between)
     ctx.set_materialize_grads(False)
 
 
 def _gradients(ctx: Any, grad_h: Tensor | None, grad_c: Tensor | None, _: Tensor | None) -> tuple[Any, ...]:
-    h, before, *tensors = ctx.saved_tensors
+    h, between, *tensors = ctx.saved_tensors
     needed = dict(zip(ctx.names.split(), ctx.needs_input_grad[2], strict=True))
     found = _recomputed_backward(
         *(ctx.op, ctx.names, tensors, ctx.reverse, ctx.every),
-        *(torch.zeros_like(h) if grad_h is None else grad_h, grad_c, h, before),
+        *(torch.zeros_like(h) if grad_h is None else grad_h, grad_c, h, between),
         *(needed["x"], needed.get("bias", False)),
     )
     return (
