@@ -1,5 +1,6 @@
 // The equations of one step of each cell, for one vector of units whose gates' sums are made. Training and inference
 // run these lines, so that both give the same bits. `modified` is what variants add; the plain cell has none of it.
+// Where a tanh comes late, callers take it themselves, of several rows side by side.
 #pragma once
 
 #include "simd.h"
@@ -34,30 +35,35 @@ UNROLLED_INLINE Modification modification(const LstmVariant& variant, int64_t at
 struct LstmValues {
     vec i, f, g, o;
     vec fresh;  // c before zoneout
-    vec c, h;
+    vec c;
 };
 
-// All but h. `sums` of the gates i, f, g, o, or i, g, o where the forget gate is coupled.
+// `sums` of the gates i, f, g, o, or i, g, o where the forget gate is coupled.
 template <bool coupled, bool modified>
 UNROLLED_INLINE LstmValues lstm_gates(const vec* sums, vec c_before, const Modification& by) {
     constexpr int I = 0, F = 1, G = coupled ? 1 : 2, O = G + 1;
+    constexpr int together = modified ? O : O + 1;  // through its peephole o sees the new c
     const auto peep = [](vec sum, vec weight, vec c) { return modified ? fma(weight, c, sum) : sum; };
+    vec gates[together];
+    for (int gate = 0; gate < together; ++gate) gates[gate] = sums[gate];
+    gates[I] = peep(sums[I], by.peephole_i, c_before);
+    if constexpr (!coupled) gates[F] = peep(sums[F], by.peephole_f, c_before);
+    squash(gates, [](int gate) { return gate == G; });
     LstmValues now;
-    now.i = sigmoid(peep(sums[I], by.peephole_i, c_before));
-    now.f = coupled ? 1.0f - now.i : sigmoid(peep(sums[F], by.peephole_f, c_before));
-    now.g = tanh(sums[G]);
+    now.i = gates[I];
+    now.f = coupled ? 1.0f - now.i : gates[F];
+    now.g = gates[G];
     now.fresh = fma(now.i, modified ? now.g * by.dropout : now.g, now.f * c_before);
-    now.o = sigmoid(peep(sums[O], by.peephole_o, now.fresh));
+    if constexpr (modified) now.o = sigmoid(peep(sums[O], by.peephole_o, now.fresh));
+    else now.o = gates[O];
     now.c = modified ? zoned_out(by.zoneout_c, c_before, now.fresh) : now.fresh;
     return now;
 }
 
-template <bool coupled, bool modified>
-UNROLLED_INLINE LstmValues lstm_step(const vec* sums, vec h_before, vec c_before, const Modification& by) {
-    LstmValues now = lstm_gates<coupled, modified>(sums, c_before, by);
-    now.h = now.o * tanh(now.fresh);
-    if constexpr (modified) now.h = zoned_out(by.zoneout_h, h_before, now.h);
-    return now;
+// h, of the tanh of `fresh`.
+template <bool modified>
+UNROLLED_INLINE vec lstm_state(vec o, vec squashed, vec h_before, const Modification& by) {
+    return modified ? zoned_out(by.zoneout_h, h_before, o * squashed) : o * squashed;
 }
 
 struct LstmGradients {
@@ -83,21 +89,29 @@ UNROLLED_INLINE LstmGradients lstm_gates_back(const LstmValues& now, vec c_befor
 }
 
 struct GruValues {
-    vec r, z, n, h;
+    vec r, z;
+    vec n;  // its sum, until somebody takes the tanh
 };
 
 // `sums` of r and z, and of n's product with the state, which r multiplies; `x_n` is n's share of the input.
-template <bool modified>
-UNROLLED_INLINE GruValues gru_step(const vec* sums, vec x_n, vec h_before, vec zoneout) {
-    GruValues now;
-    now.r = sigmoid(sums[0]);
-    now.z = sigmoid(sums[1]);
-    now.n = tanh(fma(now.r, sums[2], x_n));
-    now.h = fma(now.z, h_before - now.n, now.n);
-    if constexpr (modified) now.h = zoned_out(zoneout, h_before, now.h);
-    return now;
+UNROLLED_INLINE GruValues gru_gates(const vec* sums, vec x_n) {
+    vec gates[] = {sums[0], sums[1]};
+    squash(gates, [](int) { return false; });
+    return {gates[0], gates[1], fma(gates[0], sums[2], x_n)};
 }
 
-UNROLLED_INLINE vec rnn_step(vec sum, bool relu) { return relu ? select(sum < 0.0f, vec{}, sum) : tanh(sum); }
+// h, of n's tanh.
+template <bool modified>
+UNROLLED_INLINE vec gru_state(const GruValues& now, vec h_before, vec zoneout) {
+    const vec h = fma(now.z, h_before - now.n, now.n);
+    return modified ? zoned_out(zoneout, h_before, h) : h;
+}
+
+// Sums become h.
+template <int count>
+UNROLLED_INLINE void rnn_step(vec (&sums)[count], bool relu) {
+    if (!relu) return tanh(sums);
+    for (vec& sum : sums) sum = select(sum < 0.0f, vec{}, sum);
+}
 
 }  // namespace unrolled::UNROLLED_ISA

@@ -1,8 +1,8 @@
 // A cell run over a sequence, forward. A Cell has `gates` (G), its `steps` and `args`, and
-//   start(g, in, u, n)                     gate g's sum before the product, for n units from u on; `in` is the row's
-//                                          share of the input, [G*H]
-//   finish(sums[G], in, state, t, b, u, n) applies the gates, stores what else is to be and returns h; `state` is the
-//                                          row's h before the step
+//   Row, row(common, t, b, zeros)          what step t of row b reads and writes: a ForwardRow, and the cell's own; a state
+//                                          that is zero may be `zeros`
+//   start(g, in, u, n)                     gate g's sum before the product, for n units from u on
+//   finish(sums[rows][G], rows, u, n)      applies the gates of some rows and stores h, and what else is to be
 //   clear(t, b)                            zeroes the outputs of a step not taken, but h
 //   kept()                                 where the input's share of a step may stand until `finish` puts what
 //                                          it keeps in its place: [T, B, kept_width()]; or null
@@ -20,7 +20,14 @@
 
 namespace unrolled::UNROLLED_ISA {
 
+struct ForwardRow {
+    const float* in;     // the row's share of the input [G*H]
+    const float* state;  // its h before the step [P]
+    float* h;            // [H]: where h is to stand
+};
+
 // Working memory of a forward run, all threads together.
+template <class Cell>
 struct ForwardMemory {
     float* recurrent;        // packed weights, as ForwardBlock says
     float* input;            // packed weights of the input
@@ -28,7 +35,8 @@ struct ForwardMemory {
     float* unprojected;      // [B, H]: h before the projection
     float* sums;             // [chunk, B, G*H]: the input's share, where it cannot stand in what is kept
     float* products;         // [B, G*H]: what is to be normalised, likewise
-    const float* zeros;      // [P]
+    const float* zeros;      // [the wider of H and P]
+    typename Cell::Row* rows;  // [threads, B]
     const int64_t* order;    // [B]: see Rows
     const float** inputs;    // rows to be multiplied, of a chunk or of a step, `limit` for each thread
     float** outputs;         // where the products with them go
@@ -42,10 +50,10 @@ class ForwardRun {
     using Block = ForwardBlock<G>;
     static constexpr int N = Block::N;
 
-    ForwardRun(const Cell& cell, const ForwardMemory& memory, const Team& team, crew::Member& member)
+    ForwardRun(const Cell& cell, const ForwardMemory<Cell>& memory, const Team& team, crew::Member& member)
         : cell_(cell), steps_(cell.steps), memory_(memory), team_(team), member_(member), H_(cell.steps.H), P_(cell.steps.P),
           panel_size_(P_ * N * lanes), projected_(projected(cell)), recurrent_(memory.recurrent),
-          inputs_(memory.inputs + member.index() * memory.limit), outputs_(memory.outputs + member.index() * memory.limit) {}
+          rows_(memory.rows + member.index() * steps_.B), inputs_(memory.inputs + member.index() * memory.limit), outputs_(memory.outputs + member.index() * memory.limit) {}
 
     static bool projected(const Cell& cell) {
         if constexpr (Cell::may_project) return cell.args.variant.weight_hr;
@@ -126,10 +134,14 @@ class ForwardRun {
     void step(const Rows& rows, crew::Member& member, int64_t t, int64_t slot) const {
         const int64_t B = steps_.B, active = rows.active(steps_, t);
         if constexpr (Cell::normalised) take_rows(rows, member, t, slot, active);
-        else
-            divide(member, blocks_of(H_, Block::units), least_panels(active), [&](int64_t first, int64_t past) {
-                take_units(rows, t, slot, active, first, past);
-            });
+        else {
+            for (int64_t row = 0; row < active; ++row) {
+                const int64_t b = rows[row];
+                rows_[row] = cell_.row({share_of_input(t, b, slot), state_before(t, b), h_now(t, b)}, t, b, memory_.zeros);
+            }
+            divide(member, blocks_of(H_, Block::units), least_panels(active),
+                   [&](int64_t first, int64_t past) { take_units(active, first, past); });
+        }
         if constexpr (Cell::may_project)
             if (projected_) project_state(rows, member, t, active);
         if (active < rows.count)
@@ -142,54 +154,51 @@ class ForwardRun {
     }
 
     // The blocks of units [begin, end) of the first `active` rows, in tiles.
-    void take_units(const Rows& rows, int64_t t, int64_t slot, int64_t active, int64_t begin, int64_t end) const {
+    void take_units(int64_t active, int64_t begin, int64_t end) const {
         const int64_t H = H_;
         cover<N>(active, begin, end, blocks_of(H, Block::units), [&]<int R, int P>(int64_t row, int64_t block, Place place) {
+            const typename Cell::Row* rows = rows_ + row;
             const float* state[R];
-            const float* in[R];
             vec sums[R][P][N];
             for (int r = 0; r < R; ++r) {
-                const int64_t b = rows[row + r], later = row + R + r;
-                in[r] = share_of_input(t, b, slot);
-                state[r] = state_before(t, b);
-                if (later < active) fetch(t, rows[later], slot, block * Block::units);
-                else fetch(t, rows[later - active], slot, (block + P) * Block::units);
-#pragma GCC unroll 4
-                for (int p = 0; p < P; ++p)
-#pragma GCC unroll 4
-                    for (int v = 0; v < N; ++v) {
-                        const int64_t u = (block + p) * Block::units + v / G * lanes;
-                        of_units(H - u, [&](int64_t n) UNROLLED_INLINE_BODY { sums[r][p][v] = cell_.start(v % G, in[r], u, n); });
-                    }
-            }
-            add_products<R, P, N>(sums, state, recurrent_ + block * panel_size_, panel_size_, P_,
-                                  place.ahead(recurrent_, panel_size_, P_));
-            for (int r = 0; r < R; ++r) {
-                const int64_t b = rows[row + r];
-                float* h = h_now(t, b);
+                const int64_t later = row + R + r;
+                state[r] = rows[r].state;
+                if (later < active) ask(rows_[later], block * Block::units);
+                else ask(rows_[later - active], (block + P) * Block::units);
 #pragma GCC unroll 4
                 for (int p = 0; p < P; ++p)
 #pragma GCC unroll 4
                     for (int v = 0; v < Block::vectors; ++v) {
                         const int64_t u = (block + p) * Block::units + v * lanes;
-                        if (u >= H) break;
                         of_units(H - u, [&](int64_t n) UNROLLED_INLINE_BODY {
-                            store(h + u, cell_.finish(&sums[r][p][v * G], in[r], state[r], t, b, u, n), n);
+#pragma GCC unroll 4
+                            for (int g = 0; g < G; ++g) sums[r][p][v * G + g] = cell_.start(g, rows[r].in, u, n);
                         });
                     }
             }
+            add_products<R, P, N>(sums, state, recurrent_ + block * panel_size_, panel_size_, P_,
+                                  place.ahead(recurrent_, panel_size_, P_));
+#pragma GCC unroll 4
+            for (int p = 0; p < P; ++p)
+#pragma GCC unroll 4
+                for (int v = 0; v < Block::vectors; ++v) {
+                    const int64_t u = (block + p) * Block::units + v * lanes;
+                    if (u >= H) break;
+                    const vec* of_rows[R];
+                    for (int r = 0; r < R; ++r) of_rows[r] = &sums[r][p][v * G];
+                    of_units(H - u, [&](int64_t n) UNROLLED_INLINE_BODY { cell_.finish(of_rows, rows, u, n); });
+                }
         });
     }
 
     // Asks for what a row of a tile to come reads and writes, which lies too far away for the processor to see it coming.
-    void fetch(int64_t t, int64_t b, int64_t slot, int64_t u) const {
-        const float* in = share_of_input(t, b, slot);
+    void ask(const typename Cell::Row& row, int64_t u) const {
 #pragma GCC unroll 4
-        for (int g = 0; g < G; ++g) __builtin_prefetch(in + g * H_ + u);
-        __builtin_prefetch(h_now(t, b) + u, 1);
-        if constexpr (requires { cell_.c_before(t, b); }) {
-            if (const float* c = cell_.c_before(t, b)) __builtin_prefetch(c + u);
-            __builtin_prefetch(cell_.c_now(t, b) + u, 1);
+        for (int g = 0; g < G; ++g) __builtin_prefetch(row.in + g * H_ + u);
+        __builtin_prefetch(row.h + u, 1);
+        if constexpr (requires { row.c; }) {
+            __builtin_prefetch(row.c_before + u);
+            __builtin_prefetch(row.c + u, 1);
         }
     }
 
@@ -243,12 +252,13 @@ class ForwardRun {
 
     const Cell& cell_;
     const Steps& steps_;
-    const ForwardMemory& memory_;
+    const ForwardMemory<Cell>& memory_;
     const Team& team_;
     crew::Member& member_;
     const int64_t H_, P_, panel_size_;
     const bool projected_;
     const float* recurrent_;
+    typename Cell::Row* const rows_;
     const float** inputs_;
     float** outputs_;
 };
@@ -266,14 +276,16 @@ void run_forward(const Cell& cell, int wanted_threads) {
     const bool projects = cell.args.weight_ih;
     const Team team(wanted_threads, B, blocks, (packed + of_projection) * sizeof(float), tile_rows(Block::N));
     const int64_t size = chunk_steps(T, B), limit = projects || projected || Cell::normalised ? size * B : 0;
-    auto [recurrent, input, projection, unprojected, sums, products, zeros, order, inputs, outputs] = working_memory(
+    auto [recurrent, input, projection, unprojected, sums, products, zeros, rows, order, inputs, outputs] = working_memory(
         {packed, projects ? packed_columns_size(G * H, D) : 0, of_projection, projected ? B * H : 0,
-         projects && !cell.kept() ? limit * G * H : 0, Cell::normalised && !cell.kept() ? B * G * H : 0, P, numbers(B + T + 1), numbers(team.threads * limit),
+         projects && !cell.kept() ? limit * G * H : 0, Cell::normalised && !cell.kept() ? B * G * H : 0, H > P ? H : P, floats_of<typename Cell::Row>(team.threads * B),
+         numbers(B + T + 1), numbers(team.threads * limit),
          numbers(team.threads * limit)});
-    zero(zeros, P);
-    const auto rows = reinterpret_cast<int64_t*>(order);
-    order_rows(steps, rows, rows + B);
-    const ForwardMemory memory{recurrent, input, projection, unprojected, sums, products, zeros, rows,
+    zero(zeros, H > P ? H : P);
+    const auto in_order = reinterpret_cast<int64_t*>(order);
+    order_rows(steps, in_order, in_order + B);
+    const ForwardMemory<Cell> memory{recurrent, input, projection, unprojected, sums, products, zeros,
+                               reinterpret_cast<typename Cell::Row*>(rows), in_order,
                                reinterpret_cast<const float**>(inputs), reinterpret_cast<float**>(outputs), limit};
     take_part_in_team(team.threads, [&](crew::Member& member) {
         FlushDenormals flush;

@@ -23,20 +23,37 @@ struct GruForwardCell {
     UNROLLED_INLINE_MEMBER vec start(int gate, const float* in, int64_t u, int64_t n) const {
         return load(gate == N ? args.bias_hn + u : in + gate * steps.H + u, n);
     }
-    UNROLLED_INLINE_MEMBER vec finish(const vec* sums, const float* in, const float* state, int64_t t, int64_t b,
-                                      int64_t u, int64_t n) const {
-        const int64_t H = steps.H, row = t * steps.B + b;
-        vec zoneout{};
-        if constexpr (modified) zoneout = load(args.zoneout_h.at(row) + u, n);
-        const GruValues now = gru_step<modified>(sums, load(in + N * H + u, n), load(state + u, n), zoneout);
-        if (args.gates) {
-            float* out = args.gates + row * 4 * H + u;
-            store(out + R * H, now.r, n);
-            store(out + Z * H, now.z, n);
-            store(out + N * H, now.n, n);
-            store(out + HN * H, sums[N], n);
+    struct Row : ForwardRow {
+        float* gates;  // null where they are not kept
+        int64_t at;
+    };
+    Row row(const ForwardRow& common, int64_t t, int64_t b, const float*) const {
+        const int64_t at = t * steps.B + b;
+        return {common, args.gates ? args.gates + at * 4 * steps.H : nullptr, at};
+    }
+    template <int count>
+    UNROLLED_INLINE_MEMBER void finish(const vec* const (&sums)[count], const Row* rows, int64_t u, int64_t n) const {
+        const int64_t H = steps.H;
+        GruValues now[count];
+        vec candidates[count];
+        for (int r = 0; r < count; ++r) {
+            now[r] = gru_gates(sums[r], load(rows[r].in + N * H + u, n));
+            candidates[r] = now[r].n;
         }
-        return now.h;
+        tanh(candidates);
+        for (int r = 0; r < count; ++r) {
+            const Row& row = rows[r];
+            now[r].n = candidates[r];
+            vec zoneout{};
+            if constexpr (modified) zoneout = load(args.zoneout_h.at(row.at) + u, n);
+            store(row.h + u, gru_state<modified>(now[r], load(row.state + u, n), zoneout), n);
+            if (!row.gates) continue;
+            float* out = row.gates + u;
+            store(out + R * H, now[r].r, n);
+            store(out + Z * H, now[r].z, n);
+            store(out + N * H, now[r].n, n);
+            store(out + HN * H, sums[r][N], n);
+        }
     }
     void clear(int64_t t, int64_t b) const {
         const int64_t H = steps.H;

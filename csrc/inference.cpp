@@ -23,14 +23,17 @@ UNROLLED_INLINE vec next_state(const vec* sums, const float* additions, vec h_be
             by.zoneout_h = load(additions + 3 * lanes);
             by.zoneout_c = load(additions + 4 * lanes);
         }
-        const LstmValues now =
-            lstm_step<cell == Cell::lstm_coupled, modified>(sums, h_before, load(c, n), by);
+        const LstmValues now = lstm_gates<cell == Cell::lstm_coupled, modified>(sums, load(c, n), by);
         store(c, now.c, n);
-        return now.h;
+        return lstm_state<modified>(now.o, tanh(now.fresh), h_before, by);
     } else if constexpr (cell == Cell::gru) {
-        return gru_step<modified>(sums, sums[3], h_before, modified ? load(additions) : vec{}).h;
+        GruValues now = gru_gates(sums, sums[3]);
+        now.n = tanh(now.n);
+        return gru_state<modified>(now, h_before, modified ? load(additions) : vec{});
     } else {
-        return rnn_step(sums[0], cell == Cell::rnn_relu);
+        vec h[] = {sums[0]};
+        rnn_step(h, cell == Cell::rnn_relu);
+        return h[0];
     }
 }
 

@@ -42,26 +42,43 @@ struct LstmForwardCell {
     UNROLLED_INLINE_MEMBER vec start(int gate, const float* in, int64_t u, int64_t n) const {
         return load(in + gate * steps.H + u, n);
     }
-    UNROLLED_INLINE_MEMBER vec finish(const vec* sums, const float*, const float* state, int64_t t, int64_t b, int64_t u,
-                                      int64_t n) const {
-        const int64_t H = steps.H, row = t * steps.B + b;
-        const float* before = c_before(t, b);
-        Modification by;
-        vec h_before{};
-        if constexpr (modified) {
-            by = modification(args.variant, row, H, u, n);
-            if (!args.variant.weight_hr) h_before = load(state + u, n);
-        }
-        const LstmValues now = lstm_step<coupled, modified>(sums, h_before, before ? load(before + u, n) : vec{}, by);
-        store(c_now(t, b) + u, now.c, n);
-        if (args.gates) {
-            float* out = args.gates + row * 4 * H + u;
+    struct Row : ForwardRow {
+        const float* c_before;
+        float* c;
+        float* gates;  // null where they are not kept
+        int64_t at;
+    };
+    Row row(const ForwardRow& common, int64_t t, int64_t b, const float* zeros) const {
+        const int64_t at = t * steps.B + b;
+        const float* c = c_before(t, b);
+        return {common, c ? c : zeros, c_now(t, b), args.gates ? args.gates + at * kept_width() : nullptr, at};
+    }
+    template <int count>
+    UNROLLED_INLINE_MEMBER void finish(const vec* const (&sums)[count], const Row* rows, int64_t u, int64_t n) const {
+        const int64_t H = steps.H;
+        vec o[count], squashed[count];
+        Modification by[count];
+        for (int r = 0; r < count; ++r) {
+            const Row& row = rows[r];
+            if constexpr (modified) by[r] = modification(args.variant, row.at, H, u, n);
+            const LstmValues now = lstm_gates<coupled, modified>(sums[r], load(row.c_before + u, n), by[r]);
+            store(row.c + u, now.c, n);
+            o[r] = now.o;
+            squashed[r] = now.fresh;
+            if (!row.gates) continue;
+            float* out = row.gates + u;
             store(out + I * H, now.i, n);
             store(out + F * H, now.f, n);
             store(out + G * H, now.g, n);
             store(out + O * H, now.o, n);
         }
-        return now.h;
+        tanh(squashed);
+        for (int r = 0; r < count; ++r) {
+            vec h_before{};
+            if constexpr (modified)
+                if (!args.variant.weight_hr) h_before = load(rows[r].state + u, n);
+            store(rows[r].h + u, lstm_state<modified>(o[r], squashed[r], h_before, by[r]), n);
+        }
     }
     UNROLLED_INLINE_MEMBER vec finish_projected(vec h, const float* state, int64_t t, int64_t b, int64_t u, int64_t n) const {
         return zoned_out(zoneout_of_projection(args.variant, t * steps.B + b, u, n), load(state, n), h);

@@ -18,8 +18,14 @@ struct RnnForwardCell {
     UNROLLED_INLINE_MEMBER vec start(int, const float* in, int64_t u, int64_t n) const {
         return u < steps.H ? load(in + u, n) : vec{};
     }
-    UNROLLED_INLINE_MEMBER vec finish(const vec* sums, const float*, const float*, int64_t, int64_t, int64_t, int64_t) const {
-        return rnn_step(sums[0], args.relu);
+    using Row = ForwardRow;
+    Row row(const ForwardRow& common, int64_t, int64_t, const float*) const { return common; }
+    template <int count>
+    UNROLLED_INLINE_MEMBER void finish(const vec* const (&sums)[count], const Row* rows, int64_t u, int64_t n) const {
+        vec h[count];
+        for (int r = 0; r < count; ++r) h[r] = sums[r][0];
+        rnn_step(h, args.relu);
+        for (int r = 0; r < count; ++r) store(rows[r].h + u, h[r], n);
     }
     void clear(int64_t, int64_t) const {}
 };

@@ -131,8 +131,10 @@ std::array<float*, N> working_memory(const int64_t (&floats)[N]) {
     return parts;
 }
 
-// Numbers and pointers in working memory, in floats.
-constexpr int64_t numbers(int64_t n) { return 2 * n; }
+// So many things in working memory, in floats.
+template <class Thing>
+constexpr int64_t floats_of(int64_t n) { return blocks_of(n * sizeof(Thing), sizeof(float)); }
+constexpr int64_t numbers(int64_t n) { return floats_of<int64_t>(n); }
 
 UNROLLED_INLINE void zero(float* p, int64_t n) {
     for (int64_t i = 0; i < n; ++i) p[i] = 0.0f;

@@ -57,7 +57,7 @@ UNROLLED_INLINE void store(float* p, vec v, int64_t n) {
 // Calls body(n) for n units that are left, `lanes` of them at most: for a whole vector with a constant, so that nothing in
 // it asks again, and else out of the way.
 template <class Body>
-[[gnu::noinline]] void of_part(int64_t left, const Body& body) { body(left); }
+[[gnu::noinline]] void of_part(int64_t left, Body body) { body(left); }
 template <class Body>
 UNROLLED_INLINE void of_units(int64_t left, const Body& body) {
     if (left >= lanes) body(int64_t{lanes});
@@ -127,21 +127,33 @@ struct Reduced {
     vec q;
 };
 
-UNROLLED_INLINE Reduced reduce(vec x) {
+// Of several vectors side by side: each is one chain of operations that wait for one another, longer than a processor
+// looks ahead.
+template <int count>
+UNROLLED_INLINE void reduce(const vec (&x)[count], Reduced (&e)[count]) {
+    vec shifted[count], r[count], p[count];
+    const auto each = [](auto body) UNROLLED_INLINE_BODY {
+#pragma GCC unroll 16
+        for (int i = 0; i < count; ++i) body(i);
+    };
     // Adding 1.5 * 2^23 rounds to an integer and leaves it in the low bits of the sum.
     const vec magic = splat(12582912.0f + 127.0f);
-    vec shifted = fma(x, splat(1.44269504088896341f), magic);
-    vec n = shifted - magic;
-    vec r = fma(n, splat(-0.693359375f), x);
-    r = fma(n, splat(2.12194440e-4f), r);
+    each([&](int i) UNROLLED_INLINE_BODY { shifted[i] = fma(x[i], splat(1.44269504088896341f), magic); });
+    each([&](int i) UNROLLED_INLINE_BODY { r[i] = fma(shifted[i] - magic, splat(-0.693359375f), x[i]); });
+    each([&](int i) UNROLLED_INLINE_BODY { r[i] = fma(shifted[i] - magic, splat(2.12194440e-4f), r[i]); });
     // Cephes expf: minimax for (exp(r) - 1 - r) / r^2.
-    vec p = splat(1.9875691500e-4f);
-    p = fma(p, r, splat(1.3981999507e-3f));
-    p = fma(p, r, splat(8.3334519073e-3f));
-    p = fma(p, r, splat(4.1665795894e-2f));
-    p = fma(p, r, splat(1.6666665459e-1f));
-    p = fma(p, r, splat(5.0000001201e-1f));
-    return {(ivec)shifted, fma(p, r * r, r)};
+    each([&](int i) UNROLLED_INLINE_BODY { p[i] = fma(splat(1.9875691500e-4f), r[i], splat(1.3981999507e-3f)); });
+    constexpr float coefficients[] = {8.3334519073e-3f, 4.1665795894e-2f, 1.6666665459e-1f, 5.0000001201e-1f};
+#pragma GCC unroll 4
+    for (const float coefficient : coefficients)
+        each([&](int i) UNROLLED_INLINE_BODY { p[i] = fma(p[i], r[i], splat(coefficient)); });
+    each([&](int i) UNROLLED_INLINE_BODY { e[i] = {(ivec)shifted[i], fma(p[i], r[i] * r[i], r[i])}; });
+}
+
+UNROLLED_INLINE Reduced reduce(vec x) {
+    Reduced e[1];
+    reduce({x}, e);
+    return e[0];
 }
 
 // 2^n for -126 <= n <= 127, from n + 127 in the low bits.
@@ -155,21 +167,47 @@ UNROLLED_INLINE vec exp(vec x) {
     return (1.0f + e.q) * power_of_two(half + 127) * power_of_two(n - half + 127);
 }
 
+// Each x[i] becomes its tanh, where is_tanh(i) says so, else its sigmoid.
+template <int count, class IsTanh>
+UNROLLED_INLINE void squash(vec (&x)[count], IsTanh is_tanh) {
+    const ivec sign = (ivec)splat(-0.0f);
+    vec from[count];
+    Reduced e[count];
+#pragma GCC unroll 16
+    for (int i = 0; i < count; ++i) {
+        const vec magnitude = (vec)((ivec)x[i] & ~sign);
+        from[i] = is_tanh(i) ? at_most(splat(20.0f), magnitude + magnitude)  // tanh(10) rounds to 1
+                             : at_least(splat(-87.0f), at_most(splat(88.3f), -x[i]));
+    }
+    reduce(from, e);
+#pragma GCC unroll 16
+    for (int i = 0; i < count; ++i) {
+        const vec scale = power_of_two(e[i].biased);
+        if (is_tanh(i)) {
+            const vec m = fma(scale, e[i].q, scale - 1.0f);
+            x[i] = (vec)((ivec)(m / (m + 2.0f)) | ((ivec)x[i] & sign));
+        } else {
+            x[i] = 1.0f / (1.0f + fma(scale, e[i].q, scale));
+        }
+    }
+}
+
 // Greatest error 2.5 ulp. Where exp(-x) would leave the normal numbers the result is 1, or zero.
 UNROLLED_INLINE vec sigmoid(vec x) {
-    Reduced e = reduce(at_least(splat(-87.0f), at_most(splat(88.3f), -x)));
-    const vec scale = power_of_two(e.biased);
-    return 1.0f / (1.0f + fma(scale, e.q, scale));
+    vec one[] = {x};
+    squash(one, [](int) { return false; });
+    return one[0];
 }
 
 // tanh(x) = m / (m + 2) with m = exp(2|x|) - 1, which keeps small arguments exact. Greatest error 3 ulp.
+template <int count>
+UNROLLED_INLINE void tanh(vec (&x)[count]) {
+    squash(x, [](int) { return true; });
+}
 UNROLLED_INLINE vec tanh(vec x) {
-    const ivec sign = (ivec)splat(-0.0f);
-    const vec magnitude = (vec)((ivec)x & ~sign);
-    Reduced e = reduce(at_most(splat(20.0f), magnitude + magnitude));  // tanh(10) rounds to 1
-    const vec scale = power_of_two(e.biased);
-    const vec m = fma(scale, e.q, scale - 1.0f);
-    return (vec)((ivec)(m / (m + 2.0f)) | ((ivec)x & sign));
+    vec one[] = {x};
+    tanh(one);
+    return one[0];
 }
 
 // Denormal numbers cost a hundred cycles each and carry nothing here: flushed in the kernel's threads,
