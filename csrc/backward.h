@@ -9,15 +9,18 @@
 //                                   weight_ih, from the gate `rotation` on, and from the last to the first
 //   recurrent_run                   where the G runs begin that belong to the product with weight_hh
 //   sums_run                        where those of the gates' sums begin, and all that is to be summed over the steps
-//   finish(flow, out, t, b, u, n)   makes them, in `out` (for the unit u): `flow` is the gradient at h[t] from later
+//   Row, row(t, b, out, zeros)      what step t of row b reads, and writes from `out` on; a state that is zero may be `zeros`
+//   fetch(row, u, n)                asks for what that reads at n units from u on
+//   finish(flow[count], row, u, n)  makes them, for n units from u on or for `count` whole vectors of these: `flow` is the
+//                                   gradient at h[t] from later steps
 //   finish_initial(flow, b, u, n)   the gradient at the initial state
 //   finish_bias(sums)               stores the biases' gradients: `sums` of the runs from sums_run on over all steps
 //   may_project                     whether h may be projected (P wide), which args.variant says; then `finish` also puts h
 //                                   before the projection behind the runs, and its `flow` is the gradient at that: the
 //                                   product with weight_hr of
-//   finish_projected(flow, t, b, u, n)  the gradient at n units of the projection, which see `flow` from later steps
+//   finish_projected(flow, row, u, n)  the gradient at n units of the projection, which see `flow` from later steps
 //   normalised                      whether products are normalised, which takes all units of a row; then
-//   finish_row(flow, out, t, b)     stands for `finish`
+//   finish_row(flow, row)           stands for `finish`
 #pragma once
 
 #include "sequence.h"
@@ -25,6 +28,7 @@
 namespace unrolled::UNROLLED_ISA {
 
 // Working memory of a backward run, all threads together.
+template <class Cell>
 struct BackwardMemory {
     float* recurrent;      // weight_hh [G*H, P], packed by columns
     float* input;          // weight_ih [G*H, D], packed by columns, its gates in the order of the runs
@@ -36,7 +40,8 @@ struct BackwardMemory {
     float* biases;         // [runs*H]: the gradients' sums over all steps
     float* outer;          // [threads, outer_memory]
     const int64_t* order;  // [B]: see Rows
-    const float** rows;    // [threads, 5, limit]: pointers to rows
+    typename Cell::Row* rows;  // [threads, B]: of a step
+    const float** lists;   // [threads, 5, limit]: pointers to rows
     float** outputs;       // [2*G*H + P]: the rows of the weights' gradients, in the order of the runs
     int64_t stride, limit;
 };
@@ -54,16 +59,16 @@ class BackwardRun {
         else return false;
     }
 
-    BackwardRun(const Cell& cell, const BackwardMemory& memory, const Team& team, crew::Member& member)
+    BackwardRun(const Cell& cell, const BackwardMemory<Cell>& memory, const Team& team, crew::Member& member)
         : cell_(cell), steps_(cell.steps), memory_(memory), team_(team), member_(member), B_(cell.steps.B), H_(cell.steps.H),
           P_(cell.steps.P), width_(H_ > P_ ? H_ : P_), D_(cell.args.D), K_(G * H_),
-          runs_(cell.grad_runs), projected_(projected(cell)) {
-        const float** rows = memory.rows + member.index() * 5 * memory.limit;
-        gradients_ = rows;
-        recurrent_gradients_ = rows + memory.limit;
-        before_ = rows + 2 * memory.limit;
-        inputs_ = rows + 3 * memory.limit;
-        grad_inputs_ = const_cast<float**>(rows + 4 * memory.limit);
+          runs_(cell.grad_runs), projected_(projected(cell)), rows_(memory.rows + member.index() * B_) {
+        const float** lists = memory.lists + member.index() * 5 * memory.limit;
+        gradients_ = lists;
+        recurrent_gradients_ = lists + memory.limit;
+        before_ = lists + 2 * memory.limit;
+        inputs_ = lists + 3 * memory.limit;
+        grad_inputs_ = const_cast<float**>(lists + 4 * memory.limit);
         grad_weight_ih_ = memory.outputs;
         grad_weight_hh_ = grad_weight_ih_ + K_;
         grad_weight_hr_ = grad_weight_hh_ + K_;
@@ -133,8 +138,10 @@ class BackwardRun {
                 const bool stepped = steps_.length(b) > 0, cut = !stepped || steps_.reset(first_of(b), b);
                 gradients_[row] = cut ? memory_.zeros : memory_.initial + b * memory_.stride + Cell::recurrent_run * H_;
             }
-            flow_back(rows, member, gradients_, rows.count, memory_.recurrent, P_, K_,
-                      [&](int64_t b, int64_t u, vec flow, int64_t n) { cell_.finish_initial(flow, b, u, n); });
+            flow_back(rows, member, gradients_, rows.count, memory_.recurrent, P_, K_, [](int64_t, int64_t, int64_t) {},
+                      [&]<int count>(int64_t row, int64_t u, const vec (&flow)[count], int64_t n) {
+                          for (int v = 0; v < count; ++v) cell_.finish_initial(flow[v], rows[row], u + v * lanes, n);
+                      });
         });
         divide_on(member_, 1, 1, [&](int64_t, int64_t) { cell_.finish_bias(memory_.biases + Cell::sums_run * H_); });
     }
@@ -151,18 +158,33 @@ class BackwardRun {
     // The step that a row takes first.
     int64_t first_of(int64_t b) const { return steps_.reverse ? steps_.length(b) - 1 : 0; }
 
-    // The first `count` rows' gradients [K] times a packed matrix [K, N].
-    template <class Use>
+    // How many rows ahead what a row reads is asked for; it was kept long ago and lies far away.
+    static constexpr int64_t rows_ahead = 4;
+
+    // The first `count` rows' gradients [K] times a packed matrix [K, N]: use(row, u, flow[vectors], n), and before it, of the
+    // units of several vectors, fetch(row, u, n).
+    template <class Fetch, class Use>
     UNROLLED_INLINE_MEMBER void flow_back(const Rows& rows, crew::Member& member, const float* const* gradients, int64_t count,
-                                          const float* packed, int64_t N, int64_t K, Use use) const {
+                                          const float* packed, int64_t N, int64_t K, Fetch fetch, Use use) const {
         float** flows = grad_inputs_;
         for (int64_t row = 0; row < count; ++row) flows[row] = memory_.flow + rows[row] * width_;
         divide(member, blocks_of(N, panel_width), 1, [&](int64_t first, int64_t past) UNROLLED_INLINE_BODY {
+            const int64_t first_unit = first * panel_width, past_unit = past * panel_width < N ? past * panel_width : N;
+            for (int64_t row = 0; row < rows_ahead && row < count; ++row) fetch(row, first_unit, past_unit - first_unit);
             multiply_rows(gradients, flows, count, packed, nullptr, N, K, first, past);
-            const int64_t past_unit = past * panel_width < N ? past * panel_width : N;
-            for (int64_t row = 0; row < count; ++row)
-                for (int64_t u = first * panel_width; u < past_unit; u += lanes)
-                    of_units(N - u, [&](int64_t n) UNROLLED_INLINE_BODY { use(rows[row], u, load(flows[row] + u, n), n); });
+            for (int64_t row = 0; row < count; ++row) {
+                int64_t u = first_unit;
+                if (row + rows_ahead < count) fetch(row + rows_ahead, first_unit, past_unit - first_unit);
+                for (; u + panel_width <= past_unit; u += panel_width) {
+                    vec flow[panel_vectors];
+                    for (int v = 0; v < panel_vectors; ++v) flow[v] = load(flows[row] + u + v * lanes);
+                    use(row, u, flow, lanes);
+                }
+                for (; u < past_unit; u += lanes) {
+                    const vec flow[] = {load(flows[row] + u, N - u)};
+                    use(row, u, flow, N - u);
+                }
+            }
         });
     }
 
@@ -173,28 +195,31 @@ class BackwardRun {
             const int64_t b = rows[row];
             const bool cut = steps_.last(t, b) || steps_.reset(after, b);
             gradients_[row] = cut ? memory_.zeros : gradients_of(slot, b) + Cell::recurrent_run * H_;
+            rows_[row] = cell_.row(t, b, gradients_of(slot + 1, b), memory_.zeros);
         }
-        const auto finish = [&](int64_t b, int64_t u, vec flow, int64_t n) UNROLLED_INLINE_BODY {
-            if constexpr (!Cell::normalised) cell_.finish(flow, gradients_of(slot + 1, b) + u, t, b, u, n);
-        };
         const float* weights = memory_.recurrent;
         int64_t K = K_;
         if constexpr (Cell::may_project)
             if (projected_) {
-                flow_back(rows, member, gradients_, active, memory_.recurrent, P_, K_, [&](int64_t b, int64_t u, vec flow, int64_t n) {
-                    store(projected_of(gradients_of(slot + 1, b)) + u, cell_.finish_projected(flow, t, b, u, n), n);
-                });
-                for (int64_t row = 0; row < active; ++row) gradients_[row] = projected_of(gradients_of(slot + 1, rows[row]));
+                flow_back(rows, member, gradients_, active, memory_.recurrent, P_, K_, [](int64_t, int64_t, int64_t) {},
+                          [&]<int count>(int64_t row, int64_t u, const vec (&flow)[count], int64_t n) {
+                              const auto& one = rows_[row];
+                              for (int v = 0; v < count; ++v, u += lanes)
+                                  store(projected_of(one.out) + u, cell_.finish_projected(flow[v], one, u, n), n);
+                          });
+                for (int64_t row = 0; row < active; ++row) gradients_[row] = projected_of(rows_[row].out);
                 weights = memory_.projection;
                 K = P_;
             }
-        flow_back(rows, member, gradients_, active, weights, H_, K, finish);
+        flow_back(rows, member, gradients_, active, weights, H_, K,
+                  [&](int64_t row, int64_t u, int64_t n) UNROLLED_INLINE_BODY { cell_.fetch(rows_[row], u, n); },
+                  [&]<int count>(int64_t row, int64_t u, const vec (&flow)[count], int64_t n) UNROLLED_INLINE_BODY {
+                      if constexpr (!Cell::normalised) cell_.finish(flow, rows_[row], u, n);
+                  });
         if constexpr (Cell::normalised)
             divide(member, active, 1, [&](int64_t first, int64_t past) {
-                for (int64_t row = first; row < past; ++row) {
-                    const int64_t b = rows[row];
-                    cell_.finish_row(memory_.flow + b * width_, gradients_of(slot + 1, b), t, b);
-                }
+                for (int64_t row = first; row < past; ++row)
+                    cell_.finish_row(memory_.flow + rows[row] * width_, rows_[row]);
             });
         if (active < rows.count && cell_.args.grad.x)
             divide_on(member, rows.count - active, 1, [&](int64_t first, int64_t past) {
@@ -271,11 +296,12 @@ class BackwardRun {
 
     const Cell& cell_;
     const Steps& steps_;
-    const BackwardMemory& memory_;
+    const BackwardMemory<Cell>& memory_;
     const Team& team_;
     crew::Member& member_;
     const int64_t B_, H_, P_, width_, D_, K_, runs_;
     const bool projected_;
+    typename Cell::Row* const rows_;
     const float **gradients_, **recurrent_gradients_, **before_, **inputs_;
     float **grad_inputs_, **grad_weight_ih_, **grad_weight_hh_, **grad_weight_hr_;
 };
@@ -290,16 +316,16 @@ void run_backward(const Cell& cell, int wanted_threads) {
                     tile_rows(panel_vectors));
     const int64_t size = chunk_steps(T, B), limit = size * B;
     const int64_t stride = BackwardRun<Cell>::stride(cell);
-    auto [recurrent, input, projection, gradients, initial, flow, zeros, biases, outer, order, rows, outputs] = working_memory(
+    auto [recurrent, input, projection, gradients, initial, flow, zeros, biases, outer, order, rows, lists, outputs] = working_memory(
         {packed, packed_columns_size(D, K), of_projection, (size + 1) * B * stride, B * stride, B * (H > P ? H : P), stride,
-         cell.grad_runs * H, team.threads * outer_memory, numbers(B + T + 1),
+         cell.grad_runs * H, team.threads * outer_memory, numbers(B + T + 1), floats_of<typename Cell::Row>(team.threads * B),
          numbers(team.threads * 5 * limit), numbers(2 * K + P)});
     zero(zeros, stride);
     const auto in_order = reinterpret_cast<int64_t*>(order);
     order_rows(steps, in_order, in_order + B);
-    const BackwardMemory memory{recurrent, input, projection, gradients, initial, flow, zeros, biases, outer, in_order,
-                                reinterpret_cast<const float**>(rows), reinterpret_cast<float**>(outputs),
-                                stride, limit};
+    const BackwardMemory<Cell> memory{recurrent, input, projection, gradients, initial, flow, zeros, biases, outer, in_order,
+                                      reinterpret_cast<typename Cell::Row*>(rows), reinterpret_cast<const float**>(lists),
+                                      reinterpret_cast<float**>(outputs), stride, limit};
     take_part_in_team(team.threads, [&](crew::Member& member) {
         FlushDenormals flush;
         BackwardRun<Cell> run(cell, memory, team, member);

@@ -163,8 +163,8 @@ class ForwardRun {
             for (int r = 0; r < R; ++r) {
                 const int64_t later = row + R + r;
                 state[r] = rows[r].state;
-                if (later < active) ask(rows_[later], block * Block::units);
-                else ask(rows_[later - active], (block + P) * Block::units);
+                if (later < active) fetch(rows_[later], block * Block::units);
+                else fetch(rows_[later - active], (block + P) * Block::units);
 #pragma GCC unroll 4
                 for (int p = 0; p < P; ++p)
 #pragma GCC unroll 4
@@ -192,7 +192,7 @@ class ForwardRun {
     }
 
     // Asks for what a row of a tile to come reads and writes, which lies too far away for the processor to see it coming.
-    void ask(const typename Cell::Row& row, int64_t u) const {
+    void fetch(const typename Cell::Row& row, int64_t u) const {
 #pragma GCC unroll 4
         for (int g = 0; g < G; ++g) __builtin_prefetch(row.in + g * H_ + u);
         __builtin_prefetch(row.h + u, 1);

@@ -70,34 +70,53 @@ struct GruBackwardCell {
     const Steps& steps;
     const GruBackward& args;
 
-    // `flow` is the gradient at h[t] through the later step's gates; grad_h0 carries what came past them.
-    UNROLLED_INLINE_MEMBER void finish(vec flow, float* out, int64_t t, int64_t b, int64_t u, int64_t n) const {
-        const int64_t H = steps.H, row = t * steps.B + b;
-        const float* gate = args.gates + row * 4 * H + u;
-        const vec r = load(gate + R * H, n), z = load(gate + Z * H, n);
-        const vec candidate = load(gate + N * H, n), product = load(gate + HN * H, n);
-        const bool reset = steps.reset(t, b);
-        const vec h_before = reset               ? vec{}
-                             : steps.first(t, b) ? load(args.h0 + b * H + u, n)
-                                                 : load(args.h + (steps.before(t) * steps.B + b) * H + u, n);
-        float* carried = args.grad.h0 + b * H + u;
-        vec grad_h = flow + load(args.grad_h + row * H + u, n);
-        if (!steps.last(t, b)) grad_h += load(carried, n);
-        vec kept{};
-        if constexpr (modified) {
-            const vec zoneout = load(args.zoneout_h.at(row) + u, n);
-            kept = zoneout * grad_h;
-            grad_h *= 1.0f - zoneout;
+    struct Row {
+        float* out;
+        const float *grad_h, *gates, *h_before;
+        float* carried;  // grad_h0 carries, from step to step, what does not pass through the gates
+        bool last, reset;
+        int64_t at;
+    };
+    Row row(int64_t t, int64_t b, float* out, const float* zeros) const {
+        const int64_t H = steps.H, at = t * steps.B + b;
+        const float* h_before = steps.reset(t, b)   ? zeros
+                                : steps.first(t, b) ? args.h0 + b * H
+                                                    : args.h + (steps.before(t) * steps.B + b) * H;
+        return {out, args.grad_h + at * H, args.gates + at * 4 * H, h_before, args.grad.h0 + b * H,
+                steps.last(t, b), steps.reset(t, b), at};
+    }
+    UNROLLED_INLINE_MEMBER void fetch(const Row& row, int64_t u, int64_t n) const {
+#pragma GCC unroll 4
+        for (int gate = 0; gate < 4; ++gate) ask(row.gates + gate * steps.H + u, n);
+        ask(row.h_before + u, n);
+        ask(row.grad_h + u, n);
+    }
+    template <int count>
+    UNROLLED_INLINE_MEMBER void finish(const vec (&flow)[count], const Row& row, int64_t first, int64_t n) const {
+        const int64_t H = steps.H;
+        for (int v = 0; v < count; ++v) {
+            const int64_t u = first + v * lanes;
+            const float* gate = row.gates + u;
+            const vec r = load(gate + R * H, n), z = load(gate + Z * H, n);
+            const vec candidate = load(gate + N * H, n), product = load(gate + HN * H, n);
+            vec grad_h = flow[v] + load(row.grad_h + u, n);
+            if (!row.last) grad_h += load(row.carried + u, n);
+            vec kept{};
+            if constexpr (modified) {
+                const vec zoneout = load(args.zoneout_h.at(row.at) + u, n);
+                kept = zoneout * grad_h;
+                grad_h *= 1.0f - zoneout;
+            }
+            const vec grad_n = grad_h * (1.0f - z) * (1.0f - candidate * candidate);
+            const vec grad_z = grad_h * (load(row.h_before + u, n) - candidate) * z * (1.0f - z);
+            const vec grad_r = grad_n * product * r * (1.0f - r);
+            float* out = row.out + u;
+            store(out, grad_n, n);
+            store(out + H, grad_r, n);
+            store(out + 2 * H, grad_z, n);
+            store(out + 3 * H, grad_n * r, n);
+            store(row.carried + u, row.reset ? vec{} : modified ? grad_h * z + kept : grad_h * z, n);
         }
-
-        const vec grad_n = grad_h * (1.0f - z) * (1.0f - candidate * candidate);
-        const vec grad_z = grad_h * (h_before - candidate) * z * (1.0f - z);
-        const vec grad_r = grad_n * product * r * (1.0f - r);
-        store(out, grad_n, n);
-        store(out + H, grad_r, n);
-        store(out + 2 * H, grad_z, n);
-        store(out + 3 * H, grad_n * r, n);
-        store(carried, reset ? vec{} : modified ? grad_h * z + kept : grad_h * z, n);
     }
     UNROLLED_INLINE_MEMBER void finish_initial(vec flow, int64_t b, int64_t u, int64_t n) const {
         float* out = args.grad.h0 + b * steps.H + u;

@@ -130,51 +130,77 @@ struct LstmBackwardCell {
     const LstmBackward& args;
     const int of_peepholes = modified && args.variant.peephole ? peepholes : 0, grad_runs = gates + of_peepholes;
 
-    // The gradient at the state h[t], of which `flow` comes from later steps, but for what zoneout keeps of it: that
-    // grad_h0 carries on.
-    UNROLLED_INLINE_MEMBER vec grad_of_state(vec flow, vec zoneout, int64_t t, int64_t b, int64_t u, int64_t n) const {
-        vec grad_h = flow + load(args.grad_h + (t * steps.B + b) * steps.P + u, n);
+    struct Row {
+        float* out;                    // the runs of gradients, and what stands behind them
+        const float *grad_h, *grad_c;  // at the step's h and c; grad_c null: zero
+        const float *gates, *c_before, *c;
+        float *carried_h, *carried_c;  // grad_h0 and grad_c0 carry gradients from step to step
+        bool last, reset;
+        int64_t at;
+    };
+    Row row(int64_t t, int64_t b, float* out, const float* zeros) const {
+        const int64_t H = steps.H, P = steps.P, at = t * steps.B + b;
+        const float* c_before = steps.reset(t, b)   ? zeros
+                                : steps.first(t, b) ? args.c0 + b * H
+                                                    : args.c + (steps.before(t) * steps.B + b) * H;
+        return {out, args.grad_h + at * P, args.grad_c ? args.grad_c + at * H : nullptr, args.gates + at * args.variant.kept(H),
+                c_before, args.c + at * H, args.grad.h0 + b * P, args.grad_c0 + b * H, steps.last(t, b), steps.reset(t, b), at};
+    }
+
+    UNROLLED_INLINE_MEMBER void fetch(const Row& row, int64_t u, int64_t n) const {
+#pragma GCC unroll 4
+        for (int gate = 0; gate < 4; ++gate) ask(row.gates + gate * steps.H + u, n);
+        ask(row.c_before + u, n);
+        ask(row.c + u, n);
+        ask(row.grad_h + u, n);
+    }
+
+    // The gradient at the state, of which `flow` comes from later steps, but for what zoneout keeps of it: that is carried on.
+    UNROLLED_INLINE_MEMBER vec grad_of_state(vec flow, vec zoneout, const Row& row, int64_t u, int64_t n) const {
+        vec grad_h = flow + load(row.grad_h + u, n);
         if constexpr (modified) {
-            float* carried = args.grad.h0 + b * steps.P + u;
-            if (!steps.last(t, b)) grad_h += load(carried, n);
-            store(carried, steps.reset(t, b) ? vec{} : zoneout * grad_h, n);
+            if (!row.last) grad_h += load(row.carried_h + u, n);
+            store(row.carried_h + u, row.reset ? vec{} : zoneout * grad_h, n);
             grad_h *= 1.0f - zoneout;
         }
         return grad_h;
     }
-    UNROLLED_INLINE_MEMBER vec finish_projected(vec flow, int64_t t, int64_t b, int64_t u, int64_t n) const {
-        return grad_of_state(flow, zoneout_of_projection(args.variant, t * steps.B + b, u, n), t, b, u, n);
+    UNROLLED_INLINE_MEMBER vec finish_projected(vec flow, const Row& row, int64_t u, int64_t n) const {
+        return grad_of_state(flow, zoneout_of_projection(args.variant, row.at, u, n), row, u, n);
     }
-    UNROLLED_INLINE_MEMBER vec c_before(int64_t t, int64_t b, int64_t u, int64_t n) const {
-        const int64_t H = steps.H;
-        return steps.reset(t, b)   ? vec{}
-               : steps.first(t, b) ? load(args.c0 + b * H + u, n)
-                                   : load(args.c + (steps.before(t) * steps.B + b) * H + u, n);
-    }
-    // The gates of a row, and its c before zoneout.
-    UNROLLED_INLINE_MEMBER LstmValues values_of(const float* kept, vec before, const Modification& by, int64_t row, int64_t u,
-                                                int64_t n) const {
+    // The gates, and c before zoneout.
+    UNROLLED_INLINE_MEMBER LstmValues values_of(const Row& row, vec before, const Modification& by, int64_t u, int64_t n) const {
         const int64_t H = steps.H;
         LstmValues now;
-        now.i = load(kept + I * H + u, n), now.f = load(kept + F * H + u, n);
-        now.g = load(kept + G * H + u, n), now.o = load(kept + O * H + u, n);
-        now.fresh = modified ? fma(now.i, now.g * by.dropout, now.f * before) : load(args.c + row * H + u, n);
+        now.i = load(row.gates + I * H + u, n), now.f = load(row.gates + F * H + u, n);
+        now.g = load(row.gates + G * H + u, n), now.o = load(row.gates + O * H + u, n);
+        now.fresh = modified ? fma(now.i, now.g * by.dropout, now.f * before) : load(row.c + u, n);
         return now;
     }
+    struct At {
+        Modification by;
+        vec before;
+        LstmValues now;
+    };
+    UNROLLED_INLINE_MEMBER At at(const Row& row, int64_t u, int64_t n) const {
+        At one{{}, load(row.c_before + u, n), {}};
+        if constexpr (modified) one.by = modification(args.variant, row.at, steps.H, u, n);
+        one.now = values_of(row, one.before, one.by, u, n);
+        return one;
+    }
     // From the gradients at the sum of o and at `fresh`, as far as it comes from this step's h, to those of the other gates,
-    // of peepholes and of c before. grad_c0 carries the gradient at c from step to step.
+    // of peepholes and of c before.
     UNROLLED_INLINE_MEMBER void finish_gates(const LstmValues& now, vec before, vec grad_o, vec grad_fresh, const Modification& by,
-                                             float* out, int64_t t, int64_t b, int64_t u, int64_t n) const {
+                                             float* out, const Row& row, int64_t u, int64_t n) const {
         const int64_t H = steps.H;
-        float* carried = args.grad_c0 + b * H + u;
-        vec grad_c = steps.last(t, b) ? vec{} : load(carried, n), kept_c{};
-        if (args.grad_c) grad_c += load(args.grad_c + (t * steps.B + b) * H + u, n);
+        vec grad_c = row.last ? vec{} : load(row.carried_c + u, n), kept_c{};
+        if (row.grad_c) grad_c += load(row.grad_c + u, n);
         if constexpr (modified) {
             kept_c = by.zoneout_c * grad_c;
             grad_c *= 1.0f - by.zoneout_c;
         }
         const LstmGradients grad = lstm_gates_back<coupled, modified>(now, before, grad_o, grad_c + grad_fresh, by);
-        store(carried, steps.reset(t, b) ? vec{} : modified ? grad.c_before + kept_c : grad.c_before, n);
+        store(row.carried_c + u, row.reset ? vec{} : modified ? grad.c_before + kept_c : grad.c_before, n);
         store(out, grad.i, n);
         if constexpr (!coupled) store(out + H, grad.f, n);
         store(out + (gates - 2) * H, grad.g, n);
@@ -187,18 +213,21 @@ struct LstmBackwardCell {
         }
     }
 
-    UNROLLED_INLINE_MEMBER void finish(vec flow, float* out, int64_t t, int64_t b, int64_t u, int64_t n) const {
-        const int64_t H = steps.H, row = t * steps.B + b;
-        Modification by;
-        if constexpr (modified) by = modification(args.variant, row, H, u, n);
-        const vec before = c_before(t, b, u, n);
-        const LstmValues now = values_of(args.gates + row * 4 * H, before, by, row, u, n);
-        const vec squashed = tanh(now.fresh);
-        vec grad_h = flow;
-        if (modified && args.variant.weight_hr) store(out + grad_runs * H, now.o * squashed, n);
-        else grad_h = grad_of_state(flow, by.zoneout_h, t, b, u, n);
-        const vec grad_fresh = grad_h * now.o * (1.0f - squashed * squashed);
-        finish_gates(now, before, grad_h * squashed * now.o * (1.0f - now.o), grad_fresh, by, out, t, b, u, n);
+    template <int count>
+    UNROLLED_INLINE_MEMBER void finish(const vec (&flow)[count], const Row& row, int64_t first, int64_t n) const {
+        vec squashed[count];
+        for (int v = 0; v < count; ++v) squashed[v] = at(row, first + v * lanes, n).now.fresh;
+        tanh(squashed);
+        for (int v = 0; v < count; ++v) {
+            const int64_t u = first + v * lanes;
+            const At one = at(row, u, n);
+            const LstmValues& now = one.now;
+            vec grad_h = flow[v];
+            if (modified && args.variant.weight_hr) store(row.out + grad_runs * steps.H + u, now.o * squashed[v], n);
+            else grad_h = grad_of_state(flow[v], one.by.zoneout_h, row, u, n);
+            const vec grad_fresh = grad_h * now.o * (1.0f - squashed[v] * squashed[v]);
+            finish_gates(now, one.before, grad_h * squashed[v] * now.o * (1.0f - now.o), grad_fresh, one.by, row.out + u, row, u, n);
+        }
     }
     UNROLLED_INLINE_MEMBER void finish_initial(vec flow, int64_t b, int64_t u, int64_t n) const {
         float* grad_h0 = args.grad.h0 + b * steps.P + u;
@@ -218,37 +247,35 @@ struct NormalisedBackwardCell : LstmBackwardCell<coupled, true> {
     using Base = LstmBackwardCell<coupled, true>;
     static constexpr int gates = Base::gates, recurrent_run = gates, sums_run = 2 * gates;
     static constexpr bool normalised = true;
-    using Base::args, Base::steps, Base::of_peepholes;
+    using Base::args, Base::steps, Base::of_peepholes, typename Base::Row;
     const int of_norm = gates + of_peepholes;  // where those of the norm begin, in runs from the sums on
     const int grad_runs = sums_run + of_norm + 2 + gates * (args.weight_ih ? 2 : 1);
 
-    void finish_row(const float* flow, float* out, int64_t t, int64_t b) const {
-        const int64_t H = steps.H, row = t * steps.B + b, n = gates * H;
+    void finish_row(const float* flow, const Row& row) const {
+        const int64_t H = steps.H, n = gates * H;
         const LayerNorm& norm = args.variant.norm;
-        const float* kept = args.gates + row * args.variant.kept(H);
+        float* const out = row.out;
         float *sums = out + sums_run * H, *gain_c = sums + of_norm * H, *bias_c = gain_c + H, *gain_hh = bias_c + H;
         float *normal_c = gain_c, *grad_fresh = out + recurrent_run * H, *grad_o = sums + (gates - 1) * H;
-        for_units([&](int64_t u, int64_t left) {
-            store(normal_c + u, at(kept, t, b, u, left).now.fresh, left);
-        });
+        for_units([&](int64_t u, int64_t left) { store(normal_c + u, Base::at(row, u, left).now.fresh, left); });
         const float scale_c = normalise(normal_c, H);
         for_units([&](int64_t u, int64_t left) {
-            const At one = at(kept, t, b, u, left);
+            const auto one = Base::at(row, u, left);
             const vec squashed = tanh(fma(load(norm.gain_c + u, left), load(normal_c + u, left), load(norm.bias_c + u, left)));
             vec grad_h = load(flow + u, left);
             if (args.variant.weight_hr) store(out + grad_runs * H + u, one.now.o * squashed, left);
-            else grad_h = Base::grad_of_state(grad_h, one.by.zoneout_h, t, b, u, left);
+            else grad_h = Base::grad_of_state(grad_h, one.by.zoneout_h, row, u, left);
             store(grad_o + u, grad_h * squashed * one.now.o * (1.0f - one.now.o), left);
             store(bias_c + u, grad_h * one.now.o * (1.0f - squashed * squashed), left);
         });
         normalise_back(bias_c, norm.gain_c, normal_c, scale_c, H, grad_fresh);
         for_units([&](int64_t u, int64_t left) {
-            const At one = at(kept, t, b, u, left);
+            const auto one = Base::at(row, u, left);
             store(gain_c + u, load(bias_c + u, left) * load(normal_c + u, left), left);
-            Base::finish_gates(one.now, one.before, load(grad_o + u, left), load(grad_fresh + u, left), one.by, sums + u, t, b, u,
+            Base::finish_gates(one.now, one.before, load(grad_o + u, left), load(grad_fresh + u, left), one.by, sums + u, row, u,
                                left);
         });
-        const float* product = kept + 4 * H;
+        const float* product = row.gates + 4 * H;
         through(sums, norm.gain_hh, product, out + recurrent_run * H, gain_hh);
         if (args.weight_ih) through(sums, norm.gain_ih, product + n + 1, out, gain_hh + n);
     }
@@ -263,17 +290,6 @@ struct NormalisedBackwardCell : LstmBackwardCell<coupled, true> {
     }
 
   private:
-    struct At {
-        Modification by;
-        vec before;
-        LstmValues now;
-    };
-    UNROLLED_INLINE_MEMBER At at(const float* kept, int64_t t, int64_t b, int64_t u, int64_t n) const {
-        const int64_t row = t * steps.B + b;
-        At one{modification(args.variant, row, steps.H, u, n), Base::c_before(t, b, u, n), {}};
-        one.now = Base::values_of(kept, one.before, one.by, row, u, n);
-        return one;
-    }
     template <class Body>
     UNROLLED_INLINE_MEMBER void for_units(Body body) const {
         for (int64_t u = 0; u < steps.H; u += lanes) body(u, steps.H - u);

@@ -36,11 +36,26 @@ struct RnnBackwardCell {
     const Steps& steps;
     const RnnBackward& args;
 
-    UNROLLED_INLINE_MEMBER void finish(vec flow, float* out, int64_t t, int64_t b, int64_t u, int64_t n) const {
-        const int64_t at = (t * steps.B + b) * steps.H + u;
-        const vec h = load(args.h + at, n), grad_h = flow + load(args.grad_h + at, n);
-        const vec slope = args.relu ? select(h > 0.0f, splat(1.0f), vec{}) : 1.0f - h * h;
-        store(out, grad_h * slope, n);
+    struct Row {
+        float* out;
+        const float *grad_h, *h;
+    };
+    Row row(int64_t t, int64_t b, float* out, const float*) const {
+        const int64_t at = (t * steps.B + b) * steps.H;
+        return {out, args.grad_h + at, args.h + at};
+    }
+    UNROLLED_INLINE_MEMBER void fetch(const Row& row, int64_t u, int64_t n) const {
+        ask(row.h + u, n);
+        ask(row.grad_h + u, n);
+    }
+    template <int count>
+    UNROLLED_INLINE_MEMBER void finish(const vec (&flow)[count], const Row& row, int64_t first, int64_t n) const {
+        for (int v = 0; v < count; ++v) {
+            const int64_t u = first + v * lanes;
+            const vec h = load(row.h + u, n), grad_h = flow[v] + load(row.grad_h + u, n);
+            const vec slope = args.relu ? select(h > 0.0f, splat(1.0f), vec{}) : 1.0f - h * h;
+            store(row.out + u, grad_h * slope, n);
+        }
     }
     UNROLLED_INLINE_MEMBER void finish_initial(vec flow, int64_t b, int64_t u, int64_t n) const {
         store(args.grad.h0 + b * steps.H + u, flow, n);
