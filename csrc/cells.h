@@ -45,6 +45,7 @@ UNROLLED_INLINE LstmValues lstm_gates(const vec* sums, vec c_before, const Modif
     constexpr int together = modified ? O : O + 1;  // through its peephole o sees the new c
     const auto peep = [](vec sum, vec weight, vec c) { return modified ? fma(weight, c, sum) : sum; };
     vec gates[together];
+#pragma GCC unroll 4
     for (int gate = 0; gate < together; ++gate) gates[gate] = sums[gate];
     gates[I] = peep(sums[I], by.peephole_i, c_before);
     if constexpr (!coupled) gates[F] = peep(sums[F], by.peephole_f, c_before);

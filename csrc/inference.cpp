@@ -11,9 +11,10 @@ namespace unrolled::UNROLLED_ISA {
 namespace {
 
 // One unit vector's new state: h, which was h_before (0 where h is still to be projected), and c in place. `sums` holds
-// the gates' sums, for a GRU r, z, n from the state and n from the input; `additions` are those of the panel; a vector has n units.
+// the gates' sums, for a GRU r, z and n from the state, to which `from_input` is n's; `additions` are those of the panel; a
+// vector has n units.
 template <Cell cell, bool modified>
-UNROLLED_INLINE vec next_state(const vec* sums, const float* additions, vec h_before, float* c, int64_t n) {
+UNROLLED_INLINE vec next_state(const vec* sums, const vec* from_input, const float* additions, vec h_before, float* c, int64_t n) {
     if constexpr (is_lstm(cell)) {
         Modification by;
         if constexpr (modified) {
@@ -27,7 +28,7 @@ UNROLLED_INLINE vec next_state(const vec* sums, const float* additions, vec h_be
         store(c, now.c, n);
         return lstm_state<modified>(now.o, tanh(now.fresh), h_before, by);
     } else if constexpr (cell == Cell::gru) {
-        GruValues now = gru_gates(sums, sums[3]);
+        GruValues now = gru_gates(sums, *from_input);
         now.n = tanh(now.n);
         return gru_state<modified>(now, h_before, modified ? load(additions) : vec{});
     } else {
@@ -324,15 +325,13 @@ class Runner {
                 for (int v = 0; v < B::vectors; ++v) {
                     const int64_t u = (block + p) * B::units + v * lanes;
                     if (u >= H_) break;
-                    vec gates[4];
-                    for (int g = 0; g < B::gates; ++g) gates[g] = sums[v * B::gates + g];
-                    if constexpr (cell == Cell::gru) gates[3] = *from_inputs;
+                    const vec* gates = sums + v * B::gates;
                     const float* additions = layer.panels + (block + p) * layout.size + B::biases * lanes;
                     float* c = is_lstm(cell) ? run_.c.at(l, b) + u : nullptr;
                     const bool sees_before = cell == Cell::gru || (layer.modified && !stack_.projects_state);
                     const vec h_before = sees_before ? load(before[b] + u, H_ - u) : vec{};
-                    const vec h = layer.modified ? next_state<cell, true>(gates, additions, h_before, c, H_ - u)
-                                                 : next_state<cell, false>(gates, additions, h_before, c, H_ - u);
+                    const vec h = layer.modified ? next_state<cell, true>(gates, from_inputs, additions, h_before, c, H_ - u)
+                                                 : next_state<cell, false>(gates, from_inputs, additions, h_before, c, H_ - u);
                     store(after + b * H_ + u, h, H_ - u);
                 }
     }
