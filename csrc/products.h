@@ -307,34 +307,18 @@ struct Int8 {
     }
 };
 
-// Calls body.operator()<R, P>(first row, first panel) until `row_count` rows by the panels [begin, end) are
-// covered in tiles of `Product`; a group of panels serves all rows before the next one, from the near cache.
-template <class Product, int N, int R, class Body>
-UNROLLED_INLINE void cover_group(int64_t row, int64_t begin, int64_t end, Body& body) {
-    constexpr int P = Product::panels(R, N);
-    int64_t panel = begin;
-    for (; panel + P <= end; panel += P) body.template operator()<R, P>(row, panel);
-    if constexpr (P > 1)
-        for (; panel < end; ++panel) body.template operator()<R, 1>(row, panel);
-}
+template <class Product, int N>
+struct TilesOf {
+    static constexpr int most_rows = Product::most_rows(N);
+    static constexpr int panels(int R) { return Product::panels(R, N); }
+};
 
-template <class Product, int N, int R = Product::most_rows(N), class Body>
-UNROLLED_INLINE void cover_rows(int64_t rows, int64_t row, int64_t begin, int64_t end, Body& body) {
-    if (rows == R) cover_group<Product, N, R>(row, begin, end, body);
-    else if constexpr (R > 1) cover_rows<Product, N, R - 1>(rows, row, begin, end, body);
-}
-
+// Calls body.operator()<R, P>(first row, first panel) for all tiles of `Product`.
 template <class Product, int N, class Body>
 UNROLLED_INLINE void cover_with(int64_t row_count, int64_t begin, int64_t end, Body&& body) {
     constexpr int64_t group = 4;  // the most panels that one tile takes
-    const int64_t tiles = blocks_of(row_count, Product::most_rows(N));
-    for (int64_t first = begin; first < end; first += group) {
-        const int64_t past = first + group < end ? first + group : end;
-        for (int64_t tile = 0; tile < tiles; ++tile) {
-            const int64_t row = row_count * tile / tiles;
-            cover_rows<Product, N>(row_count * (tile + 1) / tiles - row, row, first, past, body);
-        }
-    }
+    cover_tiles<TilesOf<Product, N>>(row_count, begin, end, group, [&]<int R, int P>(int64_t row, int64_t panel, Turn)
+                                         UNROLLED_INLINE_BODY { body.template operator()<R, P>(row, panel); });
 }
 
 }  // namespace unrolled::UNROLLED_ISA

@@ -142,42 +142,60 @@ struct Place {
     Ahead ahead(const float* panels, int64_t size, int64_t K) const { return {panels + next * size + (begin * K >> 16), part}; }
 };
 
-// Calls body.operator()<R, P>(first row, first panel, place) until `row_count` rows by the panels [begin, end) are
-// covered; a panel serves all rows before the next one, so that it is read from the near cache. `all`: how many panels
-// there are.
-template <int N, int R, class Body>
-UNROLLED_INLINE void cover_panels(int64_t row, int64_t begin, int64_t end, Place place, Body& body) {
-    constexpr int P = tile_panels(R, N);
+// A tile among those that pass over a group of panels, one after the other.
+struct Turn {
+    int64_t tile, tiles;
+    int64_t past;  // the group's last panel, plus one
+};
+
+// Calls body.operator()<R, P>(first row, first panel, turn) until `row_count` rows by the panels [begin, end) are covered in
+// tiles of Shape::most_rows rows at most, as equal as can be, by Shape::panels(R) panels; `group` panels serve all rows
+// before the next ones, so that they are read from the near cache.
+template <class Shape, int R, class Body>
+UNROLLED_INLINE void cover_group(int64_t row, int64_t begin, Turn turn, Body& body) {
+    constexpr int P = Shape::panels(R);
     int64_t panel = begin;
-    for (; panel + P <= end; panel += P) body.template operator()<R, P>(row, panel, place);
+    for (; panel + P <= turn.past; panel += P) body.template operator()<R, P>(row, panel, turn);
     if constexpr (P > 1)
-        for (; panel < end; ++panel) body.template operator()<R, 1>(row, panel, place);
+        for (; panel < turn.past; ++panel) body.template operator()<R, 1>(row, panel, turn);
 }
 
-template <int N, class Body>
-UNROLLED_INLINE void cover(int64_t row_count, int64_t begin, int64_t end, int64_t all, Body&& body) {
-    constexpr int most = tile_rows(N) < 9 ? tile_rows(N) : 9;  // enough independent sums
+template <class Shape, int R, class Body>
+UNROLLED_INLINE void cover_rows(int64_t rows, int64_t row, int64_t begin, Turn turn, Body& body) {
+    if (rows == R) cover_group<Shape, R>(row, begin, turn, body);
+    else if constexpr (R > 1) cover_rows<Shape, R - 1>(rows, row, begin, turn, body);
+}
+
+template <class Shape, class Body>
+UNROLLED_INLINE void cover_tiles(int64_t row_count, int64_t begin, int64_t end, int64_t group, Body&& body) {
     if (row_count <= 0) return;
-    const int64_t tiles = blocks_of(row_count, most), group = tiles > 1 ? tile_panels((most + 1) / 2, N) : 4;
-    constexpr int64_t width = N * lanes;
-    const int64_t fewest = row_count / tiles, longer = row_count % tiles;
-    const int64_t part = blocks_of(width, tiles), each = (width << 16) / tiles;
+    const int64_t tiles = blocks_of(row_count, Shape::most_rows), fewest = row_count / tiles, longer = row_count % tiles;
     for (int64_t first = begin; first < end; first += group) {
-        const int64_t past = first + group < end ? first + group : end;
-        for (int64_t tile = 0, row = 0, rows; tile < tiles; ++tile, row += rows) {
-            rows = fewest + (tile < longer);
-            const Place place{past < all ? past : 0, tile * each, part};
-            if (rows == 1) cover_panels<N, 1>(row, first, past, place, body);
-            if constexpr (most >= 2) if (rows == 2) cover_panels<N, 2>(row, first, past, place, body);
-            if constexpr (most >= 3) if (rows == 3) cover_panels<N, 3>(row, first, past, place, body);
-            if constexpr (most >= 4) if (rows == 4) cover_panels<N, 4>(row, first, past, place, body);
-            if constexpr (most >= 5) if (rows == 5) cover_panels<N, 5>(row, first, past, place, body);
-            if constexpr (most >= 6) if (rows == 6) cover_panels<N, 6>(row, first, past, place, body);
-            if constexpr (most >= 7) if (rows == 7) cover_panels<N, 7>(row, first, past, place, body);
-            if constexpr (most >= 8) if (rows == 8) cover_panels<N, 8>(row, first, past, place, body);
-            if constexpr (most >= 9) if (rows == 9) cover_panels<N, 9>(row, first, past, place, body);
+        Turn turn{0, tiles, first + group < end ? first + group : end};
+        for (int64_t row = 0, rows; turn.tile < tiles; ++turn.tile, row += rows) {
+            rows = fewest + (turn.tile < longer);
+            cover_rows<Shape, Shape::most_rows>(rows, row, first, turn, body);
         }
     }
+}
+
+// Tiles of add_products.
+template <int N>
+struct FloatTiles {
+    static constexpr int most_rows = tile_rows(N) < 9 ? tile_rows(N) : 9;  // enough independent sums
+    static constexpr int panels(int R) { return tile_panels(R, N); }
+};
+
+// Calls body.operator()<R, P>(first row, first panel, place) for all tiles; `all`: how many panels there are.
+template <int N, class Body>
+UNROLLED_INLINE void cover(int64_t row_count, int64_t begin, int64_t end, int64_t all, Body&& body) {
+    using Shape = FloatTiles<N>;
+    const int64_t group = row_count > Shape::most_rows ? Shape::panels((Shape::most_rows + 1) / 2) : 4;
+    constexpr int64_t width = N * lanes;
+    cover_tiles<Shape>(row_count, begin, end, group, [&]<int R, int P>(int64_t row, int64_t panel, Turn turn) UNROLLED_INLINE_BODY {
+        const Place place{turn.past < all ? turn.past : 0, turn.tile * ((width << 16) / turn.tiles), blocks_of(width, turn.tiles)};
+        body.template operator()<R, P>(row, panel, place);
+    });
 }
 
 }  // namespace unrolled::UNROLLED_ISA
