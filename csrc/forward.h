@@ -53,7 +53,8 @@ class ForwardRun {
     ForwardRun(const Cell& cell, const ForwardMemory<Cell>& memory, const Team& team, crew::Member& member)
         : cell_(cell), steps_(cell.steps), memory_(memory), team_(team), member_(member), H_(cell.steps.H), P_(cell.steps.P),
           panel_size_(P_ * N * lanes), projected_(projected(cell)), recurrent_(memory.recurrent),
-          rows_(memory.rows + member.index() * steps_.B), inputs_(memory.inputs + member.index() * memory.limit), outputs_(memory.outputs + member.index() * memory.limit) {}
+          rows_(memory.rows + member.index() * steps_.B), inputs_(memory.inputs + member.index() * memory.limit),
+          outputs_(memory.outputs + member.index() * memory.limit) {}
 
     static bool projected(const Cell& cell) {
         if constexpr (Cell::may_project) return cell.args.variant.weight_hr;
@@ -278,15 +279,15 @@ void run_forward(const Cell& cell, int wanted_threads) {
     const int64_t size = chunk_steps(T, B), limit = projects || projected || Cell::normalised ? size * B : 0;
     auto [recurrent, input, projection, unprojected, sums, products, zeros, rows, order, inputs, outputs] = working_memory(
         {packed, projects ? packed_columns_size(G * H, D) : 0, of_projection, projected ? B * H : 0,
-         projects && !cell.kept() ? limit * G * H : 0, Cell::normalised && !cell.kept() ? B * G * H : 0, H > P ? H : P, floats_of<typename Cell::Row>(team.threads * B),
-         numbers(B + T + 1), numbers(team.threads * limit),
+         projects && !cell.kept() ? limit * G * H : 0, Cell::normalised && !cell.kept() ? B * G * H : 0, H > P ? H : P,
+         floats_of<typename Cell::Row>(team.threads * B), numbers(B + T + 1), numbers(team.threads * limit),
          numbers(team.threads * limit)});
     zero(zeros, H > P ? H : P);
     const auto in_order = reinterpret_cast<int64_t*>(order);
     order_rows(steps, in_order, in_order + B);
     const ForwardMemory<Cell> memory{recurrent, input, projection, unprojected, sums, products, zeros,
-                               reinterpret_cast<typename Cell::Row*>(rows), in_order,
-                               reinterpret_cast<const float**>(inputs), reinterpret_cast<float**>(outputs), limit};
+                                     reinterpret_cast<typename Cell::Row*>(rows), in_order,
+                                     reinterpret_cast<const float**>(inputs), reinterpret_cast<float**>(outputs), limit};
     take_part_in_team(team.threads, [&](crew::Member& member) {
         FlushDenormals flush;
         const ForwardRun<Cell> run(cell, memory, team, member);
