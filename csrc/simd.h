@@ -55,7 +55,8 @@ UNROLLED_INLINE void store(float* p, vec v, int64_t n) {
 }
 
 // Calls body(n) for n units that are left, `lanes` of them at most: for a whole vector with a constant, so that nothing in
-// it asks again, and else out of the way.
+// it asks again, and else out of the way. There the body is a copy: one whose address is known would have to be written to
+// memory each time.
 template <class Body>
 [[gnu::noinline]] void of_part(int64_t left, Body body) { body(left); }
 template <class Body>

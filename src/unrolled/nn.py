@@ -215,7 +215,7 @@ class LSTM(Recurrent):
     Arguments, parameters and inputs are those of torch.nn.LSTM, defaults included. `init` is "uniform" (torch's)
     or "chrono" (see `chrono`), which needs the `longest_gap` to be expected, in steps. With `recompute`, a number
     of steps from 2, training keeps the output and a state every so many steps, and computes the rest again on the
-    way back (see `unrolled.recompute`): less memory for about a third more time.
+    way back (see `unrolled.recompute`): less memory for about 1.4 times the time.
 
     The rest are variants, which go together as one likes (equations and papers: `unrolled.cells.Variant`):
 
