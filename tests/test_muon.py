@@ -22,8 +22,8 @@ def test_singular_values_come_near_one_and_directions_stay(shape: tuple[int, int
     u, _, v = torch.linalg.svd(blocks, full_matrices=False)
     inside = u.mT @ made @ v.mT  # diagonal where the singular vectors are those of the blocks
     values = torch.linalg.svdvals(made)
-    assert values.max() < 1.3
-    assert torch.quantile(values, 0.1) > 0.5
+    assert values.max() < 1.55
+    assert torch.quantile(values, 0.1) > 0.4
     assert (inside - torch.diag_embed(inside.diagonal(dim1=1, dim2=2))).abs().max() < 0.1
 
 
@@ -33,8 +33,33 @@ def test_large_matrices_too_in_whatever_is_quickest(dtype: torch.dtype, monkeypa
     monkeypatch.setattr(muon, "_quickest", lambda device: dtype)
     values = torch.linalg.svdvals(orthogonalized(torch.randn(2, 160, 144)))
     assert values.dtype == torch.float32
-    assert values.max() < 1.3
-    assert torch.quantile(values, 0.1) > 0.5
+    assert values.max() < 1.55
+    assert torch.quantile(values, 0.1) > 0.4
+
+
+@pytest.mark.parametrize("columns", [16, 144])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_what_is_large_enough_comes_near_one(
+    columns: int, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    monkeypatch.setattr(muon, "_quickest", lambda device: dtype)
+    u, _, v = torch.linalg.svd(torch.randn(1, 160, columns), full_matrices=False)
+    values = torch.logspace(0, math.log10(2 * muon.LEAST), columns)
+    found = (u.mT @ orthogonalized(u * values @ v) @ v.mT).diagonal(dim1=1, dim2=2)
+    assert found.min() > 0.4 and found.max() < 1.6
+
+
+@pytest.mark.parametrize("columns", [16, 144])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("scale", [1e-5, 1.0, 1e5])
+def test_a_matrix_of_rank_one_is_no_more_than_it_may_be(
+    columns: int, dtype: torch.dtype, scale: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    monkeypatch.setattr(muon, "_quickest", lambda device: dtype)
+    made = orthogonalized(scale * torch.randn(3, 160, 1) * torch.randn(3, 1, columns))
+    assert (torch.linalg.svdvals(made)[:, 0] - 1).abs().max() < 0.6
 
 
 @pytest.mark.parametrize("columns", [7, 30])
@@ -53,12 +78,20 @@ def test_each_gate_moves_as_if_it_were_alone(columns: int) -> None:
     assert not torch.allclose(whole, torch.zeros_like(whole))
 
 
-def test_one_gate_is_torchs_muon() -> None:
+def test_one_gate_is_torchs_muon_where_both_find_the_nearest_orthogonal_matrix(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def nearest(blocks: torch.Tensor) -> torch.Tensor:
+        u, _, v = torch.linalg.svd(blocks, full_matrices=False)
+        return u @ v
+
     torch.manual_seed(0)
+    monkeypatch.setattr(muon, "orthogonalized", nearest)
     ours, theirs = (torch.nn.Parameter(torch.ones(24, 10)) for _ in range(2))
+    until_it_is_found = {"ns_coefficients": (1.875, -1.25, 0.375), "ns_steps": 20}
     optimizers = [
         Muon([ours], lr=0.02, weight_decay=0.1),
-        torch.optim.Muon([theirs], lr=0.02, weight_decay=0.1, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.Muon([theirs], lr=0.02, weight_decay=0.1, adjust_lr_fn="match_rms_adamw", **until_it_is_found),
     ]
     for _ in range(4):
         ours.grad = torch.randn_like(ours)
@@ -66,7 +99,7 @@ def test_one_gate_is_torchs_muon() -> None:
         for optimizer in optimizers:
             optimizer.step()
     moved = (theirs - 1).abs().mean()
-    assert (ours - theirs).abs().mean() < 0.03 * moved  # theirs iterates in bfloat16
+    assert (ours - theirs).abs().mean() < 0.01 * moved  # theirs iterates in bfloat16
 
 
 def test_a_step_has_the_root_mean_square_of_adamws() -> None:

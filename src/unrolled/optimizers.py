@@ -16,7 +16,7 @@ from unrolled.recipe import TrainOptions
 
 __all__ = ["load_state", "make", "set_rate", "state"]
 
-ADAMW_RATE = 0.4  # of lr, which is Muon's
+ADAMW_RATE = 1.0  # of lr, which is Muon's
 
 
 def make(model: nn.Module, options: TrainOptions) -> list[Optimizer]:
