@@ -70,14 +70,14 @@ class Muon(Optimizer):
 def orthogonalized(blocks: Tensor) -> Tensor:
     """Matrices [n, rows, columns], their singular values near 1, by three polynomials of odd degree.
 
-    Each leaves the least distance from 1 of what the one before made of LEAST to 1, with 1 % to spare (Amsel et al.
-    2025, "The Polar Express", algorithm 1). Jordan's five, all the same, take longer for no better training
-    (docs/training.md). The greatest singular value is brought to at most 1 by the square root of the Gram matrix's
-    Frobenius norm, a closer bound than that of the matrix itself.
+    Each leaves the least distance from 1 of what the one before made of LEAST to 1, with 1 % to spare (Amsel et
+    al. 2025, "The Polar Express", algorithm 1). Jordan's five, all the same, take longer and train no better
+    (docs/training.md). The greatest singular value is brought to at most 1 by the square root of the Gram
+    matrix's Frobenius norm, a closer bound than the norm of the matrix itself.
 
-    Each polynomial is the matrix x times one of its Gram matrix. Where the Gram matrix is small it is iterated instead
-    of x, in float32, and x is multiplied once; where it is large, products in bfloat16 are worth more than that,
-    on a processor that has them: one that has not takes forty times as long for them as in float32.
+    Each polynomial is the matrix x times one of its Gram matrix. Where the Gram matrix is small it is iterated
+    instead of x, in float32, and x is multiplied once; where it is large, products in bfloat16 are worth more than
+    that, on a processor that has them: one that has not takes forty times as long for them as in float32.
     """
     wide = blocks.shape[1] < blocks.shape[2]
     x = blocks.mT if wide else blocks
