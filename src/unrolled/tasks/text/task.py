@@ -67,7 +67,7 @@ class TextTask:
     example: ClassVar[str] = "book.txt --minutes 10"
     Options: ClassVar[type[Any]] = TextOptions
     Model: ClassVar[type[Any]] = TextModel
-    defaults: ClassVar[dict[str, Any]] = {"adamw_rate": 1.0}
+    defaults: ClassVar[dict[str, Any]] = {}
 
     def __init__(self, options: TextOptions, paths: Sequence[str | Path] = (), seed: int = 0) -> None:
         self.options = options
