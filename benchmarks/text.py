@@ -36,7 +36,7 @@ def main() -> None:
     parser.add_argument("--cell", choices=("lstm", "gru", "rnn"), default="lstm")
     arguments = parser.parse_args()
     text = Path(os.environ.get("UNROLLED_DATA", "../shared/data")) / "tinyshakespeare" / "input.txt"
-    chosen = TextTask.defaults | settings.read_toml(CONFIG) | {"seed": arguments.seed, "cell": arguments.cell}
+    chosen = settings.read_toml(CONFIG) | {"seed": arguments.seed, "cell": arguments.cell}
     text_options, train_options = settings.fill([TextOptions, TrainOptions], chosen, str(CONFIG))
     task = TextTask(text_options, [text], arguments.seed)
     with tempfile.TemporaryDirectory() as folder:

@@ -22,8 +22,8 @@ def test_singular_values_come_near_one_and_directions_stay(shape: tuple[int, int
     u, _, v = torch.linalg.svd(blocks, full_matrices=False)
     inside = u.mT @ made @ v.mT  # diagonal where the singular vectors are those of the blocks
     values = torch.linalg.svdvals(made)
-    assert values.max() < 1.55
-    assert torch.quantile(values, 0.1) > 0.4
+    assert values.max() < 1.3
+    assert torch.quantile(values, 0.1) > 0.5
     assert (inside - torch.diag_embed(inside.diagonal(dim1=1, dim2=2))).abs().max() < 0.1
 
 
@@ -33,8 +33,8 @@ def test_large_matrices_too_in_whatever_is_quickest(dtype: torch.dtype, monkeypa
     monkeypatch.setattr(muon, "_quickest", lambda device: dtype)
     values = torch.linalg.svdvals(orthogonalized(torch.randn(2, 160, 144)))
     assert values.dtype == torch.float32
-    assert values.max() < 1.55
-    assert torch.quantile(values, 0.1) > 0.4
+    assert values.max() < 1.3
+    assert torch.quantile(values, 0.1) > 0.5
 
 
 @pytest.mark.parametrize("columns", [16, 144])
@@ -45,9 +45,10 @@ def test_what_is_large_enough_comes_near_one(
     torch.manual_seed(0)
     monkeypatch.setattr(muon, "_quickest", lambda device: dtype)
     u, _, v = torch.linalg.svd(torch.randn(1, 160, columns), full_matrices=False)
-    values = torch.logspace(0, math.log10(2 * muon.LEAST), columns)
+    values = torch.logspace(0, math.log10(0.01), columns)
     found = (u.mT @ orthogonalized(u * values @ v) @ v.mT).diagonal(dim1=1, dim2=2)
-    assert found.min() > 0.4 and found.max() < 1.6
+    large = values > 0.0102 * values.pow(4).sum() ** 0.25
+    assert found[0, large].min() > 0.7 and found.max() < 1.3
 
 
 @pytest.mark.parametrize("columns", [16, 144])
@@ -59,7 +60,7 @@ def test_a_matrix_of_rank_one_is_no_more_than_it_may_be(
     torch.manual_seed(0)
     monkeypatch.setattr(muon, "_quickest", lambda device: dtype)
     made = orthogonalized(scale * torch.randn(3, 160, 1) * torch.randn(3, 1, columns))
-    assert (torch.linalg.svdvals(made)[:, 0] - 1).abs().max() < 0.6
+    assert (torch.linalg.svdvals(made)[:, 0] - 1).abs().max() < 0.3
 
 
 @pytest.mark.parametrize("columns", [7, 30])

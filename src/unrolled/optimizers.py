@@ -16,6 +16,8 @@ from unrolled.recipe import TrainOptions
 
 __all__ = ["load_state", "make", "set_rate", "state"]
 
+ADAMW_RATE = 0.4  # of lr, which is Muon's
+
 
 def make(model: nn.Module, options: TrainOptions) -> list[Optimizer]:
     """The optimisers of a model; vectors (biases) are not decayed."""
@@ -27,8 +29,8 @@ def make(model: nn.Module, options: TrainOptions) -> list[Optimizer]:
     rest = [parameter for parameter in model.parameters() if id(parameter) not in taken]
     decay = options.weight_decay
     groups = [
-        {"params": [p for p in rest if p.dim() > 1], "weight_decay": decay, "rate": options.adamw_rate},
-        {"params": [p for p in rest if p.dim() <= 1], "weight_decay": 0.0, "rate": options.adamw_rate},
+        {"params": [p for p in rest if p.dim() > 1], "weight_decay": decay, "rate": ADAMW_RATE},
+        {"params": [p for p in rest if p.dim() <= 1], "weight_decay": 0.0, "rate": ADAMW_RATE},
     ]
     made: list[Optimizer] = [AdamW([g for g in groups if g["params"]], betas=(0.9, 0.99), fused=True)]
     if inside:

@@ -22,8 +22,7 @@ class TrainOptions:
 
     steps: int = setting(2000, "Training steps.", at_least=1)
     minutes: float | None = setting(None, "Train for so long instead of for a number of steps.", above=0)
-    lr: float = setting(0.02, "Highest learning rate, of the matrices inside, which Muon moves.", above=0)
-    adamw_rate: float = setting(0.4, "AdamW's learning rate, for all the rest, as a part of lr.", above=0)
+    lr: float = setting(0.02, "Highest learning rate (of Muon; AdamW has 0.4 of it).", above=0)
     weight_decay: float = setting(0.1, "Weight decay.", at_least=0)
     clip: float = setting(1.0, "Greatest length of the gradient.", above=0)
     precision: str = setting(
