@@ -84,12 +84,12 @@ def test_one_gate_is_torchs_muon_where_both_find_the_nearest_orthogonal_matrix(
 ) -> None:
     def nearest(blocks: torch.Tensor) -> torch.Tensor:
         u, _, v = torch.linalg.svd(blocks, full_matrices=False)
-        return u @ v
+        return torch.Tensor(u @ v)
 
     torch.manual_seed(0)
     monkeypatch.setattr(muon, "orthogonalized", nearest)
     ours, theirs = (torch.nn.Parameter(torch.ones(24, 10)) for _ in range(2))
-    until_it_is_found = {"ns_coefficients": (1.875, -1.25, 0.375), "ns_steps": 20}
+    until_it_is_found: dict[str, Any] = {"ns_coefficients": (1.875, -1.25, 0.375), "ns_steps": 20}
     optimizers = [
         Muon([ours], lr=0.02, weight_decay=0.1),
         torch.optim.Muon([theirs], lr=0.02, weight_decay=0.1, adjust_lr_fn="match_rms_adamw", **until_it_is_found),

@@ -117,7 +117,7 @@ def _by_products(x: Tensor) -> Tensor:
 
 def _length(gram: Tensor) -> Tensor:
     """A bound [n, 1, 1] of the greatest singular value, from Gram matrices [n, k, k]."""
-    return (gram.flatten(1).norm(dim=1).sqrt() * MARGIN + TINY)[:, None, None]
+    return gram.square().sum(dim=(1, 2), keepdim=True).sqrt().sqrt() * MARGIN + TINY
 
 
 def _polynomial(gram: Tensor, a: float, b: float, c: float) -> Tensor:
