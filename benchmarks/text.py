@@ -27,6 +27,7 @@ from unrolled.tasks.text import TextOptions, TextTask, ngram
 
 CONFIG = Path("configs/tinyshakespeare.toml")
 RESULTS = Path("benchmarks/results")
+OF_CELL = {"rnn": {"lr": 0.01}}  # a standard RNN diverges at the rate of the others
 
 
 def main() -> None:
@@ -37,6 +38,7 @@ def main() -> None:
     arguments = parser.parse_args()
     text = Path(os.environ.get("UNROLLED_DATA", "../shared/data")) / "tinyshakespeare" / "input.txt"
     chosen = settings.read_toml(CONFIG) | {"seed": arguments.seed, "cell": arguments.cell}
+    chosen |= OF_CELL.get(arguments.cell, {})
     text_options, train_options = settings.fill([TextOptions, TrainOptions], chosen, str(CONFIG))
     task = TextTask(text_options, [text], arguments.seed)
     with tempfile.TemporaryDirectory() as folder:

@@ -25,6 +25,7 @@ template <int Rank>
 using Out = Array<float, Rank>;
 using Lengths = std::optional<Array<const int64_t, 1>>;
 using Resets = std::optional<Array<const bool, 2>>;
+using Symbols = std::optional<Array<const int64_t, 2>>;
 
 constexpr int64_t any = -1;
 
@@ -54,6 +55,7 @@ using MaybeIn = std::optional<In<Rank>>;
 template <int Rank>
 using MaybeOut = std::optional<Out<Rank>>;
 using AnyRank = nb::ndarray<const float, nb::c_contig, nb::device::cpu>;
+using AnyRankOut = nb::ndarray<float, nb::c_contig, nb::device::cpu>;
 
 // The layer normalisation of an LSTM of G gates and H units: all of it or none, gain_ih where there is a weight_ih.
 inline unrolled::LayerNorm norm_of(int64_t G, int64_t H, bool has_weight_ih, const MaybeIn<1>& gain_ih,

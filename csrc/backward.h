@@ -38,6 +38,7 @@ struct BackwardMemory {
     float* flow;           // [B, the wider of H and P]
     const float* zeros;    // [stride]
     float* biases;         // [runs*H]: the gradients' sums over all steps
+    float* of_symbols;     // [V, G*H], the gates in the order of the runs: the sums for each symbol; or null
     float* outer;          // [threads, outer_memory]
     const int64_t* order;  // [B]: see Rows
     typename Cell::Row* rows;  // [threads, B]: of a step
@@ -106,6 +107,10 @@ class BackwardRun {
                     }
                 });
             }
+        if (memory_.of_symbols)
+            divide_on(member_, steps_.V * K_, least_floats, [&](int64_t first, int64_t past) {
+                zero(memory_.of_symbols + first, past - first);
+            });
         divide(member_, runs_ * H_, least_floats, [&](int64_t first, int64_t past) { zero(memory_.biases + first, past - first); });
     }
 
@@ -117,10 +122,10 @@ class BackwardRun {
         member_.meet();
         const int64_t count = list(begin, end);
         float* outer = memory_.outer + member_.index() * outer_memory;
-        input_gradients(count);
+        if (memory_.of_symbols) add_to_symbols(count);
+        else of_input(count, of_sums(), outer);
         add_biases(count);
         add_products_of(recurrent_gradients_, before_, count, grad_weight_hh_, K_, P_, outer);
-        if (projects()) add_products_of(gradients_, inputs_, count, grad_weight_ih_, K_, D_, outer);
         if (projected_) add_to_projection(count, outer);
         divide(member_, B_, 1, [&](int64_t first, int64_t past) {
             for (int64_t b = first; b < past; ++b) {
@@ -144,6 +149,15 @@ class BackwardRun {
                       });
         });
         divide_on(member_, 1, 1, [&](int64_t, int64_t) { cell_.finish_bias(memory_.biases + Cell::sums_run * H_); });
+        if (memory_.of_symbols) {
+            member_.meet();
+            for (int64_t symbol = 0; symbol < steps_.V; ++symbol) {
+                gradients_[symbol] = memory_.of_symbols + symbol * K_;
+                inputs_[symbol] = cell_.args.x + symbol * D_;
+                if (cell_.args.grad.x) grad_inputs_[symbol] = cell_.args.grad.x + symbol * D_;
+            }
+            of_input(steps_.V, 0, memory_.outer + member_.index() * outer_memory);
+        }
     }
 
   private:
@@ -221,7 +235,7 @@ class BackwardRun {
                 for (int64_t row = first; row < past; ++row)
                     cell_.finish_row(memory_.flow + rows[row] * width_, rows_[row]);
             });
-        if (active < rows.count && cell_.args.grad.x)
+        if (active < rows.count && cell_.args.grad.x && !memory_.of_symbols)
             divide_on(member, rows.count - active, 1, [&](int64_t first, int64_t past) {
                 for (int64_t row = active + first; row < active + past; ++row)
                     zero(cell_.args.grad.x + (t * B_ + rows[row]) * D_, D_);
@@ -242,11 +256,35 @@ class BackwardRun {
                 before_[count] = steps_.reset(t, b)   ? memory_.zeros
                                  : steps_.first(t, b) ? args.h0 + b * P_
                                                       : args.h + (steps_.before(t) * B_ + b) * P_;
+                if (memory_.of_symbols) {
+                    grad_inputs_[count] = memory_.of_symbols + steps_.input(t, b) * K_;
+                    continue;
+                }
                 inputs_[count] = args.x + at * D_;
                 if (args.grad.x) grad_inputs_[count] = args.grad.x + at * D_;
             }
         }
         return count;
+    }
+
+    // Where the G runs begin that are the gradients of the input's share: that of the product with weight_ih, or of the sums.
+    int64_t of_sums() const { return projects() ? 0 : Cell::sums_run * H_; }
+
+    // Adds the chunk's to those of their symbols.
+    void add_to_symbols(int64_t count) const {
+        divide_on(member_, K_, least_floats, [&](int64_t first, int64_t past) {
+            for (int64_t i = 0; i < count; ++i) {
+                float* sums = grad_inputs_[i];
+                const float* gradients = gradients_[i] + of_sums();
+                for (int64_t k = first; k < past; ++k) sums[k] += gradients[k];
+            }
+        });
+    }
+
+    // The gradients of x, and of weight_ih, from those of `count` rows, which begin `from` floats behind gradients_.
+    void of_input(int64_t count, int64_t from, float* outer) const {
+        input_gradients(count, from);
+        if (projects()) add_products_of(gradients_, inputs_, count, grad_weight_ih_, K_, D_, outer);
     }
 
     // Keeps the gradients of the row's first step, where that is one of the chunk's.
@@ -280,7 +318,7 @@ class BackwardRun {
         add_products_of(recurrent_gradients_, before_, count, grad_weight_hr_, P_, H_, outer);
     }
 
-    void input_gradients(int64_t count) const {
+    void input_gradients(int64_t count, int64_t from) const {
         if (!cell_.args.grad.x) return;
         divide_on(member_, count, least_rows, [&](int64_t first, int64_t past) {
             if (projects()) {
@@ -290,7 +328,7 @@ class BackwardRun {
             }
             for (int64_t i = first; i < past; ++i)
                 for (int run = 0; run < G; ++run)
-                    copy(gradients_[i] + (Cell::sums_run + run) * H_, grad_inputs_[i] + (run + Cell::rotation) % G * H_, H_);
+                    copy(gradients_[i] + from + run * H_, grad_inputs_[i] + (run + Cell::rotation) % G * H_, H_);
         });
     }
 
@@ -314,16 +352,19 @@ void run_backward(const Cell& cell, int wanted_threads) {
     const int64_t packed = packed_columns_size(P, K), of_projection = BackwardRun<Cell>::projected(cell) ? packed_columns_size(H, P) : 0;
     const Team team(wanted_threads, B, blocks_of(H, panel_width), (packed + of_projection) * sizeof(float),
                     tile_rows(panel_vectors));
-    const int64_t size = chunk_steps(T, B), limit = size * B;
+    const int64_t size = chunk_steps(T, B), of_symbols = steps.symbols ? steps.V * K : 0;
+    const int64_t limit = of_symbols && steps.V > size * B ? steps.V : size * B;
     const int64_t stride = BackwardRun<Cell>::stride(cell);
-    auto [recurrent, input, projection, gradients, initial, flow, zeros, biases, outer, order, rows, lists, outputs] = working_memory(
+    auto [recurrent, input, projection, gradients, initial, flow, zeros, biases, symbols, outer, order, rows, lists, outputs] =
+        working_memory(
         {packed, packed_columns_size(D, K), of_projection, (size + 1) * B * stride, B * stride, B * (H > P ? H : P), stride,
-         cell.grad_runs * H, team.threads * outer_memory, numbers(B + T + 1), floats_of<typename Cell::Row>(team.threads * B),
+         cell.grad_runs * H, of_symbols, team.threads * outer_memory, numbers(B + T + 1), floats_of<typename Cell::Row>(team.threads * B),
          numbers(team.threads * 5 * limit), numbers(2 * K + P)});
     zero(zeros, stride);
     const auto in_order = reinterpret_cast<int64_t*>(order);
     order_rows(steps, in_order, in_order + B);
-    const BackwardMemory<Cell> memory{recurrent, input, projection, gradients, initial, flow, zeros, biases, outer, in_order,
+    const BackwardMemory<Cell> memory{recurrent, input, projection, gradients, initial, flow, zeros, biases,
+                                      of_symbols ? symbols : nullptr, outer, in_order,
                                       reinterpret_cast<typename Cell::Row*>(rows), reinterpret_cast<const float**>(lists),
                                       reinterpret_cast<float**>(outputs), stride, limit};
     take_part_in_team(team.threads, [&](crew::Member& member) {

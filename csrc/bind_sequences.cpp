@@ -6,10 +6,11 @@ namespace {
 
 using MaybeFactors = std::optional<AnyRank>;
 
-// How the steps are taken; `h`, or its gradient, says T, B and P, and weight_hr says H where that is another.
+// How the steps are taken; `h`, or its gradient, says T, B and P, and weight_hr says H where that is another. A step that
+// is taken reads a row of x.
 template <class Sequence>
-unrolled::Steps make_steps(const Sequence& h, const Lengths& lengths, const Resets& resets, bool reverse,
-                           const MaybeIn<2>& weight_hr = {}) {
+unrolled::Steps make_steps(const Sequence& h, const AnyRank& x, const Symbols& symbols, const Lengths& lengths,
+                           const Resets& resets, bool reverse, const MaybeIn<2>& weight_hr = {}) {
     const int64_t T = h.shape(0), B = h.shape(1), P = h.shape(2);
     const int64_t H = weight_hr ? static_cast<int64_t>(weight_hr->shape(1)) : P;
     if (weight_hr) expect("weight_hr", *weight_hr, {P, H});
@@ -22,16 +23,31 @@ unrolled::Steps make_steps(const Sequence& h, const Lengths& lengths, const Rese
                                        std::to_string(T)).c_str());
     }
     if (resets) expect("resets", *resets, {T, B});
-    return {T, B, H, P, data_or_null(lengths),
-            resets ? reinterpret_cast<const uint8_t*>(resets->data()) : nullptr, reverse};
+    const int64_t V = symbols && x.ndim() > 0 ? static_cast<int64_t>(x.shape(0)) : T * B;
+    const unrolled::Steps s{T, B, H, P, data_or_null(lengths),
+                            resets ? reinterpret_cast<const uint8_t*>(resets->data()) : nullptr, reverse, data_or_null(symbols), V};
+    if (symbols) {
+        expect("symbols", *symbols, {T, B});
+        for (int64_t t = 0; t < T; ++t)
+            for (int64_t b = 0; b < B; ++b)
+                if (t < s.length(b) && (s.input(t, b) < 0 || s.input(t, b) >= V))
+                    throw nb::index_error(("symbols[" + std::to_string(t) + ", " + std::to_string(b) + "] is " +
+                                           std::to_string(s.input(t, b)) + ", expected 0 to " + std::to_string(V - 1)).c_str());
+    }
+    return s;
+}
+
+// The shape of x, or of its gradient.
+std::vector<int64_t> shape_of_x(const unrolled::Steps& s, int64_t D) {
+    return s.symbols ? std::vector{s.V, D} : std::vector{s.T, s.B, D};
 }
 
 // Returns D, which weight_ih says.
-int64_t expect_input(const unrolled::Steps& s, int64_t gates, const In<3>& x, const MaybeIn<2>& weight_ih) {
+int64_t expect_input(const unrolled::Steps& s, int64_t gates, const AnyRank& x, const MaybeIn<2>& weight_ih) {
     const int64_t rows = gates * s.H, D = weight_ih ? static_cast<int64_t>(weight_ih->shape(1)) : rows;
     if (weight_ih) expect("weight_ih", *weight_ih, {rows, D});
     if (weight_ih && D == 0) throw nb::value_error("weight_ih has no column, expected at least one");
-    expect("x", x, {s.T, s.B, D});
+    expect("x", x, shape_of_x(s, D));
     return D;
 }
 
@@ -79,11 +95,11 @@ void expect_gradient(const char* name, const Given& given, const Gradient& gradi
     expect((std::string("grad_") + name).c_str(), *gradient, shape);
 }
 
-void lstm_forward(In<3> x, MaybeIn<2> weight_ih, MaybeIn<1> bias, In<2> weight_hh, MaybeIn<2> weight_hr,
+void lstm_forward(AnyRank x, Symbols symbols, MaybeIn<2> weight_ih, MaybeIn<1> bias, In<2> weight_hh, MaybeIn<2> weight_hr,
                   MaybeIn<2> peephole, MaybeIn<1> gain_ih, MaybeIn<1> gain_hh, MaybeIn<1> gain_c, MaybeIn<1> bias_c,
                   In<2> h0, In<2> c0, Lengths lengths, Resets resets, bool reverse, MaybeFactors dropout,
                   MaybeFactors zoneout_h, MaybeFactors zoneout_c, Out<3> h, Out<3> c, MaybeOut<3> gates) {
-    const auto s = make_steps(h, lengths, resets, reverse, weight_hr);
+    const auto s = make_steps(h, x, symbols, lengths, resets, reverse, weight_hr);
     const int64_t G = gates_of(s, weight_hh), D = expect_input(s, G, x, weight_ih);
     expect_bias("bias", bias, weight_ih, G * s.H);
     expect("weight_hh", weight_hh, {G * s.H, s.P});
@@ -91,6 +107,7 @@ void lstm_forward(In<3> x, MaybeIn<2> weight_ih, MaybeIn<1> bias, In<2> weight_h
     expect("c0", c0, {s.B, s.H});
     expect("c", c, {gates ? s.T : 1, s.B, s.H});
     const auto norm = norm_of(G, s.H, weight_ih.has_value(), gain_ih, gain_hh, gain_c, bias_c);
+    if (symbols && gain_ih) throw nb::value_error("symbols: expected only without gain_ih");
     const auto variant = variant_of(s, G, weight_hr, peephole, norm, dropout, zoneout_h, zoneout_c);
     if (gates) expect("gates", *gates, {s.T, s.B, variant.kept(s.H)});
     nb::gil_scoped_release release;
@@ -100,9 +117,9 @@ void lstm_forward(In<3> x, MaybeIn<2> weight_ih, MaybeIn<1> bias, In<2> weight_h
 }
 
 unrolled::Gradients gradients(const unrolled::Steps& s, int64_t gates, int64_t D, const MaybeIn<2>& weight_ih,
-                              const MaybeOut<3>& grad_x, const MaybeOut<2>& grad_weight_ih,
+                              const std::optional<AnyRankOut>& grad_x, const MaybeOut<2>& grad_weight_ih,
                               const Out<2>& grad_weight_hh, const MaybeOut<1>& grad_bias, const Out<2>& grad_h0) {
-    if (grad_x) expect("grad_x", *grad_x, {s.T, s.B, D});
+    if (grad_x) expect("grad_x", *grad_x, shape_of_x(s, D));
     if (weight_ih.has_value() != grad_weight_ih.has_value())
         throw nb::value_error("grad_weight_ih: expected where weight_ih is given, and only there");
     if (grad_weight_ih) expect("grad_weight_ih", *grad_weight_ih, {gates * s.H, D});
@@ -113,15 +130,15 @@ unrolled::Gradients gradients(const unrolled::Steps& s, int64_t gates, int64_t D
             grad_h0.data()};
 }
 
-void lstm_backward(In<3> grad_h, MaybeIn<3> grad_c, In<3> x, MaybeIn<2> weight_ih, In<2> weight_hh,
+void lstm_backward(In<3> grad_h, MaybeIn<3> grad_c, AnyRank x, Symbols symbols, MaybeIn<2> weight_ih, In<2> weight_hh,
                    MaybeIn<2> weight_hr, MaybeIn<2> peephole, MaybeIn<1> gain_ih, MaybeIn<1> gain_hh,
                    MaybeIn<1> gain_c, MaybeIn<1> bias_c, In<2> h0, In<2> c0, Lengths lengths, Resets resets,
                    bool reverse, MaybeFactors dropout, MaybeFactors zoneout_h, MaybeFactors zoneout_c, In<3> h,
-                   In<3> c, In<3> gates, MaybeOut<3> grad_x, MaybeOut<2> grad_weight_ih, MaybeOut<1> grad_bias,
+                   In<3> c, In<3> gates, std::optional<AnyRankOut> grad_x, MaybeOut<2> grad_weight_ih, MaybeOut<1> grad_bias,
                    Out<2> grad_weight_hh, MaybeOut<2> grad_weight_hr, MaybeOut<2> grad_peephole,
                    MaybeOut<1> grad_gain_ih, MaybeOut<1> grad_gain_hh, MaybeOut<1> grad_gain_c,
                    MaybeOut<1> grad_bias_c, Out<2> grad_h0, Out<2> grad_c0) {
-    const auto s = make_steps(grad_h, lengths, resets, reverse, weight_hr);
+    const auto s = make_steps(grad_h, x, symbols, lengths, resets, reverse, weight_hr);
     const int64_t G = gates_of(s, weight_hh), D = expect_input(s, G, x, weight_ih);
     if (grad_c) expect("grad_c", *grad_c, {s.T, s.B, s.H});
     expect("weight_hh", weight_hh, {G * s.H, s.P});
@@ -131,6 +148,7 @@ void lstm_backward(In<3> grad_h, MaybeIn<3> grad_c, In<3> x, MaybeIn<2> weight_i
     expect("c", c, {s.T, s.B, s.H});
     expect("grad_c0", grad_c0, {s.B, s.H});
     const auto norm = norm_of(G, s.H, weight_ih.has_value(), gain_ih, gain_hh, gain_c, bias_c);
+    if (symbols && gain_ih) throw nb::value_error("symbols: expected only without gain_ih");
     const auto variant = variant_of(s, G, weight_hr, peephole, norm, dropout, zoneout_h, zoneout_c);
     expect("gates", gates, {s.T, s.B, variant.kept(s.H)});
     expect_gradient("peephole", peephole, grad_peephole);
@@ -148,9 +166,9 @@ void lstm_backward(In<3> grad_h, MaybeIn<3> grad_c, In<3> x, MaybeIn<2> weight_i
             data_or_null(grad_gain_hh), data_or_null(grad_gain_c), data_or_null(grad_bias_c)}, threads_for(s, G, D));
 }
 
-void gru_forward(In<3> x, MaybeIn<2> weight_ih, MaybeIn<1> bias, In<2> weight_hh, In<1> bias_hn, In<2> h0,
+void gru_forward(AnyRank x, Symbols symbols, MaybeIn<2> weight_ih, MaybeIn<1> bias, In<2> weight_hh, In<1> bias_hn, In<2> h0,
                  Lengths lengths, Resets resets, bool reverse, MaybeFactors zoneout_h, Out<3> h, MaybeOut<3> gates) {
-    const auto s = make_steps(h, lengths, resets, reverse);
+    const auto s = make_steps(h, x, symbols, lengths, resets, reverse);
     const auto zoneout = factors("zoneout_h", zoneout_h, s, s.H);
     const int64_t D = expect_input(s, 3, x, weight_ih);
     expect_bias("bias", bias, weight_ih, 3 * s.H);
@@ -164,11 +182,11 @@ void gru_forward(In<3> x, MaybeIn<2> weight_ih, MaybeIn<1> bias, In<2> weight_hh
             data_or_null(weight_ih), data_or_null(bias), D, zoneout}, threads_for(s, 3, D));
 }
 
-void gru_backward(In<3> grad_h, In<3> x, MaybeIn<2> weight_ih, In<2> weight_hh, In<2> h0, Lengths lengths,
-                  Resets resets, bool reverse, MaybeFactors zoneout_h, In<3> h, In<3> gates, MaybeOut<3> grad_x,
+void gru_backward(In<3> grad_h, AnyRank x, Symbols symbols, MaybeIn<2> weight_ih, In<2> weight_hh, In<2> h0, Lengths lengths,
+                  Resets resets, bool reverse, MaybeFactors zoneout_h, In<3> h, In<3> gates, std::optional<AnyRankOut> grad_x,
                   MaybeOut<2> grad_weight_ih, MaybeOut<1> grad_bias, Out<2> grad_weight_hh, Out<1> grad_bias_hn,
                   Out<2> grad_h0) {
-    const auto s = make_steps(grad_h, lengths, resets, reverse);
+    const auto s = make_steps(grad_h, x, symbols, lengths, resets, reverse);
     const auto zoneout = factors("zoneout_h", zoneout_h, s, s.H);
     const int64_t D = expect_input(s, 3, x, weight_ih);
     expect("weight_hh", weight_hh, {3 * s.H, s.H});
@@ -183,9 +201,9 @@ void gru_backward(In<3> grad_h, In<3> x, MaybeIn<2> weight_ih, In<2> weight_hh, 
             zoneout, grad, grad_bias_hn.data()}, threads_for(s, 3, D));
 }
 
-void rnn_forward(In<3> x, MaybeIn<2> weight_ih, MaybeIn<1> bias, In<2> weight_hh, In<2> h0, Lengths lengths,
+void rnn_forward(AnyRank x, Symbols symbols, MaybeIn<2> weight_ih, MaybeIn<1> bias, In<2> weight_hh, In<2> h0, Lengths lengths,
                  Resets resets, bool reverse, bool relu, Out<3> h) {
-    const auto s = make_steps(h, lengths, resets, reverse);
+    const auto s = make_steps(h, x, symbols, lengths, resets, reverse);
     const int64_t D = expect_input(s, 1, x, weight_ih);
     expect_bias("bias", bias, weight_ih, s.H);
     expect("weight_hh", weight_hh, {s.H, s.H});
@@ -195,10 +213,10 @@ void rnn_forward(In<3> x, MaybeIn<2> weight_ih, MaybeIn<1> bias, In<2> weight_hh
                                         data_or_null(weight_ih), data_or_null(bias), D}, threads_for(s, 1, D));
 }
 
-void rnn_backward(In<3> grad_h, In<3> x, MaybeIn<2> weight_ih, In<2> weight_hh, In<2> h0, Lengths lengths,
-                  Resets resets, bool reverse, bool relu, In<3> h, MaybeOut<3> grad_x, MaybeOut<2> grad_weight_ih,
+void rnn_backward(In<3> grad_h, AnyRank x, Symbols symbols, MaybeIn<2> weight_ih, In<2> weight_hh, In<2> h0, Lengths lengths,
+                  Resets resets, bool reverse, bool relu, In<3> h, std::optional<AnyRankOut> grad_x, MaybeOut<2> grad_weight_ih,
                   MaybeOut<1> grad_bias, Out<2> grad_weight_hh, Out<2> grad_h0) {
-    const auto s = make_steps(grad_h, lengths, resets, reverse);
+    const auto s = make_steps(grad_h, x, symbols, lengths, resets, reverse);
     const int64_t D = expect_input(s, 1, x, weight_ih);
     expect("weight_hh", weight_hh, {s.H, s.H});
     expect("h0", h0, {s.B, s.H});
@@ -213,6 +231,7 @@ void rnn_backward(In<3> grad_h, In<3> x, MaybeIn<2> weight_ih, In<2> weight_hh, 
 
 void bind_sequences(nb::module_& m) {
     const auto x = "x"_a.noconvert();
+    const auto symbols = "symbols"_a.noconvert().none();
     const auto w_ih = "weight_ih"_a.noconvert().none();
     const auto bias = "bias"_a.noconvert().none();
     const auto w_hh = "weight_hh"_a.noconvert();
@@ -231,18 +250,18 @@ void bind_sequences(nb::module_& m) {
     const auto peephole = "peephole"_a.noconvert().none(), dropout = "dropout"_a.noconvert().none();
     const auto gain_ih = "gain_ih"_a.noconvert().none(), gain_hh = "gain_hh"_a.noconvert().none();
     const auto gain_c = "gain_c"_a.noconvert().none(), bias_c = "bias_c"_a.noconvert().none();
-    m.def("lstm_forward", &lstm_forward, x, w_ih, bias, w_hh, w_hr, peephole, gain_ih, gain_hh, gain_c, bias_c, h0, c0,
+    m.def("lstm_forward", &lstm_forward, x, symbols, w_ih, bias, w_hh, w_hr, peephole, gain_ih, gain_hh, gain_c, bias_c, h0, c0,
           lengths, resets, "reverse"_a, dropout, zoneout_h, zoneout_c, h, c, "gates"_a.noconvert().none());
-    m.def("lstm_backward", &lstm_backward, grad_h, "grad_c"_a.noconvert().none(), x, w_ih, w_hh, w_hr, peephole, gain_ih,
+    m.def("lstm_backward", &lstm_backward, grad_h, "grad_c"_a.noconvert().none(), x, symbols, w_ih, w_hh, w_hr, peephole, gain_ih,
           gain_hh, gain_c, bias_c, h0, c0, lengths, resets, "reverse"_a, dropout, zoneout_h, zoneout_c, h, c,
           "gates"_a.noconvert(), grad_x, grad_w_ih, grad_bias, grad_w_hh, "grad_weight_hr"_a.noconvert().none(),
           "grad_peephole"_a.noconvert().none(), "grad_gain_ih"_a.noconvert().none(), "grad_gain_hh"_a.noconvert().none(),
           "grad_gain_c"_a.noconvert().none(), "grad_bias_c"_a.noconvert().none(), grad_h0, "grad_c0"_a.noconvert());
-    m.def("gru_forward", &gru_forward, x, w_ih, bias, w_hh, "bias_hn"_a.noconvert(), h0, lengths, resets,
+    m.def("gru_forward", &gru_forward, x, symbols, w_ih, bias, w_hh, "bias_hn"_a.noconvert(), h0, lengths, resets,
           "reverse"_a, zoneout_h, h, "gates"_a.noconvert().none());
-    m.def("gru_backward", &gru_backward, grad_h, x, w_ih, w_hh, h0, lengths, resets, "reverse"_a, zoneout_h, h,
+    m.def("gru_backward", &gru_backward, grad_h, x, symbols, w_ih, w_hh, h0, lengths, resets, "reverse"_a, zoneout_h, h,
           "gates"_a.noconvert(), grad_x, grad_w_ih, grad_bias, grad_w_hh, "grad_bias_hn"_a.noconvert(), grad_h0);
-    m.def("rnn_forward", &rnn_forward, x, w_ih, bias, w_hh, h0, lengths, resets, "reverse"_a, "relu"_a, h);
-    m.def("rnn_backward", &rnn_backward, grad_h, x, w_ih, w_hh, h0, lengths, resets, "reverse"_a, "relu"_a, h,
+    m.def("rnn_forward", &rnn_forward, x, symbols, w_ih, bias, w_hh, h0, lengths, resets, "reverse"_a, "relu"_a, h);
+    m.def("rnn_backward", &rnn_backward, grad_h, x, symbols, w_ih, w_hh, h0, lengths, resets, "reverse"_a, "relu"_a, h,
           grad_x, grad_w_ih, grad_bias, grad_w_hh, grad_h0);
 }

@@ -32,6 +32,7 @@ struct ForwardMemory {
     float* recurrent;        // packed weights, as ForwardBlock says
     float* input;            // packed weights of the input
     float* projection;       // packed weights of the projection
+    float* of_symbols;       // [V, G*H]: the symbols' shares of the gates; or null: there are none, or they stand in x
     float* unprojected;      // [B, H]: h before the projection
     float* sums;             // [chunk, B, G*H]: the input's share, where it cannot stand in what is kept
     float* products;         // [B, G*H]: what is to be normalised, likewise
@@ -82,13 +83,21 @@ class ForwardRun {
                     pack_rows(weight_hr, P_, H_, first, past, memory_.projection);
                 });
         member_.meet();
+        if (memory_.of_symbols) {
+            for (int64_t symbol = 0; symbol < steps_.V; ++symbol) {
+                inputs_[symbol] = cell_.args.x + symbol * D;
+                outputs_[symbol] = memory_.of_symbols + symbol * G * H_;
+            }
+            multiply_inputs(steps_.V, least_symbols);
+        }
     }
 
     // The steps [begin, end), counted in the order in which they are consumed.
     void chunk(int64_t begin, int64_t end) const {
+        const bool projects = cell_.args.weight_ih && !memory_.of_symbols;
         // Whoever is done with a chunk's rows makes the products of the next chunk, where these have memory of their own.
-        if (!cell_.args.weight_ih || !cell_.kept()) member_.meet();
-        if (cell_.args.weight_ih) project(begin, end);
+        if (!projects || !cell_.kept()) member_.meet();
+        if (projects) project(begin, end);
         divide_rows(team_, member_, memory_.order, steps_.B, [&](const Rows& rows, crew::Member& member) {
             for (int64_t i = begin; i < end; ++i) step(rows, member, steps_.reverse ? steps_.T - 1 - i : i, i - begin);
         });
@@ -101,7 +110,8 @@ class ForwardRun {
         return memory_.sums + (slot * steps_.B + b) * G * H_;
     }
     const float* share_of_input(int64_t t, int64_t b, int64_t slot) const {
-        return cell_.args.weight_ih ? sums_of(t, b, slot) : cell_.args.x + (t * steps_.B + b) * G * H_;
+        if (memory_.of_symbols) return memory_.of_symbols + steps_.input(t, b) * G * H_;
+        return cell_.args.weight_ih ? sums_of(t, b, slot) : cell_.args.x + steps_.input(t, b) * G * H_;
     }
 
     void project(int64_t begin, int64_t end) const {
@@ -116,6 +126,12 @@ class ForwardRun {
                 outputs_[count] = sums_of(t, b, i - begin);
             }
         }
+        multiply_inputs(count, least_rows);
+    }
+
+    // The first `count` inputs' products, in parts of `least` rows or more.
+    void multiply_inputs(int64_t count, int64_t least) const {
+        const int64_t D = cell_.args.D;
         const float* bias = cell_.args.bias;
         int64_t product = 0;  // where products stand behind the shares that are made of them
         if constexpr (Cell::normalised) {
@@ -123,7 +139,7 @@ class ForwardRun {
             if (cell_.kept()) product = cell_.kept_input();
             for (int64_t i = 0; i < count; ++i) outputs_[i] += product;
         }
-        divide(member_, count, least_rows, [&](int64_t first, int64_t past) {
+        divide(member_, count, least, [&](int64_t first, int64_t past) {
             multiply_rows(inputs_ + first, outputs_ + first, past - first, memory_.input, bias, G * H_, D, 0,
                           blocks_of(G * H_, panel_width));
             if constexpr (Cell::normalised)
@@ -276,16 +292,18 @@ void run_forward(const Cell& cell, int wanted_threads) {
     const int64_t of_projection = projected ? packed_columns_size(P, H) : 0;
     const bool projects = cell.args.weight_ih;
     const Team team(wanted_threads, B, blocks, (packed + of_projection) * sizeof(float), tile_rows(Block::N));
-    const int64_t size = chunk_steps(T, B), limit = projects || projected || Cell::normalised ? size * B : 0;
-    auto [recurrent, input, projection, unprojected, sums, products, zeros, rows, order, inputs, outputs] = working_memory(
-        {packed, projects ? packed_columns_size(G * H, D) : 0, of_projection, projected ? B * H : 0,
-         projects && !cell.kept() ? limit * G * H : 0, Cell::normalised && !cell.kept() ? B * G * H : 0, H > P ? H : P,
+    const int64_t size = chunk_steps(T, B), of_symbols = projects && steps.symbols ? steps.V * G * H : 0;
+    const int64_t of_chunk = projects || projected || Cell::normalised ? size * B : 0;
+    const int64_t limit = of_symbols && steps.V > of_chunk ? steps.V : of_chunk;
+    auto [recurrent, input, projection, symbols, unprojected, sums, products, zeros, rows, order, inputs, outputs] = working_memory(
+        {packed, projects ? packed_columns_size(G * H, D) : 0, of_projection, of_symbols, projected ? B * H : 0,
+         projects && !of_symbols && !cell.kept() ? limit * G * H : 0, Cell::normalised && !cell.kept() ? B * G * H : 0, H > P ? H : P,
          floats_of<typename Cell::Row>(team.threads * B), numbers(B + T + 1), numbers(team.threads * limit),
          numbers(team.threads * limit)});
     zero(zeros, H > P ? H : P);
     const auto in_order = reinterpret_cast<int64_t*>(order);
     order_rows(steps, in_order, in_order + B);
-    const ForwardMemory<Cell> memory{recurrent, input, projection, unprojected, sums, products, zeros,
+    const ForwardMemory<Cell> memory{recurrent, input, projection, of_symbols ? symbols : nullptr, unprojected, sums, products, zeros,
                                      reinterpret_cast<typename Cell::Row*>(rows), in_order,
                                      reinterpret_cast<const float**>(inputs), reinterpret_cast<float**>(outputs), limit};
     take_part_in_team(team.threads, [&](crew::Member& member) {

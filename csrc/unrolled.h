@@ -20,9 +20,12 @@ struct Steps {
     const int64_t* lengths;  // [B], or null: every row has T steps
     const uint8_t* resets;   // [T, B], or null: no resets
     bool reverse;
+    const int64_t* symbols;  // [T, B]: the rows of x that the steps read, of V; or null: each has its own, V is T * B
+    int64_t V;
 
     int64_t length(int64_t b) const { return lengths ? lengths[b] : T; }
     bool reset(int64_t t, int64_t b) const { return resets && resets[t * B + b]; }
+    int64_t input(int64_t t, int64_t b) const { return symbols ? symbols[t * B + b] : t * B + b; }  // a row of x
     bool first(int64_t t, int64_t b) const { return reverse ? t == length(b) - 1 : t == 0; }
     bool last(int64_t t, int64_t b) const { return reverse ? t == 0 : t == length(b) - 1; }
     int64_t before(int64_t t) const { return reverse ? t + 1 : t - 1; }  // the step consumed before t
@@ -64,7 +67,7 @@ struct LstmVariant {
 };
 
 // Forward: the gates' sums begin at bias + x times the transpose of weight_ih, or, without weight_ih, at x itself,
-// which then is [T, B, G*H].
+// which then is [T, B, G*H]. With symbols x is [V, D], or [V, G*H], here and below.
 // G is 3 in a coupled LSTM.
 struct LstmForward {
     const float* x;          // [T, B, D]

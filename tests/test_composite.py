@@ -26,11 +26,16 @@ pytestmark = [
 @pytest.mark.parametrize(("cell", "keep"), [*product(CELLS, (True, False))])
 @pytest.mark.parametrize("masks", ["", "lengths resets", "lengths resets reverse"])
 def test_a_composite_op_returns_what_the_op_returns(cell: str, keep: bool, masks: str) -> None:
-    problem = Problem(cell, 5, 3, 7, masks, 4)
+    for symbols in (0,) if "normalised" in cell else (0, 6):
+        assert_the_composite_returns_what_the_op_returns(Problem(cell, 5, 3, 7, masks, 4, symbols), keep)
+
+
+def assert_the_composite_returns_what_the_op_returns(problem: Problem, keep: bool) -> None:
+    cell = problem.cell
     lengths, resets, reverse = problem.run_masks()
     op = op_of(cell)
     inputs: dict[str, Any] = {name: x.detach() for name, x in problem.inputs(torch.float64).items()}
-    inputs |= {"lengths": lengths, "resets": resets, "reverse": reverse}
+    inputs |= {"symbols": problem.read(), "lengths": lengths, "resets": resets, "reverse": reverse}
     inputs |= {"relu": cell == "rnn_relu"} if op == "rnn" else {"keep": keep}
     optional = {"rnn": (), "gru": FACTORS[1:2], "lstm": (*LEARNED, *FACTORS)}[op]
     inputs = dict.fromkeys(optional) | inputs | problem.factors(torch.float64)

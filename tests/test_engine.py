@@ -422,6 +422,7 @@ FEATURES = 2
 def of_input(gates: int) -> dict[str, Any]:
     return {
         "x": (STEPS, ROWS, FEATURES),
+        "symbols": None,
         "weight_ih": (gates * UNITS, FEATURES),
         "weight_hh": (gates * UNITS, UNITS),
     }
@@ -489,6 +490,28 @@ def test_a_wrong_shape_is_refused_by_name(function: str) -> None:
             with pytest.raises(ValueError) as refused:
                 call(function, **{name: array})
             assert str(refused.value) == f"{name}: expected shape {list(shape)}, got {wrong}"
+
+
+@pytest.mark.parametrize("function", ARGUMENTS)
+def test_a_symbol_that_is_no_row_of_x_is_refused_unless_its_step_is_not_taken(function: str) -> None:
+    norm = {name: None for name in ARGUMENTS[function] if "gain_" in name or "bias_c" in name}
+    given: dict[str, Any] = {"symbols": np.zeros((STEPS, ROWS), np.int64), **norm}
+    given |= {name: np.zeros((6, FEATURES), np.float32) for name in ("x", "grad_x") if name in ARGUMENTS[function]}
+    if norm:
+        given["gates"] = np.zeros((STEPS, ROWS, 4 * UNITS), np.float32)
+        with pytest.raises(ValueError, match="symbols: expected only without gain_ih"):
+            kept = {name: np.zeros(shape, np.float32) for name, shape in (KEPT | NORM).items()}
+            grads = {f"grad_{name}": kept[name] for name in NORM if f"grad_{name}" in ARGUMENTS[function]}
+            call(function, **(given | kept | grads))
+    whole = {"lengths": np.full(ROWS, STEPS)}
+    call(function, **(given | whole))
+    for bad in (-1, 6):
+        given["symbols"][2, 1] = bad
+        with pytest.raises(IndexError, match=rf"^symbols\[2, 1\] is {bad}, expected 0 to 5$"):
+            call(function, **(given | whole))
+        call(function, **(given | {"lengths": np.full(ROWS, 2)}))
+    with pytest.raises(ValueError, match=rf"^symbols: expected shape \[{STEPS}, {ROWS}\], got \[1, {ROWS}\]"):
+        call(function, **(given | {"symbols": given["symbols"][:1]}))
 
 
 def test_a_projection_that_does_not_fit_is_refused() -> None:

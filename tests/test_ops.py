@@ -55,6 +55,7 @@ class Problem:
     units: int
     masks: str = ""  # any of "lengths", "resets", "reverse"
     features: int = 0  # D; 0: x is the input's share of the gates, and there is no weight_ih
+    symbols: int = 0  # V, the rows of x; 0: every step has its own
 
     @property
     def width(self) -> int:
@@ -86,10 +87,11 @@ class Problem:
             }
         if op_of(self.cell) == "lstm":
             states["c0"] = normal(rows, units)
+        of_x = (self.symbols,) if self.symbols else (steps, rows)
         if not self.features:
-            return {"x": normal(steps, rows, gates), **weights, **states, **learned}
+            return {"x": normal(*of_x, gates), **weights, **states, **learned}
         weight_ih = normal(gates, self.features, scale=self.features**-0.5)
-        of_input = {"x": normal(steps, rows, self.features), "weight_ih": weight_ih, "bias": normal(gates)}
+        of_input = {"x": normal(*of_x, self.features), "weight_ih": weight_ih, "bias": normal(gates)}
         return {**of_input, **weights, **states, **learned}
 
     def factors(self, dtype: torch.dtype) -> dict[str, Tensor]:
@@ -104,6 +106,15 @@ class Problem:
         if zoneout and op_of(self.cell) == "lstm":
             zoneout["zoneout_c"] = uniform(self.units).round()
         return ({"dropout": 2 * uniform(self.units)} if "dropout" in self.cell else {}) | zoneout
+
+    def read(self) -> Tensor | None:
+        """The symbols of all steps; where a row has ended, what is no symbol."""
+        if not self.symbols:
+            return None
+        generator = torch.Generator().manual_seed(self.units)
+        read = torch.randint(self.symbols, (self.steps, self.rows), generator=generator)
+        lengths = self.run_masks()[0]
+        return read if lengths is None else read.masked_fill(torch.arange(self.steps)[:, None] >= lengths, -1)
 
     def run_masks(self) -> Masks:
         """Lengths (0 and T among them where there are rows enough), resets, reverse."""
@@ -124,13 +135,14 @@ class Problem:
         masks = masks or self.run_masks()
         factors = self.factors(inputs["x"].dtype) if factors is None else factors
         op: Callable[..., Any] = getattr(ops, op_of(self.cell))
+        taken = arguments(inputs, self.read())
         if op is ops.rnn:
-            return {"h": op(*arguments(inputs), *masks, relu=self.cell == "rnn_relu")}
+            return {"h": op(*taken, *masks, relu=self.cell == "rnn_relu")}
         if op is ops.gru:
-            return {"h": op(*arguments(inputs), *masks, **factors)[0]}
+            return {"h": op(*taken, *masks, **factors)[0]}
         variant, norm = ({name: inputs[name] for name in of if name in inputs} for of in (LEARNED[:2], NORM))
         given = {"variant": ops.Variant(**variant, **factors), "norm": ops.LayerNorm(**norm)}
-        h, c, _ = op(*arguments(inputs), *masks, **given)
+        h, c, _ = op(*taken, *masks, **given)
         return {"h": h, "c": c}
 
     def solve(self, dtype: torch.dtype) -> dict[str, Tensor]:
@@ -146,16 +158,16 @@ class Problem:
         return {name: state.detach() for name, state in states.items()} | {f"grad_{n}": g for n, g in named}
 
 
-def arguments(inputs: dict[str, Tensor]) -> list[Tensor | None]:
+def arguments(inputs: dict[str, Tensor], symbols: Tensor | None = None) -> list[Tensor | None]:
     """Inputs as an op takes them."""
     rest = [value for name, value in inputs.items() if name not in ("x", "weight_ih", "bias", *LEARNED)]
-    return [inputs["x"], inputs.get("weight_ih"), inputs.get("bias"), *rest]
+    return [inputs["x"], symbols, inputs.get("weight_ih"), inputs.get("bias"), *rest]
 
 
-def kernel_arguments(cell: str, inputs: dict[str, Tensor]) -> list[Tensor | None]:
+def kernel_arguments(cell: str, inputs: dict[str, Tensor], symbols: Tensor | None = None) -> list[Tensor | None]:
     """Inputs as a kernel takes them."""
-    given = arguments(inputs)
-    return given if op_of(cell) != "lstm" else [*given[:4], *map(inputs.get, LEARNED), *given[4:]]
+    given = arguments(inputs, symbols)
+    return given if op_of(cell) != "lstm" else [*given[:5], *map(inputs.get, LEARNED), *given[5:]]
 
 
 @cache
@@ -188,6 +200,24 @@ def test_the_engine_solves_what_takes_several_chunks(isa: str, cell: str, masks:
 
 
 @pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("masks", ["", "lengths resets reverse"])
+def test_the_engine_solves_what_reads_symbols(isa: str, cell: str, masks: str) -> None:
+    for steps, rows, units, symbols in ((5, 17, 63, 7), (200, 3, 17, 30), (9, 130, 130, 1), (3, 2, 17, 700)):
+        for features in (0,) if "normalised" in cell else (0, 1, 9):
+            assert_solves(Problem(cell, steps, rows, units, masks, features, symbols))
+
+
+@pytest.mark.parametrize("cell", [cell for cell in CELLS if "normalised" not in cell])
+def test_symbols_have_the_bits_of_their_rows(isa: str, cell: str) -> None:
+    problem = Problem(cell, 40, 17, 63, "", 9, 7)
+    inputs, read = problem.inputs(torch.float32), problem.read()
+    assert read is not None
+    whole = Problem(cell, 40, 17, 63, "", 9).states(inputs | {"x": inputs["x"][read]})
+    for name, state in problem.states(inputs).items():
+        assert torch.equal(state, whole[name])
+
+
+@pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.parametrize("masks", ["reverse", "lengths", "lengths resets", "lengths reverse", "resets reverse"])
 def test_the_engine_honours_each_mask(isa: str, cell: str, masks: str) -> None:
     for steps in range(1, 8) if cell in PLAIN else (1, 2, 5):
@@ -195,9 +225,11 @@ def test_the_engine_honours_each_mask(isa: str, cell: str, masks: str) -> None:
 
 
 @pytest.mark.parametrize("cell", CELLS)
-@pytest.mark.parametrize("masks", ["", "lengths", "resets", "lengths resets reverse"])
+@pytest.mark.parametrize("masks", ["", "lengths", "resets", "lengths resets reverse", "symbols"])
 def test_the_engine_writes_all_of_its_outputs(isa: str, cell: str, masks: str) -> None:
-    problem = Problem(cell, 5, 17, 63, masks, 9)
+    if masks == "symbols" and "normalised" in cell:
+        return
+    problem = Problem(cell, 5, 17, 63, masks, 9, 7 if masks == "symbols" else 0)
     op = op_of(cell)
     relu = (cell == "rnn_relu",) if op == "rnn" else ()
     factors = problem.factors(torch.float32)
@@ -223,22 +255,23 @@ def test_the_engine_writes_all_of_its_outputs(isa: str, cell: str, masks: str) -
                 assert torch.equal(a, b), f"output {index} of {op}_{kernel}"
         return [output for output in clean if output is not None]
 
-    forward = (*kernel_arguments(cell, inputs), *steps)
+    symbols = problem.read()
+    forward = (*kernel_arguments(cell, inputs, symbols), *steps)
     grad_h = torch.randn(hidden.shape)
     gradients = (x, weight_ih, inputs["bias"], weight_hh)
     if op == "rnn":
         (h,) = run("forward", forward, hidden)
-        run("backward", (grad_h, x, weight_ih, weight_hh, h0, *steps, h), *gradients, h0)
+        run("backward", (grad_h, x, symbols, weight_ih, weight_hh, h0, *steps, h), *gradients, h0)
     elif op == "gru":
         h, kept = run("forward", forward, hidden, gates)
         assert torch.equal(run("forward", forward, hidden, None)[0], h)
-        run("backward", (grad_h, x, weight_ih, weight_hh, h0, *steps, h, kept), *gradients, h0[0], h0)
+        run("backward", (grad_h, x, symbols, weight_ih, weight_hh, h0, *steps, h, kept), *gradients, h0[0], h0)
     else:
         c0 = inputs["c0"]
         h, c, kept = run("forward", forward, hidden, c_of_steps, gates)
         assert torch.equal(run("forward", forward, hidden, c0[None], None)[0], h)
         for grad_c in (None, torch.randn(c.shape)):
-            given = (grad_h, grad_c, x, weight_ih, weight_hh, *learned, h0, c0, *steps, h, c, kept)
+            given = (grad_h, grad_c, x, symbols, weight_ih, weight_hh, *learned, h0, c0, *steps, h, c, kept)
             run("backward", given, *gradients, *learned, h0, c0)
 
 
@@ -312,10 +345,10 @@ def test_one_pass_is_the_same_sequence_cut_anywhere(isa: str, cell: str, reverse
     ],
 )
 def test_pytorch_finds_nothing_wrong_with_an_op(cell: str, masks: str) -> None:
-    for features in (0, 5):
-        problem = Problem(cell, 4, 3, 2, masks, features)
+    for features, symbols in ((0, 0), (5, 0), (0, 4), *(() if "normalised" in cell else ((5, 4),))):
+        problem = Problem(cell, 4, 3, 2, masks, features, symbols)
         inputs, factors = problem.inputs(torch.float32), problem.factors(torch.float32)
-        given = (*kernel_arguments(cell, inputs), *problem.run_masks())
+        given = (*kernel_arguments(cell, inputs, problem.read()), *problem.run_masks())
         extras: dict[str, tuple[object, ...]] = {
             "rnn": (False,),
             "gru": (factors.get("zoneout_h"), True),
@@ -381,7 +414,7 @@ def test_gates_cost_no_gradient_of_zeros(cell: str) -> None:
 
 def test_gates_take_no_gradient() -> None:
     x, weight_hh, h0, c0 = Problem("lstm", 4, 3, 5).inputs(torch.float32).values()
-    h, c, gates = ops.lstm(x, None, None, weight_hh, h0, c0)
+    h, c, gates = ops.lstm(x, None, None, None, weight_hh, h0, c0)
     assert h.requires_grad and c.requires_grad and not gates.requires_grad
 
 

@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import machine
-from benchmarks.kernels import limits, memory, ragged, step, training, variants
+from benchmarks.kernels import limits, memory, ragged, step, symbols, training, variants
 from benchmarks.kernels.row import OWN, Case, Limit, Row, measure, turns
 
 RESULTS = Path("benchmarks/results")
@@ -32,6 +32,7 @@ GROUPS: dict[str, Callable[[], Iterable[Case]]] = {
     "forward": training.forward_cases,
     "ragged": ragged.ragged_cases,
     "variants": variants.variant_cases,
+    "symbols": symbols.symbol_cases,
     "memory": memory.memory_cases,
     "step": step.step_cases,
     "weights": step.weights_cases,

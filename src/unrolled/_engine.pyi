@@ -12,6 +12,7 @@ Array = Any
 
 def lstm_forward(
     x: Array,
+    symbols: Array | None,
     weight_ih: Array | None,
     bias: Array | None,
     weight_hh: Array,
@@ -37,6 +38,7 @@ def lstm_backward(
     grad_h: Array,
     grad_c: Array | None,
     x: Array,
+    symbols: Array | None,
     weight_ih: Array | None,
     weight_hh: Array,
     weight_hr: Array | None,
@@ -71,6 +73,7 @@ def lstm_backward(
 ) -> None: ...
 def gru_forward(
     x: Array,
+    symbols: Array | None,
     weight_ih: Array | None,
     bias: Array | None,
     weight_hh: Array,
@@ -86,6 +89,7 @@ def gru_forward(
 def gru_backward(
     grad_h: Array,
     x: Array,
+    symbols: Array | None,
     weight_ih: Array | None,
     weight_hh: Array,
     h0: Array,
@@ -104,6 +108,7 @@ def gru_backward(
 ) -> None: ...
 def rnn_forward(
     x: Array,
+    symbols: Array | None,
     weight_ih: Array | None,
     bias: Array | None,
     weight_hh: Array,
@@ -117,6 +122,7 @@ def rnn_forward(
 def rnn_backward(
     grad_h: Array,
     x: Array,
+    symbols: Array | None,
     weight_ih: Array | None,
     weight_hh: Array,
     h0: Array,

@@ -34,7 +34,7 @@ def call(definition: CustomOpDef, *inputs: Any) -> Any:
 
 def composite(op: str, inputs: Values) -> dict[str, Tensor]:
     """What unrolled::OP returns, by name, of `inputs` by name; without `keep` among them, everything is kept."""
-    schema, steps = schema_of(op), len(inputs["x"])
+    schema, steps = schema_of(op), len(inputs["x"] if inputs["symbols"] is None else inputs["symbols"])
     # The reference writes step by step. Into a tensor, each write would cost the way back a pass over all steps.
     results: dict[str, list[Any] | None] = {result.name: [None] * steps for result in schema.returns}
     if not inputs.get("keep", True):

@@ -37,6 +37,7 @@ class _HiddenOnly(Recurrent):
         *,
         lengths: Tensor | None = ...,
         resets: Tensor | None = ...,
+        embedding: Tensor | None = ...,
         trace: Literal[False] = ...,
     ) -> tuple[Input, Tensor]: ...
 
@@ -48,6 +49,7 @@ class _HiddenOnly(Recurrent):
         *,
         lengths: Tensor | None = ...,
         resets: Tensor | None = ...,
+        embedding: Tensor | None = ...,
         trace: Literal[True],
     ) -> tuple[Input, Tensor, list[Trace]]: ...
 
@@ -58,6 +60,7 @@ class _HiddenOnly(Recurrent):
         *,
         lengths: Tensor | None = None,
         resets: Tensor | None = None,
+        embedding: Tensor | None = None,
         trace: bool = False,
     ) -> tuple[Input, Tensor] | tuple[Input, Tensor, list[Trace]]:
         """Run over input from the state hx.
@@ -69,6 +72,10 @@ class _HiddenOnly(Recurrent):
                 read and the output is 0; the final state is the one after the row's own last step.
             resets: [T,B] bool, [B,T] with batch_first: where true, the row's state is zero before it consumes
                 the step, and no gradient crosses.
+            embedding: [V,D]: then input has symbols, integers from 0 to V - 1, in place of their D features,
+                which are rows of it: [T,B], [B,T] with batch_first, or [T]. The same as with
+                F.embedding(input, embedding), but while V is at most T*B what the layer makes of a symbol's
+                features is made once for all of its steps.
             trace: whether to return every state and gate of every layer as well.
 
         Returns:
@@ -76,14 +83,17 @@ class _HiddenOnly(Recurrent):
             of `Trace`, one for each layer and direction in hx's order.
 
         Raises:
-            InputError: lengths or resets do not fit, or a PackedSequence is to be traced; a ValueError.
+            InputError: lengths, resets or symbols do not fit, or a PackedSequence is to be traced; a ValueError.
+            IndexError: a symbol is not a row of the embedding.
             ValueError: input has the wrong dtype or number of dimensions.
             RuntimeError: input or hx has a wrong size.
 
         """
         if hx is not None and not isinstance(hx, Tensor):
             raise TypeError(f"{type(self).__name__}: hx must be a Tensor, got {type(hx).__name__}")
-        output, (h_n,), traces = self._forward(input, None if hx is None else (hx,), lengths, resets, trace)
+        output, (h_n,), traces = self._forward(
+            input, None if hx is None else (hx,), lengths, resets, embedding, trace
+        )
         return (output, h_n, traces) if trace else (output, h_n)
 
 
@@ -296,6 +306,7 @@ class LSTM(Recurrent):
         *,
         lengths: Tensor | None = ...,
         resets: Tensor | None = ...,
+        embedding: Tensor | None = ...,
         trace: Literal[False] = ...,
     ) -> tuple[Input, tuple[Tensor, Tensor]]: ...
 
@@ -307,6 +318,7 @@ class LSTM(Recurrent):
         *,
         lengths: Tensor | None = ...,
         resets: Tensor | None = ...,
+        embedding: Tensor | None = ...,
         trace: Literal[True],
     ) -> tuple[Input, tuple[Tensor, Tensor], list[Trace]]: ...
 
@@ -317,6 +329,7 @@ class LSTM(Recurrent):
         *,
         lengths: Tensor | None = None,
         resets: Tensor | None = None,
+        embedding: Tensor | None = None,
         trace: bool = False,
     ) -> tuple[Input, tuple[Tensor, Tensor]] | tuple[Input, tuple[Tensor, Tensor], list[Trace]]:
         """Run over input from hx = (h_0, c_0); return the output, the final (h_n, c_n) and, if `trace`, traces.
@@ -325,7 +338,7 @@ class LSTM(Recurrent):
         """
         if hx is not None and not (isinstance(hx, tuple | list) and len(hx) == 2):
             raise TypeError(f"LSTM: hx must be a pair (h_0, c_0), got {type(hx).__name__}")
-        output, (h_n, c_n), traces = self._forward(input, hx, lengths, resets, trace)
+        output, (h_n, c_n), traces = self._forward(input, hx, lengths, resets, embedding, trace)
         return (output, (h_n, c_n), traces) if trace else (output, (h_n, c_n))
 
     def _state_widths(self) -> tuple[int, ...]:
@@ -345,7 +358,7 @@ class LSTM(Recurrent):
         variant = Variant(
             weight_hr=self._parameter(f"weight_hr{suffix}") if self.proj_size else None,
             peephole=self._parameter(f"peephole{suffix}") if self.variant.peephole else None,
-            dropout=self.variant.dropout(c0, (input.x.shape[0], *c0.shape), self.training),
+            dropout=self.variant.dropout(c0, (input.steps, *c0.shape), self.training),
             zoneout_h=self._zoneout("h", input, h0),
             zoneout_c=self._zoneout("c", input, c0),
         )

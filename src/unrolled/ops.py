@@ -3,9 +3,10 @@
 `unrolled.dispatch` says which kernel serves them. This module knows nothing of parameters or layers.
 
 Shapes are those of `unrolled.reference`, with T at least 1: x [T,B,D], weight_ih [gates,D] and bias [gates] or
-None (then x is the input's share of the gates with all biases added, [T,B,gates]), weight_hh [gates,H], h0 and c0
-[B,H], lengths [B] int64 on the data's device with values 0 to T in any order, resets [T,B] bool. With `keep` false
-nothing is kept for backward.
+None (then x is the input's share of the gates with all biases added, [T,B,gates]), symbols None or [T,B] int64
+(the rows of x, then [V,D] or [V,gates], that the steps read), weight_hh [gates,H], h0 and c0 [B,H], lengths [B]
+int64 on the data's device with values 0 to T in any order, resets [T,B] bool. With `keep` false nothing is kept
+for backward.
 """
 
 from typing import Any
@@ -21,12 +22,14 @@ from unrolled.second import register_second_derivative
 __all__ = ["NOT_NORMALISED", "PLAIN", "LayerNorm", "Variant", "gru", "lstm", "rnn"]
 
 
-def _forward_outputs(x: Tensor, h0: Tensor, c0: Tensor | None, gates: int, keep: bool) -> Outputs:
+def _forward_outputs(
+    x: Tensor, symbols: Tensor | None, h0: Tensor, c0: Tensor | None, gates: int, keep: bool
+) -> Outputs:
     """Uninitialised h [T,B,H], c [T,B,H] where there is a c0, and what is kept [T,B,gates] where there are gates.
 
     Where nothing is kept c is the last one alone, [1,B,H].
     """
-    steps, rows, _ = x.shape
+    steps, rows = x.shape[:2] if symbols is None else symbols.shape
     h = x.new_empty(steps, rows, h0.shape[1])
     c = () if c0 is None else (x.new_empty(steps if keep else 1, rows, c0.shape[1]),)
     kept = (x.new_empty(steps, rows, gates) if keep else None,) if gates else ()
@@ -50,7 +53,8 @@ def _like(*tensors: Tensor | None) -> Outputs:
     return tuple(None if x is None else x.new_empty(x.shape) for x in tensors)
 
 
-_INPUT = "Tensor x, Tensor? weight_ih, Tensor? bias, Tensor weight_hh"
+_X = "Tensor x, Tensor? symbols, Tensor? weight_ih"
+_INPUT = f"{_X}, Tensor? bias, Tensor weight_hh"
 _STEPS = "Tensor? lengths, Tensor? resets, bool reverse"
 _LEARNED = "Tensor? weight_hr, Tensor? peephole, Tensor? gain_ih, Tensor? gain_hh, Tensor? gain_c, Tensor? bias_c"
 _FACTORS = "Tensor? dropout, Tensor? zoneout_h, Tensor? zoneout_c"
@@ -61,15 +65,15 @@ _OF_INPUT = "Tensor grad_x, Tensor grad_weight_ih, Tensor grad_bias, Tensor grad
 _rnn = define(
     "rnn",
     f"({_INPUT}, Tensor h0, {_STEPS}, bool relu) -> Tensor h",
-    lambda x, weight_ih, bias, weight_hh, h0, *_: _forward_outputs(x, h0, None, 0, True),
+    lambda x, symbols, weight_ih, bias, weight_hh, h0, *_: _forward_outputs(x, symbols, h0, None, 0, True),
     told=0,
 )
 _rnn_backward = define(
     "rnn_backward",
-    f"(Tensor grad_h, Tensor x, Tensor? weight_ih, Tensor weight_hh, Tensor h0, {_STEPS}, bool relu, Tensor h,"
+    f"(Tensor grad_h, {_X}, Tensor weight_hh, Tensor h0, {_STEPS}, bool relu, Tensor h,"
     f" {_TOLD}) -> ({_OF_INPUT}, Tensor grad_h0)",
-    lambda grad_h, x, weight_ih, weight_hh, h0, lengths, resets, reverse, relu, h, bias, *wanted: (
-        *_input_gradients(x, weight_ih, *wanted),
+    lambda grad_h, x, symbols, weight_ih, weight_hh, h0, *rest: (
+        *_input_gradients(x, weight_ih, *rest[-2:]),
         *_like(weight_hh, h0),
     ),
     told=3,
@@ -78,17 +82,17 @@ _lstm = define(
     "lstm",
     f"({_INPUT}, {_LEARNED}, Tensor h0, Tensor c0, {_STEPS}, {_FACTORS}, bool keep)"
     " -> (Tensor h, Tensor c, Tensor gates)",
-    lambda x, weight_ih, bias, weight_hh, weight_hr, peephole, gain_ih, gain_hh, gain_c, bias_c, h0, c0, *rest: (
-        _forward_outputs(x, h0, c0, _kept(c0.shape[1], gain_hh, gain_ih), rest[-1])
+    lambda x, symbols, weight_ih, bias, weight_hh, hr, peephole, gain_ih, gain_hh, gain_c, bias_c, h0, c0, *rest: (
+        _forward_outputs(x, symbols, h0, c0, _kept(c0.shape[1], gain_hh, gain_ih), rest[-1])
     ),
 )
 _lstm_backward = define(
     "lstm_backward",
-    f"(Tensor grad_h, Tensor? grad_c, Tensor x, Tensor? weight_ih, Tensor weight_hh, {_LEARNED}, Tensor h0,"
+    f"(Tensor grad_h, Tensor? grad_c, {_X}, Tensor weight_hh, {_LEARNED}, Tensor h0,"
     f" Tensor c0, {_STEPS}, {_FACTORS}, Tensor h, Tensor c, Tensor gates, {_TOLD})"
     f" -> ({_OF_INPUT}, Tensor grad_weight_hr, Tensor grad_peephole, Tensor grad_gain_ih, Tensor grad_gain_hh,"
     " Tensor grad_gain_c, Tensor grad_bias_c, Tensor grad_h0, Tensor grad_c0)",
-    lambda grad_h, grad_c, x, weight_ih, *rest: (
+    lambda grad_h, grad_c, x, symbols, weight_ih, *rest: (
         *_input_gradients(x, weight_ih, *rest[-2:]),
         *_like(*rest[:9]),
     ),
@@ -97,15 +101,15 @@ _lstm_backward = define(
 _gru = define(
     "gru",
     f"({_INPUT}, Tensor bias_hn, Tensor h0, {_STEPS}, Tensor? zoneout_h, bool keep) -> (Tensor h, Tensor gates)",
-    lambda x, weight_ih, bias, weight_hh, bias_hn, h0, lengths, resets, reverse, zoneout_h, keep: _forward_outputs(
-        x, h0, None, 4 * h0.shape[1], keep
+    lambda x, symbols, weight_ih, bias, weight_hh, bias_hn, h0, *rest: _forward_outputs(
+        x, symbols, h0, None, 4 * h0.shape[1], rest[-1]
     ),
 )
 _gru_backward = define(
     "gru_backward",
-    f"(Tensor grad_h, Tensor x, Tensor? weight_ih, Tensor weight_hh, Tensor h0, {_STEPS}, Tensor? zoneout_h,"
+    f"(Tensor grad_h, {_X}, Tensor weight_hh, Tensor h0, {_STEPS}, Tensor? zoneout_h,"
     f" Tensor h, Tensor gates, Tensor bias_hn, {_TOLD}) -> ({_OF_INPUT}, Tensor grad_bias_hn, Tensor grad_h0)",
-    lambda grad_h, x, weight_ih, weight_hh, h0, *rest: (
+    lambda grad_h, x, symbols, weight_ih, weight_hh, h0, *rest: (
         *_input_gradients(x, weight_ih, *rest[-2:]),
         *_like(weight_hh, rest[-4], h0),
     ),
@@ -115,6 +119,7 @@ _gru_backward = define(
 
 def rnn(
     x: Tensor,
+    symbols: Tensor | None,
     weight_ih: Tensor | None,
     bias: Tensor | None,
     weight_hh: Tensor,
@@ -125,36 +130,38 @@ def rnn(
     relu: bool = False,
 ) -> Tensor:
     """Run the standard RNN over x. Returns every step's h [T,B,H], differentiable."""
-    h: Tensor = call(_rnn, x, weight_ih, bias, weight_hh, h0, lengths, resets, reverse, relu)
+    h: Tensor = call(_rnn, x, symbols, weight_ih, bias, weight_hh, h0, lengths, resets, reverse, relu)
     return h
 
 
 def _wanted(ctx: Any) -> tuple[bool, bool]:
-    """Whether the gradients of x and of bias, the first and the third input, are wanted."""
-    return ctx.needs_input_grad[0], ctx.needs_input_grad[2]
+    """Whether the gradients of x and of bias, the first and the fourth input, are wanted."""
+    return ctx.needs_input_grad[0], ctx.needs_input_grad[3]
 
 
 def _found(gradients: Tensors, ctx: Any) -> tuple[Tensor | None, ...]:
-    """The gradients of x, weight_ih and bias, None for what was not made."""
-    needed = ctx.needs_input_grad[:3]
-    return tuple(gradient if need else None for gradient, need in zip(gradients, needed, strict=True))
+    """Those of x, weight_ih and bias as those of x, symbols, weight_ih and bias, None for what was not made."""
+    grad_x, *of_projection = gradients
+    needed = ctx.needs_input_grad[:4]
+    given = (grad_x, None, *of_projection)
+    return tuple(gradient if need else None for gradient, need in zip(given, needed, strict=True))
 
 
 def _rnn_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    x, weight_ih, bias, weight_hh, h0, lengths, resets, ctx.reverse, ctx.relu = inputs
-    ctx.save_for_backward(x, weight_ih, bias, weight_hh, h0, lengths, resets, output)
+    *given, ctx.reverse, ctx.relu = inputs
+    ctx.save_for_backward(*given, output)
 
 
 def _rnn_gradients(ctx: Any, grad_h: Tensor) -> tuple[Tensor | None, ...]:
-    x, weight_ih, bias, weight_hh, h0, lengths, resets, h = ctx.saved_tensors
-    *of_input, grad_weight_hh, grad_h0 = _rnn_backward(
-        grad_h, x, weight_ih, weight_hh, h0, lengths, resets, ctx.reverse, ctx.relu, h, bias, *_wanted(ctx)
-    )
+    x, symbols, weight_ih, bias, weight_hh, h0, lengths, resets, h = ctx.saved_tensors
+    given = (x, symbols, weight_ih, weight_hh, h0, lengths, resets, ctx.reverse, ctx.relu, h)
+    *of_input, grad_weight_hh, grad_h0 = _rnn_backward(grad_h, *given, bias, *_wanted(ctx))
     return *_found(tuple(of_input), ctx), grad_weight_hh, grad_h0, None, None, None, None
 
 
 def lstm(
     x: Tensor,
+    symbols: Tensor | None,
     weight_ih: Tensor | None,
     bias: Tensor | None,
     weight_hh: Tensor,
@@ -170,13 +177,13 @@ def lstm(
     """Run the LSTM, or the variant of it that `variant`, `norm` and the 4H or 3H rows of weight_hh say, over x.
 
     The factors of `variant` are [T,B,H], or [H] for all steps and rows; no gradient reaches them. The gain_ih of
-    `norm` goes together with weight_ih: without it, x is its normalised product. Returns every
+    `norm` goes together with weight_ih: without it, as with symbols, x is its normalised product. Returns every
     step's h and c [T,B,H], differentiable, and gates i, f, g, o [T,B,4H] after activation, which are not. Without
     `keep`, c is the last one alone, [1,B,H], gates are empty, and there is no way back.
     """
     weight_hr, peephole, *factors = variant
     weights, steps = (weight_hh, weight_hr, peephole, *norm), (lengths, resets, reverse)
-    h, c, gates = call(_lstm, x, weight_ih, bias, *weights, h0, c0, *steps, *factors, keep)
+    h, c, gates = call(_lstm, x, symbols, weight_ih, bias, *weights, h0, c0, *steps, *factors, keep)
     return h, c, gates if norm.gain_hh is None else gates[..., : 4 * c0.shape[1]]
 
 
@@ -197,11 +204,12 @@ def _lstm_gradients(
     ctx: Any, grad_h: Tensor | None, grad_c: Tensor | None, _: Tensor | None
 ) -> tuple[Tensor | None, ...]:
     _refuse_unkept(ctx)
-    x, weight_ih, bias, *weights_and_state = ctx.saved_tensors[:12]
-    lengths, resets, *factors, h, c, gates = ctx.saved_tensors[12:]
+    x, symbols, weight_ih, bias, *weights_and_state = ctx.saved_tensors[:13]
+    lengths, resets, *factors, h, c, gates = ctx.saved_tensors[13:]
     grad_h = torch.zeros_like(h) if grad_h is None else grad_h
+    given = (x, symbols, weight_ih, *weights_and_state)
     steps_and_kept = (lengths, resets, ctx.reverse, *factors, h, c, gates)
-    found = _lstm_backward(grad_h, grad_c, x, weight_ih, *weights_and_state, *steps_and_kept, bias, *_wanted(ctx))
+    found = _lstm_backward(grad_h, grad_c, *given, *steps_and_kept, bias, *_wanted(ctx))
     of_rest = zip(weights_and_state, found[3:], strict=True)
     return (
         *_found(found[:3], ctx),
@@ -212,6 +220,7 @@ def _lstm_gradients(
 
 def gru(
     x: Tensor,
+    symbols: Tensor | None,
     weight_ih: Tensor | None,
     bias: Tensor | None,
     weight_hh: Tensor,
@@ -228,23 +237,25 @@ def gru(
     `zoneout_h` is as in `lstm`. Returns every step's h [T,B,H], differentiable, and gates [T,B,4H] = r, z, n, hn,
     which are not. Without `keep` gates are empty, and there is no way back.
     """
-    h, gates = call(_gru, x, weight_ih, bias, weight_hh, bias_hn, h0, lengths, resets, reverse, zoneout_h, keep)
+    h, gates = call(
+        _gru, x, symbols, weight_ih, bias, weight_hh, bias_hn, h0, lengths, resets, reverse, zoneout_h, keep
+    )
     return h, gates
 
 
 def _gru_context(ctx: Any, inputs: tuple[Any, ...], output: Tensors) -> None:
-    x, weight_ih, bias, weight_hh, bias_hn, h0, lengths, resets, ctx.reverse, zoneout_h, ctx.keep = inputs
+    *given, ctx.reverse, zoneout_h, ctx.keep = inputs
     h, gates = output
-    ctx.save_for_backward(x, weight_ih, bias, weight_hh, bias_hn, h0, lengths, resets, zoneout_h, h, gates)
+    ctx.save_for_backward(*given, zoneout_h, h, gates)
     ctx.mark_non_differentiable(gates)
     ctx.set_materialize_grads(False)  # else zeros are made for gates, four times the size of h
 
 
 def _gru_gradients(ctx: Any, grad_h: Tensor | None, _: Tensor | None) -> tuple[Tensor | None, ...]:
     _refuse_unkept(ctx)
-    x, weight_ih, bias, weight_hh, bias_hn, h0, lengths, resets, zoneout_h, h, gates = ctx.saved_tensors
+    x, symbols, weight_ih, bias, weight_hh, bias_hn, h0, lengths, resets, zoneout_h, h, gates = ctx.saved_tensors
     grad_h = torch.zeros_like(h) if grad_h is None else grad_h
-    given = (x, weight_ih, weight_hh, h0, lengths, resets, ctx.reverse, zoneout_h, h, gates)
+    given = (x, symbols, weight_ih, weight_hh, h0, lengths, resets, ctx.reverse, zoneout_h, h, gates)
     *of_input, grad_weight_hh, grad_bias_hn, grad_h0 = _gru_backward(grad_h, *given, bias_hn, bias, *_wanted(ctx))
     of_weights = (grad_weight_hh, grad_bias_hn)
     return *_found(tuple(of_input), ctx), *of_weights, grad_h0, None, None, None, None, None

@@ -87,12 +87,18 @@ class _Call:
         """The initial ones: h0, and c0 of an LSTM."""
         return [value for name, value in self.values.items() if name in ("h0", "c0")]
 
+    @property
+    def read(self) -> Tensor:
+        """What has a row for each step, [T,B,...]: the symbols where there are any, else x."""
+        values = self.values
+        found: Tensor = values["symbols"] if "symbols" in values else values["x"]
+        return found
+
     def chunks(self) -> list[_Chunk]:
         """All steps, in the order in which they are consumed."""
-        x, lengths, resets = (self.values.get(name) for name in ("x", "lengths", "resets"))
-        assert x is not None
-        walk = Walk(len(x), lengths, resets, self.reverse)
-        whole = torch.full(x.shape[1:2], walk.steps, device=x.device) if lengths is None else lengths
+        read, lengths, resets = self.read, self.values.get("lengths"), self.values.get("resets")
+        walk = Walk(len(read), lengths, resets, self.reverse)
+        whole = torch.full(read.shape[1:2], walk.steps, device=read.device) if lengths is None else lengths
 
         def chunk(start: int) -> _Chunk:
             steps = slice(start, min(start + self.every, walk.steps))
@@ -104,10 +110,10 @@ class _Call:
     def outputs(self) -> Tensors:
         """Uninitialised h [T,B,H], and of an LSTM the last c [1,B,H] and the c between chunks, else empty."""
         x, (h0, *c0) = self.values["x"], self.states
-        h = x.new_empty(*x.shape[:2], h0.shape[1])
+        h = x.new_empty(*self.read.shape[:2], h0.shape[1])
         if not c0:
             return h, x.new_empty(0), x.new_empty(0)
-        return h, x.new_empty(1, *c0[0].shape), x.new_empty(-(-len(x) // self.every) - 1, *c0[0].shape)
+        return h, x.new_empty(1, *c0[0].shape), x.new_empty(-(-len(h) // self.every) - 1, *c0[0].shape)
 
     def forward(self) -> Tensors:
         """The outputs, filled."""
@@ -122,7 +128,7 @@ class _Call:
     def of_chunk(self, chunk: _Chunk, state: list[Tensor]) -> Values:
         """What the op takes for a chunk from the state before it: of what has all steps, these."""
         part = {
-            name: value[chunk.steps] if value.dim() == 3 or name == "resets" else value
+            name: value[chunk.steps] if value.dim() == 3 or name in ("resets", "symbols") else value
             for name, value in self.values.items()
         }
         states = dict(zip(("h0", "c0"), state, strict=False))
@@ -135,7 +141,8 @@ class _Call:
 
     def kept(self) -> Tensors:
         """What the op keeps of a chunk of the greatest length, uninitialised."""
-        longest = self.values | {"x": self.values["x"][: self.every], "keep": True}
+        read = "symbols" if "symbols" in self.values else "x"
+        longest = self.values | {read: self.read[: self.every], "keep": True}
         outputs = SERVED[self.op].outputs(*map(longest.get, _TAKEN[self.op]))
         return tuple(output for output in outputs if output is not None)
 
@@ -151,8 +158,10 @@ class _Call:
     ) -> list[Tensor]:
         """The gradients by input; `wanted` says whether those of x and bias are."""
         chunks, sums = self.chunks(), self.gradients(*wanted)
-        grad_x = None if sums["grad_x"] is None else pooled(sums["grad_x"])
-        del sums["grad_x"]
+        of_steps = {}  # x's, where every step has its own
+        if "symbols" not in self.values:
+            grad_x = sums.pop("grad_x")
+            of_steps["grad_x"] = None if grad_x is None else pooled(grad_x)
         share: Values = {name: None if total is None else torch.empty_like(total) for name, total in sums.items()}
         learned = [
             name for name, total in sums.items() if total is not None and name not in ("grad_h0", "grad_c0")
@@ -167,15 +176,13 @@ class _Call:
             found = sums if first else share
             chunk.fill_gradients(chunk.part(grads), grad_h, grad_states)
             self.run(chunk, state, True, chunk.part(kept))
-            of_x = None if grad_x is None else grad_x[chunk.steps]
-            self.run_back(chunk, state, chunk.part(kept), chunk.part(grads), (of_x, *found.values()))
+            of_x = (None if grad is None else grad[chunk.steps] for grad in of_steps.values())
+            self.run_back(chunk, state, chunk.part(kept), chunk.part(grads), (*of_x, *found.values()))
             of_states = [found[f"grad_{name}"] for name in ("h0", "c0")[: len(state)]]
             grad_states = [chunk.if_stepped(*pair) for pair in zip(of_states, grad_states, strict=True)]
             for name in () if first else learned:
                 sums[name] += share[name]
-        return self.by_input(
-            sums | {"grad_x": grad_x} | dict(zip(("grad_h0", "grad_c0"), grad_states, strict=False))
-        )
+        return self.by_input(sums | of_steps | dict(zip(("grad_h0", "grad_c0"), grad_states, strict=False)))
 
     def gradients(self, *wanted: bool) -> Values:
         """What the way back over all steps gives, uninitialised, by name; None for what is not wanted."""

@@ -32,11 +32,17 @@ class Steps(NamedTuple):
 
 
 class Projection(NamedTuple):
-    """The input x [T,B,D] and how it is projected onto the gates: see `unrolled.ops`."""
+    """The input x [T,B,D], with symbols [V,D], and how it is projected onto the gates: see `unrolled.ops`."""
 
     x: Tensor
+    symbols: Tensor | None
     weight_ih: Tensor | None
     bias: Tensor | None
+
+    @property
+    def steps(self) -> int:
+        """T."""
+        return len(self.x if self.symbols is None else self.symbols)
 
 
 class Trace(NamedTuple):
@@ -131,7 +137,7 @@ class Recurrent(torch.nn.RNNBase):
 
     def _zoneout(self, name: str, projection: Projection, initial: Tensor) -> Tensor | None:
         """The part of the state `name`, before any step `initial` [B,width], that stays as it was."""
-        shape = (projection.x.shape[0], *initial.shape)
+        shape = (projection.steps, *initial.shape)
         return self.variant.zoneout(name, initial, shape, self.training)
 
     def _input_bias(self, suffix: str) -> Tensor | None:
@@ -146,17 +152,21 @@ class Recurrent(torch.nn.RNNBase):
         initial: Tensors | None,
         lengths: Tensor | None,
         resets: Tensor | None,
+        embedding: Tensor | None,
         traced: bool,
     ) -> tuple[Input, Tensors, list[Trace]]:
         """Bring any layout of input to [T,B,D], run the stack, return output and traces in the input's layout.
 
-        There are traces where `traced`, one for each layer and direction, as the states are ordered.
+        There are traces where `traced`, one for each layer and direction, as the states are ordered. With an
+        embedding the input are symbols, which are brought to [T,B,1].
         """
         name = type(self).__name__
+        if embedding is not None:
+            input = self._checked_symbols(input, embedding)
         if isinstance(input, PackedSequence):
             if traced:
                 raise InputError(f"{name}: trace needs a Tensor with lengths, not a PackedSequence")
-            packed, final = self._forward_packed(input, initial, lengths, resets)
+            packed, final = self._forward_packed(input, initial, lengths, resets, embedding)
             return packed, final, []
         if not isinstance(input, Tensor):
             raise TypeError(f"{name}: input must be a Tensor or a PackedSequence, got {type(input).__name__}")
@@ -170,6 +180,7 @@ class Recurrent(torch.nn.RNNBase):
                 None if initial is None else tuple(state[:, None] for state in initial),
                 None if lengths is None else lengths[None],
                 None if resets is None else resets[:, None],
+                embedding,
                 traced,
             )
             bare = [trace.laid_out(lambda part: part[:, 0]) for trace in traces]
@@ -177,14 +188,20 @@ class Recurrent(torch.nn.RNNBase):
         rows = input.shape[0 if self.batch_first else 1]
         lengths, resets = _checked_masks(lengths, resets, (rows,), tuple(input.shape[:2]), input.device)
         if not self.batch_first:
-            return self._stack(input, initial, lengths, resets, traced)
+            return self._stack(input, initial, lengths, resets, embedding, traced)
         resets = None if resets is None else resets.transpose(0, 1)
-        output, final, traces = self._stack(input.transpose(0, 1).contiguous(), initial, lengths, resets, traced)
+        x = input.transpose(0, 1).contiguous()
+        output, final, traces = self._stack(x, initial, lengths, resets, embedding, traced)
         turned = [trace.laid_out(lambda part: part.transpose(0, 1)) for trace in traces]
         return output.transpose(0, 1), final, turned
 
     def _forward_packed(
-        self, input: PackedSequence, initial: Tensors | None, lengths: Tensor | None, resets: Tensor | None
+        self,
+        input: PackedSequence,
+        initial: Tensors | None,
+        lengths: Tensor | None,
+        resets: Tensor | None,
+        embedding: Tensor | None,
     ) -> tuple[PackedSequence, Tensors]:
         """Run the rows padded, in their order before packing, which is that of states and resets."""
         if lengths is not None:
@@ -198,7 +215,7 @@ class Recurrent(torch.nn.RNNBase):
         lengths_there, resets = _checked_masks(lengths, resets, (rows,), resets_shape, x.device)
         if resets is not None and self.batch_first:
             resets = resets.transpose(0, 1)
-        output, final, _ = self._stack(x, initial, lengths_there, resets, False)
+        output, final, _ = self._stack(x, initial, lengths_there, resets, embedding, False)
         if input.sorted_indices is not None:
             output = output.index_select(1, input.sorted_indices)
             lengths = lengths[input.sorted_indices.cpu()]
@@ -212,11 +229,17 @@ class Recurrent(torch.nn.RNNBase):
         initial: Tensors | None,
         lengths: Tensor | None,
         resets: Tensor | None,
+        embedding: Tensor | None,
         traced: bool,
     ) -> tuple[Tensor, Tensors, list[Trace]]:
         """Run all layers over x [T,B,D]; return output, final states [L*directions,B,width] and traces."""
+        steps, rows, _ = x.shape
+        if steps == 0:
+            raise RuntimeError(f"Expected sequence length to be larger than 0 in {type(self).__name__}")
+        symbols = None
+        if embedding is not None:
+            x, symbols = self._of_symbols(x[:, :, 0], embedding, lengths)
         self._check_input(x)
-        rows = x.shape[1]
         directions = 2 if self.bidirectional else 1
         shapes = [(self.num_layers * directions, rows, width) for width in self._state_widths()]
         if initial is None:
@@ -232,7 +255,7 @@ class Recurrent(torch.nn.RNNBase):
             for reverse in (False, True)[:directions]:
                 suffix = f"_l{layer}_reverse" if reverse else f"_l{layer}"
                 before = tuple(state[len(finals)] for state in initial)
-                projection = self._projection(x, suffix, lengths)
+                projection = self._projection(x, symbols, suffix, lengths)
                 trace = self._sequence(projection, suffix, before, Steps(lengths, resets, reverse), every)
                 outputs.append(trace.h)
                 last = [_final(trace.h, before[0], lengths, reverse)]
@@ -241,24 +264,42 @@ class Recurrent(torch.nn.RNNBase):
                 finals.append(tuple(last))
                 if traced:
                     traces.append(trace)
-            x = torch.cat(outputs, dim=-1) if self.bidirectional else outputs[0]
+            x, symbols = torch.cat(outputs, dim=-1) if self.bidirectional else outputs[0], None
             if layer < self.num_layers - 1:
                 x = F.dropout(x, self.dropout, self.training)
         return x, tuple(torch.stack(state) for state in zip(*finals, strict=True)), traces
 
-    def _projection(self, x: Tensor, suffix: str, lengths: Tensor | None) -> Projection:
+    def _of_symbols(
+        self, symbols: Tensor, embedding: Tensor, lengths: Tensor | None
+    ) -> tuple[Tensor, Tensor | None]:
+        """The embedding [V,D] and symbols [T,B], or, where there are fewer steps than symbols, x [T,B,D]."""
+        if lengths is not None:
+            symbols = symbols.masked_fill(_past(symbols, lengths), 0)
+        few = len(embedding) <= symbols.numel() and not self.variant.layer_norm
+        return (embedding, symbols) if few else (F.embedding(symbols, embedding), None)
+
+    def _projection(self, x: Tensor, symbols: Tensor | None, suffix: str, lengths: Tensor | None) -> Projection:
         """What the op takes; under autocast the product is torch's, in the lower precision that was asked for."""
         if not torch.is_autocast_enabled(x.device.type):
-            return Projection(x, self._parameter(f"weight_ih{suffix}"), self._input_bias(suffix))
-        if lengths is not None:
+            return Projection(x, symbols, self._parameter(f"weight_ih{suffix}"), self._input_bias(suffix))
+        if lengths is not None and symbols is None:
             # What stands past a row's length, NaN too, must not reach weight_ih's gradient as 0 * NaN.
-            past = torch.arange(len(x), device=x.device)[:, None] >= lengths
-            x = x.masked_fill(past[:, :, None], 0)
-        return Projection(self._share_of_input(x, suffix), None, None)
+            x = x.masked_fill(_past(x, lengths)[:, :, None], 0)
+        return Projection(self._share_of_input(x, suffix), symbols, None, None)
 
     def _share_of_input(self, x: Tensor, suffix: str) -> Tensor:
         """The input's share of the gates, all biases added that can be."""
         return F.linear(x, self._parameter(f"weight_ih{suffix}"), self._input_bias(suffix))
+
+    def _checked_symbols(self, input: Input, embedding: Tensor) -> Input:
+        """Symbols as int64, with a last dimension of 1 as if they were features."""
+        data = input.data if isinstance(input, PackedSequence) else input
+        if not isinstance(data, Tensor) or data.dtype not in _INTEGERS:
+            raise InputError(f"with an embedding the input must be integers, got {_described(data)}")
+        if embedding.dim() != 2:
+            raise InputError(f"embedding must be [V,D], got shape {tuple(embedding.shape)}")
+        data = data.to(torch.int64)[..., None]
+        return input._replace(data=data) if isinstance(input, PackedSequence) else data
 
     def _check_input(self, x: Tensor) -> None:
         dtype = self._parameter("weight_ih_l0").dtype
@@ -267,12 +308,15 @@ class Recurrent(torch.nn.RNNBase):
                 f"{type(self).__name__} input dtype ({x.dtype}) does not match weight dtype ({dtype}). "
                 f"Convert input: input.to({dtype}), or convert model: model.to({x.dtype})"
             )
-        if x.shape[2] != self.input_size:
+        if x.shape[-1] != self.input_size:
             raise RuntimeError(
-                f"input.size(-1) must be equal to input_size. Expected {self.input_size}, got {x.shape[2]}"
+                f"input.size(-1) must be equal to input_size. Expected {self.input_size}, got {x.shape[-1]}"
             )
-        if x.shape[0] == 0:
-            raise RuntimeError(f"Expected sequence length to be larger than 0 in {type(self).__name__}")
+
+
+def _past(sequence: Tensor, lengths: Tensor) -> Tensor:
+    """Where [T,B] of a sequence [T,B,...] a row's steps are over."""
+    return torch.arange(len(sequence), device=sequence.device)[:, None] >= lengths
 
 
 def _needs_gradient(*tensors: Tensor) -> bool:

@@ -6,6 +6,7 @@ and run on any device in any floating dtype, one step at a time.
 
 Shapes (T steps, B rows, D input features, H units, P projected units; the cells' gates as in `unrolled.cells`):
     x       [T,B,D]         the input; without weight_ih, its share of the gates, all biases added: [T,B,gates]
+    symbols [T,B] int64     which row of x, then [V,D] or [V,gates], a step reads; or None. Not with gain_ih
     weight_ih [gates,D], bias [gates]   or None; a GRU's bias has not bias_hn
     h, c    [T,B,H]         every step's state (with a projection, h is [T,B,P])
     h0, c0  [B,H]           the state before a row's first step
@@ -36,33 +37,43 @@ __all__ = [
 ]
 
 
-def _share_of_input(x: Tensor, weight_ih: Tensor | None, bias: Tensor | None) -> Tensor:
-    return x if weight_ih is None else F.linear(x, weight_ih, bias)
+def _share_of_input(
+    walk: Walk, x: Tensor, symbols: Tensor | None, weight_ih: Tensor | None, bias: Tensor | None
+) -> Tensor:
+    share = x if weight_ih is None else F.linear(x, weight_ih, bias)
+    return share if symbols is None else F.embedding(_stepped(walk, symbols), share)
 
 
 def _fill_input_gradients(
     walk: Walk,
     grad_gates: Tensor,
     x: Tensor,
+    symbols: Tensor | None,
     weight_ih: Tensor | None,
     grad_x: Tensor | None,
     grad_weight_ih: Tensor | None,
     grad_bias: Tensor | None,
 ) -> None:
+    if symbols is not None:
+        of_steps, grad_gates = grad_gates.flatten(0, 1), grad_gates.new_zeros(len(x), grad_gates.shape[2])
+        grad_gates.index_add_(0, _stepped(walk, symbols).flatten(), of_steps)
+        x, grad_gates = x[:, None], grad_gates[:, None]
     if grad_x is not None:
-        grad_x.copy_(grad_gates if weight_ih is None else grad_gates @ weight_ih)
+        of_x = grad_gates if weight_ih is None else grad_gates @ weight_ih
+        grad_x.copy_(of_x.view_as(grad_x))
     if grad_bias is not None:
         torch.sum(grad_gates, (0, 1), out=grad_bias)
     if grad_weight_ih is not None:
-        torch.mm(grad_gates.flatten(0, 1).T, _stepped(walk, x).flatten(0, 1), out=grad_weight_ih)
+        read = x if symbols is not None else _stepped(walk, x)
+        torch.mm(grad_gates.flatten(0, 1).T, read.flatten(0, 1), out=grad_weight_ih)
 
 
 def _stepped(walk: Walk, x: Tensor) -> Tensor:
-    """x with zeros past a length: what stands there, NaN too, is not read."""
+    """x [T,B,...] with zeros past a length: what stands there, NaN too, is not read."""
     if walk.lengths is None:
         return x
     past = torch.arange(walk.steps, device=x.device)[:, None] >= walk.lengths
-    return x.masked_fill(past[:, :, None], 0)
+    return x.masked_fill(past.view(*past.shape, *[1] * (x.dim() - 2)), 0)
 
 
 def _factors_at(factors: Tensor | None, t: int) -> Tensor | None:
@@ -72,6 +83,7 @@ def _factors_at(factors: Tensor | None, t: int) -> Tensor | None:
 
 def rnn_forward(
     x: Tensor,
+    symbols: Tensor | None,
     weight_ih: Tensor | None,
     bias: Tensor | None,
     weight_hh: Tensor,
@@ -83,17 +95,19 @@ def rnn_forward(
     h: Tensor,
 ) -> None:
     """Run `cells.rnn_step` over x; fill h."""
-    x_gates = _share_of_input(x, weight_ih, bias)
+    walk = Walk(len(h), lengths, resets, reverse)
+    x_gates = _share_of_input(walk, x, symbols, weight_ih, bias)
 
     def step(t: int, h_prev: Tensor) -> Tensors:
         return (cells.rnn_step(x_gates[t], weight_hh, h_prev, relu),)
 
-    run(Walk(len(x_gates), lengths, resets, reverse), step, (h0,), (h,))
+    run(walk, step, (h0,), (h,))
 
 
 def rnn_backward(
     grad_h: Tensor,
     x: Tensor,
+    symbols: Tensor | None,
     weight_ih: Tensor | None,
     weight_hh: Tensor,
     h0: Tensor,
@@ -119,11 +133,12 @@ def rnn_backward(
     (first,) = run_back(walk, step_backward, (torch.zeros_like(grad_h0),), (grad_gates,))
     grad_h0.copy_(first)
     fill_grad_weight_hh(grad_weight_hh, walk, grad_gates, h, h0)
-    _fill_input_gradients(walk, grad_gates, x, weight_ih, grad_x, grad_weight_ih, grad_bias)
+    _fill_input_gradients(walk, grad_gates, x, symbols, weight_ih, grad_x, grad_weight_ih, grad_bias)
 
 
 def lstm_forward(
     x: Tensor,
+    symbols: Tensor | None,
     weight_ih: Tensor | None,
     bias: Tensor | None,
     weight_hh: Tensor,
@@ -151,14 +166,15 @@ def lstm_forward(
     follow, and with gain_ih, which goes together with weight_ih, the same two of the product with x.
     """
     walk, variant = (
-        Walk(len(x), lengths, resets, reverse),
+        Walk(len(h), lengths, resets, reverse),
         Variant(weight_hr, peephole, dropout, zoneout_h, zoneout_c),
     )
     norm = LayerNorm(gain_ih, gain_hh, gain_c, bias_c)
     if gain_ih is None:
-        x_gates, *of_input = (_share_of_input(x, weight_ih, bias),)
+        x_gates, *of_input = (_share_of_input(walk, x, symbols, weight_ih, bias),)
     else:
-        x_gates, *of_input = cells.with_norm(_share_of_input(_stepped(walk, x), weight_ih, None), gain_ih, bias)
+        product = _share_of_input(walk, _stepped(walk, x), None, weight_ih, None)
+        x_gates, *of_input = cells.with_norm(product, gain_ih, bias)
 
     def step(t: int, h_prev: Tensor, c_prev: Tensor) -> Tensors:
         *states, kept = cells.lstm_step(x_gates[t], weight_hh, h_prev, c_prev, variant_at(variant, t), norm)
@@ -181,6 +197,7 @@ def lstm_backward(
     grad_h: Tensor,
     grad_c: Tensor | None,
     x: Tensor,
+    symbols: Tensor | None,
     weight_ih: Tensor | None,
     weight_hh: Tensor,
     weight_hr: Tensor | None,
@@ -253,7 +270,7 @@ def lstm_backward(
         normal, scale = gates[..., -1 - len(gain_ih) : -1], gates[..., -1:]
         torch.sum(grad_gates * normal, (0, 1), out=grad_gain_ih)
         grad_gates = cells.with_norm_backward(grad_gates, gain_ih, normal, scale)
-    _fill_input_gradients(walk, grad_gates, x, weight_ih, grad_x, grad_weight_ih, None)
+    _fill_input_gradients(walk, grad_gates, x, symbols, weight_ih, grad_x, grad_weight_ih, None)
     if of_peephole is not None and grad_peephole is not None:
         grad_peephole.copy_(of_peephole.sum((0, 1)).view_as(grad_peephole))
     if projected is not None and unprojected is not None and grad_weight_hr is not None:
@@ -262,6 +279,7 @@ def lstm_backward(
 
 def gru_forward(
     x: Tensor,
+    symbols: Tensor | None,
     weight_ih: Tensor | None,
     bias: Tensor | None,
     weight_hh: Tensor,
@@ -275,17 +293,19 @@ def gru_forward(
     gates: Tensor | None,
 ) -> None:
     """Run `cells.gru_step` over x; fill h, gates [T,B,4H]."""
-    x_gates = _share_of_input(x, weight_ih, bias)
+    walk = Walk(len(h), lengths, resets, reverse)
+    x_gates = _share_of_input(walk, x, symbols, weight_ih, bias)
 
     def step(t: int, h_prev: Tensor) -> Tensors:
         return cells.gru_step(x_gates[t], weight_hh, bias_hn, h_prev, _factors_at(zoneout_h, t))
 
-    run(Walk(len(x_gates), lengths, resets, reverse), step, (h0,), (h, gates))
+    run(walk, step, (h0,), (h, gates))
 
 
 def gru_backward(
     grad_h: Tensor,
     x: Tensor,
+    symbols: Tensor | None,
     weight_ih: Tensor | None,
     weight_hh: Tensor,
     h0: Tensor,
@@ -318,4 +338,4 @@ def gru_backward(
     grad_h0.copy_(first)
     torch.sum(grad_h_gates[:, :, 2 * H :], (0, 1), out=grad_bias_hn)
     fill_grad_weight_hh(grad_weight_hh, walk, grad_h_gates, h, h0)
-    _fill_input_gradients(walk, grad_x_gates, x, weight_ih, grad_x, grad_weight_ih, grad_bias)
+    _fill_input_gradients(walk, grad_x_gates, x, symbols, weight_ih, grad_x, grad_weight_ih, grad_bias)

@@ -41,7 +41,7 @@ class LanguageModel(nn.Module):
         Returns the logits [T, B, V], or, with `targets` [T, B], the mean loss in nats a symbol; and the state
         after the last step. `resets` [T, B] is as in `unrolled.nn`.
         """
-        x, after = self.recurrent(self.embedding(inputs), state, resets=resets)
+        x, after = self.recurrent(inputs, state, resets=resets, embedding=self.embedding.weight)
         logits = self.head(drop(x, self.dropout, self.training))
         if targets is None:
             return logits, after

@@ -82,10 +82,12 @@ class Layers(nn.ModuleList):
         state: State | None = None,
         lengths: Tensor | None = None,
         resets: Tensor | None = None,
+        embedding: Tensor | None = None,
     ) -> tuple[Tensor, State]:
         """What the last layer gives, [T, B, width], and the state after the last step (default before: zero).
 
-        `lengths` [B] and `resets` [T, B] are as in `unrolled.nn`.
+        `lengths` [B] and `resets` [T, B] are as in `unrolled.nn`, and so is `embedding`, with which x is symbols
+        [T, B].
         """
         finals: list[State] = []
         for number, layer in enumerate(self):
@@ -93,10 +95,11 @@ class Layers(nn.ModuleList):
             directions = 2 if layer.bidirectional else 1
             first = number * directions
             before = state and tuple(part[first : first + directions] for part in state)
+            steps = {"lengths": lengths, "resets": resets, "embedding": None if number else embedding}
             if isinstance(layer, LSTM):
-                x, final = layer(x, before, lengths=lengths, resets=resets)
+                x, final = layer(x, before, **steps)
             else:
-                x, h = layer(x, before and before[0], lengths=lengths, resets=resets)
+                x, h = layer(x, before and before[0], **steps)
                 final = (h,)
             finals.append(final)
         return x, tuple(torch.cat(parts) for parts in zip(*finals, strict=True))
