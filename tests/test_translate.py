@@ -46,13 +46,13 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model that has learnt the words and their order."""
     folder = tmp_path_factory.mktemp("translate")
     out = folder / "model.safetensors"
-    list(train(TranslateTask(SMALL, corpus(folder)), TrainOptions(steps=250, lr=0.01), out))
+    list(train(TranslateTask(SMALL, corpus(folder, 600)), TrainOptions(steps=250, lr=0.01), out))
     return out
 
 
 def test_a_trained_model_translates_what_it_has_not_seen(trained: Path) -> None:
     evaluation = load(trained).evaluate()
-    assert evaluation.figures["sentences"] == 20
+    assert evaluation.figures["sentences"] == 60
     assert evaluation.figures["exact"] >= 0.9
     assert evaluation.figures["bleu"] > 90
     assert evaluation.figures["source_copied"]["exact"] == 0

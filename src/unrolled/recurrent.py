@@ -42,7 +42,7 @@ class Projection(NamedTuple):
     @property
     def steps(self) -> int:
         """T."""
-        return len(self.x if self.symbols is None else self.symbols)
+        return (self.x if self.symbols is None else self.symbols).shape[0]
 
 
 class Trace(NamedTuple):
@@ -275,7 +275,7 @@ class Recurrent(torch.nn.RNNBase):
         """The embedding [V,D] and symbols [T,B], or, where there are fewer steps than symbols, x [T,B,D]."""
         if lengths is not None:
             symbols = symbols.masked_fill(_past(symbols, lengths), 0)
-        few = len(embedding) <= symbols.numel() and not self.variant.layer_norm
+        few = embedding.shape[0] <= symbols.numel() and not self.variant.layer_norm
         return (embedding, symbols) if few else (F.embedding(symbols, embedding), None)
 
     def _projection(self, x: Tensor, symbols: Tensor | None, suffix: str, lengths: Tensor | None) -> Projection:
