@@ -355,11 +355,11 @@ void run_backward(const Cell& cell, int wanted_threads) {
     const int64_t size = chunk_steps(T, B), of_symbols = steps.symbols ? steps.V * K : 0;
     const int64_t limit = of_symbols && steps.V > size * B ? steps.V : size * B;
     const int64_t stride = BackwardRun<Cell>::stride(cell);
-    auto [recurrent, input, projection, gradients, initial, flow, zeros, biases, symbols, outer, order, rows, lists, outputs] =
-        working_memory(
+    auto [recurrent, input, projection, gradients, initial, flow, zeros, biases, symbols, outer, order, rows, lists,
+          outputs] = working_memory(
         {packed, packed_columns_size(D, K), of_projection, (size + 1) * B * stride, B * stride, B * (H > P ? H : P), stride,
-         cell.grad_runs * H, of_symbols, team.threads * outer_memory, numbers(B + T + 1), floats_of<typename Cell::Row>(team.threads * B),
-         numbers(team.threads * 5 * limit), numbers(2 * K + P)});
+         cell.grad_runs * H, of_symbols, team.threads * outer_memory, numbers(B + T + 1),
+         floats_of<typename Cell::Row>(team.threads * B), numbers(team.threads * 5 * limit), numbers(2 * K + P)});
     zero(zeros, stride);
     const auto in_order = reinterpret_cast<int64_t*>(order);
     order_rows(steps, in_order, in_order + B);

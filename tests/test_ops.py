@@ -217,6 +217,13 @@ def test_symbols_have_the_bits_of_their_rows(isa: str, cell: str) -> None:
         assert torch.equal(state, whole[name])
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_symbols_with_a_normalised_product_are_refused(dtype: torch.dtype) -> None:
+    problem = Problem("lstm_normalised", 5, 3, 7, "", 4, 6)
+    with pytest.raises(ValueError, match="symbols: expected only without gain_ih"):
+        problem.states(problem.inputs(dtype))
+
+
 @pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.parametrize("masks", ["reverse", "lengths", "lengths resets", "lengths reverse", "resets reverse"])
 def test_the_engine_honours_each_mask(isa: str, cell: str, masks: str) -> None:

@@ -177,9 +177,10 @@ def lstm(
     """Run the LSTM, or the variant of it that `variant`, `norm` and the 4H or 3H rows of weight_hh say, over x.
 
     The factors of `variant` are [T,B,H], or [H] for all steps and rows; no gradient reaches them. The gain_ih of
-    `norm` goes together with weight_ih: without it, as with symbols, x is its normalised product. Returns every
-    step's h and c [T,B,H], differentiable, and gates i, f, g, o [T,B,4H] after activation, which are not. Without
-    `keep`, c is the last one alone, [1,B,H], gates are empty, and there is no way back.
+    `norm` goes together with weight_ih: without it, x is its normalised product. With it there are no symbols.
+    Returns every step's h and c [T,B,H], differentiable, and gates i, f, g, o [T,B,4H] after activation, which are
+    not. Without `keep`, c is the last one alone, [1,B,H], gates are empty, and there is no way back. Raises
+    `ValueError` for symbols with a gain_ih.
     """
     weight_hr, peephole, *factors = variant
     weights, steps = (weight_hh, weight_hr, peephole, *norm), (lengths, resets, reverse)

@@ -24,6 +24,7 @@ from torch import Tensor
 
 from unrolled import cells
 from unrolled.cells import LayerNorm, Variant
+from unrolled.errors import InputError
 from unrolled.walk import Outputs, Tensors, Walk, fill_grad_weight_hh, run, run_back
 
 __all__ = [
@@ -170,6 +171,8 @@ def lstm_forward(
         Variant(weight_hr, peephole, dropout, zoneout_h, zoneout_c),
     )
     norm = LayerNorm(gain_ih, gain_hh, gain_c, bias_c)
+    if symbols is not None and gain_ih is not None:
+        raise InputError("symbols: expected only without gain_ih")
     if gain_ih is None:
         x_gates, *of_input = (_share_of_input(walk, x, symbols, weight_ih, bias),)
     else:
