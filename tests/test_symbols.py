@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
 from tolerances import assert_close
-from unrolled import nn
+from unrolled import dispatch, nn
 from unrolled.errors import InputError
 
 T, B, D, H, FEW, MANY = 7, 5, 3, 4, 6, 50
@@ -67,6 +67,21 @@ def test_outputs_and_gradients_are_those_of_the_features(
         solve(layer, embedding, layer(symbols, embedding=embedding, **given)[0]), expected, strict=True
     ):
         assert_close(found, right)
+
+
+@pytest.mark.parametrize("kind", ["RNN", "LSTM", "GRU"])
+@pytest.mark.parametrize("count", [FEW, MANY])
+def test_few_symbols_reach_the_engine_as_they_are(kind: str, count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    op, seen = kind.lower(), []
+    run = dispatch.ENGINE[op]
+
+    def spy(x: Tensor, symbols: Tensor | None, *rest: Any) -> None:
+        seen.append((tuple(x.shape), symbols is None))
+        run(x, symbols, *rest)
+
+    monkeypatch.setitem(dispatch.ENGINE, op, spy)
+    made(kind, {"num_layers": 2})(symbols_of(count), embedding=embedding_of(count))
+    assert seen == [((FEW, D), False) if count == FEW else ((T, B, D), True), ((T, B, H), True)]
 
 
 @pytest.mark.parametrize("kind", ["RNN", "LSTM", "GRU"])
