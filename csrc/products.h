@@ -11,6 +11,7 @@
 // output's bits therefore depend on no tile, batch or thread count, and are the same on AVX2 and AVX-512.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 
 #include "tile.h"
@@ -104,28 +105,16 @@ struct Bfloat16 {
     }
 };
 
-// Weights as whole numbers from -127 to 127 with a scale each output, inputs as whole numbers from -32767 to
-// 32767 with a scale each row: the rounding of the inputs is too fine to matter. The sum of products is exact and is
-// rounded once, so it has the same bits however it is made:
-//
-//     With VNNI four products of bytes are one instruction. An input plus 32768 is two bytes; each multiplies the weights
-//     by itself, and `offset`, -128 times the sum of an output's weights, takes the 32768 off again.
-//     Without, pairs of 16 bits are multiplied: a word's odd weights are the upper bytes of its halves, its even ones the
-//     lower bytes, kept plus 128 so that a mask makes numbers of them; 128 times the row's even inputs takes that off.
-//     Sums of 32 bits hold so many of these and are then added to two more, of their upper and lower halves.
+// Weights as whole numbers from -127 to 127 with a scale each output, inputs as whole numbers from -63 to 63 with a scale
+// each row. Products of bytes want one side unsigned: inputs are kept plus 64, and `offset`, -64 times the sum of an output's
+// weights, takes that off again. Then the sum of two products, 2 * 127 * 127 at most, fits the 16 bits that AVX2 gives it. The
+// sum of all is exact in int32 and is rounded once, so it has the same bits with VNNI and without.
 template <bool vnni>
 struct Int8 {
-    struct Bytes {
-        const uint8_t* high;
-        const uint8_t* low;
+    struct Row {
+        const uint8_t* numbers;
         float scale;
     };
-    struct Pairs {
-        const int16_t* numbers;  // of every four the even ones, then the odd ones
-        float scale;
-        double even;  // the sum of the even ones
-    };
-    using Row = std::conditional_t<vnni, Bytes, Pairs>;
     static constexpr int most_rows(int) { return registers == 32 ? 3 : 1; }
     static constexpr int panels(int R, int) { return R == 1 ? 2 : 1; }
 
@@ -143,13 +132,13 @@ struct Int8 {
             offsets[j] = 0;
             for (int64_t k = 0; k < blocks_of(K, 4) * 4; ++k) {
                 const int weight = factor != 0 && k < K ? static_cast<int>(std::lrint(weights[k] * factor)) : 0;
-                words[(k / 4 * N * lanes + j) * 4 + k % 4] = static_cast<int8_t>(vnni || k % 2 ? weight : weight ^ 0x80);
-                offsets[j] -= 128 * weight;
+                words[(k / 4 * N * lanes + j) * 4 + k % 4] = static_cast<int8_t>(weight);
+                offsets[j] -= zero * weight;
             }
         }
     }
-    static int64_t row_bytes(int64_t K) { return 2 * padded(K); }
-    static Row row(const float* x, int64_t K, uint8_t* area) {
+    static int64_t row_bytes(int64_t K) { return blocks_of(K, 16) * 16; }
+    static Row row(const float* x, int64_t K, uint8_t* numbers) {
         // As whole numbers the sizes of floats have their own order, with infinities and NaN at the end.
         constexpr int32_t infinity = 0x7f800000;
         ivec sizes{};
@@ -159,115 +148,61 @@ struct Int8 {
         }
         int32_t size = 0;
         for (int lane = 0; lane < lanes; ++lane) size = sizes[lane] > size ? sizes[lane] : size;
-        const float most = __builtin_bit_cast(float, size);
-        if (size >= infinity) return filled(area, K, __builtin_nanf(""));
-        if (most < 1e-30f) return filled(area, K, 0.0f);  // 32767 / most would overflow
+        const auto zeros = [&](float scale) -> Row {
+            __builtin_memset(numbers, zero, row_bytes(K));
+            return {numbers, scale};
+        };
+        const float most = __builtin_bit_cast(float, size), levels = most_number(K);
+        if (size >= infinity) return zeros(__builtin_nanf(""));
+        if (most < 1e-30f) return zeros(0.0f);  // 63 / most would overflow
         // Adding 1.5 * 2^23 rounds to a whole number and leaves it in the low bits of the sum.
         constexpr float magic = 12582912.0f;
-        const vec factor = splat(32767.0f / most);
-        const auto numbers = [&](int64_t k) { return (ivec)(load(x + k, K - k) * factor + magic) - (ivec)splat(magic); };
-        if constexpr (vnni) {
-            for (int64_t k = 0; k < K; k += lanes) {
-                const ivec raised = numbers(k) + 32768;
-                put(area + k, __builtin_convertvector(raised >> 8, bytes));
-                put(area + padded(K) + k, __builtin_convertvector(raised & 0xff, bytes));
-            }
-            return {area, area + padded(K), most / 32767.0f};
-        } else {
-            shorts order;
-            for (int16_t lane = 0; lane < lanes; ++lane) order[lane] = lane % 4 == 1 ? lane + 1 : lane % 4 == 2 ? lane - 1 : lane;
-            ivec sums{};
-            for (int64_t k = 0; k < K; k += lanes) {
-                const ivec now = numbers(k);
-                put(area + 2 * k, __builtin_shuffle(__builtin_convertvector(now, shorts), order));
-                sums += now;
-            }
-            double even = 0;
-            for (int lane = 0; lane < lanes; lane += 2) even += sums[lane];
-            return {reinterpret_cast<const int16_t*>(area), most / 32767.0f, even};
+        const vec factor = splat(levels / most);
+        for (int64_t k = 0; k < K; k += lanes) {
+            const ivec whole = (ivec)(load(x + k, K - k) * factor + magic) - (ivec)splat(magic) + zero;
+            const bytes narrow = __builtin_convertvector(whole, bytes);
+            __builtin_memcpy(numbers + k, &narrow, sizeof narrow);
         }
+        return {numbers, most / levels};
     }
     template <int R, int P, int N>
     UNROLLED_INLINE_MEMBER static void add(vec (&sums)[R][P][N], const Row (&rows)[R], const float* panel,
                                            int64_t panel_stride, int64_t K) {
-        const auto finish = [&](int r, int p, int n, numbers total) {
-            const vec scale = splat(rows[r].scale) * load(panel + p * panel_stride + n * lanes);
-            sums[r][p][n] = fma(scale, __builtin_convertvector(total, vec), sums[r][p][n]);
-        };
+        ivec sum[R][P][N];
+        for (int r = 0; r < R; ++r)
+            for (int p = 0; p < P; ++p)
+                for (int n = 0; n < N; ++n) sum[r][p][n] = (ivec)load(panel + p * panel_stride + (N + n) * lanes);
         const float* words = panel + 2 * N * lanes;
-        if constexpr (vnni) {
-            ivec high[R][P][N], low[R][P][N] = {};
-            for (int r = 0; r < R; ++r)
-                for (int p = 0; p < P; ++p)
-                    for (int n = 0; n < N; ++n) high[r][p][n] = (ivec)load(panel + p * panel_stride + (N + n) * lanes);
-            for (int64_t k = 0; k < K; k += 4, words += N * lanes) {
-                ivec high_inputs[R], low_inputs[R];
+        for (int64_t k = 0; k < K; k += 4, words += N * lanes) {
+            ivec inputs[R];
 #pragma GCC unroll 4
-                for (int r = 0; r < R; ++r) {
-                    high_inputs[r] = four_bytes(rows[r].high + k);
-                    low_inputs[r] = four_bytes(rows[r].low + k);
+            for (int r = 0; r < R; ++r) inputs[r] = four(rows[r].numbers + k);
+#pragma GCC unroll 4
+            for (int p = 0; p < P; ++p)
+#pragma GCC unroll 4
+                for (int n = 0; n < N; ++n) {
+                    const ivec weights = (ivec)load(words + p * panel_stride + n * lanes);
+#pragma GCC unroll 4
+                    for (int r = 0; r < R; ++r) sum[r][p][n] = dot(inputs[r], weights, sum[r][p][n]);
                 }
-#pragma GCC unroll 4
-                for (int p = 0; p < P; ++p)
-#pragma GCC unroll 4
-                    for (int n = 0; n < N; ++n) {
-                        const ivec four = (ivec)load(words + p * panel_stride + n * lanes);
-#pragma GCC unroll 4
-                        for (int r = 0; r < R; ++r) {
-                            high[r][p][n] = dot(high_inputs[r], four, high[r][p][n]);
-                            low[r][p][n] = dot(low_inputs[r], four, low[r][p][n]);
-                        }
-                    }
-            }
-            for (int r = 0; r < R; ++r)
-                for (int p = 0; p < P; ++p)
-                    for (int n = 0; n < N; ++n) finish(r, p, n, widened(high[r][p][n]) * 256.0 + widened(low[r][p][n]));
-        } else {
-            constexpr int64_t together = 256;  // a word adds 2 * 32767 * (255 + 127) at most, 64 words less than 2^31
-            ivec upper[R][P][N] = {}, lower[R][P][N] = {};
-            for (int64_t begin = 0; begin < K; begin += together) {
-                const int64_t end = begin + together < K ? begin + together : K;
-                ivec sum[R][P][N] = {};
-                for (int64_t k = begin; k < end; k += 4, words += N * lanes) {
-                    ivec even_inputs[R], odd_inputs[R];
-#pragma GCC unroll 4
-                    for (int r = 0; r < R; ++r) {
-                        even_inputs[r] = four_bytes(rows[r].numbers + k);
-                        odd_inputs[r] = four_bytes(rows[r].numbers + k + 2);
-                    }
-#pragma GCC unroll 4
-                    for (int p = 0; p < P; ++p)
-#pragma GCC unroll 4
-                        for (int n = 0; n < N; ++n) {
-                            const ivec four = (ivec)load(words + p * panel_stride + n * lanes);
-                            const ivec even = four & 0x00ff00ff, odd = (ivec)((halves)four >> 8);
-#pragma GCC unroll 4
-                            for (int r = 0; r < R; ++r)
-                                sum[r][p][n] += multiply_pairs(even_inputs[r], even) + multiply_pairs(odd_inputs[r], odd);
-                        }
-                }
-                for (int r = 0; r < R; ++r)
-                    for (int p = 0; p < P; ++p)
-                        for (int n = 0; n < N; ++n) {
-                            upper[r][p][n] += sum[r][p][n] >> 16;
-                            lower[r][p][n] += sum[r][p][n] & 0xffff;
-                        }
-            }
-            for (int r = 0; r < R; ++r)
-                for (int p = 0; p < P; ++p)
-                    for (int n = 0; n < N; ++n)
-                        finish(r, p, n, widened(upper[r][p][n]) * 65536.0 + (widened(lower[r][p][n]) - 128.0 * rows[r].even));
         }
+        for (int r = 0; r < R; ++r)
+            for (int p = 0; p < P; ++p)
+                for (int n = 0; n < N; ++n) {
+                    const vec scale = splat(rows[r].scale) * load(panel + p * panel_stride + n * lanes);
+                    sums[r][p][n] = fma(scale, __builtin_convertvector(sum[r][p][n], vec), sums[r][p][n]);
+                }
     }
 
   private:
     typedef uint8_t bytes __attribute__((vector_size(lanes)));
-    typedef int16_t halves __attribute__((vector_size(lanes * 4)));
+    static constexpr int zero = 64;  // what an input of 0 is kept as
 
-    typedef int16_t shorts __attribute__((vector_size(lanes * 2)));
-    typedef double numbers __attribute__((vector_size(lanes * 8)));
-
-    static int64_t padded(int64_t K) { return blocks_of(K, 16) * 16; }
+    // The greatest size of an input: 63, or less where a sum of so many products would not fit its 32 bits.
+    static float most_number(int64_t K) {
+        constexpr int64_t greatest_sum = 0x7fffffff;
+        return static_cast<float>(std::min<int64_t>(zero - 1, greatest_sum / (127 * std::max<int64_t>(K, 1))));
+    }
     // The greatest size among weights; NaN where one of them is.
     static float greatest(const float* weights, int64_t K) {
         float most = 0;
@@ -275,34 +210,27 @@ struct Int8 {
             if (!(std::fabs(weights[k]) <= most)) most = std::fabs(weights[k]);
         return most;
     }
-    static Row filled(uint8_t* area, int64_t K, float scale) {
-        __builtin_memset(area, 0, row_bytes(K));
-        if constexpr (vnni) return {area, area + padded(K), scale};
-        else return {reinterpret_cast<const int16_t*>(area), scale, 0.0};
-    }
-    template <class Vector>
-    UNROLLED_INLINE_MEMBER static void put(uint8_t* to, Vector v) { __builtin_memcpy(to, &v, sizeof v); }
-    // The same four bytes in all lanes.
-    UNROLLED_INLINE_MEMBER static ivec four_bytes(const void* from) {
+    // The same four inputs in each lane.
+    UNROLLED_INLINE_MEMBER static ivec four(const uint8_t* from) {
         int32_t word;
         __builtin_memcpy(&word, from, 4);
         return word - ivec{};
     }
-    UNROLLED_INLINE_MEMBER static numbers widened(ivec v) { return __builtin_convertvector(v, numbers); }
-    // sum + the four products of unsigned and signed bytes in each lane.
-    UNROLLED_INLINE_MEMBER static ivec dot(ivec unsigned_bytes, ivec signed_bytes, ivec sum) {
-        // The one instruction that the rest of this instruction set's code may not use.
-        asm("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(unsigned_bytes), "v"(signed_bytes));
-        return sum;
-    }
-    // Products of 16 bits, the two of each lane added.
-    UNROLLED_INLINE_MEMBER static ivec multiply_pairs(ivec a, ivec b) {
+    // sum + the four products of unsigned inputs and signed weights in each lane.
+    UNROLLED_INLINE_MEMBER static ivec dot(ivec inputs, ivec weights, ivec sum) {
+        if constexpr (vnni) {
+            // The one instruction that the rest of this instruction set's code may not use.
+            asm("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(inputs), "v"(weights));
+            return sum;
+        }
 #if defined(__AVX512BW__)
-        return (ivec)_mm512_madd_epi16((__m512i)a, (__m512i)b);
+        return sum + (ivec)_mm512_madd_epi16(_mm512_maddubs_epi16((__m512i)inputs, (__m512i)weights), _mm512_set1_epi16(1));
 #elif defined(__AVX2__)
-        return (ivec)_mm256_madd_epi16((__m256i)a, (__m256i)b);
+        return sum + (ivec)_mm256_madd_epi16(_mm256_maddubs_epi16((__m256i)inputs, (__m256i)weights), _mm256_set1_epi16(1));
 #else
-        return (ivec)_mm_madd_epi16((__m128i)a, (__m128i)b);
+        const auto even = [](ivec words) { return _mm_srai_epi16(_mm_slli_epi16((__m128i)words, 8), 8); };
+        const auto odd = [](ivec words) { return _mm_srai_epi16((__m128i)words, 8); };  // no input is over 127
+        return sum + (ivec)_mm_madd_epi16(even(inputs), even(weights)) + (ivec)_mm_madd_epi16(odd(inputs), odd(weights));
 #endif
     }
 };

@@ -78,12 +78,12 @@ def rounded(weight: Floats, weights: str) -> Tensor:
 
 
 def rounded_inputs(x: Floats, weights: str) -> Tensor:
-    """The rows [B, K] that are multiplied, in float64: for int8 weights they are rounded to 16 bits."""
+    """The rows [B, K] that are multiplied, in float64: for int8 weights they are rounded to 63 levels each way."""
     if weights != "int8":
         return torch.from_numpy(x).double()
     most = np.maximum(np.abs(x).max(axis=1, keepdims=True), np.float32(1e-30))
-    whole = np.rint(x * (np.float32(32767) / most))
-    return torch.from_numpy(whole * (most / np.float32(32767))).double()
+    whole = np.rint(x * (np.float32(63) / most))
+    return torch.from_numpy(whole * (most / np.float32(63))).double()
 
 
 def reference_step(cell: str, layer: Layer, weights: str, x: Floats, h: Floats, c: Floats | None) -> list[Tensor]:
@@ -134,6 +134,13 @@ def test_narrow_linear_weights_multiply_as_what_they_stand_for(isa: str, weights
         _engine.Linear(weight, bias, weights).run(x, y)
         exact = rounded_inputs(x, weights) @ rounded(weight, weights).T
         assert_close(torch.from_numpy(y), exact + torch.from_numpy(bias), f"{rows} by {inputs} by {outputs}")
+
+
+def test_int8_sums_of_very_many_products_are_right(isa: str) -> None:
+    x, weight = np.ones((1, 300_000), np.float32), np.ones((3, 300_000), np.float32)
+    y = np.full((1, 3), np.nan, np.float32)
+    _engine.Linear(weight, np.zeros(3, np.float32), "int8").run(x, y)
+    assert np.allclose(y, 300_000, rtol=1e-6)
 
 
 def bits(stepped: Stepper, ys: list[Floats]) -> list[Any]:

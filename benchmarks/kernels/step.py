@@ -171,12 +171,12 @@ def narrow_difference(stepper: Stepper, layer: torch.nn.RNNBase, size: int, weig
 
 
 def read_as(x: Floats, weights: str) -> Tensor:
-    """The rows [B, K] that are multiplied, in float64: with int8 weights they have 16 bits."""
+    """The rows [B, K] that are multiplied, in float64: rounded to 63 levels each way for int8 weights."""
     if weights != "int8":
         return torch.from_numpy(x).double()
     most = np.maximum(np.abs(x).max(axis=1, keepdims=True), np.float32(1e-30))
-    whole = np.rint(x * (np.float32(32767) / most))
-    return torch.from_numpy(whole * (most / np.float32(32767))).double()
+    whole = np.rint(x * (np.float32(63) / most))
+    return torch.from_numpy(whole * (most / np.float32(63))).double()
 
 
 def rounded(weight: Floats, weights: str) -> Tensor:

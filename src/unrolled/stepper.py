@@ -75,8 +75,9 @@ def packed(
     [P, H]; and its gain_ih, gain_hh [G*H], gain_c and bias_c [H] (see `unrolled.cells.LayerNorm`). `cell` is lstm,
     lstm_coupled, gru, rnn_tanh or rnn_relu.
 
-    `weights` is the format they are kept in: "float32", "bfloat16", or "int8" with a scale for each output (inputs
-    and states are rounded to 16 bits then). Sums and states stay float32. Raises `InputError` for another format.
+    `weights` is the format they are kept in: "float32", "bfloat16", or "int8" with a scale for each output. With
+    int8 what is multiplied, inputs and states, is rounded to 7 bits with a scale for each row. Sums and states
+    stay float32. Raises `InputError` for another format.
 
     With an `embedding` [V, D] the layers read symbols, int64 from 0 to V-1, where they else read D numbers. The
     bits are those of the embedding's rows; but the products with them are made here, and a step looks them up,
