@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch._library.custom_ops import CustomOpDef
+from torch._ops import OpOverload
 
 from unrolled.dispatch import REFERENCE, warn_reference
 
@@ -17,14 +17,14 @@ __all__ = ["Values", "call", "composite", "schema_of"]
 Values = dict[str, Any]
 
 
-def call(definition: CustomOpDef, *inputs: Any) -> Any:
+def call(definition: OpOverload, *inputs: Any) -> Any:
     """Call an op; within vmap, grad and the other transforms of torch.func call its composite, and warn once.
 
     An op of `torch.library` has one derivative, autograd's, which torch.func cannot reach.
     """
     if not torch._C._are_functorch_transforms_active():
         return definition(*inputs)
-    op = definition._name
+    op: str = definition._opname
     if inputs[0].dtype != torch.float64:
         warn_reference(f"unrolled::{op} within torch.func")
     names = [argument.name for argument in schema_of(op).arguments]

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch._library.custom_ops import CustomOpDef
+from torch._ops import OpOverload
 from torch.utils.dlpack import from_dlpack
 
 from unrolled import _engine, reference
@@ -27,6 +27,7 @@ __all__ = [
     "Tensors",
     "declare",
     "define",
+    "differentiate",
     "kernels",
     "served_by_engine",
     "warn_reference",
@@ -92,9 +93,11 @@ def _run(op: str, inputs: tuple[Tensor | bool | None, ...], outputs: Outputs) ->
     engine = served_by_engine(op, device, dtype)
     if not engine and dtype != torch.float64:  # whoever chooses float64 chooses the reference
         warn_reference(f"unrolled::{op.removesuffix('_backward')} in {dtype} on {device}")
-    # A kernel reads plain dense memory, and DLPack hands out no tensor that requires a gradient.
-    plain = (x.detach().contiguous() if isinstance(x, Tensor) else x for x in inputs)
-    (ENGINE if engine else REFERENCE)[op](*plain, *outputs)
+    plain = (x.detach().contiguous() if isinstance(x, Tensor) else x for x in inputs)  # dense memory, no graph
+    if not engine:
+        return REFERENCE[op](*plain, *outputs)
+    # As arrays: the engine takes tensors too, by DLPack, at twice the time that all of this takes.
+    ENGINE[op](*(x.numpy() if isinstance(x, Tensor) else x for x in (*plain, *outputs)))
 
 
 @cache
@@ -142,7 +145,7 @@ class Served:
 SERVED: dict[str, Served] = {}
 
 
-def define(op: str, signature: str, allocate: Callable[..., Outputs], told: int = 1) -> CustomOpDef:
+def define(op: str, signature: str, allocate: Callable[..., Outputs], told: int = 1) -> OpOverload:
     """Define unrolled::op and put it into SERVED, which says what `allocate` and `told` are.
 
     An output that nobody wants is None to the kernel and an empty tensor to torch.
@@ -164,11 +167,46 @@ def define(op: str, signature: str, allocate: Callable[..., Outputs], told: int 
     return declare(op, signature, implementation, fake)
 
 
-def declare(op: str, signature: str, implementation: Callable[..., Any], fake: Callable[..., Any]) -> CustomOpDef:
+def declare(op: str, signature: str, implementation: Callable[..., Any], fake: Callable[..., Any]) -> OpOverload:
     """Define unrolled::op by what it does and by what it would return; under autocast it is given float32."""
-    definition = torch.library.custom_op(f"unrolled::{op}", implementation, mutates_args=(), schema=signature)
-    definition.register_fake(fake)
+    name = f"unrolled::{op}"
+    # Step by step: `torch.library.custom_op` would import the compiler at the first call, which takes seconds.
+    torch.library.define(name, signature, tags=(torch.Tag.pt2_compliant_tag,))
+    torch.library.impl(name, "default", implementation)
+    torch.library.register_fake(name, fake)
     for device in ("cpu", "cuda"):
         if torch.amp.is_autocast_available(device):
-            definition.register_autocast(device, torch.float32)  # no state is carried in less
+            torch.library.register_autocast(name, device, torch.float32)  # no state is carried in less
+    definition: OpOverload = getattr(torch.ops.unrolled, op).default
     return definition
+
+
+def differentiate(definition: OpOverload, gradients: Callable[..., Any], context: Callable[..., None]) -> None:
+    """Give an op, whose schema has no defaults and no lists, gradients, as `torch.library.register_autograd` does.
+
+    That one asks torch for the whole schema again for each argument of a call, a third of the time of a small one.
+    """
+
+    def below(*inputs: Any) -> Any:
+        with torch._C._AutoDispatchBelowAutograd():
+            return definition(*inputs)
+
+    class Derivative(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, *inputs: Any) -> Any:
+            output = below(*inputs)
+            context(ctx, inputs, output)
+            return output
+
+        @staticmethod
+        def backward(ctx: Any, *grads: Any) -> Any:
+            return gradients(ctx, *grads)
+
+    apply: Any = Derivative.apply
+
+    def autograd(*inputs: Any) -> Any:
+        if torch.is_grad_enabled() and any(isinstance(one, Tensor) and one.requires_grad for one in inputs):
+            return apply(*inputs)
+        return below(*inputs)
+
+    torch.library.impl(f"unrolled::{definition._opname}", "Autograd", autograd)

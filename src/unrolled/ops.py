@@ -16,7 +16,7 @@ from torch import Tensor
 
 from unrolled.cells import NOT_NORMALISED, PLAIN, LayerNorm, Variant
 from unrolled.composite import call
-from unrolled.dispatch import Outputs, Tensors, define
+from unrolled.dispatch import Outputs, Tensors, define, differentiate
 from unrolled.second import register_second_derivative
 
 __all__ = ["NOT_NORMALISED", "PLAIN", "LayerNorm", "Variant", "gru", "lstm", "rnn"]
@@ -262,9 +262,9 @@ def _gru_gradients(ctx: Any, grad_h: Tensor | None, _: Tensor | None) -> tuple[T
     return *_found(tuple(of_input), ctx), *of_weights, grad_h0, None, None, None, None, None
 
 
-_rnn.register_autograd(_rnn_gradients, setup_context=_rnn_context)
-_lstm.register_autograd(_lstm_gradients, setup_context=_lstm_context)
-_gru.register_autograd(_gru_gradients, setup_context=_gru_context)
+differentiate(_rnn, _rnn_gradients, _rnn_context)
+differentiate(_lstm, _lstm_gradients, _lstm_context)
+differentiate(_gru, _gru_gradients, _gru_context)
 register_second_derivative("rnn", _rnn_backward)
 register_second_derivative("lstm", _lstm_backward)
 register_second_derivative("gru", _gru_backward)

@@ -264,5 +264,5 @@ def _no_second_derivative(ctx: Any, *grads: Any) -> None:
     raise NotImplementedError("a recomputed sequence has no second derivative: make the layer without recompute")
 
 
-_recomputed.register_autograd(_gradients, setup_context=_context)
-_recomputed_backward.register_autograd(_no_second_derivative)
+torch.library.register_autograd(_recomputed, _gradients, setup_context=_context)
+torch.library.register_autograd(_recomputed_backward, _no_second_derivative)

@@ -8,15 +8,15 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch._library.custom_ops import CustomOpDef
+from torch._ops import OpOverload
 
 from unrolled.composite import Values, composite, schema_of
-from unrolled.dispatch import warn_reference
+from unrolled.dispatch import differentiate, warn_reference
 
 __all__ = ["register_second_derivative"]
 
 
-def register_second_derivative(op: str, backward: CustomOpDef) -> None:
+def register_second_derivative(op: str, backward: OpOverload) -> None:
     """Make `backward`, the op unrolled::OP_backward, differentiable, and its derivatives in their turn.
 
     The engine has no second derivatives. The composite op runs forward, and autograd goes back through that twice.
@@ -41,7 +41,7 @@ def register_second_derivative(op: str, backward: CustomOpDef) -> None:
         found = _second_derivative(op, inputs, of_gradients, needed)
         return tuple(found.get(name) for name in taken)
 
-    backward.register_autograd(gradients, setup_context=setup_context)
+    differentiate(backward, gradients, setup_context)
 
 
 def _second_derivative(op: str, inputs: Values, grads: dict[str, Tensor], needed: list[str]) -> dict[str, Tensor]:
