@@ -122,7 +122,7 @@ struct Int8 {
     static int64_t size(int64_t K) { return (blocks_of(K, 4) + 2) * N * lanes; }
     template <int N, class Weights>
     static void pack(Weights weights_of, int64_t K, float* panel) {
-        int32_t* offsets = reinterpret_cast<int32_t*>(panel + N * lanes);
+        uint32_t* offsets = reinterpret_cast<uint32_t*>(panel + N * lanes);  // sums wrap on the way, as int32 does in vectors
         int8_t* words = reinterpret_cast<int8_t*>(panel + 2 * N * lanes);
         for (int j = 0; j < N * lanes; ++j) {
             const float* weights = weights_of(j);
@@ -133,7 +133,7 @@ struct Int8 {
             for (int64_t k = 0; k < blocks_of(K, 4) * 4; ++k) {
                 const int weight = factor != 0 && k < K ? static_cast<int>(std::lrint(weights[k] * factor)) : 0;
                 words[(k / 4 * N * lanes + j) * 4 + k % 4] = static_cast<int8_t>(weight);
-                offsets[j] -= zero * weight;
+                offsets[j] -= static_cast<uint32_t>(zero * weight);
             }
         }
     }

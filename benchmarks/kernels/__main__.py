@@ -30,6 +30,7 @@ RESULTS = Path("benchmarks/results")
 GROUPS: dict[str, Callable[[], Iterable[Case]]] = {
     "training": training.training_cases,
     "forward": training.forward_cases,
+    "calls": training.call_cases,
     "ragged": ragged.ragged_cases,
     "variants": variants.variant_cases,
     "symbols": symbols.symbol_cases,

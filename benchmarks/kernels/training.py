@@ -10,7 +10,7 @@ from benchmarks.kernels.limits import peak, sgemm
 from benchmarks.kernels.peers import GATES, difference, fallback, onnx_lstm, pair
 from benchmarks.kernels.row import OWN, Case, Trial
 
-__all__ = ["forward_cases", "train", "training_cases"]
+__all__ = ["call_cases", "forward_cases", "train", "training_cases"]
 
 Shape = tuple[int, int, int, int]  # B, T, D, H
 SHAPES: tuple[Shape, ...] = (
@@ -26,6 +26,7 @@ SHAPES: tuple[Shape, ...] = (
     (32, 1000, 128, 128),
 )
 OTHER_CELLS: tuple[Shape, ...] = ((32, 100, 128, 128), (32, 100, 256, 256), (64, 100, 512, 512))
+SMALL: Shape = (2, 5, 16, 16)
 SYSTEM = 0.03  # of the processor time of training
 
 
@@ -45,6 +46,12 @@ def training_cases() -> Iterator[Case]:
     for cell in ("gru", "rnn"):
         for shape in OTHER_CELLS:
             yield Case(name_of(cell, shape), partial(training, cell, shape), {"torch": 2.5}, system_goal=SYSTEM)
+
+
+def call_cases() -> Iterator[Case]:
+    """Forward + backward over next to nothing: what a call takes besides."""
+    for cell in ("lstm", "gru", "rnn"):
+        yield Case(name_of(cell, SMALL), partial(training, cell, SMALL))
 
 
 def forward_cases() -> Iterator[Case]:
