@@ -136,28 +136,85 @@ void expect_symbols(std::span<const int64_t> symbols, int64_t V) {
                                    std::to_string(symbol)).c_str());
 }
 
-// x [T, B, D], or symbols [T, B], -> y [T, B, P]; of one step, without T.
-template <bool one_step>
+// Inputs of T steps of B rows, which may be `any`: [T, B, D], or symbols [T, B]; of one step, without T.
+class Inputs {
+  public:
+    Inputs(const unrolled::Stack& stack, nb::handle x, std::span<const int64_t> steps)
+        : memory_("x", x, stack.V ? int64 : float32, shape(stack, steps), reading), symbols_(stack.V) {}
+    int64_t size(int dimension) const { return memory_.size(dimension); }
+
+    void run(const unrolled::Stack& stack, float* y, const unrolled::StateRows& h, const unrolled::StateRows& c, int64_t T,
+             int64_t B) const {
+        if (symbols_) expect_symbols(memory_.numbers(), stack.V);
+        run_unlocked(static_cast<double>(stack.bytes()) * T * B, [&] {
+            if (symbols_) stack.run(memory_.numbers().data(), y, h, c, T, B);
+            else stack.run(memory_.floats(), y, h, c, T, B);
+        });
+    }
+
+  private:
+    std::span<const int64_t> shape(const unrolled::Stack& stack, std::span<const int64_t> steps) {
+        std::copy(steps.begin(), steps.end(), shape_);
+        shape_[steps.size()] = stack.D;
+        return {shape_, steps.size() + !stack.V};
+    }
+
+    int64_t shape_[3];
+    Memory memory_;
+    bool symbols_;
+};
+
+// The state of a stack's layers: h [L, B, P] and, for an LSTM, c [L, B, H], both brought up to date in place. B may be `any`.
+class State {
+  public:
+    State(const unrolled::Stack& stack, nb::handle h, nb::handle c, int64_t B) {
+        if (!stack.layers()) throw nb::value_error("the stack has no layers");
+        const bool has_c = is_lstm(stack.cell);
+        if (has_c && c.is_none()) throw nb::value_error("c: an LSTM needs its cell state");
+        if (!has_c && !c.is_none()) throw nb::value_error("c: only an LSTM has a cell state, expected None");
+        const int64_t h_shape[] = {stack.layers(), B, stack.P};
+        h_.emplace("h", h, float32, h_shape, writing_rows);
+        const int64_t c_shape[] = {stack.layers(), h_->size(1), stack.H};
+        if (has_c) c_.emplace("c", c, float32, c_shape, writing_rows);
+        rows_h = h_->state("h");
+        if (has_c) rows_c = c_->state("c");
+    }
+    int64_t rows() const { return h_->size(1); }
+
+    unrolled::StateRows rows_h, rows_c{};
+
+  private:
+    std::optional<Memory> h_, c_;
+};
+
+// Steps of one state, which is looked at once: a call that is over in a microsecond has time for two arrays, not for four.
+class Steps {
+  public:
+    Steps(const unrolled::Stack& stack, nb::handle h, nb::handle c)
+        : stack_(stack), layers_(stack.layers()), state_(stack, h, c, any) {}
+
+    // x [B, D], or symbols [B], -> y [B, P].
+    void step(nb::handle x, nb::handle y) const {
+        if (stack_.layers() != layers_) throw nb::value_error("the stack has other layers than when its state was given");
+        const int64_t shape[] = {state_.rows(), stack_.P};
+        const Inputs inputs(stack_, x, std::span(shape).first(1));
+        const Memory outputs("y", y, float32, shape, writing);
+        inputs.run(stack_, outputs.floats(), state_.rows_h, state_.rows_c, 1, shape[0]);
+    }
+
+  private:
+    const unrolled::Stack& stack_;
+    const int64_t layers_;
+    const State state_;
+};
+
 void run_stack(const unrolled::Stack& stack, nb::handle x, nb::handle y, nb::handle h, nb::handle c) {
-    if (!stack.layers()) throw nb::value_error("the stack has no layers");
-    const int64_t inputs_shape[] = {any, any, stack.D};
-    const Memory inputs("x", x, stack.V ? int64 : float32, std::span(inputs_shape).first(stack.V ? 2 : 3).subspan(one_step), reading);
-    const int64_t T = one_step ? 1 : inputs.size(0), B = inputs.size(!one_step);
-    const int64_t outputs_shape[] = {T, B, stack.P}, h_shape[] = {stack.layers(), B, stack.P};
-    const int64_t c_shape[] = {stack.layers(), B, stack.H};
-    const Memory outputs("y", y, float32, std::span(outputs_shape).subspan(one_step), writing);
-    if (stack.V) expect_symbols(inputs.numbers(), stack.V);
-    const Memory state_h("h", h, float32, h_shape, writing_rows);
-    std::optional<Memory> state_c;
-    const bool has_c = is_lstm(stack.cell);
-    if (has_c && c.is_none()) throw nb::value_error("c: an LSTM needs its cell state");
-    if (!has_c && !c.is_none()) throw nb::value_error("c: only an LSTM has a cell state, expected None");
-    if (has_c) state_c.emplace("c", c, float32, c_shape, writing_rows);
-    const unrolled::StateRows rows_h = state_h.state("h"), rows_c = state_c ? state_c->state("c") : unrolled::StateRows{};
-    run_unlocked(static_cast<double>(stack.bytes()) * T * B, [&] {
-        if (stack.V) stack.run(inputs.numbers().data(), outputs.floats(), rows_h, rows_c, T, B);
-        else stack.run(inputs.floats(), outputs.floats(), rows_h, rows_c, T, B);
-    });
+    const int64_t steps[] = {any, any};
+    const Inputs inputs(stack, x, steps);
+    const int64_t shape[] = {inputs.size(0), inputs.size(1), stack.P};
+    const Memory outputs("y", y, float32, shape, writing);
+    const State state(stack, h, c, shape[1]);
+    inputs.run(stack, outputs.floats(), state.rows_h, state.rows_c, shape[0], shape[1]);
 }
 
 void run_linear(const unrolled::Linear& linear, nb::handle x, nb::handle y) {
@@ -196,8 +253,7 @@ void bind_stack(nb::module_& m) {
              "zoneout_c"_a.noconvert().none() = nb::none(), "weight_hr"_a.noconvert().none() = nb::none(),
              "gain_ih"_a.noconvert().none() = nb::none(), "gain_hh"_a.noconvert().none() = nb::none(),
              "gain_c"_a.noconvert().none() = nb::none(), "bias_c"_a.noconvert().none() = nb::none())
-        .def("run", &run_stack<false>, "x"_a, "y"_a, "h"_a, "c"_a.none())
-        .def("step", &run_stack<true>, "x"_a, "y"_a, "h"_a, "c"_a.none())
+        .def("run", &run_stack, "x"_a, "y"_a, "h"_a, "c"_a.none())
         .def_prop_ro("cell", [](const unrolled::Stack& stack) { return name_of(stack.cell); })
         .def_ro("input_size", &unrolled::Stack::D)
         .def_ro("hidden_size", &unrolled::Stack::H)
@@ -205,4 +261,7 @@ void bind_stack(nb::module_& m) {
         .def_prop_ro("layers", &unrolled::Stack::layers)
         .def_prop_ro("bytes", &unrolled::Stack::bytes)
         .def_prop_ro("threads", [](const unrolled::Stack& stack) { return stack.threads(1, 1); });
+    nb::class_<Steps>(m, "Steps")
+        .def(nb::init<const unrolled::Stack&, nb::handle, nb::handle>(), "stack"_a, "h"_a, "c"_a.none(), nb::keep_alive<1, 2>())
+        .def("step", &Steps::step, "x"_a, "y"_a);
 }

@@ -13,8 +13,9 @@ namespace {
 // again, and a processor fetches ahead no further than to the end of a page.
 Buffer allocate(size_t floats) {
     constexpr size_t line = 64, huge_page = size_t{2} << 20, large = huge_page / 8;
-    const size_t bytes = floats * sizeof(float), alignment = bytes < large ? line : huge_page;
-    float* p = static_cast<float*>(std::aligned_alloc(alignment, (bytes + alignment - 1) / alignment * alignment));
+    const size_t alignment = floats * sizeof(float) < large ? line : huge_page;
+    const size_t bytes = (floats * sizeof(float) + alignment - 1) / alignment * alignment;
+    float* p = static_cast<float*>(std::aligned_alloc(alignment, bytes));
     if (!p) throw std::bad_alloc();
 #if defined(MADV_HUGEPAGE)
     if (alignment == huge_page) madvise(p, bytes, MADV_HUGEPAGE);

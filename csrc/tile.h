@@ -68,16 +68,16 @@ struct Ahead {
     }
 };
 
-// One k of the sum below.
+// One k of the sum below, whose weights stand at `offset` in each panel.
 template <int R, int P, int N, int stride>
-UNROLLED_INLINE void add_product(vec (&sum)[R][P][N], const float* const (&rows)[R], int64_t k, const float* weights_of_k,
-                                 int64_t panel_size) {
+UNROLLED_INLINE void add_product(vec (&sum)[R][P][N], const float* const (&rows)[R], int64_t k, const float* const (&panels)[P],
+                                 int64_t offset) {
     if constexpr (R * P * N + P * N < registers) {
         vec weights[P][N];
 #pragma GCC unroll 4
         for (int p = 0; p < P; ++p)
 #pragma GCC unroll 4
-            for (int n = 0; n < N; ++n) weights[p][n] = load(weights_of_k + p * panel_size + n * lanes);
+            for (int n = 0; n < N; ++n) weights[p][n] = load(panels[p] + offset + n * lanes);
 #pragma GCC unroll 16
         for (int r = 0; r < R; ++r) {
             const vec input = splat(rows[r][k * stride]);
@@ -94,7 +94,7 @@ UNROLLED_INLINE void add_product(vec (&sum)[R][P][N], const float* const (&rows)
         for (int p = 0; p < P; ++p)
 #pragma GCC unroll 4
             for (int n = 0; n < N; ++n) {
-                const vec weight = load(weights_of_k + p * panel_size + n * lanes);
+                const vec weight = load(panels[p] + offset + n * lanes);
 #pragma GCC unroll 16
                 for (int r = 0; r < R; ++r) sum[r][p][n] = fma(inputs[r], weight, sum[r][p][n]);
             }
@@ -117,13 +117,28 @@ template <int R, int P, int N, int stride = 1, class... Next>
 #pragma GCC unroll 4
             for (int n = 0; n < N; ++n) sum[r][p][n] = sums[r][p][n];
     }
+    const float* panels[P];
+    const auto go_on = [&](int ks) UNROLLED_INLINE_BODY {
+#pragma GCC unroll 4
+        for (int p = 0; p < P; ++p) {
+            panels[p] += ks * N * lanes;
+            if constexpr (P > 1) asm("" : "+r"(panels[p]));  // or the compiler keeps many offsets from the first, on the stack
+        }
+    };
+#pragma GCC unroll 4
+    for (int p = 0; p < P; ++p) panels[p] = panel + p * panel_size;
+    go_on(0);
     int64_t k = 0;
-    for (; k + together <= K; k += together, panel += together * N * lanes) {
+    for (; k + together <= K; k += together) {
         (ahead.ask(together), ...);
 #pragma GCC unroll 4
-        for (int i = 0; i < together; ++i) add_product<R, P, N, stride>(sum, row, k + i, panel + i * N * lanes, panel_size);
+        for (int i = 0; i < together; ++i) add_product<R, P, N, stride>(sum, row, k + i, panels, i * N * lanes);
+        go_on(together);
     }
-    for (; k < K; ++k, panel += N * lanes) add_product<R, P, N, stride>(sum, row, k, panel, panel_size);
+    for (; k < K; ++k) {
+        add_product<R, P, N, stride>(sum, row, k, panels, 0);
+        go_on(1);
+    }
 #pragma GCC unroll 16
     for (int r = 0; r < R; ++r)
 #pragma GCC unroll 4

@@ -190,7 +190,7 @@ def test_a_state_may_lie_in_records_of_something_larger(isa: str, cell: str, wei
     for view, part in zip(views, (before.h, before.c), strict=True):
         view[:] = np.nan if part is None else part
     one.stack.run(xs[:3], after[:3], *views[:count], *[None] * (2 - count))
-    one.stack.step(xs[3], after[3], *views[:count], *[None] * (2 - count))
+    _engine.Steps(one.stack, *views[:count], *[None] * (2 - count)).step(xs[3], after[3])
     found = [part.view(np.uint32) for part in (after, *views[:count])]
     assert_same_bits(found, bits(one, [one.run(xs)]))
     assert not records["before"].any() and not records["after"].any()
@@ -210,7 +210,15 @@ def test_a_state_may_lie_in_records_of_something_larger(isa: str, cell: str, wei
 def test_a_state_that_does_not_fit_is_refused(h: Any, message: str) -> None:
     stack, x, y = stepper("gru", 6, 17).stack, random(2, 6), np.empty((2, 17), np.float32)
     with pytest.raises((TypeError, ValueError), match=f"^{message}$"):
-        stack.step(x, y, h, None)
+        stack.run(x[None], y[None], h, None)
+
+
+def test_a_state_of_fewer_layers_than_its_stack_has_since_is_refused() -> None:
+    stack, zeros = stepper("gru", 17, 17).stack, partial(np.zeros, dtype=np.float32)
+    steps = _engine.Steps(stack, zeros((1, 2, 17)), None)
+    stack.add_layer(zeros((51, 17)), zeros((51, 17)))
+    with pytest.raises(ValueError, match="^the stack has other layers than when"):
+        steps.step(zeros((2, 17)), zeros((2, 17)))
 
 
 @every_cell
@@ -402,8 +410,8 @@ def test_results_are_the_callers_to_keep() -> None:
     ("x", "error", "message"),
     [
         (np.zeros((1, 7), np.float32), ValueError, r"x: expected shape \[1, 6\], got \[1, 7\]"),
-        (np.zeros(6, np.float32), ValueError, r"x: expected shape \[any, 6\], got \[6\]"),
-        (np.zeros((2, 6), np.float32), ValueError, r"y: expected shape \[2, 17\], got \[1, 17\]"),
+        (np.zeros(6, np.float32), ValueError, r"x: expected shape \[1, 6\], got \[6\]"),
+        (np.zeros((2, 6), np.float32), ValueError, r"x: expected shape \[1, 6\], got \[2, 6\]"),
         (np.zeros((1, 6)), TypeError, "x: expected float32, got an array of format d"),
         (np.zeros((6, 1), np.float32).T[:, ::-1], TypeError, "x: expected a C-contiguous float32 array"),
         ([[0.0] * 6], TypeError, "x: expected a C-contiguous float32 array"),

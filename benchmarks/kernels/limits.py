@@ -31,7 +31,8 @@ def read(count: int, threads: int) -> Limit:
     """So many bytes read again and again, each thread its own part: from the caches that they fit."""
     floats = count // 4 // 128 // threads * 128 * threads
     page = 2 << 20  # a huge one, as the engine's weights lie on
-    area = mmap.mmap(-1, (4 * floats // page + 2) * page)
+    own = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS  # memory that may be shared has small pages
+    area = mmap.mmap(-1, (4 * floats // page + 2) * page, own)
     area.madvise(mmap.MADV_HUGEPAGE)
     source = np.frombuffer(area, np.float32)
     source[:] = 1  # pages that nobody wrote would all be the same one of zeros

@@ -18,9 +18,8 @@ OWN = "unrolled"
 FEWEST_TURNS = 5
 FEWEST_SLOW_TURNS = 2  # where a turn takes longer than all turns were to take
 REST = 0.01  # seconds before each, and more as long as threads of the one before still spin, waiting for more work
-SHORTEST = (
-    0.02  # seconds: what is quicker runs several times a turn, most of them on warm caches and waking threads
-)
+SHORTEST = 0.02  # seconds: what is quicker runs several times a turn
+WARM_UP = 0.01  # seconds in which it runs before that: after a rest a processor's clock takes milliseconds to rise
 
 
 @dataclass(frozen=True)
@@ -111,6 +110,8 @@ def turns(
         turn = {}
         for name, run in runs.items():
             rest()
+            if repeats[name] > 1:
+                repeat(run, WARM_UP)
             before, started = resource.getrusage(resource.RUSAGE_SELF), time.perf_counter()
             for _ in range(repeats[name]):
                 run()
@@ -123,14 +124,16 @@ def turns(
 
 def repeated(run: Callable[[], object]) -> tuple[int, float]:
     """How often one runs in SHORTEST seconds, once at least, and the seconds that this took."""
-    count, started = 0, time.perf_counter()
     run()  # the first one may be slower
-    again = time.perf_counter()
-    if again - started > SHORTEST:
-        return 1, again - started
-    while (taken := time.perf_counter() - again) < SHORTEST:
+    return repeat(run, SHORTEST)
+
+
+def repeat(run: Callable[[], object], seconds: float) -> tuple[int, float]:
+    """Run one for so many seconds, once at least; returns how often, and how long that took."""
+    count, started, taken = 0, time.perf_counter(), 0.0
+    while not count or taken < seconds:
         run()
-        count += 1
+        count, taken = count + 1, time.perf_counter() - started
     return count, taken
 
 

@@ -206,9 +206,6 @@ class Stack:
     def run(self, x: Array, y: Array, h: Array, c: Array | None) -> None:
         """x [T, B, D] -> y [T, B, P]."""
 
-    def step(self, x: Array, y: Array, h: Array, c: Array | None) -> None:
-        """x [B, D] -> y [B, P]."""
-
     @property
     def cell(self) -> str: ...
     @property
@@ -225,3 +222,10 @@ class Stack:
     @property
     def threads(self) -> int:
         """How many threads a step of one row takes."""
+
+class Steps:
+    """Steps of a stack that carry a state of B rows, whose arrays it holds, as those of `Stack.run`."""
+
+    def __init__(self, stack: Stack, h: Array, c: Array | None) -> None: ...
+    def step(self, x: Array, y: Array) -> None:
+        """x [B, D] -> y [B, P]."""

@@ -111,7 +111,7 @@ class Stepper:
             raise InputError(f"batch is {batch}, expected at least 1")
         self.stack = stack
         widths = (stack.output_size, stack.hidden_size)[: 1 + stack.cell.startswith("lstm")]
-        self._state = zero_state(stack.layers, batch, widths)
+        self._carry(zero_state(stack.layers, batch, widths))
         self._output_shape = (batch, stack.output_size)
 
     @property
@@ -125,10 +125,12 @@ class Stepper:
         for name, mine, theirs in (("h", own.h, state.h), ("c", own.c, state.c)):
             if _shape(theirs) != _shape(mine):
                 raise InputError(f"state.{name}: expected shape {_shape(mine)}, got {_shape(theirs)}")
-        self._state = State(
-            np.array(state.h, np.float32, order="C"),
-            None if state.c is None else np.array(state.c, np.float32, order="C"),
-        )
+        c = None if state.c is None else np.array(state.c, np.float32, order="C")
+        self._carry(State(np.array(state.h, np.float32, order="C"), c))
+
+    def _carry(self, state: State) -> None:
+        """Make these arrays the state, which every step brings up to date."""
+        self._state, self._steps = state, _engine.Steps(self.stack, state.h, state.c)
 
     def reset(self) -> None:
         """Forget everything: the state becomes zero."""
@@ -144,7 +146,7 @@ class Stepper:
         consumes nothing then.
         """
         y: Floats = np.empty(self._output_shape, FLOAT32) if out is None else out
-        self.stack.step(x, y, self._state.h, self._state.c)
+        self._steps.step(x, y)
         return y
 
     def run(self, xs: NDArray[Any]) -> Floats:
