@@ -217,7 +217,7 @@ def test_a_state_of_fewer_layers_than_its_stack_has_since_is_refused() -> None:
     stack, zeros = stepper("gru", 17, 17).stack, partial(np.zeros, dtype=np.float32)
     steps = _engine.Steps(stack, zeros((1, 2, 17)), None)
     stack.add_layer(zeros((51, 17)), zeros((51, 17)))
-    with pytest.raises(ValueError, match="^the stack has other layers than when"):
+    with pytest.raises(ValueError, match=r"^the stack has other layers than"):
         steps.step(zeros((2, 17)), zeros((2, 17)))
 
 
