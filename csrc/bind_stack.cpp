@@ -120,10 +120,10 @@ class Memory {
 };
 
 // Runs without the lock of the interpreter if it takes long enough for others to want it: giving it away and
-// fetching it again costs a tenth of a microsecond, and more where they do.
+// fetching it again costs up to half a microsecond, and more where they do.
 template <class Run>
 void run_unlocked(double bytes_read, Run run) {
-    constexpr double worth_it = 1 << 18;
+    constexpr double worth_it = 1 << 20;
     std::optional<nb::gil_scoped_release> release;
     if (bytes_read >= worth_it) release.emplace();
     run();

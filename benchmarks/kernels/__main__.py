@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import machine
-from benchmarks.kernels import limits, memory, ragged, step, symbols, training, variants
+from benchmarks.kernels import limits, memory, products, ragged, step, symbols, training, variants
 from benchmarks.kernels.row import OWN, Case, Limit, Row, measure, turns
 
 RESULTS = Path("benchmarks/results")
@@ -31,6 +31,7 @@ GROUPS: dict[str, Callable[[], Iterable[Case]]] = {
     "training": training.training_cases,
     "forward": training.forward_cases,
     "calls": training.call_cases,
+    "products": products.product_cases,
     "ragged": ragged.ragged_cases,
     "variants": variants.variant_cases,
     "symbols": symbols.symbol_cases,
