@@ -93,11 +93,11 @@ def _run(op: str, inputs: tuple[Tensor | bool | None, ...], outputs: Outputs) ->
     engine = served_by_engine(op, device, dtype)
     if not engine and dtype != torch.float64:  # whoever chooses float64 chooses the reference
         warn_reference(f"unrolled::{op.removesuffix('_backward')} in {dtype} on {device}")
-    plain = (x.detach().contiguous() if isinstance(x, Tensor) else x for x in inputs)  # dense memory, no graph
+    plain = [x if x is None or isinstance(x, bool) else x.detach().contiguous() for x in inputs]  # dense, no graph
     if not engine:
         return REFERENCE[op](*plain, *outputs)
     # As arrays: the engine takes tensors too, by DLPack, at twice the time that all of this takes.
-    ENGINE[op](*(x.numpy() if isinstance(x, Tensor) else x for x in (*plain, *outputs)))
+    ENGINE[op](*[x if x is None or isinstance(x, bool) else x.numpy() for x in (*plain, *outputs)])
 
 
 @cache

@@ -3,7 +3,8 @@
 `unrolled.nn` has the layers. T steps, B rows, D input features, H hidden units, L layers, P projected units.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from itertools import chain
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -246,7 +247,7 @@ class Recurrent(torch.nn.RNNBase):
             initial = tuple(x.new_zeros(shape) for shape in shapes)
         _check_states(initial, shapes, x)
         every = int(traced)
-        if not traced and _needs_gradient(x, *initial, *self.parameters()):
+        if not traced and _needs_gradient(chain((x, *initial), self.parameters())):
             every = self.recompute or 1
         finals: list[Tensors] = []
         traces: list[Trace] = []
@@ -319,7 +320,7 @@ def _past(sequence: Tensor, lengths: Tensor) -> Tensor:
     return torch.arange(len(sequence), device=sequence.device)[:, None] >= lengths
 
 
-def _needs_gradient(*tensors: Tensor) -> bool:
+def _needs_gradient(tensors: Iterable[Tensor]) -> bool:
     return torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
 
 
