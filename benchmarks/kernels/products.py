@@ -25,7 +25,7 @@ def product_cases() -> Iterator[Case]:
 
 
 def product(M: int, K: int, N: int) -> Trial:
-    """Check and make ready a row; no product of registers' numbers alone is faster than the peak."""
+    """Check and make ready a row; the peak is that of multiply-adds of numbers that are in registers already."""
     generator = np.random.default_rng(0)
     x, weight = (generator.normal(size=(size, K)).astype(np.float32) for size in (M, N))
     own, theirs = np.empty((M, N), np.float32), torch.empty(M, N)
