@@ -8,27 +8,26 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch._ops import OpOverload
 
 from unrolled.dispatch import REFERENCE, warn_reference
+from unrolled.library import Op
 
 __all__ = ["Values", "call", "composite", "schema_of"]
 
 Values = dict[str, Any]
 
 
-def call(definition: OpOverload, *inputs: Any) -> Any:
+def call(op: Op, *inputs: Any) -> Any:
     """Call an op; within vmap, grad and the other transforms of torch.func call its composite, and warn once.
 
     An op of `torch.library` has one derivative, autograd's, which torch.func cannot reach.
     """
     if not torch._C._are_functorch_transforms_active():
-        return definition(*inputs)
-    op: str = definition._opname
+        return op(*inputs)
     if inputs[0].dtype != torch.float64:
-        warn_reference(f"unrolled::{op} within torch.func")
-    names = [argument.name for argument in schema_of(op).arguments]
-    results = tuple(composite(op, dict(zip(names, inputs, strict=True))).values())
+        warn_reference(f"unrolled::{op.name} within torch.func")
+    names = [argument.name for argument in schema_of(op.name).arguments]
+    results = tuple(composite(op.name, dict(zip(names, inputs, strict=True))).values())
     return results if len(results) > 1 else results[0]
 
 

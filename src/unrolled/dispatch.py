@@ -1,7 +1,7 @@
 """Which kernel serves an op: the compiled engine on CPU in float32, else `unrolled.reference`, never silently.
 
-It makes `torch.library` ops, with schema and fake, of the two tables of kernels below; it knows nothing of what an
-op computes or of its gradients.
+It makes ops, with schema and fake, of the two tables of kernels below; it knows nothing of what an op computes or
+of its gradients.
 """
 
 import warnings
@@ -12,10 +12,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch._ops import OpOverload
 from torch.utils.dlpack import from_dlpack
 
 from unrolled import _engine, reference
+from unrolled.library import Op, declare
 
 __all__ = [
     "ENGINE",
@@ -25,9 +25,7 @@ __all__ = [
     "Outputs",
     "Served",
     "Tensors",
-    "declare",
     "define",
-    "differentiate",
     "kernels",
     "served_by_engine",
     "warn_reference",
@@ -93,11 +91,12 @@ def _run(op: str, inputs: tuple[Tensor | bool | None, ...], outputs: Outputs) ->
     engine = served_by_engine(op, device, dtype)
     if not engine and dtype != torch.float64:  # whoever chooses float64 chooses the reference
         warn_reference(f"unrolled::{op.removesuffix('_backward')} in {dtype} on {device}")
-    plain = [x if x is None or isinstance(x, bool) else x.detach().contiguous() for x in inputs]  # dense, no graph
+    given = [x.contiguous() if isinstance(x, Tensor) else x for x in inputs]
     if not engine:
+        plain = [x.detach() if isinstance(x, Tensor) else x for x in given]
         return REFERENCE[op](*plain, *outputs)
     # As arrays: the engine takes tensors too, by DLPack, at twice the time that all of this takes.
-    ENGINE[op](*[x if x is None or isinstance(x, bool) else x.numpy() for x in (*plain, *outputs)])
+    ENGINE[op](*[x.numpy(force=True) if isinstance(x, Tensor) else x for x in (*given, *outputs)])
 
 
 @cache
@@ -117,7 +116,7 @@ def pooled(output: Tensor) -> Tensor:
     What a training step keeps is freed at its end. The C library would give such blocks back to the system, which
     clears every page anew for the next step.
     """
-    if output.device.type != "cpu" or output.dtype != torch.float32 or output.nbytes < LARGE:
+    if output.nbytes < LARGE or output.device.type != "cpu" or output.dtype != torch.float32:
         return output
     return from_dlpack(_engine.memory(output.shape))
 
@@ -135,7 +134,7 @@ class Served:
 
     def outputs(self, *inputs: Any) -> Outputs:
         """What is to be filled, None where nobody wants it."""
-        return tuple(None if output is None else pooled(output) for output in self.allocate(*inputs))
+        return tuple([None if output is None else pooled(output) for output in self.allocate(*inputs)])
 
     def fill(self, inputs: tuple[Any, ...], outputs: Outputs) -> None:
         """Run the kernel over inputs."""
@@ -145,7 +144,7 @@ class Served:
 SERVED: dict[str, Served] = {}
 
 
-def define(op: str, signature: str, allocate: Callable[..., Outputs], told: int = 1) -> OpOverload:
+def define(op: str, signature: str, allocate: Callable[..., Outputs], told: int = 1) -> Op:
     """Define unrolled::op and put it into SERVED, which says what `allocate` and `told` are.
 
     An output that nobody wants is None to the kernel and an empty tensor to torch.
@@ -153,7 +152,8 @@ def define(op: str, signature: str, allocate: Callable[..., Outputs], told: int 
     served = SERVED[op] = Served(op, allocate, told)
 
     def results(inputs: tuple[Any, ...], outputs: Outputs) -> Tensor | Tensors:
-        tensors = tuple(inputs[0].new_empty(0) if output is None else output for output in outputs)
+        empty = inputs[0].new_empty(0)
+        tensors = tuple([empty if output is None else output for output in outputs])
         return tensors if len(tensors) > 1 else tensors[0]
 
     def implementation(*inputs: Any) -> Tensor | Tensors:
@@ -165,48 +165,3 @@ def define(op: str, signature: str, allocate: Callable[..., Outputs], told: int 
         return results(inputs, allocate(*inputs))
 
     return declare(op, signature, implementation, fake)
-
-
-def declare(op: str, signature: str, implementation: Callable[..., Any], fake: Callable[..., Any]) -> OpOverload:
-    """Define unrolled::op by what it does and by what it would return; under autocast it is given float32."""
-    name = f"unrolled::{op}"
-    # Step by step: `torch.library.custom_op` would import the compiler at the first call, which takes seconds.
-    torch.library.define(name, signature, tags=(torch.Tag.pt2_compliant_tag,))
-    torch.library.impl(name, "default", implementation)
-    torch.library.register_fake(name, fake)
-    for device in ("cpu", "cuda"):
-        if torch.amp.is_autocast_available(device):
-            torch.library.register_autocast(name, device, torch.float32)  # no state is carried in less
-    definition: OpOverload = getattr(torch.ops.unrolled, op).default
-    return definition
-
-
-def differentiate(definition: OpOverload, gradients: Callable[..., Any], context: Callable[..., None]) -> None:
-    """Give an op, whose schema has no defaults and no lists, gradients, as `torch.library.register_autograd` does.
-
-    That one asks torch for the whole schema again for each argument of a call, a fifth of the time of a small one.
-    """
-
-    def below(*inputs: Any) -> Any:
-        with torch._C._AutoDispatchBelowAutograd():
-            return definition(*inputs)
-
-    class Derivative(torch.autograd.Function):
-        @staticmethod
-        def forward(ctx: Any, *inputs: Any) -> Any:
-            output = below(*inputs)
-            context(ctx, inputs, output)
-            return output
-
-        @staticmethod
-        def backward(ctx: Any, *grads: Any) -> Any:
-            return gradients(ctx, *grads)
-
-    apply: Any = Derivative.apply
-
-    def autograd(*inputs: Any) -> Any:
-        if torch.is_grad_enabled() and any(isinstance(one, Tensor) and one.requires_grad for one in inputs):
-            return apply(*inputs)
-        return below(*inputs)
-
-    torch.library.impl(f"unrolled::{definition._opname}", "Autograd", autograd)

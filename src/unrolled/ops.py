@@ -16,7 +16,8 @@ from torch import Tensor
 
 from unrolled.cells import NOT_NORMALISED, PLAIN, LayerNorm, Variant
 from unrolled.composite import call
-from unrolled.dispatch import Outputs, Tensors, define, differentiate
+from unrolled.dispatch import Outputs, Tensors, define
+from unrolled.library import differentiate
 from unrolled.second import register_second_derivative
 
 __all__ = ["NOT_NORMALISED", "PLAIN", "LayerNorm", "Variant", "gru", "lstm", "rnn"]

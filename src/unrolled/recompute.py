@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 from unrolled import ops  # noqa: F401, which registers them
-from unrolled.dispatch import SERVED, Outputs, Tensors, declare, pooled
+from unrolled.dispatch import SERVED, Outputs, Tensors, pooled
+from unrolled.library import declare
 from unrolled.walk import Walk
 
 __all__ = ["recomputed"]
@@ -264,5 +265,5 @@ def _no_second_derivative(ctx: Any, *grads: Any) -> None:
     raise NotImplementedError("a recomputed sequence has no second derivative: make the layer without recompute")
 
 
-torch.library.register_autograd(_recomputed, _gradients, setup_context=_context)
-torch.library.register_autograd(_recomputed_backward, _no_second_derivative)
+torch.library.register_autograd(_recomputed.definition, _gradients, setup_context=_context)
+torch.library.register_autograd(_recomputed_backward.definition, _no_second_derivative)

@@ -8,15 +8,15 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch._ops import OpOverload
 
 from unrolled.composite import Values, composite, schema_of
-from unrolled.dispatch import differentiate, warn_reference
+from unrolled.dispatch import warn_reference
+from unrolled.library import Op, differentiate
 
 __all__ = ["register_second_derivative"]
 
 
-def register_second_derivative(op: str, backward: OpOverload) -> None:
+def register_second_derivative(op: str, backward: Op) -> None:
     """Make `backward`, the op unrolled::OP_backward, differentiable, and its derivatives in their turn.
 
     The engine has no second derivatives. The composite op runs forward, and autograd goes back through that twice.
