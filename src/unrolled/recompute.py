@@ -38,30 +38,27 @@ _TAKEN, _KEPT = ({op: _names(op)[part] for op in ("lstm", "gru")} for part in (0
 
 @dataclass(frozen=True)
 class _Chunk:
-    """Neighbouring steps, and how many of them each row takes [B]."""
+    """Neighbouring steps, and how many of them each row takes [B]; None: all."""
 
     steps: slice
-    lengths: Tensor
+    lengths: Tensor | None
     reverse: bool
 
     def part(self, memory: Tensors) -> Tensors:
         """Of memory for the longest chunk [steps,B,...], this one's."""
         return tuple(tensor[: self.steps.stop - self.steps.start] for tensor in memory)
 
-    def fill_gradients(self, grads: Tensors, grad_h: Tensor, after: list[Tensor]) -> None:
-        """Make the gradients at this chunk's states: grad_h [T,B,H], and those at the states after it."""
-        of_h, *of_c = grads
-        of_h.copy_(grad_h[self.steps])
-        for grad in of_c:
-            grad.zero_()
+    @property
+    def last(self) -> int | Tensors:
+        """Where in what has this chunk's steps each row's last one is; anywhere for a row that takes none."""
+        if self.lengths is None:
+            return 0 if self.reverse else -1
         last = torch.zeros_like(self.lengths) if self.reverse else (self.lengths - 1).clamp(min=0)
-        place = last, torch.arange(len(last), device=last.device)
-        for grad, state in zip(grads, after, strict=True):
-            grad.index_put_(place, state, accumulate=True)
+        return last, torch.arange(len(last), device=last.device)
 
     def if_stepped(self, new: Tensor, held: Tensor) -> Tensor:
         """What is new [B,width] for the rows that take a step here, what was before for the others."""
-        return torch.where((self.lengths > 0)[:, None], new, held)
+        return new if self.lengths is None else torch.where((self.lengths > 0)[:, None], new, held)
 
     def h_after(self, h: Tensor, before: Tensor) -> Tensor:
         """The h [B,width] that the next chunk begins with, of all steps' h; anything for a row that has ended."""
@@ -99,11 +96,11 @@ class _Call:
         """All steps, in the order in which they are consumed."""
         read, lengths, resets = self.read, self.values.get("lengths"), self.values.get("resets")
         walk = Walk(len(read), lengths, resets, self.reverse)
-        whole = torch.full(read.shape[1:2], walk.steps, device=read.device) if lengths is None else lengths
 
         def chunk(start: int) -> _Chunk:
             steps = slice(start, min(start + self.every, walk.steps))
-            return _Chunk(steps, (whole - start).clamp(0, steps.stop - start), self.reverse)
+            taken = None if lengths is None else (lengths - start).clamp(0, steps.stop - start)
+            return _Chunk(steps, taken, self.reverse)
 
         starts = range(0, walk.steps, self.every)
         return [chunk(start) for start in (reversed(starts) if self.reverse else starts)]
@@ -168,17 +165,22 @@ class _Call:
             name for name, total in sums.items() if total is not None and name not in ("grad_h0", "grad_c0")
         ]
         kept = self.kept()
-        grads = tuple(torch.empty_like(state) for state in kept[: len(self.states)])
+        grads = tuple(torch.zeros_like(state) for state in kept[: len(self.states)])
         grad_states = [torch.zeros_like(state) for state in self.states]
         if grad_c is not None:
             grad_states[1] = grad_c[0]
         for chunk, state in zip(reversed(chunks), reversed(self.entering(h, between)), strict=True):
             first = chunk is chunks[-1]
             found = sums if first else share
-            chunk.fill_gradients(chunk.part(grads), grad_h, grad_states)
+            of_h, *of_c = of_chunk = chunk.part(grads)  # of c but for the last ones 0, before and after
+            of_h.copy_(grad_h[chunk.steps])
+            for grad, of_last in zip(of_chunk, grad_states, strict=True):
+                grad[chunk.last] += of_last
             self.run(chunk, state, True, chunk.part(kept))
             of_x = (None if grad is None else grad[chunk.steps] for grad in of_steps.values())
-            self.run_back(chunk, state, chunk.part(kept), chunk.part(grads), (*of_x, *found.values()))
+            self.run_back(chunk, state, chunk.part(kept), of_chunk, (*of_x, *found.values()))
+            for grad in of_c:
+                grad[chunk.last] = 0
             of_states = [found[f"grad_{name}"] for name in ("h0", "c0")[: len(state)]]
             grad_states = [chunk.if_stepped(*pair) for pair in zip(of_states, grad_states, strict=True)]
             for name in () if first else learned:
