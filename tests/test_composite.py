@@ -75,6 +75,23 @@ def test_each_row_has_gradients_of_its_own(kind: str) -> None:
             assert_close(together[name][row], wanted)
 
 
+@pytest.mark.parametrize("options", [{}, {"recompute": 2}])
+@pytest.mark.parametrize("kind", ["GRU", "LSTM"])
+def test_sequences_may_have_lengths_of_their_own(kind: str, options: dict[str, Any]) -> None:
+    torch.manual_seed(0)
+    layer = getattr(nn, kind)(3, 5, **options)
+    x, lengths = torch.randn(3, 4, 2, 3), torch.tensor([[4, 2], [1, 0], [3, 4]])
+
+    def loss(x: Tensor, lengths: Tensor) -> Any:
+        output, state = layer(x, lengths=lengths)
+        return output.sin().sum() + (state if kind == "GRU" else torch.stack(state)).cos().sum()
+
+    together = vmap(grad(loss))(x, lengths)
+    for found, *one in zip(together, x.requires_grad_(), lengths, strict=True):
+        (expected,) = torch.autograd.grad(loss(*one), one[0])
+        assert_close(found, expected)
+
+
 @every_kind
 def test_an_ensemble_runs_at_once(kind: str) -> None:
     layer, parameters, _ = layer_and_loss(kind)

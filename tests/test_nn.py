@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pack_sequence, pad_packed_sequence
+from torch.utils.checkpoint import checkpoint
 
 from tolerances import assert_close
 from unrolled import nn
@@ -546,3 +547,51 @@ def test_chrono_units_forget_in_as_many_steps_as_they_were_told(kind: str) -> No
 def test_an_initialisation_that_cannot_be_is_refused(options: dict[str, Any], sentence: str) -> None:
     with pytest.raises(InputError, match=sentence):
         nn.LSTM(2, 3, **options)
+
+
+@pytest.mark.parametrize("kind", ["LSTM", "GRU"])
+def test_reset_parameters_draws_as_the_constructor_does(kind: str) -> None:
+    options: dict[str, Any] = {"init": "chrono", "longest_gap": 101}
+    if kind == "LSTM":
+        options |= {"layer_norm": True, "peephole": True}
+    torch.manual_seed(0)
+    layer = getattr(nn, kind)(D, 2000, **options, device="meta").to_empty(device="cpu")
+    layer.reset_parameters()
+    times = (layer.bias_ih_l0 + layer.bias_hh_l0)[2000:4000].exp()
+    assert abs(times.mean() - 50.5) < 3
+    for name, parameter in layer.named_parameters():
+        if name.startswith("gain"):
+            assert (parameter == 1).all()
+        elif name.startswith("bias_c"):
+            assert (parameter == 0).all()
+        elif name.startswith("weight"):
+            assert abs(parameter.std() - (3 * 2000) ** -0.5) < 1e-3
+
+
+@every_layer
+def test_on_the_meta_device_a_layer_has_shapes(kind: str) -> None:
+    output, _ = getattr(nn, kind)(D, H, device="meta")(torch.empty(T, B, D, device="meta"))
+    assert (output.device.type, output.shape) == ("meta", (T, B, H))
+
+
+@every_layer
+def test_a_checkpointed_layer_has_the_same_gradients(kind: str) -> None:
+    layer = getattr(nn, kind)(D, H)
+    x = torch.randn(T, B, D, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    (expected,) = torch.autograd.grad(layer(x)[0].sum(), x)
+    output, _ = checkpoint(layer, x, use_reentrant=False)
+    (found,) = torch.autograd.grad(output.sum(), x)
+    assert torch.equal(found, expected)
+
+
+def test_an_embedding_must_be_a_tensor() -> None:
+    symbols: Any = torch.zeros(T, B, dtype=torch.int64)
+    layer: Any = nn.LSTM(D, H)
+    with pytest.raises(InputError, match=r"embedding must be a tensor \[V,D\], got a Embedding"):
+        layer(symbols, embedding=torch.nn.Embedding(4, D))
+
+
+def test_zoneout_of_one_state_alone_is_refused() -> None:
+    zoneout: Any = (0.1,)
+    with pytest.raises(InputError, match="expected a probability, or a pair of two"):
+        nn.LSTM(D, H, zoneout=zoneout)

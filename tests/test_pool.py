@@ -96,6 +96,9 @@ def test_what_a_pool_cannot_do_is_said() -> None:
         pool.step([one, two], [1])
     with pytest.raises(InputError, match="there are 1 sequences for 2 streams"):
         pool.feed([one, two], [[1]])
+    for unusable in ([1.9], [True], one, [[one, two]]):
+        with pytest.raises(InputError, match="streams: expected a list of whole numbers"):
+            pool.step(unusable, [1])
     pool.close(two)
     for wrong in (two, -1, 7):
         with pytest.raises(InputError, match=f"stream {wrong} is not open"):

@@ -16,6 +16,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from torch.nn.utils.prune import l1_unstructured
 
 from tolerances import assert_close
 from unrolled import _engine, cells, nn
@@ -360,6 +361,16 @@ def test_a_layers_stepper_goes_on_as_the_layer_does(cell: str, bias: bool) -> No
     one = layer.stepper(batch=3)
     y = np.concatenate([one.run(xs[:4]), *(one.step(x)[None] for x in xs[4:])])
     assert_close(torch.from_numpy(y), expected)
+
+
+def test_parameters_may_be_shared_or_made_of_others() -> None:
+    layer = nn.LSTM(4, 4, num_layers=2, peephole=True, layer_norm=True)
+    layer.weight_hh_l1 = layer.weight_hh_l0
+    torch.nn.utils.parametrizations.weight_norm(layer, "weight_ih_l0")
+    l1_unstructured(layer, "weight_ih_l1", 0.5)  # type: ignore[no-untyped-call]
+    layer.register_parameter("mine_l0", torch.nn.Parameter(torch.zeros(1)))
+    x = torch.randn(6, 1, 4, generator=torch.Generator().manual_seed(0))
+    assert_close(torch.from_numpy(layer.stepper().run(x.numpy())), layer(x)[0].detach())
 
 
 def test_a_stepper_keeps_the_weights_it_was_made_of() -> None:

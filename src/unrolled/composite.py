@@ -12,7 +12,7 @@ from torch import Tensor
 from unrolled.dispatch import REFERENCE, warn_reference
 from unrolled.library import Op
 
-__all__ = ["Values", "call", "composite", "schema_of"]
+__all__ = ["Values", "call", "composite", "schema_of", "transformed"]
 
 Values = dict[str, Any]
 
@@ -22,12 +22,15 @@ def call(op: Op, *inputs: Any) -> Any:
 
     An op of `torch.library` has one derivative, autograd's, which torch.func cannot reach.
     """
-    if not torch._C._are_functorch_transforms_active():
-        return op(*inputs)
+    return transformed(op.name, *inputs) if torch._C._are_functorch_transforms_active() else op(*inputs)
+
+
+def transformed(op: str, *inputs: Any) -> Any:
+    """What unrolled::OP returns, by its composite, with one warning."""
     if inputs[0].dtype != torch.float64:
-        warn_reference(f"unrolled::{op.name} within torch.func")
-    names = [argument.name for argument in schema_of(op.name).arguments]
-    results = tuple(composite(op.name, dict(zip(names, inputs, strict=True))).values())
+        warn_reference(f"unrolled::{op} within torch.func")
+    names = [argument.name for argument in schema_of(op).arguments]
+    results = tuple(composite(op, dict(zip(names, inputs, strict=True))).values())
     return results if len(results) > 1 else results[0]
 
 

@@ -91,12 +91,13 @@ def _run(op: str, inputs: tuple[Tensor | bool | None, ...], outputs: Outputs) ->
     engine = served_by_engine(op, device, dtype)
     if not engine and dtype != torch.float64:  # whoever chooses float64 chooses the reference
         warn_reference(f"unrolled::{op.removesuffix('_backward')} in {dtype} on {device}")
-    given = [x.contiguous() if isinstance(x, Tensor) else x for x in inputs]
+    given = [x.contiguous().resolve_neg() if isinstance(x, Tensor) else x for x in inputs]
     if not engine:
         plain = [x.detach() if isinstance(x, Tensor) else x for x in given]
         return REFERENCE[op](*plain, *outputs)
-    # As arrays: the engine takes tensors too, by DLPack, at twice the time that all of this takes.
-    ENGINE[op](*[x.numpy(force=True) if isinstance(x, Tensor) else x for x in (*given, *outputs)])
+    # Not as tensors, which the engine would ask for the same in four times the time, and not as arrays: what has
+    # been one of NumPy's can never be resized.
+    ENGINE[op](*[torch._C._to_dlpack(x) if isinstance(x, Tensor) else x for x in (*given, *outputs)])
 
 
 @cache

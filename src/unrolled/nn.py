@@ -15,6 +15,7 @@ from torch import Tensor
 
 from unrolled import ops
 from unrolled.cells import NOT_NORMALISED, LayerNorm, Variant
+from unrolled.chrono import chrono
 from unrolled.errors import InputError
 from unrolled.recompute import recomputed
 from unrolled.recurrent import Input, Projection, Recurrent, Steps, Tensors, Trace
@@ -195,7 +196,7 @@ class GRU(_HiddenOnly):
             dtype,
         )
         self.variant = LayerVariant(zoneout_h=zoneout, weight_drop=weight_drop)
-        _initialise(self, init, longest_gap)
+        self._initialise(init, longest_gap)
         self._set_recompute(recompute)
 
     def _input_bias(self, suffix: str) -> Tensor | None:
@@ -285,7 +286,10 @@ class LSTM(Recurrent):
             device,
             dtype,
         )
-        zoneout_h, zoneout_c = zoneout if isinstance(zoneout, tuple) else (zoneout, zoneout)
+        of_each = zoneout if isinstance(zoneout, tuple) else (zoneout, zoneout)
+        if len(of_each) != 2:
+            raise InputError(f"zoneout is {zoneout!r}, expected a probability, or a pair of two for h and c")
+        zoneout_h, zoneout_c = of_each
         self.variant = LayerVariant(
             peephole, coupled, recurrent_dropout, zoneout_h, zoneout_c, weight_drop, layer_norm
         )
@@ -295,7 +299,7 @@ class LSTM(Recurrent):
             add_peepholes(self, gates=3 if coupled else 4)
         if layer_norm:
             add_layer_norm(self, gates=3 if coupled else 4)
-        _initialise(self, init, longest_gap)
+        self._initialise(init, longest_gap)
         self._set_recompute(recompute)
 
     @overload
@@ -387,39 +391,3 @@ def accelerate(model: torch.nn.Module) -> Swap:
     step: left, LSTMCell is a single step; the loop over steps is the model's own
     """
     return swap(model, {torch.nn.RNN: RNN, torch.nn.GRU: GRU, torch.nn.LSTM: LSTM})
-
-
-def chrono(layer: LSTM | GRU, longest_gap: int) -> None:
-    """Set the gates' biases so that the units remember from 1 to `longest_gap` steps (Tallec & Ollivier 2018).
-
-    What keeps the state (f of an LSTM, z of a GRU) gets the bias log(u), u uniform in 1 to longest_gap - 1, so
-    that a unit forgets in about u steps, and an LSTM's i gets its negative, which is all where f is coupled to it.
-    Other biases stay. Raises `InputError` for a gap under 2 and for layers without bias.
-    """
-    if not isinstance(longest_gap, int) or longest_gap < 2:
-        raise InputError(f"longest_gap is {longest_gap!r}, expected a whole number from 2")
-    if not layer.bias:
-        raise InputError('init="chrono" sets biases, but the layer has bias=False')
-    H = layer.hidden_size
-    with torch.no_grad():
-        for name, bias in layer.named_parameters():
-            if name.startswith("bias_ih"):
-                other = layer.get_parameter(name.replace("bias_ih", "bias_hh"))
-                log_times = torch.empty_like(bias[:H]).uniform_(1, max(2, longest_gap - 1)).log_()
-                if not layer.variant.coupled:
-                    bias[H : 2 * H] = log_times
-                    other[H : 2 * H] = 0
-                if isinstance(layer, LSTM):
-                    bias[:H] = -log_times
-                    other[:H] = 0
-
-
-def _initialise(layer: LSTM | GRU, init: str, longest_gap: int | None) -> None:
-    if init not in ("uniform", "chrono"):
-        raise InputError(f"init is {init!r}, expected 'uniform' or 'chrono'")
-    if init == "chrono":
-        if longest_gap is None:
-            raise InputError('init="chrono" needs longest_gap, the longest gap to be expected, in steps')
-        chrono(layer, longest_gap)
-    elif longest_gap is not None:
-        raise InputError('longest_gap is only for init="chrono"')

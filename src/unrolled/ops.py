@@ -206,8 +206,9 @@ def _lstm_gradients(
     ctx: Any, grad_h: Tensor | None, grad_c: Tensor | None, _: Tensor | None
 ) -> tuple[Tensor | None, ...]:
     _refuse_unkept(ctx)
-    x, symbols, weight_ih, bias, *weights_and_state = ctx.saved_tensors[:13]
-    lengths, resets, *factors, h, c, gates = ctx.saved_tensors[13:]
+    saved = ctx.saved_tensors  # once: whoever packed them, as a checkpoint does, unpacks them but once
+    x, symbols, weight_ih, bias, *weights_and_state = saved[:13]
+    lengths, resets, *factors, h, c, gates = saved[13:]
     grad_h = torch.zeros_like(h) if grad_h is None else grad_h
     given = (x, symbols, weight_ih, *weights_and_state)
     steps_and_kept = (lengths, resets, ctx.reverse, *factors, h, c, gates)

@@ -94,7 +94,10 @@ class StreamPool:
         return outputs, counts
 
     def _checked(self, streams: ArrayLike) -> NDArray[np.int64]:
-        rows = np.asarray(streams, np.int64)
+        given = np.asarray(streams)
+        if given.ndim != 1 or (given.size and given.dtype.kind not in "iu"):
+            raise InputError(f"streams: expected a list of whole numbers, got {streams!r}")
+        rows = given.astype(np.int64)
         known = (rows >= 0) & (rows < len(self._open))
         known[known] = self._open[rows[known]]
         if not known.all():

@@ -13,6 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
+from unrolled.cells import LayerNorm
+from unrolled.chrono import chrono
 from unrolled.errors import InputError
 from unrolled.stepper import Floats, Stepper, packed
 from unrolled.variants import LayerVariant
@@ -72,6 +74,29 @@ class Recurrent(torch.nn.RNNBase):
     """
 
     recompute: int | None = None
+    longest_gap: int | None = None  # that the gates were made for
+
+    def reset_parameters(self) -> None:
+        """Draw all parameters anew, as the constructor draws them."""
+        super().reset_parameters()
+        for name, parameter in self.named_parameters():
+            if name.startswith("gain_"):
+                torch.nn.init.ones_(parameter)
+            elif name.startswith("bias_c_"):
+                torch.nn.init.zeros_(parameter)
+        if self.longest_gap is not None:
+            chrono(self, self.longest_gap)
+
+    def _initialise(self, init: str, longest_gap: int | None) -> None:
+        if init not in ("uniform", "chrono"):
+            raise InputError(f"init is {init!r}, expected 'uniform' or 'chrono'")
+        if init == "uniform" and longest_gap is not None:
+            raise InputError('longest_gap is only for init="chrono"')
+        if init == "chrono":
+            if longest_gap is None:
+                raise InputError('init="chrono" needs longest_gap, the longest gap to be expected, in steps')
+            chrono(self, longest_gap)
+        self.longest_gap = longest_gap
 
     def _set_recompute(self, recompute: int | None) -> None:
         if recompute is not None and (not isinstance(recompute, int) or recompute < 2):
@@ -103,10 +128,14 @@ class Recurrent(torch.nn.RNNBase):
 
     def _packed_layer(self, suffix: str) -> dict[str, Floats]:
         """A layer as `unrolled.stepper.packed` takes it."""
+        names = ["weight_ih", "weight_hh"]
+        names += ["bias_ih", "bias_hh"] if self.bias else []
+        names += ["weight_hr"] if self.proj_size else []
+        names += ["peephole"] if self.variant.peephole else []
+        names += LayerNorm._fields if self.variant.layer_norm else []
+        # By name, for a parameter may stand in several places, or be made of others (torch.nn.utils.parametrize).
         learned: dict[str, Floats] = {
-            name.removesuffix(suffix): parameter.detach().cpu().contiguous().numpy()
-            for name, parameter in self.named_parameters()
-            if name.endswith(suffix)
+            name: self._parameter(f"{name}{suffix}").detach().cpu().contiguous().numpy() for name in names
         }
         for name, width in zip("hc", self._state_widths(), strict=False):
             if part := getattr(self.variant, f"zoneout_{name}"):
@@ -281,7 +310,7 @@ class Recurrent(torch.nn.RNNBase):
 
     def _projection(self, x: Tensor, symbols: Tensor | None, suffix: str, lengths: Tensor | None) -> Projection:
         """What the op takes; under autocast the product is torch's, in the lower precision that was asked for."""
-        if not torch.is_autocast_enabled(x.device.type):
+        if not _under_autocast(x):
             return Projection(x, symbols, self._parameter(f"weight_ih{suffix}"), self._input_bias(suffix))
         if lengths is not None and symbols is None:
             # What stands past a row's length, NaN too, must not reach weight_ih's gradient as 0 * NaN.
@@ -297,14 +326,14 @@ class Recurrent(torch.nn.RNNBase):
         data = input.data if isinstance(input, PackedSequence) else input
         if not isinstance(data, Tensor) or data.dtype not in _INTEGERS:
             raise InputError(f"with an embedding the input must be integers, got {_described(data)}")
-        if embedding.dim() != 2:
-            raise InputError(f"embedding must be [V,D], got shape {tuple(embedding.shape)}")
+        if not isinstance(embedding, Tensor) or embedding.dim() != 2:
+            raise InputError(f"embedding must be a tensor [V,D], got {_described(embedding)}")
         data = data.to(torch.int64)[..., None]
         return input._replace(data=data) if isinstance(input, PackedSequence) else data
 
     def _check_input(self, x: Tensor) -> None:
         dtype = self._parameter("weight_ih_l0").dtype
-        if x.dtype != dtype and not torch.is_autocast_enabled(x.device.type):
+        if x.dtype != dtype and not _under_autocast(x):
             raise ValueError(
                 f"{type(self).__name__} input dtype ({x.dtype}) does not match weight dtype ({dtype}). "
                 f"Convert input: input.to({dtype}), or convert model: model.to({x.dtype})"
@@ -324,6 +353,11 @@ def _needs_gradient(tensors: Iterable[Tensor]) -> bool:
     return torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
 
 
+def _under_autocast(x: Tensor) -> bool:
+    device = x.device.type
+    return torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
+
+
 def _check_dims(states: Tensors | None, dims: int) -> None:
     for state in states or ():
         if state.dim() != dims:
@@ -337,7 +371,7 @@ def _check_states(states: Tensors, shapes: list[tuple[int, int, int]], x: Tensor
             raise RuntimeError(f"Expected {name} of size {shape}, got {tuple(state.shape)}")
         if state.device != x.device:
             raise RuntimeError(f"Expected {name} on {x.device} as input is, got {state.device}")
-        if state.dtype != x.dtype and not torch.is_autocast_enabled(x.device.type):
+        if state.dtype != x.dtype and not _under_autocast(x):
             raise RuntimeError(f"Expected {name} of dtype {x.dtype} as input is, got {state.dtype}")
 
 
