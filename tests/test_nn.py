@@ -267,12 +267,15 @@ def test_unbatched_input_takes_a_scalar_length_and_a_row_of_resets(kind: str) ->
 
 @every_layer
 @pytest.mark.parametrize("batch_first", [False, True])
-def test_resets_of_packed_rows_are_in_the_order_before_packing(kind: str, batch_first: bool) -> None:
+@pytest.mark.parametrize("lengths", [[2, 6, 1, 4], [2, 6, 1, 1]], ids=["alike", "very different"])
+def test_resets_of_packed_rows_are_in_the_order_before_packing(
+    kind: str, batch_first: bool, lengths: list[int]
+) -> None:
     _, ours = twins(kind, {"batch_first": batch_first, "bidirectional": True})
-    x, lengths = sequences({"batch_first": batch_first}), torch.tensor([2, 6, 1, 4])
+    x = sequences({"batch_first": batch_first})
     resets = torch.rand(x.shape[:2]) < 0.4
-    expected, expected_final = ours(x, lengths=lengths, resets=resets)
-    packed = pack_padded_sequence(x, lengths, batch_first, enforce_sorted=False)
+    expected, expected_final = ours(x, lengths=torch.tensor(lengths), resets=resets)
+    packed = pack_padded_sequence(x, torch.tensor(lengths), batch_first, enforce_sorted=False)
     output, final = ours(packed, resets=resets)
     assert torch.equal(pad_packed_sequence(output, batch_first)[0], expected)
     for got, wanted in zip(flat(final), flat(expected_final), strict=True):
@@ -547,6 +550,35 @@ def test_chrono_units_forget_in_as_many_steps_as_they_were_told(kind: str) -> No
 def test_an_initialisation_that_cannot_be_is_refused(options: dict[str, Any], sentence: str) -> None:
     with pytest.raises(InputError, match=sentence):
         nn.LSTM(2, 3, **options)
+
+
+@every_variant
+@pytest.mark.parametrize("lengths", [[40, 3, 2, 1, 1], [2, 1, 30, 29, 1, 2, 14, 1], [17, 1, 1]])
+def test_packed_rows_of_very_different_length_are_torchs(
+    kind: str, options: dict[str, Any], lengths: list[int]
+) -> None:
+    theirs, ours = twins(kind, options | {"dropout": 0.0})
+    generator = torch.Generator().manual_seed(1)
+    dtype = options.get("dtype", torch.float32)
+    rows = [torch.randn(length, D, generator=generator).to(dtype).requires_grad_() for length in lengths]
+    packed = pack_sequence(rows, enforce_sorted=False)
+    for hx in (None, initial(kind, options, len(lengths))):
+        assert_twins_agree(theirs, ours, packed, hx)
+
+
+def test_packed_rows_of_very_different_length_cost_their_own_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+
+    def spy(self: Any, x: Tensor, *rest: Any) -> Any:
+        sizes.append(x.shape[0] * x.shape[1])
+        return stack(self, x, *rest)
+
+    stack = nn.LSTM._stack
+    monkeypatch.setattr(nn.LSTM, "_stack", spy)
+    lengths = [2000] + [3, 2, 1] * 100
+    packed = pack_sequence([torch.zeros(length, D) for length in lengths], enforce_sorted=False)
+    nn.LSTM(D, H)(packed)
+    assert sum(sizes) <= 2 * sum(lengths)
 
 
 @pytest.mark.parametrize("kind", ["LSTM", "GRU"])
