@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from io import BytesIO, TextIOWrapper
 from pathlib import Path
 
 import pytest
@@ -228,11 +229,65 @@ def test_ctrl_c_saves_and_resume_ends_as_if_nothing_had_happened(text: Path, tmp
     assert run.stderr
     run.stderr.readline()  # the first held-out line: training is under way
     run.send_signal(signal.SIGINT)
-    assert "--resume goes on from it" in run.stderr.read()
+    assert "the same command with --resume goes on from it" in " ".join(run.stderr.read().split())
     assert run.wait() == 130
     assert checkpoint_path(cut).exists()
-    subprocess.run([*arguments, "--out", cut, "--resume"], check=True, capture_output=True, env=environment)
+    again = [*arguments[:5], "--out", str(cut), "--resume"]  # the settings and the text are known
+    subprocess.run(again, check=True, capture_output=True, env=environment)
     assert log_path(cut).read_bytes() == log_path(whole).read_bytes()
+
+
+def test_a_run_is_not_resumed_with_other_settings(command: Command, text: Path, tmp_path: Path) -> None:
+    out = tmp_path / "cut"
+    run = train(TextTask(TextOptions(hidden=8), [text]), TrainOptions(steps=40), out, paths=[text])
+    next(run)
+    run.close()
+    refused(
+        command("train", "text", "--resume", "--out", out, "--steps", 50, "--hidden", 9),
+        "cut.checkpoint was written with steps 40, hidden 8, but this run has steps 50, hidden 9.",
+    )
+
+
+def test_a_model_that_was_there_is_kept(command: Command, model: Path, text: Path, tmp_path: Path) -> None:
+    before = model.read_bytes()
+    done = command("train", "text", text, *SMALL, "--seed", 1, "--out", model)
+    previous = tmp_path / "model.safetensors.previous"
+    assert "model.safetensors is there already" in " ".join(done.err.split())
+    assert previous.read_bytes() == before and model.read_bytes() != before
+
+
+def test_the_name_of_a_model_is_printed_as_a_shell_takes_it(command: Command, text: Path) -> None:
+    assert "unrolled eval 'a model'" in command("train", "text", text, *SMALL, "--out", "a model").out
+
+
+def test_a_folder_is_no_place_for_a_model(command: Command, text: Path, tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    refused(command("train", "text", text, *SMALL, "--out", "folder"), "folder is a folder, expected the name of")
+    assert {path.name for path in tmp_path.iterdir()} == {"folder", "text.txt"}
+
+
+def test_examples_that_were_left_out_are_counted(command: Command, tmp_path: Path) -> None:
+    for name, last in (("a", "1,x"), ("b", "2,y"), ("c", "3,x"), ("d", ",y")):
+        (tmp_path / f"{name}.csv").write_text(f"number,label\n1,x\n2,y\n{last}\n")
+    arguments = ["--steps", "2", "--hidden", "4", "--out", "m", "--skip-bad"]
+    done = command("train", "label", *sorted(tmp_path.glob("*.csv")), *arguments)
+    assert "Left out: 1 of the examples, which could not be used." in done.out
+    refused(
+        command("run", "m", tmp_path / "d.csv"),
+        "d.csv, line 4, column 'number': nothing, expected a finite number.",
+    )
+    refused(
+        command("train", "label", tmp_path / "a.csv", *arguments, "--ignore", "time"),
+        "a.csv: no sequence that can be used",
+        "a.csv has no column 'time', expected it among number, label",
+    )
+
+
+def test_choices_are_in_the_help(command: Command) -> None:
+    shown = " ".join(command("train", "text", "--help").out.replace("│", " ").split())
+    assert "What a symbol is: char, byte, word, bpe. default char" in shown
+    shown = " ".join(command("run", "--help").out.replace("│", " ").split())
+    assert "takes the best at every step. default 8, 5, 4" in shown
 
 
 def test_a_reader_that_has_had_enough_is_no_error(model: Path) -> None:
@@ -262,6 +317,18 @@ def test_run_lets_a_text_model_write_on_from_each_input(command: Command, model:
     assert first["prompt"] == "the" and len(first["text"]) == 9
     done = command("run", model, "the", "sky", *options)
     assert done.out == f"the{first['text']}\nsky{second['text']}\n"
+
+
+def test_run_reads_files_and_standard_input(
+    command: Command, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = ["--length", "9", "--temperature", "0"]
+    expected = command("run", model, "the clouds", *options).out
+    (tmp_path / "prompt.txt").write_bytes("\ufeffthe clouds".encode())
+    assert command("run", model, "prompt.txt", *options).out == expected
+    monkeypatch.setattr(sys, "stdin", TextIOWrapper(BytesIO(b"the clouds")))
+    assert command("run", model, "-", *options).out == expected
+    refused(command("run", model, "promt.txt"), "promt.txt: there is no such file")
 
 
 def test_an_option_of_another_value_than_run_takes_is_refused(command: Command, model: Path) -> None:

@@ -4,6 +4,7 @@ import hashlib
 import os
 import sys
 import tempfile
+from codecs import BOM_UTF8
 from pathlib import Path
 
 import numpy as np
@@ -289,6 +290,22 @@ def test_a_character_cut_short_by_the_files_end_is_named(tmp_path: Path) -> None
     file = write(tmp_path / "cut.txt", b"abc\xe2\x82")
     with pytest.raises(InputError, match=r"byte 0xE2 at offset 3 is not UTF-8"):
         read([file])
+
+
+@pytest.mark.parametrize("level", ["char", "word", "bpe"])
+def test_a_byte_order_mark_is_no_text(tmp_path: Path, level: str) -> None:
+    plain = [write(tmp_path / name, text) for name, text in (("a", "some words " * 9), ("b", "and more\n" * 9))]
+    marked = [write(tmp_path / f"marked {path.name}", BOM_UTF8 + path.read_bytes()) for path in plain]
+    expected, found = (corpus.read(paths, level, split=0.5) for paths in (plain, marked))
+    assert decode(found.vocabulary, found.train, found.held_out) == decode(
+        expected.vocabulary, expected.train, expected.held_out
+    )
+    assert found.fingerprint == expected.fingerprint
+
+
+def test_a_byte_order_mark_is_bytes(tmp_path: Path) -> None:
+    found = corpus.read([write(tmp_path / "a", BOM_UTF8 + b"abc")], "byte")
+    assert bytes([*found.train, *found.held_out]) == BOM_UTF8 + b"abc"
 
 
 def test_any_bytes_are_read_as_bytes(tmp_path: Path) -> None:

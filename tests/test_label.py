@@ -303,6 +303,11 @@ def test_words_are_tagged_from_text_and_from_files(tmp_path: Path) -> None:
     assert output.line == "The/DET cing/VERB yers/NOUN"
     assert len(list(model.run([str(tmp_path / "words" / "a.conllu")], EventOptions(offline=False)))) == 12
     assert set(model.evaluate().figures["offline"]) == {"accuracy"}
+    (tmp_path / "plain.txt").write_text("The cing\nyers\n")
+    assert [one.record["words"] for one in model.run([str(tmp_path / "plain.txt")], EventOptions())] == [
+        ["The", "cing"],
+        ["yers"],
+    ]
     with pytest.raises(InputError, match="the sentence has no words"):
         list(model.run([" "], EventOptions()))
 

@@ -11,6 +11,7 @@ import pytest
 
 from small import BANK, inputs_for, label_file, model_of, speech_file, text_file
 from unrolled import Snapshot, Stream, modelfile
+from unrolled.vocabulary import ByteVocabulary
 
 LINES = ["abc abc\n", "had a bed\n", "\n", "face cab\n", "gh\n", "deaf bee\n"] * 3
 
@@ -94,6 +95,32 @@ def test_a_line_that_cannot_be_read_is_said_and_what_went_before_is_kept(
     assert process.returncode == 2
     assert sentence in err.decode()
     assert not (tmp_path / "state").exists() or Snapshot.read(tmp_path / "state").position == 4
+
+
+def test_lines_that_cannot_be_read_may_be_left_out(model: Path) -> None:
+    process = start(model, "--skip-bad", "--json")
+    out, err = process.communicate(b"abc\nxyz\n\xff\nabc\n")
+    assert process.returncode == 0
+    assert [json.loads(line) for line in out.splitlines()] == run(b"abc\nabc\n", model)
+    assert [line.split(":")[1] for line in err.decode().splitlines()] == [
+        " standard input, line 2",
+        " standard input, line 3",
+    ]
+
+
+def test_a_model_of_bytes_reads_any(tmp_path: Path) -> None:
+    path = tmp_path / "bytes.safetensors"
+    modelfile.write(path, text_file(vocabulary=ByteVocabulary()))
+    assert [one["position"] for one in run(b"caf\xe9\nok\n", path)] == [5, 8]
+
+
+def test_a_sound_file_is_no_raw_sound(tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    modelfile.write(path, speech_file())
+    process = start(path)
+    _, err = process.communicate(b"RIFF\0\0\0\0WAVE")
+    assert process.returncode == 2
+    assert b"standard input is a sound file, expected raw PCM: 8,000 samples a second" in err
 
 
 def test_a_state_of_another_model_is_refused(tmp_path: Path, model: Path) -> None:

@@ -145,7 +145,7 @@ LINE = "1\ta\t_\t{}\t_\t_\t_\t_\t_\t_\n"
         (text_file("a.csv", "label\nrun\n"), "a.csv has no column of numbers beside label"),
         (
             text_file("a.csv", "x,label\n1,a\nfast,a\n"),
-            "a.csv, line 3, column 'x': 'fast', expected a finite number",
+            "a.csv, line 3, column 'x': 'fast', expected a finite number; --ignore x leaves out the column",
         ),
         (text_file("a.csv", "x,label\n1,a\n,a\n"), "a.csv, line 3, column 'x': nothing, expected a finite number"),
         (text_file("a.csv", "x,label\n1,a\n2,\n"), "a.csv, line 3, column 'label': nothing, expected an event"),

@@ -155,11 +155,11 @@ def test_a_name_written_both_ways_is_refused(tmp_path: Path) -> None:
     ("name", "default"), [("plates", "4"), ("salt", "0.5"), ("soup", "leek"), ("lid", "True"), ("spice", "a few")]
 )
 def test_help_shows_the_default(name: str, default: str) -> None:
-    assert help_text(name, Kitchen).endswith(f". [dim]default {default}[/dim]")
+    assert help_text(name, [Kitchen]).endswith(f". [dim]default {default}[/dim]")
 
 
 def test_help_shows_no_default_where_there_is_none() -> None:
-    assert help_text("heat", Kitchen) == "Heat of the stove."
+    assert help_text("heat", [Kitchen]) == "Heat of the stove."
 
 
 def test_the_learning_rate_warms_up_and_comes_down() -> None:

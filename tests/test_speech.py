@@ -196,6 +196,9 @@ class Trickle(io.BytesIO):
     def read1(self, size: int | None = -1, /) -> bytes:
         return super().read1(min(size or 0, 777))
 
+    def peek(self, size: int = 0, /) -> bytes:
+        return self.getvalue()[self.tell() :][:size]
+
 
 def test_live_sound_becomes_what_a_file_would(model: SpeechModel, monkeypatch: pytest.MonkeyPatch) -> None:
     content = pcm(tones.dial(np.random.default_rng(5))[0])
@@ -215,6 +218,19 @@ def test_files_are_heard_at_any_rate(tmp_path: Path, model: SpeechModel) -> None
     assert other.record["text"] == model.transcribe(audio.read(Path(paths[1]), 8000))
     (alone,) = model.run(paths[:1], ListenOptions())
     assert alone.line == one.record["text"]
+
+
+def test_a_file_is_heard_on_standard_input(
+    tmp_path: Path, model: SpeechModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "data" / "0.wav"
+    (expected,) = model.run([str(path)], ListenOptions())
+    monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=Trickle(path.read_bytes())))
+    (found,) = model.run(["-"], ListenOptions())
+    assert found.line == expected.line != ""
+    monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=Trickle(path.read_bytes()[:1000])))
+    with pytest.raises(InputError, match=r"^standard input is cut off"):
+        list(model.run(["-"], ListenOptions()))
 
 
 def test_a_language_model_changes_what_is_heard(

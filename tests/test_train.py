@@ -98,7 +98,7 @@ def test_a_run_in_bfloat16_goes_on_to_the_same_losses(text: Path, tmp_path: Path
     for _ in range(9):
         next(run)
     run.close()
-    with pytest.raises(InputError, match="precision 'bfloat16', but this run has 'float32'"):
+    with pytest.raises(InputError, match="precision 'bfloat16', but this run has precision 'float32'"):
         start(text, tmp_path / "cut", resume=True, steps=20)
     start(text, tmp_path / "cut", resume=True, steps=20, precision="bfloat16")
     assert log_path(tmp_path / "cut").read_bytes() == log_path(tmp_path / "whole").read_bytes()

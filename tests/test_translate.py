@@ -86,12 +86,23 @@ def test_run_translates_each_input_in_its_turn(trained: Path) -> None:
     assert outputs[1].record["translation"] == "dog" and outputs[1].record["score"] <= 0
 
 
+def test_run_translates_the_lines_of_a_file(trained: Path, tmp_path: Path) -> None:
+    (tmp_path / "texts.de").write_text("Hund\r\nblau Hund\n")
+    outputs = list(load(trained).run([str(tmp_path / "texts.de"), "rot Haus"], TranslationOptions()))
+    assert [output.line for output in outputs] == ["dog", "dog blue", "house red"]
+    (tmp_path / "texts.de").write_text("")
+    with pytest.raises(InputError, match=r"texts\.de is empty, expected a text on each line"):
+        list(load(trained).run([str(tmp_path / "texts.de")], TranslationOptions()))
+    with pytest.raises(InputError, match=r"none\.de: there is no such file"):
+        list(load(trained).run(["none.de"], TranslationOptions()))
+
+
 def test_run_draws_the_alignment(trained: Path, tmp_path: Path) -> None:
     options = TranslationOptions(attention=str(tmp_path / "a.png"))
     (output,) = load(trained).run(["rot Haus"], options)
     assert output.record["attention"] == options.attention
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
-    with pytest.raises(InputError, match="draws one sentence, but 2 INPUTs were given"):
+    with pytest.raises(InputError, match="draws one sentence, but 2 were given"):
         list(load(trained).run(["rot", "blau"], options))
 
 

@@ -31,18 +31,25 @@ class ExampleOptions:
 class Refused:
     """Examples that cannot be used: the first is an error, or each is counted where they are skipped.
 
-    Call it with a sentence that names file and row, what was found and what was expected.
+    `skip` is the setting that says so; None where there is no such setting. Call it with a sentence that names
+    file and row, what was found and what was expected.
     """
 
-    def __init__(self, skip: bool) -> None:
+    def __init__(self, skip: bool | None = None) -> None:
         self._skip = skip
         self.reasons: list[str] = []
 
     def __call__(self, reason: str) -> None:
         """Take note of an example that cannot be used; raises `InputError` unless such ones are skipped."""
         if not self._skip:
-            raise InputError(f"{reason.rstrip('.')}; --skip-bad leaves such examples out")
+            hint = "" if self._skip is None else "; --skip-bad leaves such examples out"
+            raise InputError(f"{reason.rstrip('.')}{hint}")
         self.reasons.append(reason)
+
+    @property
+    def first(self) -> str:
+        """The end of a sentence that says that nothing is left."""
+        return f" (the first was left out: {self.reasons[0].rstrip('.')})." if self.reasons else "."
 
 
 def divide(count: int, split: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -3,7 +3,7 @@
 What was printed is in the state: it is stored, if there is a file for it, before the line about it goes out.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -30,13 +30,21 @@ def opened(model: Any, state: Path | None) -> Stream:
     return stream
 
 
-def piped(model: Any, stream: Stream, source: BinaryIO, state: Path | None) -> Iterator[Output]:
+def piped(
+    model: Any, stream: Stream, source: BinaryIO, state: Path | None, refused: Callable[[str], None]
+) -> Iterator[Output]:
     """What the model says of each line of `source`; a speech model reads raw PCM (16 bits, mono, little-endian).
 
     Of a text, how surprising the line was, in nats a symbol; of a row of numbers, comma-separated, its event; of a
-    line of words, the event of each. Raises `InputError` for a line that is none, and for models of films.
+    line of words, the event of each. A line that is none goes to `refused`, and the stream stays where it was.
+    Raises `InputError` for models of films and for a sound file.
     """
-    outputs = _heard(model, stream, source) if model.file.task == "speech" else _told(model, stream, source)
+    if model.file.task == "speech":
+        outputs = _heard(model, stream, source)
+    elif model.file.task == "label" and model.kind == "films":
+        raise InputError("the model reads films, which come in files: unrolled run MODEL FILM")
+    else:
+        outputs = _told(model, stream, source, refused)
     for output in outputs:
         if state is not None:
             stream.snapshot().write(state)
@@ -44,23 +52,27 @@ def piped(model: Any, stream: Stream, source: BinaryIO, state: Path | None) -> I
             yield output
 
 
-def _told(model: Any, stream: Stream, source: BinaryIO) -> Iterator[Output]:
+def _told(model: Any, stream: Stream, source: BinaryIO, refused: Callable[[str], None]) -> Iterator[Output]:
     for number, content in enumerate(source, 1):
         try:
-            line = content.decode("utf-8")
-            yield _of_line(model, stream, line)
+            output = _of_line(model, stream, content)
         except (InputError, UnicodeDecodeError) as error:
-            raise InputError(f"standard input, line {number}: {error}") from error
+            refused(f"standard input, line {number}: {error}")
+            continue
+        yield output
 
 
-def _of_line(model: Any, stream: Stream, line: str) -> Output:
-    bare = line.rstrip("\r\n")
+def _of_line(model: Any, stream: Stream, content: bytes) -> Output:
     if isinstance(model, TextModel):
-        nats = _surprise(model, stream, line)
+        if model.vocabulary.level == "byte":
+            symbols: Any = np.frombuffer(content, np.uint8)
+        else:
+            symbols = model.vocabulary.encode(content.decode("utf-8"))
+        nats = _surprise(stream, symbols)
+        bare = content.decode("utf-8", "replace").rstrip("\r\n")
         return Output(f"{nats:.3f}\t{bare}", {"position": stream.position, "nats": nats})
     assert isinstance(model, LabelModel)
-    if model.kind == "films":
-        raise InputError("the model reads films, which come in files: unrolled run MODEL FILM")
+    bare = content.decode("utf-8").rstrip("\r\n")
     if model.kind == "words":
         words = bare.split()
         events = stream.read(words)
@@ -74,9 +86,8 @@ def _of_line(model: Any, stream: Stream, line: str) -> Output:
     return Output(event, {"position": stream.position, "event": event})
 
 
-def _surprise(model: TextModel, stream: Stream, text: str) -> float:
-    """The mean of -log p over the symbols of `text` that something stood before; 0 if there is none."""
-    symbols = model.vocabulary.encode(text)
+def _surprise(stream: Stream, symbols: Any) -> float:
+    """The mean of -log p over the symbols [T] of a text that something stood before; 0 if there is none."""
     first = stream.position == 0
     before = stream.outputs
     logits = np.concatenate([before[None], stream.feed(symbols)[:-1]]).astype(np.float64)
@@ -88,6 +99,11 @@ def _surprise(model: TextModel, stream: Stream, text: str) -> float:
 
 def _heard(model: Any, stream: Stream, source: BinaryIO) -> Iterator[Output]:
     rate, rest = model.bank.rate, b""
+    if audio.is_file(source.peek(4)):  # type: ignore[attr-defined]
+        raise InputError(
+            f"standard input is a sound file, expected raw PCM: {rate:,} samples a second, 16 bits, "
+            "little-endian, one channel; `unrolled run` hears files."
+        )
     while content := source.read1(2 * round(CHUNK * rate)):  # type: ignore[attr-defined]
         content = rest + content
         whole = len(content) - len(content) % 2

@@ -1,6 +1,7 @@
 """A training run on a terminal: a bar while it goes, a line where there is no terminal, a clean end on Ctrl-C."""
 
 import signal
+from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -11,12 +12,14 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from unrolled.memory.gap import Experiment
 from unrolled.recipe import TrainOptions
 from unrolled.tasks import Task
-from unrolled.train import Report, checkpoint_path, train
+from unrolled.train import Report, checkpoint_path, previous_path, train
 
 __all__ = ["train_with_progress"]
 
 
-def train_with_progress(task: Task, options: TrainOptions, out: Path, resume: bool, console: Console) -> bool:
+def train_with_progress(
+    task: Task, options: TrainOptions, out: Path, resume: bool, console: Console, data: Sequence[Path] = ()
+) -> bool:
     """Train, showing loss, held-out loss, rate and time left; False when Ctrl-C ended the run early."""
     interrupted = False
 
@@ -24,7 +27,11 @@ def train_with_progress(task: Task, options: TrainOptions, out: Path, resume: bo
         nonlocal interrupted
         interrupted = True
 
-    reports = train(task, options, out, resume)
+    if out.is_file() and not resume:
+        console.print(
+            f"{out} is there already: once this run's model takes its place, it is {previous_path(out)}."
+        )
+    reports = train(task, options, out, resume, data)
     previous = signal.signal(signal.SIGINT, interrupt)
     report: Report | None = None
     try:
@@ -38,7 +45,8 @@ def train_with_progress(task: Task, options: TrainOptions, out: Path, resume: bo
         signal.signal(signal.SIGINT, previous)
     if interrupted and report and report.progress < 1:
         console.print(
-            f"Stopped after {report.step} steps; {checkpoint_path(out)} is saved, --resume goes on from it."
+            f"Stopped after {report.step} steps; {checkpoint_path(out)} is saved, and the same command "
+            "with --resume goes on from it."
         )
         return False
     return True

@@ -9,14 +9,14 @@ import math
 import tomllib
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import field, fields
 from pathlib import Path
 from typing import Any
 
 from unrolled.errors import InputError
 
-__all__ = ["fill", "help_text", "read_toml", "setting"]
+__all__ = ["fill", "help_text", "known", "read_toml", "setting"]
 
 
 def setting(
@@ -40,11 +40,19 @@ def setting(
     return field(default=default, metadata=metadata | limits)
 
 
-def help_text(name: str, kind: type[Any], defaults: Mapping[str, Any] = types.MappingProxyType({})) -> str:
-    """The help of one setting, with its default; `defaults` has those that stand in place of the field's own."""
-    metadata = next(f.metadata for f in fields(kind) if f.name == name)
-    default = defaults.get(name, metadata["default_help"])
-    return f"{metadata['help']} [dim]default {default}[/dim]" if default else str(metadata["help"])
+def help_text(
+    name: str, kinds: Sequence[type[Any]], defaults: Mapping[str, Any] = types.MappingProxyType({})
+) -> str:
+    """The help of a setting that all `kinds` have, with its default, or theirs in order where they differ.
+
+    `defaults` has those that stand in place of the fields' own.
+    """
+    of_each = [f.metadata for kind in kinds for f in fields(kind) if f.name == name]
+    metadata, own = of_each[0], dict.fromkeys(one["default_help"] for one in of_each if one["default_help"])
+    help, default = str(metadata["help"]), defaults.get(name, ", ".join(own))
+    if metadata["choices"]:
+        help = f"{help.rstrip('.')}: {', '.join(metadata['choices'])}."
+    return f"{help} [dim]default {default}[/dim]" if default else help
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -61,6 +69,12 @@ def read_toml(path: Path) -> dict[str, Any]:
         if name in content and name.replace("_", "-") in content and "_" in name:
             raise InputError(f"{path}: {name} is set twice, also as {name.replace('_', '-')}; expected once.")
     return named
+
+
+def known(kinds: list[type[Any]], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Of `given`, the settings of these dataclasses that have a value."""
+    names = {f.name for kind in kinds for f in fields(kind)}
+    return {name: value for name, value in given.items() if name in names and value is not None}
 
 
 def fill(kinds: list[type[Any]], given: Mapping[str, Any], source: str = "settings") -> list[Any]:

@@ -9,7 +9,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,16 @@ from unrolled.errors import InputError
 from unrolled.recipe import TrainOptions, learning_rate_factor
 from unrolled.tasks import Batch, Task
 
-__all__ = ["Diverged", "Report", "checkpoint_path", "log_path", "train"]
+__all__ = [
+    "Diverged",
+    "Interrupted",
+    "Report",
+    "checkpoint_path",
+    "interrupted",
+    "log_path",
+    "previous_path",
+    "train",
+]
 
 DIVERGED = 3.0  # times the first loss, which is that of a model that knows nothing
 EVALUATIONS = 10  # held-out evaluations a run, evenly spaced
@@ -59,13 +68,37 @@ def log_path(out: Path) -> Path:
     return out.with_name(out.name + ".log.jsonl")
 
 
-def train(task: Task, options: TrainOptions, out: Path, resume: bool = False) -> Generator[Report]:
+def previous_path(out: Path) -> Path:
+    """Where a model that was there before a run goes, once the run writes its own."""
+    return out.with_name(out.name + ".previous")
+
+
+@dataclass(frozen=True)
+class Interrupted:
+    """What an interrupted run was started with: all settings, and the paths of its data."""
+
+    settings: dict[str, Any]
+    data: list[Path]
+
+
+def interrupted(out: Path) -> Interrupted:
+    """The run that wrote the checkpoint beside `out`; raises `InputError` where there is none."""
+    run = checkpoint.read(checkpoint_path(out)).run
+    return Interrupted(run["settings"], [Path(path) for path in run.get("paths", [])])
+
+
+def train(
+    task: Task, options: TrainOptions, out: Path, resume: bool = False, paths: Sequence[str | Path] = ()
+) -> Generator[Report]:
     """Train `task`'s model; the best one on the held-out part is written to `out` whenever it improves.
 
-    Closing the generator (`break`, Ctrl-C) ends the run with a checkpoint, from which `resume` goes on.
+    Closing the generator (`break`, Ctrl-C) ends the run with a checkpoint, from which `resume` goes on; it has the
+    `paths` that the task was made of, for `interrupted`. A model that is at `out` already goes to `previous_path`.
     Raises `InputError` for a checkpoint that does not fit or a file that cannot be written, and `Diverged`.
     """
-    run = _Run(task, options, out)
+    if out.is_dir():
+        raise InputError(f"{out} is a folder, expected the name of a file for the model.")
+    run = _Run(task, options, out, paths)
     if resume:
         run.restore()
     elif checkpoint_path(out).exists():
@@ -91,8 +124,8 @@ def train(task: Task, options: TrainOptions, out: Path, resume: bool = False) ->
 class _Run:
     """A run between its steps: all that a checkpoint saves, and the few operations of the loop."""
 
-    def __init__(self, task: Task, options: TrainOptions, out: Path) -> None:
-        self.task, self.options, self.out = task, options, out
+    def __init__(self, task: Task, options: TrainOptions, out: Path, paths: Sequence[str | Path]) -> None:
+        self.task, self.options, self.out, self.paths = task, options, out, paths
         _engine.keep_freed_memory()
         self.accelerator = Accelerator()
         if self.accelerator.num_processes > 1:
@@ -106,6 +139,7 @@ class _Run:
         self.steps_done = 0
         self.best = math.inf
         self.first_loss = 0.0
+        self.wrote = False  # a model
         self.seconds_before = 0.0
         self.started = time.monotonic()
         self.saved = self.started
@@ -189,6 +223,8 @@ class _Run:
             "seconds": self.seconds,
             "log_bytes": self.log.tell(),
             "settings": self._settings(),
+            "paths": [str(path) for path in self.paths],
+            "wrote": self.wrote,
         }
         checkpoint.write(checkpoint_path(self.out), Checkpoint(run, tensors))
         self.saved = time.monotonic()
@@ -196,17 +232,19 @@ class _Run:
     def restore(self) -> None:
         path = checkpoint_path(self.out)
         saved = checkpoint.read(path)
-        for name, now in self._settings().items():
-            then = saved.run["settings"].get(name)
-            if then != now:
-                raise InputError(f"{path} was written with {name} {then!r}, but this run has {now!r}.")
+        settings, was = self._settings(), saved.run["settings"]
+        if others := [name for name, now in settings.items() if was.get(name) != now]:
+            now, then = (
+                ", ".join(f"{name} {values.get(name)!r}" for name in others) for values in (settings, was)
+            )
+            raise InputError(f"{path} was written with {then}, but this run has {now}.")
         self._bare_model().load_state_dict(saved.part("model"))
         optimizers.load_state(self.optimizers, saved.part("optimizer"))
         state = saved.part("state")
         self.state = tuple(state[str(n)].to(self.accelerator.device) for n in range(len(state)))
         torch.set_rng_state(saved.tensors["random.cpu"])
         self.steps_done, self.best = saved.run["steps_done"], saved.run["best"]
-        self.first_loss = saved.run["first_loss"]
+        self.first_loss, self.wrote = saved.run["first_loss"], saved.run.get("wrote", True)
         self.seconds_before = saved.run["seconds"]
         self.log_bytes = saved.run["log_bytes"]
 
@@ -246,6 +284,9 @@ class _Run:
             "seconds": round(self.seconds, 1),
             "held_out_nats": self.best if math.isfinite(self.best) else None,
         }
+        if self.out.exists() and not self.wrote:
+            self.out.replace(previous_path(self.out))
+        self.wrote = True
         modelfile.write(self.out, self.task.describe(tensors, training))
 
     def _write_log(self, entry: dict[str, Any]) -> None:

@@ -4,6 +4,7 @@ import json
 import signal
 import sys
 from dataclasses import asdict, fields
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -24,6 +25,7 @@ from unrolled.commands.frame import (
     with_settings,
 )
 from unrolled.errors import InputError
+from unrolled.examples import Refused
 from unrolled.memory import ENDURANCE
 from unrolled.tasks import TASKS
 from unrolled.tasks.text import TextModel
@@ -82,7 +84,11 @@ def run_model(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")] = False,
     **given: Any,
 ) -> None:
-    """Let a model do what it was trained for, with each INPUT: a text, a file, or - for sound that comes in."""
+    """Let a model do what it was trained for, with each INPUT: a file, - for standard input, or a text itself.
+
+    Of a file of sentences each line is one. Sound on standard input is a sound file, or raw PCM that is heard as
+    it comes, with the model's rate: 16 bits, little-endian, one channel.
+    """
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # end quietly when the reader has had enough, as cat does
     loaded = unrolled.load(model)
     chosen = {name: value for name, value in given.items() if value is not None}
@@ -158,13 +164,21 @@ def stream(
         Path | None,
         typer.Option(metavar="FILE", help="Where the state is kept: another run goes on from there."),
     ] = None,
+    skip_bad: Annotated[
+        bool, typer.Option("--skip-bad", help="Leave out lines that cannot be used, where they end the stream.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")] = False,
 ) -> None:
-    """Run a model over standard input for ever: of each line, what it says (text: how surprising, in nats)."""
+    """Run a model over standard input for ever: of each line, what it says (text: how surprising, in nats).
+
+    A line is text, words, or the numbers of a step with commas between them in the order of the training table's
+    columns. Sound is raw PCM of the model's rate: 16 bits, little-endian, one channel.
+    """
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # end quietly when the reader has had enough, as cat does
     loaded = unrolled.load(model)
     running = piping.opened(loaded, state)
     if running.position:
         print(f"going on from position {running.position}", file=sys.stderr)
-    for output in piping.piped(loaded, running, sys.stdin.buffer, state):
+    refused = partial(print, "unrolled:", file=sys.stderr) if skip_bad else Refused(skip_bad)
+    for output in piping.piped(loaded, running, sys.stdin.buffer, state, refused):
         print(json.dumps(output.record, ensure_ascii=False) if as_json else output.line, flush=True)

@@ -1,6 +1,8 @@
 """Commands that learn: `train` a task, and `gap`, the experiment that trains every cell."""
 
+import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -49,7 +51,13 @@ def _add_train_command(kind: type[Task]) -> None:
             Path | None,
             typer.Option(metavar="TOML", help="A file with the same settings; the command line wins."),
         ] = None,
-        resume: Annotated[bool, typer.Option("--resume", help="Go on with the run that wrote MODEL.")] = False,
+        resume: Annotated[
+            bool,
+            typer.Option(
+                "--resume",
+                help="Go on with the interrupted run for MODEL; its settings and DATA need not be repeated.",
+            ),
+        ] = False,
         as_json: Json = False,
         **given: Any,
     ) -> None:
@@ -63,16 +71,25 @@ def _add_train_command(kind: type[Task]) -> None:
             in_file = settings.read_toml(config)
             settings.fill(kinds, in_file, str(config))
             chosen = in_file | chosen
+        if resume:
+            from unrolled.train import interrupted
+
+            before = interrupted(out)
+            chosen = settings.known(kinds, before.settings) | chosen
+            data = data or before.data
         options, train_options = settings.fill(kinds, kind.defaults | chosen)
-        _train(kind(options, data or [], train_options.seed), train_options, out, resume, as_json)
+        task = kind(options, data or [], train_options.seed)
+        _train(task, train_options, out, resume, data or [], as_json)
 
 
-def _train(task: Task, options: TrainOptions, out: Path, resume: bool, as_json: bool) -> None:
+def _train(
+    task: Task, options: TrainOptions, out: Path, resume: bool, data: Sequence[Path], as_json: bool
+) -> None:
     from unrolled.progress import train_with_progress
     from unrolled.train import Diverged
 
     try:
-        finished = train_with_progress(task, options, out, resume, Console(stderr=True, highlight=False))
+        finished = train_with_progress(task, options, out, resume, Console(stderr=True, highlight=False), data)
     except Diverged as error:
         fail(f"{error}.", 1)
     if not finished:
@@ -83,11 +100,13 @@ def _train(task: Task, options: TrainOptions, out: Path, resume: bool, as_json: 
         print_json({"model": str(out), **report.figures})
         return
     print_tables(report)
+    if left_out := report.figures.get("left_out"):
+        console.print(f"Left out: {left_out:,} of the examples, which could not be used.")
     if report.shown:
         console.print("What it does:\n", style="bold")
         print(report.shown)
     console.print(f"\nThe model is {out}. Try next:", style="bold")
-    for command in model.next_commands(str(out)):
+    for command in model.next_commands(shlex.quote(str(out))):
         console.print(f"  {command}")
 
 

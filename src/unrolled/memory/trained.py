@@ -60,7 +60,7 @@ def _text(model: TextModel, paths: Sequence[str | Path]) -> Subject:
 
 
 def _label(model: LabelModel, paths: Sequence[str | Path]) -> Subject:
-    series = model.read(paths, Refused(False)) if paths else model.held_out()
+    series = model.read(paths, Refused()) if paths else model.held_out()
     members = [member(model.file, f"members.{number}.") for number in range(model.file.architecture.members)]
     inputs = [model.features(one.inputs) for one in series]
     return Layered(members, numbers, inputs, [encode_labels(one, model.classes) for one in series], "step")

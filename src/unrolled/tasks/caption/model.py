@@ -122,7 +122,7 @@ class CaptionModel:
     def pictures(self, paths: Sequence[str | Path] = ()) -> Pictures:
         """Captioned pictures of folders, as this model takes them (default: what was held out of its training)."""
         sizes = self.file.architecture
-        return pictures.read(paths, Refused(False), sizes.size, sizes.channels) if paths else self._held_out()
+        return pictures.read(paths, Refused(), sizes.size, sizes.channels) if paths else self._held_out()
 
     def _held_out(self) -> Pictures:
         """The pictures that the model was not trained on, read again; `InputError` when they are not the same."""

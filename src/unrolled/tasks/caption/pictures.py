@@ -206,9 +206,10 @@ def _add(folder: Path, place: str, row: list[str], captions: dict[Path, list[str
         refused(f"{place}: found {len(row)} columns, expected 2, image and caption{hint}")
         return
     name, caption = row[0].strip(), normal(row[1])
-    file = next((file for file in (folder / name, folder / "Images" / name) if name and file.is_file()), None)
+    places = (folder / name, folder / "Images" / name, folder / "images" / name)
+    file = next((file for file in places if name and file.is_file()), None)
     if file is None:
-        refused(f"{place}: the picture {name!r} is not in {folder}")
+        refused(f"{place}: the picture {name!r} is not in {folder}, nor in its folder Images or images")
     elif not caption:
         refused(f"{place}: the caption of {name!r} is empty")
     else:

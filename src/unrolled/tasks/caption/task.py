@@ -58,7 +58,11 @@ class CaptionOptions(ExampleOptions):
 
 
 class CaptionTask:
-    """Train a model that says what is in a picture, on folders in Flickr8k's form (without DATA: digit scenes)."""
+    """Train a model that says what is in a picture (without DATA: in scenes of handwritten digits).
+
+    DATA is folders in Flickr8k's form: a captions.txt, `image,caption` and a row for each caption, and the pictures
+    beside it or in a folder Images.
+    """
 
     name: ClassVar[str] = "caption"
     example: ClassVar[str] = "flickr8k/ --minutes 60"

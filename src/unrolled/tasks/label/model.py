@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from unrolled import texts
 from unrolled.causal import Causal
 from unrolled.errors import InputError
 from unrolled.examples import Refused, divide
@@ -151,7 +152,7 @@ class LabelModel:
 
     def evaluate(self, paths: Sequence[str | Path] = ()) -> Evaluation:
         """The scores on labelled sequences (default: what was held out); see `measure`."""
-        return self.measure(self.read(paths, Refused(False)) if paths else self.held_out())
+        return self.measure(self.read(paths, Refused()) if paths else self.held_out())
 
     def read(self, paths: Iterable[str | Path], refused: Refused, labelled: bool = True) -> list[Series]:
         """Sequences from files, as this model takes them; raises `InputError` for others."""
@@ -213,11 +214,11 @@ class LabelModel:
         return options.offline
 
     def _sentences(self, given: str, options: EventOptions) -> Iterator[Output]:
-        if Path(given).exists():
-            sentences = [one.inputs for one in self.read([given], Refused(False), labelled=False)]
+        if given.endswith((".conllu", ".conllu.gz")) or Path(given).is_dir():
+            sentences = [one.inputs for one in self.read([given], Refused(), labelled=False)]
         else:
-            sentences = [given.split()]
-            if not sentences[0]:
+            sentences = [text.split() for text in texts.lines(given)]
+            if not all(sentences):
                 raise InputError("the sentence has no words, expected at least one.")
         for words in sentences:
             events = self.label(words, self._offline(options))
@@ -234,7 +235,7 @@ class LabelModel:
             truth = films.read_events(beside) if options.plot and beside.exists() else None
             yield from self._told(given, self._of_film(path.path, options), options, truth)
             return
-        for one in self.read([given], Refused(False), labelled=False):
+        for one in self.read([given], Refused(), labelled=False):
             rate = self.layout.fps if self.kind == "films" else 1.0
             labels = None if one.labels is None else [label or "" for label in one.labels]
             truth = None if labels is None else list(films.steps_to_events(labels, rate))

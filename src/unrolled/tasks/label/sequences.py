@@ -170,7 +170,7 @@ def read(
             found.append(series)
     if not found:
         names = ", ".join(str(source.path) for source in files)
-        raise InputError(f"{names}: no sequence that can be used, expected at least one.")
+        raise InputError(f"{names}: no sequence that can be used, expected at least one{refused.first}")
     return files[0].kind, found
 
 

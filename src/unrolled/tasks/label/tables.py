@@ -73,7 +73,7 @@ def series(
     """
     names = tuple(features) or tuple(n for n in table.columns if n not in {label, sequence, *ignore})
     wanted = [name for name in (label, sequence) if name is not None] + list(names)
-    for name in wanted:
+    for name in wanted if features else (*wanted, *ignore):
         if name not in table.columns:
             refused(f"{table.path} has no column {name!r}, expected it among {', '.join(table.columns)}")
             return
@@ -87,7 +87,7 @@ def series(
         groups.setdefault(key, []).append(row)
     for key, places in groups.items():
         try:
-            numbers = np.stack([_numbers(table, name, places) for name in names], axis=1)
+            numbers = np.stack([_numbers(table, name, places, not features) for name in names], axis=1)
             labels = None if label is None else _labels(table, label, places)
         except _Wrong as wrong:
             refused(str(wrong))
@@ -95,7 +95,7 @@ def series(
         yield str(table.path) if key is None else f"{table.path}, {key}", numbers, labels, names
 
 
-def _numbers(table: Table, name: str, rows: list[int]) -> Floats:
+def _numbers(table: Table, name: str, rows: list[int], chosen_here: bool) -> Floats:
     values = table.columns[name]
     found = np.empty(len(rows), np.float32)
     for place, row in enumerate(rows):
@@ -105,8 +105,9 @@ def _numbers(table: Table, name: str, rows: list[int]) -> Floats:
         except (TypeError, ValueError):
             found[place] = np.nan
         if not np.isfinite(found[place]):
-            said = "nothing" if value is None else repr(value)
-            raise _Wrong(f"{table.where(row)}, column {name!r}: {said}, expected a finite number")
+            said = "nothing" if value is None else repr(str(value))
+            hint = f"; --ignore {name} leaves out the column" if chosen_here and value is not None else ""
+            raise _Wrong(f"{table.where(row)}, column {name!r}: {said}, expected a finite number{hint}")
     return found
 
 

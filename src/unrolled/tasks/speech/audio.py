@@ -6,6 +6,7 @@ would read what is left of it. This file knows nothing of models.
 """
 
 import struct
+import tempfile
 from math import gcd
 from pathlib import Path
 from types import ModuleType
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 
 from unrolled.errors import InputError
 
-__all__ = ["LOWEST_RATE", "Samples", "from_pcm", "rate_of", "read", "resample", "write"]
+__all__ = ["LOWEST_RATE", "Samples", "from_pcm", "is_file", "rate_of", "read", "read_content", "resample", "write"]
 
 Samples = NDArray[np.float32]
 
@@ -43,6 +44,22 @@ def read(path: Path, rate: int) -> Samples:
         at = int(np.flatnonzero(~np.isfinite(mono))[0])
         raise InputError(f"{path}: sample {at} is {mono[at]}, expected a finite number.")
     return resample(np.ascontiguousarray(mono), _checked_rate(path, own_rate), rate)
+
+
+def read_content(content: bytes, name: str, rate: int) -> Samples:
+    """The same of the content of a file, called `name` where something is wrong with it."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / name
+        path.write_bytes(content)
+        try:
+            return read(path, rate)
+        except InputError as error:
+            raise InputError(str(error).replace(str(path), name)) from error
+
+
+def is_file(content: bytes) -> bool:
+    """Whether this is how a sound file begins, and not raw PCM."""
+    return content.startswith((b"RIFF", b"fLaC", b"OggS"))
 
 
 def rate_of(path: Path) -> int:

@@ -4,8 +4,9 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
+from io import BufferedReader
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import numpy as np
 
@@ -99,16 +100,23 @@ class SpeechModel:
         return stream.feed(samples) + stream.finish()
 
     def run(self, inputs: Sequence[str], options: ListenOptions) -> Iterator[Output]:
-        """The text of each sound file; `-` listens to raw PCM on standard input (16 bits, mono, little-endian)."""
-        fresh = self.listen(options)
+        """The text of each sound file; `-` is standard input, a sound file too or raw PCM, which is heard live.
+
+        Raw PCM has the model's rate, 16 bits, little-endian, one channel.
+        """
+        fresh, source = self.listen(options), cast(BufferedReader, sys.stdin.buffer)
         for name in inputs:
-            if name == "-":
+            if name != "-":
+                samples = audio.read(Path(name), self.bank.rate)
+            elif audio.is_file(source.peek(4)):
+                samples = audio.read_content(source.read(), "standard input", self.bank.rate)
+            else:
                 spaced = " " in self.file.encoding["vocabulary"]["characters"]
-                for heard in live(sys.stdin.buffer, fresh.fork(), spaced, options.partial):
+                for heard in live(source, fresh.fork(), spaced, options.partial):
                     line = heard.text if heard.final else f"... {heard.text}"
                     yield Output(line, {"file": name, **heard._asdict()})
                 continue
-            stream, samples = fresh.fork(), audio.read(Path(name), self.bank.rate)
+            stream = fresh.fork()
             text = stream.feed(samples) + stream.finish()
             yield Output(
                 text if len(inputs) == 1 else f"{name}: {text}",
@@ -123,7 +131,7 @@ class SpeechModel:
         """The sounds of tables of transcripts (default: what was held out of its training)."""
         if not paths:
             return self._held_out()
-        refused = Refused(skip=False)
+        refused = Refused()
         return usable(transcripts.read(paths, self.bank.rate, refused), self.vocabulary, self.bank, refused)
 
     def measure(self, recordings: Recordings) -> Evaluation:

@@ -15,6 +15,7 @@ import hashlib
 import io
 import re
 import tempfile
+from codecs import BOM_UTF8
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -70,7 +71,7 @@ def read(
         raise InputError(f"the split is {split}; expected a fraction between 0 and 1")
     if vocabulary is not None and vocabulary.level != level:
         raise InputError(f"the vocabulary is of level {vocabulary.level!r}; expected level {level!r}")
-    whole = _open(paths)
+    whole = _open(paths, level)
     if level in ("char", "byte"):
         if vocabulary is None:
             vocabulary = learn(level, _texts(whole, level), vocab_size)
@@ -94,7 +95,7 @@ def encode_files(paths: Sequence[str | Path], vocabulary: Vocabulary) -> Symbols
 
     Raises InputError for the files and characters that `read` refuses.
     """
-    return _encode(_open(paths), vocabulary)
+    return _encode(_open(paths, vocabulary.level), vocabulary)
 
 
 def builtin_text() -> str:
@@ -141,25 +142,27 @@ class _Span:
                 yield held
 
 
-def _open(paths: Sequence[str | Path]) -> list[_Span]:
+def _open(paths: Sequence[str | Path], level: str) -> list[_Span]:
     if not paths:
         return [_Span(BUILTIN, None, 0, len(builtin_text().encode()))]
-    return [_whole_file(Path(path)) for path in paths]
+    return [_whole_file(Path(path), level) for path in paths]
 
 
-def _whole_file(path: Path) -> _Span:
+def _whole_file(path: Path, level: str) -> _Span:
+    """All of a file but, where its bytes are to be text, a byte order mark."""
     if path.is_dir():
         raise InputError(f"{path} is a directory; expected a file of text")
     if path.exists() and not path.is_file():
         raise InputError(f"{path} is not a regular file; expected one, because it is read more than once")
     try:
         with path.open("rb") as file:
+            start = len(BOM_UTF8) if level != "byte" and file.read(len(BOM_UTF8)) == BOM_UTF8 else 0
             size = file.seek(0, io.SEEK_END)
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror}); expected a file of text") from error
-    if not size:
+    if size == start:
         raise InputError(f"{path} is empty; expected a file of text")
-    return _Span(str(path), path, 0, size)
+    return _Span(str(path), path, start, size)
 
 
 def _divide(whole: Sequence[_Span], split: float) -> tuple[list[_Span], list[_Span]]:
@@ -170,7 +173,8 @@ def _divide(whole: Sequence[_Span], split: float) -> tuple[list[_Span], list[_Sp
         target -= whole[number].stop
         number += 1
     span = whole[number]
-    near = replace(span, start=max(0, target - LONGEST_PIECE), stop=target)
+    target = max(target, span.start)
+    near = replace(span, start=max(span.start, target - LONGEST_PIECE), stop=target)
     with near.open() as file:
         data = file.read(near.stop - near.start)
     cut = near.start + (_last_border(data, "word") or _last_border(data, "char"))

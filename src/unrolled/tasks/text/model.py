@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from unrolled import vocabulary
+from unrolled import texts, vocabulary
 from unrolled.causal import Causal
 from unrolled.errors import InputError
 from unrolled.modelfile import ModelFile
@@ -201,8 +201,8 @@ class TextModel:
         return Evaluation(figures, [Table(["", *Score.COLUMNS, "symbols"], rows)])
 
     def run(self, inputs: Sequence[str], options: SampleOptions) -> Iterator[Output]:
-        """Write on from each of `inputs`."""
-        for prompt in inputs:
+        """Write on from each of `inputs`: texts, files of text, or `-`."""
+        for prompt in map(texts.whole, inputs):
             text = "".join(self.sample(prompt, **asdict(options)))
             yield Output(prompt + text, {"prompt": prompt, "text": text})
 

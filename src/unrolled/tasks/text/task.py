@@ -61,7 +61,10 @@ class TextOptions:
 
 
 class TextTask:
-    """Train a language model on texts (without DATA: on the language reference that Python carries)."""
+    """Train a language model on texts (without DATA: on the language reference that Python carries).
+
+    DATA is files of text in UTF-8 (of level byte: any files).
+    """
 
     name: ClassVar[str] = "text"
     example: ClassVar[str] = "book.txt --minutes 10"

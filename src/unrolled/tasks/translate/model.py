@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from unrolled import texts as given_texts
 from unrolled import vocabulary
 from unrolled.causal import Causal
 from unrolled.errors import InputError
@@ -152,7 +153,7 @@ class TranslateModel:
 
     def pairs(self, paths: Sequence[str | Path] = ()) -> Pairs:
         """Pairs from files (default: what was held out of its training)."""
-        return parallel.read(paths, Refused(False)) if paths else self._held_out()
+        return parallel.read(paths, Refused()) if paths else self._held_out()
 
     def measure(self, pairs: Pairs) -> Evaluation:
         """BLEU, chrF and exact matches on `pairs`, beside those of the bare sources; some are shown."""
@@ -189,10 +190,11 @@ class TranslateModel:
         return data.held_out
 
     def run(self, inputs: Sequence[str], options: TranslationOptions) -> Iterator[Output]:
-        """Translate each of `inputs`."""
-        if options.attention and len(inputs) != 1:
-            raise InputError(f"--attention draws one sentence, but {len(inputs)} INPUTs were given; expected 1.")
-        for text, found in zip(inputs, self.translate(inputs, options), strict=True):
+        """Translate each of `inputs`: sentences, or files or `-` with one on each line."""
+        given = [text for one in inputs for text in given_texts.lines(one)]
+        if options.attention and len(given) != 1:
+            raise InputError(f"--attention draws one sentence, but {len(given)} were given; expected 1.")
+        for text, found in zip(given, self.translate(given, options), strict=True):
             record = {"source": text, "translation": found.text, "score": round(found.score, 4)}
             if options.attention:
                 picture = Path(options.attention)

@@ -67,7 +67,11 @@ class TranslateOptions(ExampleOptions):
 
 
 class TranslateTask:
-    """Train a translation model on two aligned files SOURCE TARGET or a TSV (without DATA: numbers in words)."""
+    """Train a translation model on sentences and their translations (without DATA: on numbers in words).
+
+    DATA is two aligned files, SOURCE and TARGET, with a sentence on each line, or a TSV of two columns without a
+    heading.
+    """
 
     name: ClassVar[str] = "translate"
     example: ClassVar[str] = "train.de train.en --held-out val.de,val.en --minutes 60"

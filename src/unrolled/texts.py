@@ -1,0 +1,63 @@
+"""Texts that a person gives a command: themselves, in files, or on standard input.
+
+`-` is standard input, and what names a file is that file. A name of no file is refused, not taken for a text.
+"""
+
+import re
+import sys
+from pathlib import Path
+
+from unrolled.errors import InputError
+
+__all__ = ["lines", "whole"]
+
+FILE_NAME = re.compile(r"(?:~?\.{0,2}/)?\S*\.[A-Za-z][A-Za-z0-9]{0,7}|~?\.{0,2}/\S+")
+
+
+def whole(given: str) -> str:
+    """The text `given`, or that of the file or of standard input that it names.
+
+    Raises `InputError` for a file that is not there, cannot be read or is not UTF-8.
+    """
+    if given == "-":
+        return _decoded(sys.stdin.buffer.read(), "standard input")
+    path = Path(given)
+    if _is_file(path):
+        try:
+            return _decoded(path.read_bytes(), given)
+        except OSError as error:
+            raise InputError(f"{given} cannot be read: {error.strerror}.") from error
+    if FILE_NAME.fullmatch(given):
+        raise InputError(f"{given}: there is no such file; a text that looks like a file's name comes by '-'.")
+    return given
+
+
+def lines(given: str) -> list[str]:
+    """The texts of `given`: that one, or each line of the file or of standard input that it names.
+
+    Raises `InputError` as `whole` does, and where there is no line.
+    """
+    found = whole(given)
+    if found is given:
+        return [given]
+    texts = found.splitlines()
+    if not texts:
+        raise InputError(f"{'standard input' if given == '-' else given} is empty, expected a text on each line.")
+    return texts
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # too long a name, or one with a zero in it
+        return False
+
+
+def _decoded(content: bytes, name: str) -> str:
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"{name}: byte 0x{content[error.start]:02X} at offset {error.start} is not UTF-8, "
+            "expected text in UTF-8."
+        ) from error
