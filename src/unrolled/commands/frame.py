@@ -28,6 +28,7 @@ __all__ = [
     "needs_torch",
     "print_json",
     "print_tables",
+    "with_flowing_help",
     "with_settings",
 ]
 
@@ -85,6 +86,16 @@ def with_settings(
         return command
 
     return decorate
+
+
+def with_flowing_help(commands: typer.Typer) -> None:
+    """Let the terminal break the lines of all commands' helps, not the source."""
+    for group in commands.registered_groups:
+        if group.typer_instance is not None:
+            with_flowing_help(group.typer_instance)
+    for command in commands.registered_commands:
+        text = inspect.cleandoc(command.help or (command.callback and command.callback.__doc__) or "")
+        command.help = "\n\n".join(" ".join(part.split()) for part in text.split("\n\n"))
 
 
 def needs_torch() -> None:

@@ -60,8 +60,8 @@ class CaptionOptions(ExampleOptions):
 class CaptionTask:
     """Train a model that says what is in a picture (without DATA: in scenes of handwritten digits).
 
-    DATA is folders in Flickr8k's form: a captions.txt, `image,caption` and a row for each caption, and the pictures
-    beside it or in a folder Images.
+    DATA is folders in Flickr8k's form: a captions.txt, `image,caption` and a row for each caption, and the
+    pictures beside it or in a folder Images.
     """
 
     name: ClassVar[str] = "caption"
