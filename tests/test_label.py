@@ -322,6 +322,9 @@ def test_a_film_is_told_while_it_is_decoded_and_drawn_with_its_events(tmp_path: 
     assert not video.exists()
     assert [one.line for one in told] == ["1,3,light"]
     assert video.stat().st_size > 1000 and "svg" in plot.read_text()
+    for name, reason in (("none/a.png", "there is no folder"), ("a.gif", "unknown kind of picture")):
+        with pytest.raises(InputError, match=reason):
+            next(model.run(["film.mp4"], EventOptions(plot=str(tmp_path / name))))
     every = list(model.run([str(film)], EventOptions(every=True)))
     assert len(every) == 30 and every[-1].line == "2.9,light"
     assert model.evaluate().figures["causal"]["accuracy"] == 100

@@ -12,7 +12,8 @@ __all__ = ["library", "save"]
 def library(path: Path) -> Any:
     """matplotlib's Figure, for a drawing into `path`.
 
-    Raises `InputError` where matplotlib is missing, and for a path that does not end in .png, .svg or .pdf.
+    Raises `InputError` where matplotlib is missing, and for a path that does not end in .png, .svg or .pdf or
+    whose folder is not there.
     """
     try:
         from matplotlib.figure import Figure
@@ -20,6 +21,8 @@ def library(path: Path) -> Any:
         raise InputError("plots need matplotlib: pip install 'unrolled[plots]'.") from error
     if path.suffix not in (".png", ".svg", ".pdf"):
         raise InputError(f"{path} is of an unknown kind of picture; expected a name ending in .png, .svg or .pdf.")
+    if not path.parent.is_dir():
+        raise InputError(f"{path}: there is no folder {path.parent} for the picture.")
     return Figure
 
 

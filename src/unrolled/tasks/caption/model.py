@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from unrolled import vocabulary
+from unrolled import plots, vocabulary
 from unrolled.causal import Causal
 from unrolled.errors import InputError
 from unrolled.examples import ExampleOptions, Refused
@@ -156,6 +156,8 @@ class CaptionModel:
         """A caption for each picture file of `inputs`; with `attention`, a drawing of where the model looked."""
         if options.attention is not None and len(inputs) != 1:
             raise InputError(f"--attention draws one picture, but {len(inputs)} were given; expected one INPUT.")
+        if options.attention is not None:
+            plots.library(Path(options.attention))
         sizes = self.file.architecture
         for path in inputs:
             pixels = pictures.read_picture(path, sizes.size, sizes.channels)

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from unrolled import texts
+from unrolled import plots, texts
 from unrolled.causal import Causal
 from unrolled.errors import InputError
 from unrolled.examples import Refused, divide
@@ -200,6 +200,8 @@ class LabelModel:
         """
         if (options.video or options.plot) and len(inputs) != 1:
             raise InputError(f"{len(inputs)} inputs, expected one for --video or --plot.")
+        if options.plot:
+            plots.library(Path(options.plot))  # what cannot be drawn is refused before there is work done
         if options.video and self.kind != "films":
             raise InputError(f"--video needs a film, but the model reads {self.kind}.")
         for given in inputs:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from unrolled import plots, vocabulary
 from unrolled import texts as given_texts
-from unrolled import vocabulary
 from unrolled.causal import Causal
 from unrolled.errors import InputError
 from unrolled.examples import ExampleOptions, Refused, pad
@@ -194,6 +194,8 @@ class TranslateModel:
         given = [text for one in inputs for text in given_texts.lines(one)]
         if options.attention and len(given) != 1:
             raise InputError(f"--attention draws one sentence, but {len(given)} were given; expected 1.")
+        if options.attention:
+            plots.library(Path(options.attention))
         for text, found in zip(given, self.translate(given, options), strict=True):
             record = {"source": text, "translation": found.text, "score": round(found.score, 4)}
             if options.attention:
