@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -138,3 +139,15 @@ def test_many_gradients_of_one_output_are_made_at_once() -> None:
     together = torch.autograd.grad(h, given[0], several, is_grads_batched=True, retain_graph=True)[0]
     apart = [torch.autograd.grad(h, given[0], one, retain_graph=True)[0] for one in several]
     assert torch.equal(together, torch.stack(apart))
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script")
+@pytest.mark.parametrize("grad", [torch.no_grad, torch.enable_grad])
+def test_a_tangent_is_refused_and_not_lost(grad: Callable[[], Any]) -> None:
+    x, *rest = inputs()
+    x, rest = x.detach(), [one if one is None else one.detach() for one in rest]
+    make_dual: Callable[..., Tensor] = forward_ad.make_dual
+    with grad(), forward_ad.dual_level():
+        assert torch.equal(lstm(x, *rest)[0], lstm(x, *rest)[0])
+        with pytest.raises(RuntimeError, match="jvp"):
+            lstm(make_dual(x, torch.ones_like(x)), *rest)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch._C import DispatchKey, DispatchKeySet
 from torch._ops import OpOverload
+from torch.autograd import forward_ad
 
 __all__ = ["Op", "declare", "differentiate"]
 
@@ -60,7 +61,9 @@ def _direct(inputs: tuple[Any, ...]) -> bool:
 
 
 def _needs_gradient(inputs: tuple[Any, ...]) -> bool:
-    """Whether autograd has to know of a call."""
+    """Whether autograd has to know of a call; in forward mode, to refuse a tangent that it would else lose."""
+    if forward_ad._current_level >= 0:
+        return True
     return torch.is_grad_enabled() and any(isinstance(one, Tensor) and one.requires_grad for one in inputs)
 
 
