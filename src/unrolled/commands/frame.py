@@ -69,9 +69,9 @@ def with_settings(
         for kind in kinds:
             hints = get_type_hints(kind)
             for field in (f for f in fields(kind) if f.name not in {p.name for p in parameters}):
-                others = [other for other in kinds if field.name in {f.name for f in fields(other)}]
+                takers = [one for one in kinds if field.name in {f.name for f in fields(one)}]
                 option = typer.Option(
-                    help=settings.help_text(field.name, others, defaults),
+                    help=settings.help_text(field.name, takers, defaults),
                     show_default=False,
                     rich_help_panel=panels[field.name] if panels else None,
                 )

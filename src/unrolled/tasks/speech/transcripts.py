@@ -76,8 +76,8 @@ def read(paths: Sequence[str | Path], rate: int | None, refused: Refused) -> Rec
         texts.append(text)
         seconds.append(length / chosen)
     if not texts:
-        paths = ", ".join(map(str, tables))
-        raise InputError(f"{paths}: there is no sound with a transcript that can be used{refused.first}")
+        where = ", ".join(map(str, tables))
+        raise InputError(f"{where}: there is no sound with a transcript that can be used{refused.first}")
     names = tuple(str(path) for path in paths)
     return Recordings(
         names, places, texts, seconds, chosen, digest.hexdigest(), lambda i: audio.read(files[i], chosen)
