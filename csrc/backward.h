@@ -85,7 +85,7 @@ class BackwardRun {
             divide_on(member_, blocks_of(D_, panel_width), 1, [&](int64_t first, int64_t past) {
                 pack_columns(args.weight_ih, D_, K_, Cell::rotation * H_, first, past, memory_.input);
             });
-        divide_on(member_, K_, outer_part, [&](int64_t first, int64_t past) {
+        divide_on(member_, K_, least_clears, [&](int64_t first, int64_t past) {
             for (int64_t k = first; k < past; ++k) {
                 const int64_t row = k + Cell::rotation * H_ < K_ ? k + Cell::rotation * H_ : k + (Cell::rotation - G) * H_;
                 grad_weight_hh_[k] = args.grad.weight_hh + k * P_;
@@ -100,7 +100,7 @@ class BackwardRun {
                 divide_on(member_, blocks_of(H_, panel_width), 1, [&](int64_t first, int64_t past) {
                     pack_columns(args.variant.weight_hr, H_, P_, 0, first, past, memory_.projection);
                 });
-                divide_on(member_, P_, outer_part, [&](int64_t first, int64_t past) {
+                divide_on(member_, P_, least_clears, [&](int64_t first, int64_t past) {
                     for (int64_t u = first; u < past; ++u) {
                         grad_weight_hr_[u] = args.grad_weight_hr + u * H_;
                         zero(grad_weight_hr_[u], H_);
@@ -305,8 +305,8 @@ class BackwardRun {
     // The gradient y [M, N] of a weight.
     void add_products_of(const float* const* a, const float* const* x, int64_t count, float* const* y, int64_t M, int64_t N,
                          float* outer) const {
-        divide_on(member_, blocks_of(M, outer_part), least_outputs, [&](int64_t first, int64_t past) {
-            add_outer_products(a, x, count, y, N, first * outer_part, past * outer_part < M ? past * outer_part : M, outer);
+        divide_on(member_, blocks_of(M, outer_outputs), least_outputs, [&](int64_t first, int64_t past) {
+            add_outer_products(a, x, count, y, N, first * outer_outputs, past * outer_outputs < M ? past * outer_outputs : M, outer);
         });
     }
 

@@ -55,52 +55,45 @@ void multiply_panels(const float* const* x, float* const* y, int64_t rows, const
     });
 }
 
-// Of rows that lie far apart, how many later ones are asked for.
-constexpr int64_t rows_ahead = 8;
-
-// The columns [m0, m0 + outputs) of a, as tiles of outer_outputs: tile[i][j], zero past the last.
-void pack_outputs(const float* const* a, int64_t rows, int64_t m0, int64_t outputs, float* tiles) {
-    for (int64_t i = 0; i < rows; ++i) {
-        const float* from = a[i] + m0;
-        if (i + rows_ahead < rows) ask(a[i + rows_ahead] + m0, outputs);
-        for (int64_t m = 0; m < outputs; m += outer_outputs) {
-            float* to = tiles + m * rows + i * outer_outputs;
-            if (m + outer_outputs <= outputs) __builtin_memcpy(to, from + m, outer_outputs * sizeof(float));
-            else
-                for (int64_t j = 0; j < outer_outputs; ++j) to[j] = m + j < outputs ? from[m + j] : 0.0f;
-        }
-    }
-}
-
-// outer_outputs by V vectors of columns from n on, summed over rows in registers; `outputs` of them are there.
+// sums[j][v] = the sum over i of a[i][j] * panel[i][v], j from m on, in ascending order of i; asks for what stands `next`
+// floats further in each row of a. Not inlined, as add_products.
 template <int V>
-void add_outer_tile(const float* tile, const float* panel, int64_t rows, float* const* y, int64_t outputs, int64_t n,
-                    int64_t N) {
-    const float* factors[outer_outputs];
-#pragma GCC unroll 12
-    for (int j = 0; j < outer_outputs; ++j) factors[j] = tile + j;
-    vec sums[outer_outputs][1][V];
-#pragma GCC unroll 12
-    for (int j = 0; j < outer_outputs; ++j) {
-        if (j < outputs) ask_to_write(y[j] + n, V * lanes);
-#pragma GCC unroll 2
-        for (int v = 0; v < V; ++v) sums[j][0][v] = vec{};
-    }
-    add_products<outer_outputs, 1, V, outer_outputs>(sums, factors, panel, 0, rows);
+[[gnu::noinline]] void sum_outer_products(vec (&sums)[outer_outputs][V], const float* const* a, int64_t m, int64_t next,
+                                          const float* panel, int64_t rows) {
+    vec sum[outer_outputs][V];
 #pragma GCC unroll 12
     for (int j = 0; j < outer_outputs; ++j)
-        if (j < outputs)
 #pragma GCC unroll 2
-            for (int v = 0; v < V; ++v) {
-                const int64_t at = n + v * lanes;
-                store(y[j] + at, load(y[j] + at, N - at) + sums[j][0][v], N - at);
-            }
+        for (int v = 0; v < V; ++v) sum[j][v] = vec{};
+    const auto add = [&](int64_t i) UNROLLED_INLINE_BODY {
+        const float* factors = a[i] + m;
+        __builtin_prefetch(factors + next);
+        vec x[V];
+#pragma GCC unroll 2
+        for (int v = 0; v < V; ++v) x[v] = load(panel + (i * V + v) * lanes);
+#pragma GCC unroll 12
+        for (int j = 0; j < outer_outputs; ++j) {
+            const vec factor = splat(factors[j]);
+#pragma GCC unroll 2
+            for (int v = 0; v < V; ++v) sum[j][v] = fma(factor, x[v], sum[j][v]);
+        }
+    };
+    int64_t i = 0;
+    for (; i + 2 <= rows; i += 2) {
+        add(i);
+        add(i + 1);
+    }
+    if (i < rows) add(i);
+#pragma GCC unroll 12
+    for (int j = 0; j < outer_outputs; ++j)
+#pragma GCC unroll 2
+        for (int v = 0; v < V; ++v) sums[j][v] = sum[j][v];
 }
 
-// A part of the rows, of the columns [n, n + V vectors) of x and of a block of outputs whose tiles are packed.
+// The columns [n, n + V vectors) of x, a part of whose rows they are, for the outputs [m0, past).
 template <int V>
-void add_outer_panel(const float* tiles, const float* const* x, int64_t rows, float* const* y, int64_t outputs, int64_t n,
-                     int64_t N, float* panel) {
+void add_outer_panel(const float* const* a, const float* const* x, int64_t rows, float* const* y, int64_t m0, int64_t past,
+                     int64_t n, int64_t N, float* panel) {
     for (int64_t i = 0; i < rows; ++i)
         for (int v = 0; v < V; ++v) {
             const int64_t at = n + v * lanes;
@@ -108,11 +101,20 @@ void add_outer_panel(const float* tiles, const float* const* x, int64_t rows, fl
         }
     const int64_t next = n + V * lanes;
     int64_t asked = 0;
-    for (int64_t m = 0; m < outputs; m += outer_outputs) {
+    for (int64_t m = m0; m < past; m += outer_outputs) {
         if (next < N)  // each tile asks for its part of the next columns
-            for (const int64_t part = rows * (m + outer_outputs) / outputs; asked < part && asked < rows; ++asked)
+            for (const int64_t part = rows * (m + outer_outputs - m0) / (past - m0); asked < part && asked < rows; ++asked)
                 ask(x[asked] + next, V * lanes);
-        add_outer_tile<V>(tiles + m * rows, panel, rows, y + m, outputs - m, n, N);
+        const int outputs = static_cast<int>(past - m < outer_outputs ? past - m : outer_outputs);
+        for (int j = 0; j < outputs; ++j) ask_to_write(y[m + j] + n, V * lanes);
+        vec sums[outer_outputs][V];
+        sum_outer_products<V>(sums, a, m, m + outer_outputs < past ? outer_outputs : m0 - m, panel, rows);
+        for (int j = 0; j < outputs; ++j)
+#pragma GCC unroll 2
+            for (int v = 0; v < V; ++v) {
+                const int64_t at = n + v * lanes;
+                store(y[m + j] + at, load(y[m + j] + at, N - at) + sums[j][v], N - at);
+            }
     }
 }
 
@@ -171,7 +173,7 @@ void multiply_rows(const float* const* x, float* const* y, int64_t rows, const f
 }
 
 void add_outer_products(const float* const* a, const float* const* x, int64_t rows, float* const* y, int64_t N,
-                        int64_t first, int64_t past, float* memory) {
+                        int64_t first, int64_t past, float* panel) {
     constexpr int V = 8;
     if (N < lanes) {
         for (int64_t n = 0; n < N; ++n) {
@@ -181,15 +183,15 @@ void add_outer_products(const float* const* a, const float* const* x, int64_t ro
         }
         return;
     }
-    float* panel = memory + outer_block * outer_depth;
+    const int64_t blocks = blocks_of(blocks_of(past - first, outer_outputs), outer_block);
+    const int64_t block = blocks_of(blocks_of(past - first, outer_outputs), blocks) * outer_outputs;
     for (int64_t i = 0; i < rows; i += outer_depth) {
         const int64_t depth = rows - i < outer_depth ? rows - i : outer_depth;
-        for (int64_t m = first; m < past; m += outer_block) {
-            const int64_t outputs = past - m < outer_block ? past - m : outer_block;
-            pack_outputs(a + i, depth, m, outputs, memory);
+        for (int64_t m = first; m < past; m += block) {
+            const int64_t past_block = m + block < past ? m + block : past;
             for (int64_t n = 0; n < N; n += outer_vectors * lanes) {
-                if (N - n > lanes) add_outer_panel<outer_vectors>(memory, x + i, depth, y + m, outputs, n, N, panel);
-                else add_outer_panel<1>(memory, x + i, depth, y + m, outputs, n, N, panel);
+                if (N - n > lanes) add_outer_panel<outer_vectors>(a + i, x + i, depth, y, m, past_block, n, N, panel);
+                else add_outer_panel<1>(a + i, x + i, depth, y, m, past_block, n, N, panel);
             }
         }
     }

@@ -24,16 +24,15 @@ void pack_rows(const float* matrix, int64_t N, int64_t K, int64_t first, int64_t
 void multiply_rows(const float* const* x, float* const* y, int64_t rows, const float* packed, const float* bias,
                    int64_t N, int64_t K, int64_t first, int64_t past);
 
-// Sums of outer products: a tile of outputs by vectors of columns fills the registers; so many rows of both stand in the
-// first cache, gathered from where they lie a power of two apart; and so many outputs for each time that x is gathered, at
-// most, in parts of which work may be divided.
+// Sums of outer products: a tile of outputs by vectors of columns fills the registers, while so many rows, at most, of the
+// columns pass, which are gathered before; and so many tiles are made, at most, each time that they are.
 constexpr int outer_vectors = 2, outer_outputs = registers == 32 ? 12 : 6;
-constexpr int64_t outer_depth = 2048 / lanes, outer_part = 8 * outer_outputs, outer_block = 96;
-constexpr int64_t outer_memory = (outer_block + outer_vectors * lanes) * outer_depth;
+constexpr int64_t outer_depth = registers == 32 ? 512 : 256, outer_block = 384 / outer_outputs;
+constexpr int64_t outer_memory = outer_vectors * lanes * outer_depth;
 
-// y[m] [N] += the sum over i of a[i][m] * x[i] [N], for `rows` rows and the outputs m in [first, past). `memory` is
-// working memory of outer_memory floats.
+// y[m] [N] += the sum over i of a[i][m] * x[i] [N], for `rows` rows and the outputs m in [first, past). Reads rows of a up to
+// outer_outputs - 1 floats beyond `past`. `panel` is working memory of outer_memory floats.
 void add_outer_products(const float* const* a, const float* const* x, int64_t rows, float* const* y, int64_t N,
-                        int64_t first, int64_t past, float* memory);
+                        int64_t first, int64_t past, float* panel);
 
 }  // namespace unrolled::UNROLLED_ISA

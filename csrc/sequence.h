@@ -55,9 +55,9 @@ struct Team {
 };
 
 // Least parts in which work is divided: panels for so many rows, rows of the large products, of those of symbols, which are
-// few, blocks of outputs of outer products (outer_part each), floats.
+// few, tiles of outputs of outer products, rows of outputs to be cleared, floats.
 constexpr int64_t least_panels(int64_t rows) { return rows < 8 ? 8 : 2; }
-constexpr int64_t least_rows = 128, least_symbols = 24, least_outputs = 2, least_floats = 1024;
+constexpr int64_t least_rows = 128, least_symbols = 24, least_outputs = 16, least_clears = 96, least_floats = 1024;
 
 // Steps are taken in chunks: few enough that what a chunk makes is still in the cache when the large products read
 // it, and enough that these reach their rate.
