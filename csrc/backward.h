@@ -185,7 +185,9 @@ class BackwardRun {
         divide(member, blocks_of(N, panel_width), 1, [&](int64_t first, int64_t past) UNROLLED_INLINE_BODY {
             const int64_t first_unit = first * panel_width, past_unit = past * panel_width < N ? past * panel_width : N;
             for (int64_t row = 0; row < rows_ahead && row < count; ++row) fetch(row, first_unit, past_unit - first_unit);
-            multiply_rows(gradients, flows, count, packed, nullptr, N, K, first, past);
+            // Not by `count` alone: which rows a thread has changes no bits.
+            if (B_ == 1 && count == 1) multiply_row(gradients[0], flows[0], packed, N, K, first, past);
+            else multiply_rows(gradients, flows, count, packed, nullptr, N, K, first, past);
             for (int64_t row = 0; row < count; ++row) {
                 int64_t u = first_unit;
                 if (row + rows_ahead < count) fetch(row + rows_ahead, first_unit, past_unit - first_unit);

@@ -55,6 +55,25 @@ void multiply_panels(const float* const* x, float* const* y, int64_t rows, const
     });
 }
 
+// sums = x [K] times a panel of V vectors.
+template <int V>
+[[gnu::noinline]] void sum_quarters(vec (&sums)[V], const float* x, const float* panel, int64_t K) {
+    constexpr int parts = 4;
+    const int64_t quarter = K / parts;
+    vec sum[parts][V] = {};
+    for (int64_t k = 0; k < quarter; ++k)
+#pragma GCC unroll 4
+        for (int part = 0; part < parts; ++part) {
+            const int64_t at = part * quarter + k;
+            const vec input = splat(x[at]);
+#pragma GCC unroll 4
+            for (int v = 0; v < V; ++v) sum[part][v] = fma(input, load(panel + (at * V + v) * lanes), sum[part][v]);
+        }
+    for (int64_t k = parts * quarter; k < K; ++k)
+        for (int v = 0; v < V; ++v) sum[0][v] = fma(splat(x[k]), load(panel + (k * V + v) * lanes), sum[0][v]);
+    for (int v = 0; v < V; ++v) sums[v] = (sum[0][v] + sum[1][v]) + (sum[2][v] + sum[3][v]);
+}
+
 // sums[j][v] = the sum over i of a[i][j] * panel[i][v], j from m on, in ascending order of i; asks for what stands `next`
 // floats further in each row of a. Not inlined, as add_products.
 template <int V>
@@ -169,6 +188,16 @@ void multiply_rows(const float* const* x, float* const* y, int64_t rows, const f
     if (past > whole)
         with_vectors(vectors_from(N, whole), [&]<int V>() {
             multiply_panels<V, false>(x, y, rows, packed, bias, N, K, whole, past);
+        });
+}
+
+void multiply_row(const float* x, float* y, const float* packed, int64_t N, int64_t K, int64_t first, int64_t past) {
+    for (int64_t panel = first; panel < past; ++panel)
+        with_vectors(vectors_from(N, panel), [&]<int V>() {
+            const int64_t n = panel * panel_width;
+            vec sums[V];
+            sum_quarters<V>(sums, x, packed + n * K, K);
+            for (int v = 0; v < V; ++v) store(y + n + v * lanes, sums[v], N - n - v * lanes);
         });
 }
 

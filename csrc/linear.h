@@ -24,6 +24,10 @@ void pack_rows(const float* matrix, int64_t N, int64_t K, int64_t first, int64_t
 void multiply_rows(const float* const* x, float* const* y, int64_t rows, const float* packed, const float* bias,
                    int64_t N, int64_t K, int64_t first, int64_t past);
 
+// The same of one row, without a bias, for gradients: each output is the sum of four chains, each of a quarter of K, because
+// one vector of outputs alone is too few sums to hide a multiply-add's latency.
+void multiply_row(const float* x, float* y, const float* packed, int64_t N, int64_t K, int64_t first, int64_t past);
+
 // Sums of outer products: a tile of outputs by vectors of columns fills the registers, while so many rows, at most, of the
 // columns pass, which are gathered before; and so many tiles are made, at most, each time that they are.
 constexpr int outer_vectors = 2, outer_outputs = registers == 32 ? 12 : 6;

@@ -70,6 +70,17 @@ struct Bfloat16 {
     template <int R, int P, int N>
     UNROLLED_INLINE_MEMBER static void add(vec (&sums)[R][P][N], const Row (&rows)[R], const float* panel,
                                            int64_t panel_stride, int64_t K) {
+        // Two more instructions a word than float32 has, so a processor looks half as far ahead by itself.
+        constexpr int64_t floats_ahead = 512, worth_asking = registers == 32 ? 256 : INT64_MAX;
+        if (K >= worth_asking) add_words<floats_ahead>(sums, rows, panel, panel_stride, K);
+        else add_words<0>(sums, rows, panel, panel_stride, K);
+    }
+
+  private:
+    // Asks for words so many floats ahead, if any.
+    template <int64_t ahead, int R, int P, int N>
+    UNROLLED_INLINE_MEMBER static void add_words(vec (&sums)[R][P][N], const Row (&rows)[R], const float* panel,
+                                                 int64_t panel_stride, int64_t K) {
         vec sum[R][P][N];
         __builtin_memcpy(sum, sums, sizeof sum);
         for (int64_t k = 0; k + 1 < K; k += 2, panel += N * lanes) {
@@ -77,6 +88,7 @@ struct Bfloat16 {
             for (int p = 0; p < P; ++p)
 #pragma GCC unroll 4
                 for (int n = 0; n < N; ++n) {
+                    if constexpr (ahead) __builtin_prefetch(panel + p * panel_stride + n * lanes + ahead);
                     ivec words = (ivec)load(panel + p * panel_stride + n * lanes);
                     asm("" : "+v"(words));  // read once: the compiler would load it for each of the two halves
                     const vec even = (vec)(words << 16), odd = (vec)(words & ~0xffff);
@@ -97,7 +109,6 @@ struct Bfloat16 {
         __builtin_memcpy(sums, sum, sizeof sum);
     }
 
-  private:
     static uint16_t rounded(float weight) {
         const uint32_t bits = __builtin_bit_cast(uint32_t, weight);
         if (std::isnan(weight)) return static_cast<uint16_t>(bits >> 16 | 0x40);

@@ -91,13 +91,18 @@ def _run(op: str, inputs: tuple[Tensor | bool | None, ...], outputs: Outputs) ->
     engine = served_by_engine(op, device, dtype)
     if not engine and dtype != torch.float64:  # whoever chooses float64 chooses the reference
         warn_reference(f"unrolled::{op.removesuffix('_backward')} in {dtype} on {device}")
-    given = [x.contiguous().resolve_neg() if isinstance(x, Tensor) else x for x in inputs]
-    if not engine:
-        plain = [x.detach() if isinstance(x, Tensor) else x for x in given]
-        return REFERENCE[op](*plain, *outputs)
-    # Not as tensors, which the engine would ask for the same in four times the time, and not as arrays: what has
-    # been one of NumPy's can never be resized.
-    ENGINE[op](*[torch._C._to_dlpack(x) if isinstance(x, Tensor) else x for x in (*given, *outputs)])
+    if engine:
+        # Not as tensors, which the engine would ask for the same in four times the time, and not as arrays: what
+        # has been one of NumPy's can never be resized.
+        return ENGINE[op](
+            *[torch._C._to_dlpack(_plain(x)) if isinstance(x, Tensor) else x for x in (*inputs, *outputs)]
+        )
+    REFERENCE[op](*[_plain(x).detach() if isinstance(x, Tensor) else x for x in inputs], *outputs)
+
+
+def _plain(x: Tensor) -> Tensor:
+    """What can be read from one end to the other; x itself, if it can."""
+    return x.contiguous().resolve_neg()
 
 
 @cache
