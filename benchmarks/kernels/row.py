@@ -20,6 +20,7 @@ FEWEST_SLOW_TURNS = 2  # where a turn takes longer than all turns were to take
 REST = 0.01  # seconds before each, and more as long as threads of the one before still spin, waiting for more work
 SHORTEST = 0.02  # seconds: what is quicker runs several times a turn
 WARM_UP = 0.01  # seconds in which it runs before that: after a rest a processor's clock takes milliseconds to rise
+SLOW = 0.25  # seconds: what takes longer has time enough to warm up in its turn
 
 
 @dataclass(frozen=True)
@@ -100,9 +101,10 @@ def turns(
     runs: dict[str, Callable[[], object]], seconds: float
 ) -> Iterator[dict[str, tuple[float, float, float]]]:
     """Run each in turn until the time is up: seconds, and the processor's in the program and in the system."""
-    repeats, a_turn = {}, 0.0
+    repeats, slow, a_turn = {}, {}, 0.0
     for name, run in runs.items():
         repeats[name], taken = repeated(run)
+        slow[name] = taken > SLOW
         a_turn += taken
     fewest = FEWEST_TURNS if a_turn < seconds else FEWEST_SLOW_TURNS
     end, done = time.perf_counter() + seconds, 0
@@ -110,7 +112,7 @@ def turns(
         turn = {}
         for name, run in runs.items():
             rest()
-            if repeats[name] > 1:
+            if not slow[name]:
                 repeat(run, WARM_UP)
             before, started = resource.getrusage(resource.RUSAGE_SELF), time.perf_counter()
             for _ in range(repeats[name]):
