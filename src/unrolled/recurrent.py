@@ -11,11 +11,12 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
+from torch.nn.utils.rnn import PackedSequence
 
 from unrolled.cells import LayerNorm
 from unrolled.chrono import chrono
 from unrolled.errors import InputError
+from unrolled.packed_sequence import run_packed
 from unrolled.stepper import Floats, Stepper, packed
 from unrolled.variants import LayerVariant
 
@@ -243,51 +244,16 @@ class Recurrent(torch.nn.RNNBase):
         resets_shape = (rows, steps) if self.batch_first else (steps, rows)
         _, resets = _checked_masks(None, resets, (rows,), resets_shape, input.data.device)
         resets = None if resets is None else self._by_step(resets)
-        # A mask of weights holds for a whole call.
-        if steps * rows > 2 * len(input.data) and not (self.variant.weight_drop and self.training):
-            return self._forward_in_groups(input, initial, resets, embedding)
-        x, lengths = pad_packed_sequence(input)
-        output, final, _ = self._stack(x, initial, lengths.to(x.device), resets, embedding, False)
-        if input.sorted_indices is not None:
-            output = output.index_select(1, input.sorted_indices)
-            lengths = lengths[input.sorted_indices.cpu()]
-        packed = pack_padded_sequence(output, lengths)
-        indices = (input.sorted_indices, input.unsorted_indices)
-        return PackedSequence(packed.data, input.batch_sizes, *indices), final
 
-    def _forward_in_groups(
-        self, input: PackedSequence, initial: Tensors | None, resets: Tensor | None, embedding: Tensor | None
-    ) -> tuple[PackedSequence, Tensors]:
-        """Run rows that are at least half as long as the longest of them together: padded, they stay small."""
-        data, batch_sizes, order, back = input
-        if order is not None:
-            initial = initial and tuple(state.index_select(1, order) for state in initial)
-            resets = None if resets is None else resets.index_select(1, order)
-        starts = batch_sizes.cumsum(0) - batch_sizes
-        row_of = torch.arange(len(data)) - starts.repeat_interleave(batch_sizes)
-        outputs, finals, places = [], [], []
-        first = 0
-        while first < batch_sizes[0]:
-            longest = int((batch_sizes > first).sum())
-            past = int(batch_sizes[(longest - 1) // 2])  # rows of more than half of its steps
-            place = torch.nonzero((row_of >= first) & (row_of < past)).flatten()
-            sizes = (batch_sizes[:longest] - first).clamp(max=past - first)
-            output, final = self._forward_packed(
-                PackedSequence(data[place.to(data.device)], sizes),
-                initial and tuple(state[:, first:past] for state in initial),
-                None,
-                None if resets is None else self._by_step(resets[:longest, first:past]),
-                embedding,
-            )
-            outputs.append(output.data)
-            finals.append(final)
-            places.append(place)
-            first = past
-        whole = torch.cat(outputs)[torch.cat(places).argsort().to(data.device)]
-        final = tuple(torch.cat(parts, dim=1) for parts in zip(*finals, strict=True))
-        if back is not None:
-            final = tuple(state.index_select(1, back) for state in final)
-        return PackedSequence(whole, batch_sizes, order, back), final
+        def run(
+            x: Tensor, initial: Tensors | None, lengths: Tensor, resets: Tensor | None
+        ) -> tuple[Tensor, Tensors]:
+            output, final, _ = self._stack(x, initial, lengths, resets, embedding, False)
+            return output, final
+
+        # A mask of weights holds for a whole call.
+        may_group = not (self.variant.weight_drop and self.training)
+        return run_packed(run, input, initial, resets, may_group)
 
     def _by_step(self, resets: Tensor) -> Tensor:
         """Resets [T,B] of those in the layer's layout, and the other way round."""
