@@ -8,6 +8,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,14 @@ from websockets.sync.client import connect
 
 from servers import redis_server, serving
 from small import inputs_for, label_file, model_of, speech_file, text_file
-from unrolled import Stream, modelfile
+from unrolled import Stream, load, modelfile
 from unrolled.client import AsyncClient, Client, ServerError
+from unrolled.errors import InputError
 from unrolled.server.access import add_token
+from unrolled.server.feeding import Feed
+from unrolled.server.service import Service
+from unrolled.server.settings import ServeSettings
+from unrolled.store.contract import Key
 
 MODELS = {
     "text": text_file,
@@ -312,6 +318,44 @@ def test_limits_are_told(tmp_path: Path, models: list[Path]) -> None:
         assert 429 in statuses and set(statuses) <= {200, 429}
 
 
+def test_a_tenth_of_a_request_a_second_lets_the_first_one_in(tmp_path: Path, models: list[Path]) -> None:
+    with serving(models[0], "--rate", 0.1, store=tmp_path / "streams.db") as server:
+        statuses = [httpx.get(f"{server.address}/streams").status_code for _ in range(3)]
+        assert statuses == [200, 429, 429]
+
+
+def test_what_does_not_pass_by_itself_is_not_tried_again(tmp_path: Path, models: list[Path]) -> None:
+    with serving(models[0], "--streams", 1, store=tmp_path / "streams.db") as server:  # noqa: SIM117
+        with Client(server.address, patience=1e6) as client:
+            client.create()
+            with pytest.raises(ServerError, match="has 1 streams already"):
+                client.create()
+
+
+def test_an_empty_word_is_refused(client: Client) -> None:
+    stream = client.create("words")
+    with pytest.raises(ServerError, match="word 2 is empty, expected a character or more") as refused:
+        stream.feed(["a", ""])
+    assert refused.value.status == 422
+    with pytest.raises(InputError, match="word 1 is empty"):
+        Stream(model_of("words")).feed([""])
+
+
+@pytest.mark.parametrize("shape", [(2, 5), (4,), (2, 4, 3), ()])
+def test_arrays_of_another_shape_are_refused_here_as_there(client: Client, shape: tuple[int, ...]) -> None:
+    here, there = Stream(model_of("numbers")), client.create("numbers")
+    for stream in (here, there):
+        with pytest.raises(InputError, match=r"inputs: expected shape \[T, \d\], got \[.*\]"):
+            stream.feed(np.zeros(shape, np.float32))
+    assert there.position == 0
+
+
+def test_a_port_that_cannot_be_is_refused_in_a_sentence(models: list[Path], tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "unrolled", "serve", str(models[0]), "--port", "70000"]
+    found = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert found.returncode == 2 and "port is 70000, expected less than 65536" in " ".join(found.stderr.split())
+
+
 def test_a_stream_ends_when_its_life_time_is_over_and_its_clients_see_it(
     tmp_path: Path, models: list[Path]
 ) -> None:
@@ -489,3 +533,31 @@ def test_two_servers_share_a_redis_and_a_paused_one_overwrites_nothing(tmp_path:
         assert (late.status_code, late.json()["error"]["position"]) == (409, 62)
         here.feed([2, 3])
         assert first.stream("shared").snapshot().to_bytes() == here.snapshot().to_bytes()
+
+
+def test_a_defect_of_one_model_is_nothing_to_those_who_feed_another(
+    tmp_path: Path, models: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: Any) -> Any:
+        raise RuntimeError("a defect")
+
+    async def told() -> None: ...
+
+    async def answers() -> list[Any]:
+        loaded = {path.stem: load(path) for path in models[:2]}
+        service = Service(loaded, ServeSettings(store=f"sqlite:///{tmp_path / 'streams.db'}"))
+        async with service.running(told):
+            keys = [Key("", name) for name in loaded]
+            for key in keys:
+                await service.create(key, key.id)
+            monkeypatch.setattr(service.keeper.models["numbers"], "run", broken)
+            held, both = threading.Event(), [Feed(key, 0, inputs_for(key.id, 3).tolist()) for key in keys]
+            busy = asyncio.ensure_future(service.keeper.call(None, held.wait))  # so that one round has both
+            fed = [asyncio.ensure_future(service.keeper.feed(feed)) for feed in both]
+            await asyncio.sleep(0)
+            held.set()
+            await busy
+            return await asyncio.gather(*fed, return_exceptions=True)
+
+    text, numbers = asyncio.run(answers())
+    assert text.position == 3 and isinstance(numbers, RuntimeError)

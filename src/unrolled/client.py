@@ -26,6 +26,7 @@ __all__ = ["AsyncClient", "AsyncRemoteStream", "Client", "RemoteStream", "Server
 Floats = NDArray[np.float32]
 BINARY = "application/octet-stream"
 PASSING = (408, 429, 503)  # statuses of a request that may be sent again
+LASTING = ("too_many_streams",)  # codes of refusals that have such a status and will not pass by themselves
 PAUSE = 0.05  # seconds before the second try; twice as long before each further one, up to LONGEST
 LONGEST = 2.0
 
@@ -74,7 +75,7 @@ class _Rules:
             if isinstance(response, httpx.Response):
                 if response.is_success:
                     return response
-                if response.status_code not in PASSING:
+                if response.status_code not in PASSING or _error(response).code in LASTING:
                     raise _error(response)
             if time.monotonic() > deadline:
                 if isinstance(response, httpx.Response):
@@ -138,7 +139,7 @@ class _Stream:
         if model["dtype"] is None or (isinstance(inputs, str | list) and _has_text(inputs)):
             request = _Request.of_json("POST", self._path(verb), {"at": self.position, "inputs": inputs})
         else:
-            content = _array(inputs, model["dtype"]).tobytes()
+            content = _array(inputs, model["dtype"], model["shape"]).tobytes()
             headers = {"Content-Type": BINARY}
             request = _Request("POST", self._path(verb), {"at": self.position}, content, headers)
         request.headers["Accept"] = BINARY
@@ -176,9 +177,12 @@ def _has_text(inputs: str | list[Any]) -> bool:
     return isinstance(inputs, str) or any(isinstance(one, str) for one in inputs)
 
 
-def _array(inputs: Any, dtype: str) -> NDArray[Any]:
+def _array(inputs: Any, dtype: str, shape: list[int]) -> NDArray[Any]:
     array = np.asarray(inputs)
     wanted = np.dtype(dtype)
+    if (array.shape[1:] != tuple(shape) and array.shape != (0,)) or not array.ndim:
+        rows = ", ".join(map(str, ["T", *shape]))
+        raise InputError(f"inputs: expected shape [{rows}], got {list(array.shape)}")
     if array.size and (wanted.kind == "u") != (array.dtype.kind in "iu"):
         raise InputError(f"inputs: expected {wanted}, got {array.dtype}")
     if array.size and wanted.kind == "u" and not 0 <= array.min() <= array.max() <= np.iinfo(wanted).max:

@@ -55,7 +55,7 @@ def read_tokens(path: Path) -> dict[str, str]:
 
 
 class Access:
-    """Lets tenants in, each at most `rate` times a second (0: as often as it likes), in bursts of as many.
+    """Lets tenants in, each at most `rate` times a second (0: any number), in bursts of as many, or of one.
 
     Without tokens there is one tenant, and everybody is it.
     """
@@ -83,8 +83,9 @@ class Access:
         if not self._rate:
             return
         now = time.monotonic()
-        left, before = self._allowance.get(tenant, (self._rate, now))
-        left = min(self._rate, left + (now - before) * self._rate)
+        most = max(1.0, self._rate)
+        left, before = self._allowance.get(tenant, (most, now))
+        left = min(most, left + (now - before) * self._rate)
         if left < 1:
             raise Refusal(
                 429, "too_many_requests", f"more than {self._rate:g} requests a second, try again later."

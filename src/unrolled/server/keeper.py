@@ -194,7 +194,12 @@ class Keeper:
         finished: list[Feed] = []
         again: list[Request] = []
         for group in ready.values():
-            for feed, refusal in advance(group, self._observer.states):
+            try:
+                advanced = advance(group, self._observer.states)
+            except Exception as error:  # a defect of one model: those who fed others go on
+                answers += [(feed, error) for feed in group]
+                continue
+            for feed, refusal in advanced:
                 if refusal is not None:
                     answers.append((feed, refusal))
                 elif feed.whole:

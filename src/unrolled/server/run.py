@@ -42,10 +42,10 @@ def serve(models: Mapping[str, Any], settings: ServeSettings) -> None:
         timeout_keep_alive=settings.patience,  # type: ignore[arg-type] # it is added to a time
         ws_ping_interval=settings.patience, ws_ping_timeout=settings.patience,
     )  # fmt: skip
-    port = listening.getsockname()[1]
+    port, host = listening.getsockname()[1], f"[{settings.host}]" if ":" in settings.host else settings.host
     log(
         "serving",
-        address=f"http://{settings.host}:{port}",
+        address=f"http://{host}:{port}",
         models=sorted(models),
         store=settings.store.split("@")[-1],
     )

@@ -15,7 +15,7 @@ class ServeSettings:
     store: str = setting("sqlite:///streams.db", "Where states live: sqlite:///PATH or redis://HOST:PORT/0.")
     tokens: str | None = setting(None, "A file of tokens (`unrolled token` makes them), each of a tenant.")
     host: str = setting("127.0.0.1", "The address to listen on; others than this machine need --tokens.")
-    port: int = setting(8000, "The port to listen on; 0 finds a free one.", at_least=0)
+    port: int = setting(8000, "The port to listen on; 0 finds a free one.", at_least=0, below=65_536)
     weights: str = setting("float32", "How the models' weights lie in memory: float32, bfloat16 or int8.")
     history: int = setting(HISTORY, "Moments of a stream that are kept, for rewind and retries.", at_least=2)
     lifetime: float = setting(0.0, "Seconds of serving after which an unused stream ends; 0: never.", at_least=0)

@@ -125,6 +125,10 @@ class _Steps:
                 or not all(type(w) is str for w in inputs)
             ):
                 raise InputError("words: expected a list of texts, one for each word")
+            if "" in inputs:
+                raise InputError(
+                    f"words: word {list(inputs).index('') + 1} is empty, expected a character or more"
+                )
             return np.array(list(inputs), object)
         films, shape = self._kind == "films", self.shape
         try:
