@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from starlette.testclient import TestClient
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
@@ -26,6 +27,7 @@ from unrolled import Stream, load, modelfile
 from unrolled.client import AsyncClient, Client, ServerError
 from unrolled.errors import InputError
 from unrolled.server.access import add_token
+from unrolled.server.app import create_app
 from unrolled.server.feeding import Feed
 from unrolled.server.service import Service
 from unrolled.server.settings import ServeSettings
@@ -561,3 +563,19 @@ def test_a_defect_of_one_model_is_nothing_to_those_who_feed_another(
 
     text, numbers = asyncio.run(answers())
     assert text.position == 3 and isinstance(numbers, RuntimeError)
+
+
+def test_a_defect_is_answered_as_every_error_is(
+    tmp_path: Path, models: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = Service({"text": load(models[0])}, ServeSettings(store=f"sqlite:///{tmp_path / 'streams.db'}"))
+    monkeypatch.setattr(service, "model_infos", lambda: 1 / 0)
+    with TestClient(create_app(service), raise_server_exceptions=False) as client:
+        answer = client.get("/models")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (500, "defect")
+
+
+def test_an_empty_name_is_not_any_name(client: Client) -> None:
+    with pytest.raises(ServerError) as refused:
+        client.create("text", name="")
+    assert refused.value.status == 422

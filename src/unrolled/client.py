@@ -96,7 +96,7 @@ class _Rules:
 
     def _created(self, model: str | None, name: str | None) -> Flow:
         # A name of our own, so that a retry finds the stream that the first try made.
-        body = {"id": name or uuid.uuid4().hex, **({"model": model} if model else {})}
+        body = {"id": uuid.uuid4().hex if name is None else name, **({"model": model} if model else {})}
         return (yield from self._json(_Request.of_json("POST", "/streams", body)))
 
     def _listed(self) -> Flow:
@@ -159,7 +159,7 @@ class _Stream:
         self._take((yield from self._client._json(request)))
 
     def _forked(self, name: str | None) -> Flow:
-        body = {"id": name or uuid.uuid4().hex}
+        body = {"id": uuid.uuid4().hex if name is None else name}
         return (yield from self._client._json(_Request.of_json("POST", self._path("/fork"), body)))
 
     def _downloaded(self) -> Flow:

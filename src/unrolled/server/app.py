@@ -90,11 +90,18 @@ def create_app(service: Service) -> ASGIApp:
     app.add_exception_handler(InputError, _bad_input)
     app.add_exception_handler(RequestValidationError, _bad_request)
     app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(Exception, _defect)
     _add_operator_routes(app, service)
     _add_stream_routes(app, service)
     _add_state_routes(app, service)
     _add_feed_routes(app, service)
     return Boundary(app, live, service.observer, service.settings)
+
+
+async def _defect(_: Request, error: Exception) -> Response:
+    return refused(
+        Refusal(500, "defect", "the server could not do this, by a fault of its own; its log says where.")
+    )
 
 
 async def _refusal(_: Request, error: Exception) -> Response:

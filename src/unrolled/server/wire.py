@@ -77,8 +77,9 @@ class FeedBody(Body):
 class GenerateBody(Body):
     """Let a text model write `length` symbols from position `at`, after `prompt`.
 
-    A text depends on the state, the seed and each symbol's position alone: a broken connection goes on from the
-    last position that came, with the same seed, to the same text.
+    A text depends on the state, the seed and each symbol's position alone: after a broken connection the stream,
+    rewound to the last position that came, goes on with the same seed to the same text. A rewind reaches as many
+    symbols back as the server keeps moments.
     """
 
     at: Position
