@@ -254,6 +254,22 @@ def test_a_text_is_written_symbol_by_symbol_and_goes_on_where_it_broke_off(clien
     assert httpx.post(path, json={**body, "at": 3, "prompt": ""}).json()["error"]["position"] == 34
 
 
+def test_a_text_that_is_being_written_ends_when_the_server_stops(tmp_path: Path, models: list[Path]) -> None:
+    with serving(models[0], store=tmp_path / "streams.db") as server:
+        path = f"{server.address}/streams"
+        httpx.post(path, json={"id": "a"})
+        body = {"at": 0, "length": 100_000}
+        with httpx.stream("POST", f"{path}/a/generate", json=body, timeout=60) as response:
+            lines = response.iter_lines()
+            assert next(lines).startswith("data: ")
+            server.process.send_signal(signal.SIGTERM)
+            *_, before, kind, last = [line for line in lines if line]
+        error = json.loads(last.removeprefix("data: "))["error"]
+        assert (kind, error["code"]) == ("event: error", "stopping")
+        assert json.loads(before.removeprefix("data: "))["position"] == error["position"] < 100_000
+        assert server.stop() == 0
+
+
 def test_tenants_do_not_see_each_other(tmp_path: Path, models: list[Path]) -> None:
     tokens = tmp_path / "tokens"
     alice, bob = (add_token(tokens, tenant) for tenant in ("alice", "bob"))

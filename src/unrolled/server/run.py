@@ -5,6 +5,7 @@ import signal
 import socket
 import sys
 from collections.abc import Mapping
+from types import FrameType
 from typing import Any
 
 import uvicorn
@@ -23,6 +24,19 @@ LOCAL = ("127.0.0.1", "::1", "localhost")
 BACKLOG = 4096
 
 
+class _Server(uvicorn.Server):
+    """uvicorn's, by which a service hears at once that it is to stop."""
+
+    def __init__(self, config: uvicorn.Config, service: Service) -> None:
+        super().__init__(config)
+        self._service = service
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """At SIGTERM and Ctrl-C."""
+        self._service.stopping = True
+        super().handle_exit(sig, frame)
+
+
 def serve(models: Mapping[str, Any], settings: ServeSettings) -> None:
     """Serve loaded models until SIGTERM or Ctrl-C; raises `InputError` without port, tokens or store."""
     if settings.host not in LOCAL and not settings.tokens:
@@ -34,7 +48,8 @@ def serve(models: Mapping[str, Any], settings: ServeSettings) -> None:
         )  # fmt: skip
     except OSError as error:
         raise InputError(f"port {settings.port} of {settings.host} cannot be used: {error.strerror}") from error
-    app = create_app(Service(models, settings))
+    service = Service(models, settings)
+    app = create_app(service)
     config = uvicorn.Config(
         app, log_config=None, access_log=False,
         ws_max_size=settings.body_bytes, ws_per_message_deflate=False,
@@ -54,6 +69,6 @@ def serve(models: Mapping[str, Any], settings: ServeSettings) -> None:
     gc.set_threshold(50_000)  # objects; the requests of a batch are many, and none is garbage
     sys.setswitchinterval(0.001)  # seconds; the default of 5 ms lets answers wait for the keeper's thread
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # uvicorn's while it runs, which then raises it once more
-    uvicorn.Server(config).run(sockets=[listening])
+    _Server(config, service).run(sockets=[listening])
     gc.unfreeze()
     log("stopped")

@@ -29,6 +29,7 @@ class Service:
     def __init__(self, models: Mapping[str, Any], settings: ServeSettings) -> None:
         self.settings = settings
         self.observer = Observer()
+        self.stopping = False  # whoever answers for long is to come to an end
         self.models = dict(models)
         self._causal = {name: model.causal.with_weights(settings.weights) for name, model in models.items()}
         self._access = Access(read_tokens(Path(settings.tokens)) if settings.tokens else None, settings.rate)

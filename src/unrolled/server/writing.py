@@ -35,15 +35,22 @@ async def written(
     """Events: `data: {"position": …, "text": …}` for each symbol, at last `event: end`, or `event: error`."""
     decoder = model.vocabulary.decoder()
     for _ in range(body.length):
+        if service.stopping:
+            yield _error(Refusal(503, "stopping", "the server stops; go on from this position.", position))
+            return
         rng = np.random.default_rng([body.seed, position])
         symbol = choose(logits, body.temperature, body.top_p, rng)
         try:
             position, logits = await _step(service, key, position, [symbol])
         except Refusal as refusal:
-            yield f"event: error\ndata: {json.dumps(refusal.body())}\n\n"
+            yield _error(refusal)
             return
         yield f"data: {json.dumps({'position': position, 'text': decoder.feed(symbol)})}\n\n"
     yield f"event: end\ndata: {json.dumps({'position': position, 'text': decoder.finish()})}\n\n"
+
+
+def _error(refusal: Refusal) -> str:
+    return f"event: error\ndata: {json.dumps(refusal.body())}\n\n"
 
 
 async def _step(service: Service, key: Key, at: int, inputs: Any) -> tuple[int, Any]:
