@@ -128,7 +128,7 @@ class _Stream:
     def _take(self, info: dict[str, Any]) -> None:
         self.id: str = info["id"]
         self.model: str = info["model"]
-        self.position: int = info["position"]
+        self.position: int = info["position"] or 0
 
     def _path(self, verb: str = "") -> str:
         return f"/streams/{self.id}{verb}"

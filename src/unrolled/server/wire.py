@@ -99,11 +99,11 @@ class FeedAnswer(BaseModel):
 
 
 class StreamBody(BaseModel):
-    """A stream."""
+    """A stream; `position` may be null where no moment of it is left, as of one that has ended."""
 
     id: str
     model: str
-    position: int
+    position: int | None
     ended: bool
 
 

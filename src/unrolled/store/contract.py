@@ -66,11 +66,11 @@ class Stored:
 
 @dataclass(frozen=True)
 class Summary:
-    """A stream in a list."""
+    """A stream in a list; `position` may be None where no moment is left, as of one that has ended."""
 
     id: str
     model: str
-    position: int
+    position: int | None
     ended: bool
 
 

@@ -186,7 +186,7 @@ class SqliteStore:
             ).fetchall()
         newest = [Moment.unpack(content) if content else None for *_, content in rows]
         return [
-            Summary(name, model, moment.position if moment else 0, bool(ended))
+            Summary(name, model, moment.position if moment else None, bool(ended))
             for (name, model, ended, _), moment in zip(rows, newest, strict=True)
         ]
 
