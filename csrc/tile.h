@@ -69,7 +69,7 @@ struct Ahead {
 };
 
 // One k of the sum below, whose weights stand at `offset` in each panel.
-template <int R, int P, int N, int stride>
+template <int R, int P, int N>
 UNROLLED_INLINE void add_product(vec (&sum)[R][P][N], const float* const (&rows)[R], int64_t k, const float* const (&panels)[P],
                                  int64_t offset) {
     if constexpr (R * P * N + P * N < registers) {
@@ -80,7 +80,7 @@ UNROLLED_INLINE void add_product(vec (&sum)[R][P][N], const float* const (&rows)
             for (int n = 0; n < N; ++n) weights[p][n] = load(panels[p] + offset + n * lanes);
 #pragma GCC unroll 16
         for (int r = 0; r < R; ++r) {
-            const vec input = splat(rows[r][k * stride]);
+            const vec input = splat(rows[r][k]);
 #pragma GCC unroll 4
             for (int p = 0; p < P; ++p)
 #pragma GCC unroll 4
@@ -89,7 +89,7 @@ UNROLLED_INLINE void add_product(vec (&sum)[R][P][N], const float* const (&rows)
     } else {
         vec inputs[R];
 #pragma GCC unroll 16
-        for (int r = 0; r < R; ++r) inputs[r] = splat(rows[r][k * stride]);
+        for (int r = 0; r < R; ++r) inputs[r] = splat(rows[r][k]);
 #pragma GCC unroll 4
         for (int p = 0; p < P; ++p)
 #pragma GCC unroll 4
@@ -101,9 +101,9 @@ UNROLLED_INLINE void add_product(vec (&sum)[R][P][N], const float* const (&rows)
     }
 }
 
-// sums[r][p][n] += sum over k of rows[r][k * stride] * panel p's [k][n], in ascending order of k; with Ahead asks for what
+// sums[r][p][n] += sum over k of rows[r][k] * panel p's [k][n], in ascending order of k; with Ahead asks for what
 // is to come. Not inlined: where its caller has numbers to keep as well, sums would be moved to memory and back at every k.
-template <int R, int P, int N, int stride = 1, class... Next>
+template <int R, int P, int N, class... Next>
 [[gnu::noinline]] void add_products(vec (&sums)[R][P][N], const float* const (&rows)[R], const float* panel,
                                     int64_t panel_size, int64_t K, Next... ahead) {
     constexpr int together = 4;  // all besides multiply-adds, an eighth of what a k takes, is done once for so many
@@ -132,11 +132,11 @@ template <int R, int P, int N, int stride = 1, class... Next>
     for (; k + together <= K; k += together) {
         (ahead.ask(together), ...);
 #pragma GCC unroll 4
-        for (int i = 0; i < together; ++i) add_product<R, P, N, stride>(sum, row, k + i, panels, i * N * lanes);
+        for (int i = 0; i < together; ++i) add_product<R, P, N>(sum, row, k + i, panels, i * N * lanes);
         go_on(together);
     }
     for (; k < K; ++k) {
-        add_product<R, P, N, stride>(sum, row, k, panels, 0);
+        add_product<R, P, N>(sum, row, k, panels, 0);
         go_on(1);
     }
 #pragma GCC unroll 16
