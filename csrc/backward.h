@@ -27,6 +27,12 @@
 
 namespace unrolled::UNROLLED_ISA {
 
+// Stores n sums over this call's steps as a gradient, or adds them to what later steps gave.
+UNROLLED_INLINE void deliver(const Gradients& grad, const float* sums, float* out, int64_t n) {
+    if (!grad.continued) return copy(sums, out, n);
+    for (int64_t i = 0; i < n; ++i) out[i] += sums[i];
+}
+
 // Working memory of a backward run, all threads together.
 template <class Cell>
 struct BackwardMemory {
@@ -75,7 +81,7 @@ class BackwardRun {
         grad_weight_hr_ = grad_weight_hh_ + K_;
     }
 
-    // Packs the weights and clears their gradients.
+    // Packs the weights, and clears their gradients where they hold nothing.
     void prepare() const {
         const auto& args = cell_.args;
         divide_on(member_, blocks_of(P_, panel_width), 1, [&](int64_t first, int64_t past) {
@@ -89,10 +95,10 @@ class BackwardRun {
             for (int64_t k = first; k < past; ++k) {
                 const int64_t row = k + Cell::rotation * H_ < K_ ? k + Cell::rotation * H_ : k + (Cell::rotation - G) * H_;
                 grad_weight_hh_[k] = args.grad.weight_hh + k * P_;
-                zero(grad_weight_hh_[k], P_);
+                clear(grad_weight_hh_[k], P_);
                 if (!projects()) continue;
                 grad_weight_ih_[k] = args.grad.weight_ih + row * D_;
-                zero(grad_weight_ih_[k], D_);
+                clear(grad_weight_ih_[k], D_);
             }
         });
         if constexpr (Cell::may_project)
@@ -103,7 +109,7 @@ class BackwardRun {
                 divide_on(member_, P_, least_clears, [&](int64_t first, int64_t past) {
                     for (int64_t u = first; u < past; ++u) {
                         grad_weight_hr_[u] = args.grad_weight_hr + u * H_;
-                        zero(grad_weight_hr_[u], H_);
+                        clear(grad_weight_hr_[u], H_);
                     }
                 });
             }
@@ -138,14 +144,15 @@ class BackwardRun {
     // After all chunks.
     void finish() {
         divide_rows(team_, member_, memory_.order, B_, [&](const Rows& rows, crew::Member& member) {
-            for (int64_t row = 0; row < rows.count; ++row) {
+            const int64_t count = cell_.args.grad.continued ? rows.active(steps_, 0) : rows.count;  // the others' go on as they are
+            for (int64_t row = 0; row < count; ++row) {
                 const int64_t b = rows[row];
                 const bool stepped = steps_.length(b) > 0, cut = !stepped || steps_.reset(first_of(b), b);
                 gradients_[row] = cut ? memory_.zeros : memory_.initial + b * memory_.stride + Cell::recurrent_run * H_;
             }
-            flow_back(rows, member, gradients_, rows.count, memory_.recurrent, P_, K_, [](int64_t, int64_t, int64_t) {},
-                      [&]<int count>(int64_t row, int64_t u, const vec (&flow)[count], int64_t n) {
-                          for (int v = 0; v < count; ++v) cell_.finish_initial(flow[v], rows[row], u + v * lanes, n);
+            flow_back(rows, member, gradients_, count, memory_.recurrent, P_, K_, [](int64_t, int64_t, int64_t) {},
+                      [&]<int vectors>(int64_t row, int64_t u, const vec (&flow)[vectors], int64_t n) {
+                          for (int v = 0; v < vectors; ++v) cell_.finish_initial(flow[v], rows[row], u + v * lanes, n);
                       });
         });
         divide_on(member_, 1, 1, [&](int64_t, int64_t) { cell_.finish_bias(memory_.biases + Cell::sums_run * H_); });
@@ -161,6 +168,9 @@ class BackwardRun {
     }
 
   private:
+    void clear(float* gradient, int64_t n) const {
+        if (!cell_.args.grad.continued) zero(gradient, n);
+    }
     bool projects() const { return cell_.args.weight_ih; }
     // Of the chunk's step slot - 1; slot 0 is the step done before.
     float* gradients_of(int64_t slot, int64_t b) const { return memory_.gradients + (slot * B_ + b) * memory_.stride; }

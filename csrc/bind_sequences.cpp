@@ -105,7 +105,8 @@ void lstm_forward(AnyRank x, Symbols symbols, MaybeIn<2> weight_ih, MaybeIn<1> b
     expect("weight_hh", weight_hh, {G * s.H, s.P});
     expect("h0", h0, {s.B, s.P});
     expect("c0", c0, {s.B, s.H});
-    expect("c", c, {gates ? s.T : 1, s.B, s.H});
+    const int64_t count = static_cast<int64_t>(c.shape(0)), every = count ? (s.T + count - 1) / count : 1;
+    expect("c", c, {gates ? s.T : (s.T + every - 1) / every, s.B, s.H});
     const auto norm = norm_of(G, s.H, weight_ih.has_value(), gain_ih, gain_hh, gain_c, bias_c);
     if (symbols && gain_ih) throw nb::value_error("symbols: expected only without gain_ih");
     const auto variant = variant_of(s, G, weight_hr, peephole, norm, dropout, zoneout_h, zoneout_c);
@@ -113,12 +114,13 @@ void lstm_forward(AnyRank x, Symbols symbols, MaybeIn<2> weight_ih, MaybeIn<1> b
     nb::gil_scoped_release release;
     unrolled::kernels().lstm_forward(
         s, {x.data(), weight_hh.data(), h0.data(), c0.data(), h.data(), c.data(), data_or_null(gates),
-            gates.has_value(), data_or_null(weight_ih), data_or_null(bias), D, variant}, threads_for(s, G, D));
+            every, data_or_null(weight_ih), data_or_null(bias), D, variant}, threads_for(s, G, D));
 }
 
 unrolled::Gradients gradients(const unrolled::Steps& s, int64_t gates, int64_t D, const MaybeIn<2>& weight_ih,
                               const std::optional<AnyRankOut>& grad_x, const MaybeOut<2>& grad_weight_ih,
-                              const Out<2>& grad_weight_hh, const MaybeOut<1>& grad_bias, const Out<2>& grad_h0) {
+                              const Out<2>& grad_weight_hh, const MaybeOut<1>& grad_bias, const Out<2>& grad_h0,
+                              bool continued = false) {
     if (grad_x) expect("grad_x", *grad_x, shape_of_x(s, D));
     if (weight_ih.has_value() != grad_weight_ih.has_value())
         throw nb::value_error("grad_weight_ih: expected where weight_ih is given, and only there");
@@ -127,7 +129,7 @@ unrolled::Gradients gradients(const unrolled::Steps& s, int64_t gates, int64_t D
     if (grad_bias) expect("grad_bias", *grad_bias, {gates * s.H});
     expect("grad_h0", grad_h0, {s.B, s.P});
     return {data_or_null(grad_x), data_or_null(grad_weight_ih), grad_weight_hh.data(), data_or_null(grad_bias),
-            grad_h0.data()};
+            grad_h0.data(), continued};
 }
 
 void lstm_backward(In<3> grad_h, MaybeIn<3> grad_c, AnyRank x, Symbols symbols, MaybeIn<2> weight_ih, In<2> weight_hh,
@@ -137,7 +139,7 @@ void lstm_backward(In<3> grad_h, MaybeIn<3> grad_c, AnyRank x, Symbols symbols, 
                    In<3> c, In<3> gates, std::optional<AnyRankOut> grad_x, MaybeOut<2> grad_weight_ih, MaybeOut<1> grad_bias,
                    Out<2> grad_weight_hh, MaybeOut<2> grad_weight_hr, MaybeOut<2> grad_peephole,
                    MaybeOut<1> grad_gain_ih, MaybeOut<1> grad_gain_hh, MaybeOut<1> grad_gain_c,
-                   MaybeOut<1> grad_bias_c, Out<2> grad_h0, Out<2> grad_c0) {
+                   MaybeOut<1> grad_bias_c, Out<2> grad_h0, Out<2> grad_c0, bool continued) {
     const auto s = make_steps(grad_h, x, symbols, lengths, resets, reverse, weight_hr);
     const int64_t G = gates_of(s, weight_hh), D = expect_input(s, G, x, weight_ih);
     if (grad_c) expect("grad_c", *grad_c, {s.T, s.B, s.H});
@@ -157,7 +159,7 @@ void lstm_backward(In<3> grad_h, MaybeIn<3> grad_c, AnyRank x, Symbols symbols, 
     expect_gradient("gain_hh", gain_hh, grad_gain_hh);
     expect_gradient("gain_c", gain_c, grad_gain_c);
     expect_gradient("bias_c", bias_c, grad_bias_c);
-    const auto grad = gradients(s, G, D, weight_ih, grad_x, grad_weight_ih, grad_weight_hh, grad_bias, grad_h0);
+    const auto grad = gradients(s, G, D, weight_ih, grad_x, grad_weight_ih, grad_weight_hh, grad_bias, grad_h0, continued);
     nb::gil_scoped_release release;
     unrolled::kernels().lstm_backward(
         s, {grad_h.data(), data_or_null(grad_c), x.data(), data_or_null(weight_ih), weight_hh.data(), h0.data(),
@@ -185,7 +187,7 @@ void gru_forward(AnyRank x, Symbols symbols, MaybeIn<2> weight_ih, MaybeIn<1> bi
 void gru_backward(In<3> grad_h, AnyRank x, Symbols symbols, MaybeIn<2> weight_ih, In<2> weight_hh, In<2> h0, Lengths lengths,
                   Resets resets, bool reverse, MaybeFactors zoneout_h, In<3> h, In<3> gates, std::optional<AnyRankOut> grad_x,
                   MaybeOut<2> grad_weight_ih, MaybeOut<1> grad_bias, Out<2> grad_weight_hh, Out<1> grad_bias_hn,
-                  Out<2> grad_h0) {
+                  Out<2> grad_h0, bool continued) {
     const auto s = make_steps(grad_h, x, symbols, lengths, resets, reverse);
     const auto zoneout = factors("zoneout_h", zoneout_h, s, s.H);
     const int64_t D = expect_input(s, 3, x, weight_ih);
@@ -194,7 +196,7 @@ void gru_backward(In<3> grad_h, AnyRank x, Symbols symbols, MaybeIn<2> weight_ih
     expect("h", h, {s.T, s.B, s.H});
     expect("gates", gates, {s.T, s.B, 4 * s.H});
     expect("grad_bias_hn", grad_bias_hn, {s.H});
-    const auto grad = gradients(s, 3, D, weight_ih, grad_x, grad_weight_ih, grad_weight_hh, grad_bias, grad_h0);
+    const auto grad = gradients(s, 3, D, weight_ih, grad_x, grad_weight_ih, grad_weight_hh, grad_bias, grad_h0, continued);
     nb::gil_scoped_release release;
     unrolled::kernels().gru_backward(
         s, {grad_h.data(), x.data(), data_or_null(weight_ih), weight_hh.data(), h0.data(), h.data(), gates.data(), D,
@@ -256,11 +258,12 @@ void bind_sequences(nb::module_& m) {
           gain_hh, gain_c, bias_c, h0, c0, lengths, resets, "reverse"_a, dropout, zoneout_h, zoneout_c, h, c,
           "gates"_a.noconvert(), grad_x, grad_w_ih, grad_bias, grad_w_hh, "grad_weight_hr"_a.noconvert().none(),
           "grad_peephole"_a.noconvert().none(), "grad_gain_ih"_a.noconvert().none(), "grad_gain_hh"_a.noconvert().none(),
-          "grad_gain_c"_a.noconvert().none(), "grad_bias_c"_a.noconvert().none(), grad_h0, "grad_c0"_a.noconvert());
+          "grad_gain_c"_a.noconvert().none(), "grad_bias_c"_a.noconvert().none(), grad_h0, "grad_c0"_a.noconvert(), "continued"_a = false);
     m.def("gru_forward", &gru_forward, x, symbols, w_ih, bias, w_hh, "bias_hn"_a.noconvert(), h0, lengths, resets,
           "reverse"_a, zoneout_h, h, "gates"_a.noconvert().none());
     m.def("gru_backward", &gru_backward, grad_h, x, symbols, w_ih, w_hh, h0, lengths, resets, "reverse"_a, zoneout_h, h,
-          "gates"_a.noconvert(), grad_x, grad_w_ih, grad_bias, grad_w_hh, "grad_bias_hn"_a.noconvert(), grad_h0);
+          "gates"_a.noconvert(), grad_x, grad_w_ih, grad_bias, grad_w_hh, "grad_bias_hn"_a.noconvert(), grad_h0,
+          "continued"_a = false);
     m.def("rnn_forward", &rnn_forward, x, symbols, w_ih, bias, w_hh, h0, lengths, resets, "reverse"_a, "relu"_a, h);
     m.def("rnn_backward", &rnn_backward, grad_h, x, symbols, w_ih, w_hh, h0, lengths, resets, "reverse"_a, "relu"_a, h,
           grad_x, grad_w_ih, grad_bias, grad_w_hh, grad_h0);

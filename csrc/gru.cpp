@@ -74,7 +74,7 @@ struct GruBackwardCell {
         float* out;
         const float *grad_h, *gates, *h_before;
         float* carried;  // grad_h0 carries, from step to step, what does not pass through the gates
-        bool last, reset;
+        bool carries, reset;  // whether from a step after this one
         int64_t at;
     };
     Row row(int64_t t, int64_t b, float* out, const float* zeros) const {
@@ -83,7 +83,7 @@ struct GruBackwardCell {
                                 : steps.first(t, b) ? args.h0 + b * H
                                                     : args.h + (steps.before(t) * steps.B + b) * H;
         return {out, args.grad_h + at * H, args.gates + at * 4 * H, h_before, args.grad.h0 + b * H,
-                steps.last(t, b), steps.reset(t, b), at};
+                !steps.last(t, b) || args.grad.continued, steps.reset(t, b), at};
     }
     UNROLLED_INLINE_MEMBER void fetch(const Row& row, int64_t u, int64_t n) const {
 #pragma GCC unroll 4
@@ -100,7 +100,7 @@ struct GruBackwardCell {
             const vec r = load(gate + R * H, n), z = load(gate + Z * H, n);
             const vec candidate = load(gate + N * H, n), product = load(gate + HN * H, n);
             vec grad_h = flow[v] + load(row.grad_h + u, n);
-            if (!row.last) grad_h += load(row.carried + u, n);
+            if (row.carries) grad_h += load(row.carried + u, n);
             vec kept{};
             if constexpr (modified) {
                 const vec zoneout = load(args.zoneout_h.at(row.at) + u, n);
@@ -125,10 +125,10 @@ struct GruBackwardCell {
     void finish_bias(const float* sums) const {
         const int64_t H = steps.H;
         if (args.grad.bias) {
-            copy(sums, args.grad.bias + N * H, H);
-            copy(sums + H, args.grad.bias, 2 * H);
+            deliver(args.grad, sums, args.grad.bias + N * H, H);
+            deliver(args.grad, sums + H, args.grad.bias, 2 * H);
         }
-        copy(sums + 3 * H, args.grad_bias_hn, H);
+        deliver(args.grad, sums + 3 * H, args.grad_bias_hn, H);
     }
 };
 

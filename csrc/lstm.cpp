@@ -29,14 +29,9 @@ struct LstmForwardCell {
     int64_t kept_width() const { return 4 * steps.H; }
 
     // Where a row's c is to stand, and where it was before; null: zero.
-    float* c_now(int64_t t, int64_t b) const {
-        return args.c + (args.keep_steps ? t * steps.B + b : b) * steps.H;
-    }
+    float* c_now(int64_t t, int64_t b) const { return args.c + (t / args.every * steps.B + b) * steps.H; }
     const float* c_before(int64_t t, int64_t b) const {
-        return steps.reset(t, b)   ? nullptr
-               : steps.first(t, b) ? args.c0 + b * steps.H
-               : args.keep_steps   ? args.c + (steps.before(t) * steps.B + b) * steps.H
-                                   : c_now(t, b);
+        return steps.reset(t, b) ? nullptr : steps.first(t, b) ? args.c0 + b * steps.H : c_now(steps.before(t), b);
     }
 
     UNROLLED_INLINE_MEMBER vec start(int gate, const float* in, int64_t u, int64_t n) const {
@@ -87,10 +82,13 @@ struct LstmForwardCell {
 
   protected:
     void clear(int64_t t, int64_t b, int64_t width) const {
-        const int64_t H = steps.H, row = t * steps.B + b;
-        if (args.keep_steps) zero(args.c + row * H, H);
-        else if (steps.length(b) == 0) copy(args.c0 + b * H, args.c + b * H, H);
-        if (args.gates) zero(args.gates + row * width, width);
+        if (args.gates) {
+            zero(c_now(t, b), steps.H);
+            zero(args.gates + (t * steps.B + b) * width, width);
+            return;
+        }
+        const bool begins = t % args.every == 0, ended = !steps.reverse && steps.length(b) > 0;
+        if (begins) copy(ended ? c_now(steps.length(b) - 1, b) : args.c0 + b * steps.H, c_now(t, b), steps.H);
     }
 };
 
@@ -135,7 +133,8 @@ struct LstmBackwardCell {
         const float *grad_h, *grad_c;  // at the step's h and c; grad_c null: zero
         const float *gates, *c_before, *c;
         float *carried_h, *carried_c;  // grad_h0 and grad_c0 carry gradients from step to step
-        bool last, reset;
+        bool carries_h, carries_c;     // whether from a step after this one
+        bool reset;
         int64_t at;
     };
     Row row(int64_t t, int64_t b, float* out, const float* zeros) const {
@@ -143,8 +142,10 @@ struct LstmBackwardCell {
         const float* c_before = steps.reset(t, b)   ? zeros
                                 : steps.first(t, b) ? args.c0 + b * H
                                                     : args.c + (steps.before(t) * steps.B + b) * H;
+        const bool last = steps.last(t, b), enters = last && args.grad.continued;
         return {out, args.grad_h + at * P, args.grad_c ? args.grad_c + at * H : nullptr, args.gates + at * args.variant.kept(H),
-                c_before, args.c + at * H, args.grad.h0 + b * P, args.grad_c0 + b * H, steps.last(t, b), steps.reset(t, b), at};
+                c_before, args.c + at * H, args.grad.h0 + b * P, args.grad_c0 + b * H, enters || (modified && !last),
+                enters || !last, steps.reset(t, b), at};
     }
 
     UNROLLED_INLINE_MEMBER void fetch(const Row& row, int64_t u, int64_t n) const {
@@ -158,8 +159,8 @@ struct LstmBackwardCell {
     // The gradient at the state, of which `flow` comes from later steps, but for what zoneout keeps of it: that is carried on.
     UNROLLED_INLINE_MEMBER vec grad_of_state(vec flow, vec zoneout, const Row& row, int64_t u, int64_t n) const {
         vec grad_h = flow + load(row.grad_h + u, n);
+        if (row.carries_h) grad_h += load(row.carried_h + u, n);
         if constexpr (modified) {
-            if (!row.last) grad_h += load(row.carried_h + u, n);
             store(row.carried_h + u, row.reset ? vec{} : zoneout * grad_h, n);
             grad_h *= 1.0f - zoneout;
         }
@@ -193,7 +194,7 @@ struct LstmBackwardCell {
     UNROLLED_INLINE_MEMBER void finish_gates(const LstmValues& now, vec before, vec grad_o, vec grad_fresh, const Modification& by,
                                              float* out, const Row& row, int64_t u, int64_t n) const {
         const int64_t H = steps.H;
-        vec grad_c = row.last ? vec{} : load(row.carried_c + u, n), kept_c{};
+        vec grad_c = row.carries_c ? load(row.carried_c + u, n) : vec{}, kept_c{};
         if (row.grad_c) grad_c += load(row.grad_c + u, n);
         if constexpr (modified) {
             kept_c = by.zoneout_c * grad_c;
@@ -235,8 +236,8 @@ struct LstmBackwardCell {
     }
     void finish_bias(const float* sums) const {
         const int64_t H = steps.H;
-        if (args.grad.bias) copy(sums, args.grad.bias, gates * H);
-        if (of_peepholes) copy(sums + gates * H, args.grad_peephole, peepholes * H);
+        if (args.grad.bias) deliver(args.grad, sums, args.grad.bias, gates * H);
+        if (of_peepholes) deliver(args.grad, sums + gates * H, args.grad_peephole, peepholes * H);
     }
 };
 
@@ -283,10 +284,10 @@ struct NormalisedBackwardCell : LstmBackwardCell<coupled, true> {
         const int64_t H = steps.H, n = gates * H;
         Base::finish_bias(sums);
         sums += of_norm * H;
-        copy(sums, args.grad_gain_c, H);
-        copy(sums + H, args.grad_bias_c, H);
-        copy(sums + 2 * H, args.grad_gain_hh, n);
-        if (args.weight_ih) copy(sums + 2 * H + n, args.grad_gain_ih, n);
+        deliver(args.grad, sums, args.grad_gain_c, H);
+        deliver(args.grad, sums + H, args.grad_bias_c, H);
+        deliver(args.grad, sums + 2 * H, args.grad_gain_hh, n);
+        if (args.weight_ih) deliver(args.grad, sums + 2 * H + n, args.grad_gain_ih, n);
     }
 
   private:
@@ -316,7 +317,7 @@ void lstm_forward(const Steps& steps, const LstmForward& args, int threads) {
 void lstm_backward(const Steps& steps, const LstmBackward& args, int threads) {
     const LstmVariant& variant = args.variant;
     for (int64_t b = 0; b < steps.B; ++b)
-        if (steps.length(b) == 0) zero(args.grad_c0 + b * steps.H, steps.H);
+        if (steps.length(b) == 0 && !args.grad.continued) zero(args.grad_c0 + b * steps.H, steps.H);
     if (variant.norm && variant.coupled) run_backward(NormalisedBackwardCell<true>{{steps, args}}, threads);
     else if (variant.norm) run_backward(NormalisedBackwardCell<false>{{steps, args}}, threads);
     else if (variant.coupled) run_backward(LstmBackwardCell<true, true>{steps, args}, threads);

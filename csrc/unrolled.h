@@ -74,9 +74,9 @@ struct LstmForward {
     const float* weight_hh;  // [G*H, P]
     const float *h0, *c0;    // [B, P], [B, H]
     float* h;                // [T, B, P]
-    float* c;                // [T, B, H]; [B, H] when keep_steps is false (updated in place, may be c0)
+    float* c;                // [T / every, B, H], rounded up: the newest of every so many steps, updated in place
     float* gates;            // [T, B, K]; null when not kept
-    bool keep_steps;         // false: inference, only the newest c is kept
+    int64_t every;           // 1 where gates are kept
     const float* weight_ih;  // [G*H, D]
     const float* bias;       // [G*H], or null: zero
     int64_t D;
@@ -115,6 +115,9 @@ struct Gradients {
     float* weight_hh;  // [G*H, P]
     float* bias;       // [G*H]
     float* h0;         // [B, P], always wanted
+    // Whether they hold what later steps gave: that of h0, and of c0, is the gradient at the state after the last step, from
+    // where the way back goes on, and to all others but x's this call's are added. Not of an RNN, whose way back is one call.
+    bool continued;
 };
 
 struct LstmBackward {

@@ -496,6 +496,35 @@ def test_what_keeps_nothing_gives_the_same_h_and_the_last_c(
     assert torch.equal(newest[0], torch.where((last > 0)[:, None], at, inputs["c0"]))
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("cell", ["lstm", "lstm_normalised"])
+@pytest.mark.parametrize("masks", ["", "lengths resets", "lengths reverse"])
+def test_c_may_be_kept_after_each_of_several_parts(isa: str, dtype: torch.dtype, cell: str, masks: str) -> None:
+    steps, every, rows = 11, 4, 17
+    problem = Problem(cell, steps, rows, 63, masks, 9)
+    inputs, (lengths, resets, reverse) = problem.inputs(dtype), problem.run_masks()
+    norm = ops.LayerNorm(*map(inputs.get, NORM))
+    h, c, _ = _lstm(*arguments(inputs), lengths, resets, reverse, norm=norm)
+    given = (*kernel_arguments(cell, inputs), lengths, resets, reverse, *[None] * len(FACTORS), False)
+    found_h, found = torch.full_like(h, torch.nan), c.new_full((3, rows, 63), torch.nan)
+    dispatch.SERVED["lstm"].fill(given, (found_h, found, None))
+    assert torch.equal(found_h, h)
+    for row, length in enumerate([steps] * rows if lengths is None else lengths.tolist()):
+        taken = range(length)[:: -1 if reverse else 1]
+        for part in range(3):
+            before = [t for t in taken if (t // every >= part if reverse else t // every <= part)]
+            expected = c[before[-1], row] if before else inputs["c0"][row]
+            assert torch.equal(found[part, row], expected), f"row {row}, part {part}"
+
+
+def test_parts_that_are_not_equal_are_refused() -> None:
+    inputs = Problem("lstm", 10, 3, 5, features=2).inputs(torch.float32)
+    given = (*kernel_arguments("lstm", inputs), None, None, False, *[None] * len(FACTORS), False)
+    h, c = torch.empty(10, 3, 5), torch.empty(7, 3, 5)
+    with pytest.raises(ValueError, match=r"c: expected shape \[5, 3, 5\], got \[7, 3, 5\]"):
+        dispatch.SERVED["lstm"].fill(given, (h, c, None))
+
+
 def test_kernels_names_the_instruction_set_in_use(isa: str) -> None:
     rows = {(row.op, row.device, row.dtype): row for row in dispatch.kernels()}
     assert rows["unrolled::lstm", "cpu", "float32"] == dispatch.KernelRow(

@@ -105,6 +105,30 @@ def test_in_float64_too(kind: str, options: dict[str, Any], masks: str) -> None:
 
 
 @every_kind
+@pytest.mark.parametrize("rows", [1, 40])
+def test_two_threads_recompute_as_well(isa: str, kind: str, rows: int) -> None:
+    steps, units = 70, 200
+    torch.set_num_threads(2)
+    torch.manual_seed(0)
+    kept = getattr(nn, kind)(D, units, dtype=torch.float64)
+    recomputing = getattr(nn, kind)(D, units, recompute=33)
+    recomputing.load_state_dict(kept.state_dict())
+    lengths = torch.randint(0, steps + 1, (rows,), generator=torch.Generator().manual_seed(1))
+    x, grad = random(steps, rows, D), random(steps, rows, units) / steps
+
+    def gradients(layer: Any) -> dict[str, Tensor]:
+        dtype = layer.weight_ih_l0.dtype
+        output, _ = layer(x.to(dtype), lengths=lengths)
+        parameters = dict(layer.named_parameters())
+        found = torch.autograd.grad(output, list(parameters.values()), grad.to(dtype))
+        return dict(zip(parameters, found, strict=True))
+
+    expected = gradients(kept)
+    for name, value in gradients(recomputing).items():
+        assert_close(value, expected[name], name)
+
+
+@every_kind
 def test_the_output_is_the_same_bits(isa: str, kind: str) -> None:
     kept, recomputing = twins(kind, {"num_layers": 2, "bidirectional": True}, 2)
     masks = masks_of("lengths resets")

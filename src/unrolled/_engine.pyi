@@ -70,6 +70,7 @@ def lstm_backward(
     grad_bias_c: Array | None,
     grad_h0: Array,
     grad_c0: Array,
+    continued: bool = False,
 ) -> None: ...
 def gru_forward(
     x: Array,
@@ -105,6 +106,7 @@ def gru_backward(
     grad_weight_hh: Array,
     grad_bias_hn: Array,
     grad_h0: Array,
+    continued: bool = False,
 ) -> None: ...
 def rnn_forward(
     x: Array,

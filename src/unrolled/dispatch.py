@@ -84,8 +84,11 @@ def kernels() -> list[KernelRow]:
     return rows
 
 
-def _run(op: str, inputs: tuple[Tensor | bool | None, ...], outputs: Outputs) -> None:
-    """Fill outputs by the kernel that serves op; the first input says where and in which dtype."""
+def _run(op: str, inputs: tuple[Tensor | bool | None, ...], outputs: Outputs, *told: bool) -> None:
+    """Fill outputs by the kernel that serves op; the first input says where and in which dtype.
+
+    What the kernel is told beyond them comes last.
+    """
     assert isinstance(inputs[0], Tensor)
     device, dtype = inputs[0].device.type, inputs[0].dtype
     engine = served_by_engine(op, device, dtype)
@@ -95,9 +98,9 @@ def _run(op: str, inputs: tuple[Tensor | bool | None, ...], outputs: Outputs) ->
         # Not as tensors, which the engine would ask for the same in four times the time, and not as arrays: what
         # has been one of NumPy's can never be resized.
         return ENGINE[op](
-            *[torch._C._to_dlpack(_plain(x)) if isinstance(x, Tensor) else x for x in (*inputs, *outputs)]
+            *[torch._C._to_dlpack(_plain(x)) if isinstance(x, Tensor) else x for x in (*inputs, *outputs)], *told
         )
-    REFERENCE[op](*[_plain(x).detach() if isinstance(x, Tensor) else x for x in inputs], *outputs)
+    REFERENCE[op](*[_plain(x).detach() if isinstance(x, Tensor) else x for x in inputs], *outputs, *told)
 
 
 def _plain(x: Tensor) -> Tensor:
@@ -145,6 +148,13 @@ class Served:
     def fill(self, inputs: tuple[Any, ...], outputs: Outputs) -> None:
         """Run the kernel over inputs."""
         _run(self.op, inputs[: len(inputs) - self.told], outputs)
+
+    def fill_on(self, inputs: tuple[Any, ...], outputs: Outputs) -> None:
+        """Run a way back that goes on from later steps, whose gradients the outputs hold.
+
+        It adds to them, but for x's: see `continued` in `unrolled.reference`.
+        """
+        _run(self.op, inputs[: len(inputs) - self.told], outputs, True)
 
 
 SERVED: dict[str, Served] = {}

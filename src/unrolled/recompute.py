@@ -2,7 +2,7 @@
 
 After Chen et al. 2016, "Training Deep Nets with Sublinear Memory Cost". The steps are cut into chunks. Forward
 keeps the output and the state before each chunk; backward runs the chunks again, from the last one consumed to the
-first, now with all that the way back needs, and adds up the weights' gradients. Each run is one of `unrolled.ops`,
+first, now with all that the way back needs, and goes on with all gradients. Each run is one of `unrolled.ops`,
 by whatever kernel serves it, straight into its part of what comes out or into memory that all chunks share.
 Nothing here knows its equations.
 
@@ -49,21 +49,10 @@ class _Chunk:
         """Of memory for the longest chunk [steps,B,...], this one's."""
         return tuple(tensor[: self.steps.stop - self.steps.start] for tensor in memory)
 
-    @property
-    def last(self) -> int | Tensors:
-        """Where in what has this chunk's steps each row's last one is; anywhere for a row that takes none."""
-        if self.lengths is None:
-            return 0 if self.reverse else -1
-        last = torch.zeros_like(self.lengths) if self.reverse else (self.lengths - 1).clamp(min=0)
-        return last, torch.arange(len(last), device=last.device)
-
-    def if_stepped(self, new: Tensor, held: Tensor) -> Tensor:
-        """What is new [B,width] for the rows that take a step here, what was before for the others."""
-        return new if self.lengths is None else torch.where((self.lengths > 0)[:, None], new, held)
-
     def h_after(self, h: Tensor, before: Tensor) -> Tensor:
         """The h [B,width] that the next chunk begins with, of all steps' h; anything for a row that has ended."""
-        return self.if_stepped(h[self.steps.start if self.reverse else self.steps.stop - 1], before)
+        last = h[self.steps.start if self.reverse else self.steps.stop - 1]
+        return last if self.lengths is None else torch.where((self.lengths > 0)[:, None], last, before)
 
 
 @dataclass(frozen=True)
@@ -87,6 +76,11 @@ class _Call:
         return [value for name, value in self.values.items() if name in ("h0", "c0")]
 
     @property
+    def size(self) -> int:
+        """How many steps a chunk has, but for the last, which may be shorter: `every` at most."""
+        return -(-len(self.read) // -(-len(self.read) // self.every))
+
+    @property
     def read(self) -> Tensor:
         """What has a row for each step, [T,B,...]: the symbols where there are any, else x."""
         values = self.values
@@ -99,30 +93,27 @@ class _Call:
         walk = Walk(len(read), lengths, resets, self.reverse)
 
         def chunk(start: int) -> _Chunk:
-            steps = slice(start, min(start + self.every, walk.steps))
+            steps = slice(start, min(start + self.size, walk.steps))
             taken = None if lengths is None else (lengths - start).clamp(0, steps.stop - start)
             return _Chunk(steps, taken, self.reverse)
 
-        starts = range(0, walk.steps, self.every)
+        starts = range(0, walk.steps, self.size)
         return [chunk(start) for start in (reversed(starts) if self.reverse else starts)]
 
     def outputs(self) -> Tensors:
-        """Uninitialised h [T,B,H], and of an LSTM the last c [1,B,H] and the c between chunks, else empty."""
+        """Uninitialised h [T,B,H], and of an LSTM the c after each chunk [chunks,B,H], else empty."""
         x, (h0, *c0) = self.values["x"], self.states
         h = x.new_empty(*self.read.shape[:2], h0.shape[1])
-        if not c0:
-            return h, x.new_empty(0), x.new_empty(0)
-        return h, x.new_empty(1, *c0[0].shape), x.new_empty(-(-len(h) // self.every) - 1, *c0[0].shape)
+        return h, x.new_empty(-(-len(h) // self.size), *c0[0].shape) if c0 else x.new_empty(0)
 
     def forward(self) -> Tensors:
         """The outputs, filled."""
-        h, last_c, between = map(pooled, self.outputs())
-        state, has_c = self.states, len(self.states) > 1
-        for number, chunk in enumerate(self.chunks()):
-            c = [between[number : number + 1] if number < len(between) else last_c] if has_c else []
-            self.run(chunk, state, False, (h[chunk.steps], *c, None))
-            state = [chunk.h_after(h, state[0]), *(after[0] for after in c)]
-        return h, last_c, between
+        h, c = map(pooled, self.outputs())
+        given = self.values | {"reverse": self.reverse}
+        SERVED[self.op].fill(
+            tuple(map(given.get, _TAKEN[self.op])), (h, *([c] if len(self.states) > 1 else []), None)
+        )
+        return h, c
 
     def of_chunk(self, chunk: _Chunk, state: list[Tensor]) -> Values:
         """What the op takes for a chunk from the state before it: of what has all steps, these."""
@@ -133,60 +124,45 @@ class _Call:
         states = dict(zip(("h0", "c0"), state, strict=False))
         return part | states | {"lengths": chunk.lengths, "reverse": self.reverse}
 
-    def run(self, chunk: _Chunk, state: list[Tensor], keep: bool, outputs: Outputs) -> None:
-        """Fill what the op gives for a chunk."""
-        given = self.of_chunk(chunk, state) | {"keep": keep}
-        SERVED[self.op].fill(tuple(map(given.get, _TAKEN[self.op])), outputs)
+    def run_again(self, chunk: _Chunk, state: list[Tensor], kept: Tensors) -> None:
+        """Fill what the op keeps of a chunk."""
+        given = self.of_chunk(chunk, state)
+        SERVED[self.op].fill(tuple(map(given.get, _TAKEN[self.op])), kept)
 
     def kept(self) -> Tensors:
         """What the op keeps of a chunk of the greatest length, uninitialised."""
         read = "symbols" if "symbols" in self.values else "x"
-        longest = self.values | {read: self.read[: self.every], "keep": True}
+        longest = self.values | {read: self.read[: self.size], "keep": True}
         outputs = SERVED[self.op].outputs(*map(longest.get, _TAKEN[self.op]))
         return tuple(output for output in outputs if output is not None)
 
-    def entering(self, h: Tensor, between: Tensor) -> list[list[Tensor]]:
+    def entering(self, h: Tensor, c: Tensor) -> list[list[Tensor]]:
         """The state before each chunk."""
         states = [self.states]
-        for number, chunk in enumerate(self.chunks()[:-1]):
-            states.append([chunk.h_after(h, states[-1][0]), *between[number : number + 1]])
+        for chunk in self.chunks()[:-1]:
+            of_c = [c[chunk.steps.start // self.size]] if len(self.states) > 1 else []
+            states.append([chunk.h_after(h, states[-1][0]), *of_c])
         return states
 
-    def backward(
-        self, grad_h: Tensor, grad_c: Tensor | None, h: Tensor, between: Tensor, *wanted: bool
-    ) -> list[Tensor]:
+    def backward(self, grad_h: Tensor, grad_c: Tensor | None, h: Tensor, c: Tensor, *wanted: bool) -> list[Tensor]:
         """The gradients by input; `wanted` says whether those of x and bias are."""
-        chunks, sums = self.chunks(), self.gradients(*wanted)
-        of_steps = {}  # x's, where every step has its own
-        if "symbols" not in self.values:
-            grad_x = sums.pop("grad_x")
-            of_steps["grad_x"] = None if grad_x is None else pooled(grad_x)
-        share: Values = {name: None if total is None else torch.empty_like(total) for name, total in sums.items()}
-        learned = [
-            name for name, total in sums.items() if total is not None and name not in ("grad_h0", "grad_c0")
-        ]
-        kept = self.kept()
-        grads = tuple(torch.zeros_like(state) for state in kept[: len(self.states)])
-        grad_states = [torch.zeros_like(state) for state in self.states]
+        found, kept = self.gradients(*wanted), self.kept()
+        grad_x = found.pop("grad_x")
+        for total in found.values():
+            if total is not None:
+                total.zero_()
         if grad_c is not None:
-            grad_states[1] = grad_c[0]
-        for chunk, state in zip(reversed(chunks), reversed(self.entering(h, between)), strict=True):
-            first = chunk is chunks[-1]
-            found = sums if first else share
-            of_h, *of_c = of_chunk = chunk.part(grads)  # of c but for the last ones 0, before and after
-            of_h.copy_(grad_h[chunk.steps])
-            for grad, of_last in zip(of_chunk, grad_states, strict=True):
-                grad[chunk.last] += of_last
-            self.run(chunk, state, True, chunk.part(kept))
-            of_x = (None if grad is None else grad[chunk.steps] for grad in of_steps.values())
-            self.run_back(chunk, state, chunk.part(kept), of_chunk, (*of_x, *found.values()))
-            for grad in of_c:
-                grad[chunk.last] = 0
-            of_states = [found[f"grad_{name}"] for name in ("h0", "c0")[: len(state)]]
-            grad_states = [chunk.if_stepped(*pair) for pair in zip(of_states, grad_states, strict=True)]
-            for name in () if first else learned:
-                sums[name] += share[name]
-        return self.by_input(sums | of_steps | dict(zip(("grad_h0", "grad_c0"), grad_states, strict=False)))
+            found["grad_c0"].copy_(grad_c)
+        of_x: Any = None if grad_x is None else pooled(grad_x)
+        by_symbol = of_x is not None and "symbols" in self.values  # then it, too, is a sum over the chunks
+        share = torch.empty_like(of_x.zero_()) if by_symbol else of_x
+        for chunk, state in zip(reversed(self.chunks()), reversed(self.entering(h, c)), strict=True):
+            self.run_again(chunk, state, chunk.part(kept))
+            of_chunk = share if share is None or by_symbol else share[chunk.steps]
+            self.run_back(chunk, state, grad_h[chunk.steps], chunk.part(kept), (of_chunk, *found.values()))
+            if by_symbol:
+                of_x += share
+        return self.by_input(found | {"grad_x": of_x})
 
     def gradients(self, *wanted: bool) -> Values:
         """What the way back over all steps gives, uninitialised, by name; None for what is not wanted."""
@@ -200,26 +176,24 @@ class _Call:
         return [self.inputs[0].new_empty(0) if one is None else one for one in found]
 
     def run_back(
-        self, chunk: _Chunk, state: list[Tensor], kept: Tensors, grads: Tensors, outputs: Outputs
+        self, chunk: _Chunk, state: list[Tensor], grad_h: Tensor, kept: Tensors, outputs: Outputs
     ) -> None:
-        """Fill a chunk's share of all gradients, from what the op kept and the gradients at its states."""
-        given = self.of_chunk(chunk, state) | dict(zip(_KEPT[self.op], kept, strict=True))
-        given |= dict(zip(("grad_h", "grad_c"), grads, strict=False))
+        """Go on with all gradients through a chunk, from what the op kept of it."""
+        given = self.of_chunk(chunk, state) | dict(zip(_KEPT[self.op], kept, strict=True)) | {"grad_h": grad_h}
         op = f"{self.op}_backward"
-        SERVED[op].fill(tuple(map(given.get, _names(op)[0])), outputs)
+        SERVED[op].fill_on(tuple(map(given.get, _names(op)[0])), outputs)
 
 
 _INPUTS = "str op, str names, Tensor[] inputs, bool reverse, int every"
 _recomputed = declare(
     "recomputed",
-    f"({_INPUTS}) -> (Tensor, Tensor, Tensor)",
+    f"({_INPUTS}) -> (Tensor, Tensor)",
     lambda *inputs: _Call(*inputs).forward(),
     lambda *inputs: _Call(*inputs).outputs(),
 )
 _recomputed_backward = declare(
     "recomputed_backward",
-    f"({_INPUTS}, Tensor grad_h, Tensor? grad_c, Tensor h, Tensor between, bool want_x, bool want_bias)"
-    " -> Tensor[]",
+    f"({_INPUTS}, Tensor grad_h, Tensor? grad_c, Tensor h, Tensor c, bool want_x, bool want_bias) -> Tensor[]",
     lambda *inputs: _Call(*inputs[:5]).backward(*inputs[5:]),
     lambda *inputs: (call := _Call(*inputs[:5])).by_input(call.gradients(*inputs[-2:])),
 )
@@ -238,33 +212,27 @@ def recomputed(op: str, every: int, *inputs: Tensor | bool | None) -> tuple[Tens
     given = dict(zip(_TAKEN[op], inputs, strict=False))
     tensors = {name: value for name, value in given.items() if isinstance(value, Tensor)}
     names, reverse = " ".join(tensors), bool(given["reverse"])
-    h, c, _ = _recomputed(op, names, list(tensors.values()), reverse, every)
-    return h, c if "c0" in tensors else None
+    h, c = _recomputed(op, names, list(tensors.values()), reverse, every)
+    return h, (c[:1] if reverse else c[-1:]) if "c0" in tensors else None
 
 
 def _context(ctx: Any, inputs: tuple[Any, ...], output: Tensors) -> None:
     ctx.op, ctx.names, tensors, ctx.reverse, ctx.every = inputs
-    h, _, between = output
-    ctx.save_for_backward(h, between, *tensors)
-    ctx.mark_non_differentiable(between)
+    ctx.save_for_backward(*output, *tensors)
     ctx.set_materialize_grads(False)
 
 
-def _gradients(ctx: Any, grad_h: Tensor | None, grad_c: Tensor | None, _: Tensor | None) -> tuple[Any, ...]:
-    h, between, *tensors = ctx.saved_tensors
+def _gradients(ctx: Any, grad_h: Tensor | None, grad_c: Tensor | None) -> tuple[Any, ...]:
+    h, c, *tensors = ctx.saved_tensors
     needed = dict(zip(ctx.names.split(), ctx.needs_input_grad[2], strict=True))
+    of_last = None if grad_c is None else grad_c[0 if ctx.reverse else -1]  # nobody uses the others
     found = _recomputed_backward(
         *(ctx.op, ctx.names, tensors, ctx.reverse, ctx.every),
-        *(torch.zeros_like(h) if grad_h is None else grad_h, grad_c, h, between),
+        *(torch.zeros_like(h) if grad_h is None else grad_h, of_last, h, c),
         *(needed["x"], needed.get("bias", False)),
     )
-    return (
-        None,
-        None,
-        [one if need else None for one, need in zip(found, needed.values(), strict=True)],
-        None,
-        None,
-    )
+    gradients = [one if need else None for one, need in zip(found, needed.values(), strict=True)]
+    return None, None, gradients, None, None
 
 
 def _no_second_derivative(ctx: Any, *grads: Any) -> None:

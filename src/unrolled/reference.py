@@ -13,9 +13,12 @@ Shapes (T steps, B rows, D input features, H units, P projected units; the cells
     lengths [B] int64       row b takes the steps t < lengths[b]; elsewhere its outputs and gradients are 0
     resets  [T,B] bool      where true, the row's state is zero before it consumes step t, if it does
     reverse                 a row's steps run from its last down to 0
-    gates   [T,B,4H]        what backward needs; None: not kept, and an LSTM's c is the last one, [1,B,H]. With a
-                            norm an LSTM's are wider: see `lstm_forward`
+    gates   [T,B,4H]        what backward needs; with a norm an LSTM's are wider: see `lstm_forward`. None: not
+                            kept, and an LSTM's c is [N,B,H], the state after each of N equal parts of the steps,
+                            the last of which may be shorter; a row that takes no step of a part holds it
     grad_x, grad_weight_ih, grad_bias   may be None: not wanted
+    continued               what gradients hold is of later steps: that of h0, and of c0, where the way back goes
+                            on; to all others but grad_x what is found is added
 """
 
 import torch
@@ -25,7 +28,7 @@ from torch import Tensor
 from unrolled import cells
 from unrolled.cells import LayerNorm, Variant
 from unrolled.errors import InputError
-from unrolled.walk import Outputs, Tensors, Walk, fill_grad_weight_hh, run, run_back
+from unrolled.walk import Outputs, Tensors, Walk, of_weight_hh, run, run_back
 
 __all__ = [
     "gru_backward",
@@ -54,6 +57,7 @@ def _fill_input_gradients(
     grad_x: Tensor | None,
     grad_weight_ih: Tensor | None,
     grad_bias: Tensor | None,
+    continued: bool = False,
 ) -> None:
     if symbols is not None:
         of_steps, grad_gates = grad_gates.flatten(0, 1), grad_gates.new_zeros(len(x), grad_gates.shape[2])
@@ -62,11 +66,16 @@ def _fill_input_gradients(
     if grad_x is not None:
         of_x = grad_gates if weight_ih is None else grad_gates @ weight_ih
         grad_x.copy_(of_x.view_as(grad_x))
-    if grad_bias is not None:
-        torch.sum(grad_gates, (0, 1), out=grad_bias)
+    _deliver(grad_gates.sum((0, 1)), grad_bias, continued)
     if grad_weight_ih is not None:
         read = x if symbols is not None else _stepped(walk, x)
-        torch.mm(grad_gates.flatten(0, 1).T, read.flatten(0, 1), out=grad_weight_ih)
+        _deliver(grad_gates.flatten(0, 1).T @ read.flatten(0, 1), grad_weight_ih, continued)
+
+
+def _deliver(found: Tensor, gradient: Tensor | None, continued: bool) -> None:
+    """Store what was found as a gradient that is wanted, or add it to what later steps gave."""
+    if gradient is not None:
+        gradient.copy_(found + gradient if continued else found)
 
 
 def _stepped(walk: Walk, x: Tensor) -> Tensor:
@@ -133,7 +142,7 @@ def rnn_backward(
     walk = Walk(len(h), lengths, resets, reverse)
     (first,) = run_back(walk, step_backward, (torch.zeros_like(grad_h0),), (grad_gates,))
     grad_h0.copy_(first)
-    fill_grad_weight_hh(grad_weight_hh, walk, grad_gates, h, h0)
+    grad_weight_hh.copy_(of_weight_hh(walk, grad_gates, h, h0))
     _fill_input_gradients(walk, grad_gates, x, symbols, weight_ih, grad_x, grad_weight_ih, grad_bias)
 
 
@@ -183,9 +192,8 @@ def lstm_forward(
         *states, kept = cells.lstm_step(x_gates[t], weight_hh, h_prev, c_prev, variant_at(variant, t), norm)
         return *states, torch.cat((kept, *(part[t] for part in of_input)), -1) if of_input else kept
 
-    _, newest = run(walk, step, (h0, c0), (h, c if gates is not None else None, gates))
-    if gates is None:
-        c[0] = newest
+    every, newest = (None, c) if gates is None else (c, None)
+    run(walk, step, (h0, c0), (h, every, gates), newest)
 
 
 def variant_at(variant: Variant, t: int) -> Variant:
@@ -232,6 +240,7 @@ def lstm_backward(
     grad_bias_c: Tensor | None,
     grad_h0: Tensor,
     grad_c0: Tensor,
+    continued: bool = False,
 ) -> None:
     """Back through `lstm_forward`: fill every gradient; grad_c None means zeros."""
     walk, variant = (
@@ -255,29 +264,27 @@ def lstm_backward(
         )
         return (found.gates, *found[3:]), (found.h_prev, found.c_prev)
 
-    last = (torch.zeros_like(grad_h0), torch.zeros_like(grad_c0))
+    last = (grad_h0, grad_c0) if continued else (torch.zeros_like(grad_h0), torch.zeros_like(grad_c0))
     of_product = None if gain_hh is None else grad_product
     kept = (grad_gates, of_peephole, projected, unprojected, of_product, of_norm)
     first_h, first_c = run_back(walk, step_backward, last, kept)
     grad_h0.copy_(first_h)
     grad_c0.copy_(first_c)
-    fill_grad_weight_hh(grad_weight_hh, walk, grad_product, h, h0)
+    _deliver(of_weight_hh(walk, grad_product, h, h0), grad_weight_hh, continued)
     if of_norm is not None:
         parts = torch.split(of_norm.sum((0, 1)), [len(weight_hh), units, units])
         for gradient, part in zip((grad_gain_hh, grad_gain_c, grad_bias_c), parts, strict=True):
-            assert gradient is not None
-            gradient.copy_(part)
-    if grad_bias is not None:
-        torch.sum(grad_gates, (0, 1), out=grad_bias)
-    if gain_ih is not None and grad_gain_ih is not None:
+            _deliver(part, gradient, continued)
+    _deliver(grad_gates.sum((0, 1)), grad_bias, continued)
+    if gain_ih is not None:
         normal, scale = gates[..., -1 - len(gain_ih) : -1], gates[..., -1:]
-        torch.sum(grad_gates * normal, (0, 1), out=grad_gain_ih)
+        _deliver((grad_gates * normal).sum((0, 1)), grad_gain_ih, continued)
         grad_gates = cells.with_norm_backward(grad_gates, gain_ih, normal, scale)
-    _fill_input_gradients(walk, grad_gates, x, symbols, weight_ih, grad_x, grad_weight_ih, None)
-    if of_peephole is not None and grad_peephole is not None:
-        grad_peephole.copy_(of_peephole.sum((0, 1)).view_as(grad_peephole))
-    if projected is not None and unprojected is not None and grad_weight_hr is not None:
-        torch.mm(projected.flatten(0, 1).T, unprojected.flatten(0, 1), out=grad_weight_hr)
+    _fill_input_gradients(walk, grad_gates, x, symbols, weight_ih, grad_x, grad_weight_ih, None, continued)
+    if of_peephole is not None and peephole is not None:
+        _deliver(of_peephole.sum((0, 1)).view_as(peephole), grad_peephole, continued)
+    if projected is not None and unprojected is not None:
+        _deliver(projected.flatten(0, 1).T @ unprojected.flatten(0, 1), grad_weight_hr, continued)
 
 
 def gru_forward(
@@ -324,6 +331,7 @@ def gru_backward(
     grad_weight_hh: Tensor,
     grad_bias_hn: Tensor,
     grad_h0: Tensor,
+    continued: bool = False,
 ) -> None:
     """Back through `gru_forward`: fill every gradient."""
     walk = Walk(len(h), lengths, resets, reverse)
@@ -336,9 +344,9 @@ def gru_backward(
         )
         return tuple(grad_gates), (grad_h_prev,)
 
-    last = (torch.zeros_like(grad_h0),)
+    last = (grad_h0 if continued else torch.zeros_like(grad_h0),)
     (first,) = run_back(walk, step_backward, last, (grad_x_gates, grad_h_gates))
     grad_h0.copy_(first)
-    torch.sum(grad_h_gates[:, :, 2 * H :], (0, 1), out=grad_bias_hn)
-    fill_grad_weight_hh(grad_weight_hh, walk, grad_h_gates, h, h0)
-    _fill_input_gradients(walk, grad_x_gates, x, symbols, weight_ih, grad_x, grad_weight_ih, grad_bias)
+    _deliver(grad_h_gates[:, :, 2 * H :].sum((0, 1)), grad_bias_hn, continued)
+    _deliver(of_weight_hh(walk, grad_h_gates, h, h0), grad_weight_hh, continued)
+    _fill_input_gradients(walk, grad_x_gates, x, symbols, weight_ih, grad_x, grad_weight_ih, grad_bias, continued)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from unrolled.errors import InputError
 
-__all__ = ["Outputs", "Tensors", "Walk", "fill_grad_weight_hh", "run", "run_back"]
+__all__ = ["Outputs", "Tensors", "Walk", "of_weight_hh", "run", "run_back"]
 
 Tensors = tuple[Tensor, ...]
 Outputs = tuple[Tensor | None, ...]
@@ -61,10 +61,13 @@ class Walk:
         return self.zero_where_reset(t, state)
 
 
-def run(walk: Walk, step: Callable[..., Tensors], states: Tensors, outputs: Outputs) -> Tensors:
+def run(
+    walk: Walk, step: Callable[..., Tensors], states: Tensors, outputs: Outputs, newest: Tensor | None = None
+) -> None:
     """Fill outputs with what step(t, *states) returns: the new states, then what else it keeps.
 
-    None stands for what is not kept. Returns the last states.
+    None stands for what is not kept. `newest` [N,B,...] becomes the last of the states after each of N equal parts
+    of the steps, or the one held since an earlier part.
     """
     for t in walk.order():
         results = step(t, *(walk.zero_where_reset(t, state) for state in states))
@@ -72,7 +75,8 @@ def run(walk: Walk, step: Callable[..., Tensors], states: Tensors, outputs: Outp
             if output is not None:
                 output[t] = walk.zero_unless_stepped(t, result)
         states = tuple(walk.hold_unless_stepped(t, new, held) for new, held in zip(results, states, strict=False))
-    return states
+        if newest is not None:
+            newest[t // -(-walk.steps // len(newest))] = states[-1]
 
 
 def run_back(
@@ -108,8 +112,8 @@ def _at_first_step(sequence: Tensor, walk: Walk) -> Tensor:
     return sequence[(walk.lengths - 1).clamp(min=0), rows]
 
 
-def fill_grad_weight_hh(grad_weight_hh: Tensor, walk: Walk, grad_gates: Tensor, h: Tensor, h0: Tensor) -> None:
-    """The sum over steps of grad_gates^T h_prev: [gates,H]. At a row's first step h_prev is h0.
+def of_weight_hh(walk: Walk, grad_gates: Tensor, h: Tensor, h0: Tensor) -> Tensor:
+    """The gradient of weight_hh [gates,H], the sum over steps of grad_gates^T h_prev. First, h_prev is h0.
 
     Two products, so that h need not be copied behind h0. Both grad_gates and h are 0 where a row is not
     stepped: this keeps steps past a length out of both, and a reversed row's first step out of the second.
@@ -120,4 +124,4 @@ def fill_grad_weight_hh(grad_weight_hh: Tensor, walk: Walk, grad_gates: Tensor, 
         h_prev = h_prev.masked_fill((resets[:-1] if walk.reverse else resets[1:])[:, :, None], 0)
         h0 = h0.masked_fill(_at_first_step(resets, walk)[:, None], 0)
     from_h0 = _at_first_step(grad_gates, walk).T @ h0
-    torch.addmm(from_h0, grad_after.flatten(0, 1).T, h_prev.flatten(0, 1), out=grad_weight_hh)
+    return torch.addmm(from_h0, grad_after.flatten(0, 1).T, h_prev.flatten(0, 1))
