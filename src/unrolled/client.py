@@ -8,6 +8,7 @@ to do what they ask.
 import asyncio
 import json
 import random
+import re
 import time
 import uuid
 from collections.abc import AsyncIterator, Generator, Iterator
@@ -19,12 +20,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unrolled.errors import InputError
+from unrolled.floats import as_float32
 from unrolled.snapshot import Snapshot
 
 __all__ = ["AsyncClient", "AsyncRemoteStream", "Client", "RemoteStream", "ServerError", "Unreachable"]
 
 Floats = NDArray[np.float32]
 BINARY = "application/octet-stream"
+NAME = r"[A-Za-z0-9_-]{1,64}"  # of a stream
 PASSING = (408, 429, 503)  # statuses of a request that may be sent again
 LASTING = ("too_many_streams",)  # codes of refusals that have such a status and will not pass by themselves
 PAUSE = 0.05  # seconds before the second try; twice as long before each further one, up to LONGEST
@@ -99,6 +102,11 @@ class _Rules:
         body = {"id": uuid.uuid4().hex if name is None else name, **({"model": model} if model else {})}
         return (yield from self._json(_Request.of_json("POST", "/streams", body)))
 
+    def _found(self, name: str) -> Flow:
+        if not re.fullmatch(NAME, name):
+            raise InputError(f"name is {name!r}, expected 1 to 64 of the letters A-Z and a-z, digits, _ and -")
+        return (yield from self._json(_Request("GET", f"/streams/{name}")))
+
     def _listed(self) -> Flow:
         found: list[dict[str, Any]] = []
         params: dict[str, Any] = {"limit": 1000}
@@ -129,6 +137,12 @@ class _Stream:
         self.id: str = info["id"]
         self.model: str = info["model"]
         self.position: int = info["position"] or 0
+
+    def _stepped(self, verb: str, x: Any) -> Flow:
+        """The outputs of one input; of a chunk of samples those of its steps."""
+        model = yield from self._client._known(self.model)
+        outputs = yield from self._fed(verb, x if model["unit"] > 1 else [x])
+        return outputs if model["unit"] > 1 else outputs[0]
 
     def _path(self, verb: str = "") -> str:
         return f"/streams/{self.id}{verb}"
@@ -183,15 +197,23 @@ def _array(inputs: Any, dtype: str, shape: list[int]) -> NDArray[Any]:
     if (array.shape[1:] != tuple(shape) and array.shape != (0,)) or not array.ndim:
         rows = ", ".join(map(str, ["T", *shape]))
         raise InputError(f"inputs: expected shape [{rows}], got {list(array.shape)}")
-    if array.size and (wanted.kind == "u") != (array.dtype.kind in "iu"):
+    if array.size and array.dtype.kind not in ("iu" if wanted.kind == "u" else "iufb"):
         raise InputError(f"inputs: expected {wanted}, got {array.dtype}")
     if array.size and wanted.kind == "u" and not 0 <= array.min() <= array.max() <= np.iinfo(wanted).max:
         raise InputError(f"inputs: expected numbers from 0 to {np.iinfo(wanted).max}")
-    return array.astype(wanted)
+    return as_float32(array, "inputs") if wanted == np.float32 else array.astype(wanted)
 
 
 class RemoteStream(_Stream):
     """A stream on a server: as `unrolled.Stream`, with a name."""
+
+    def step(self, x: Any) -> Floats:
+        """Consume one input; returns the outputs [outputs]. Raises as `feed` does.
+
+        A step of a speech model is a chunk of samples, as for `feed`.
+        """
+        outputs: Floats = self._client._do(self._stepped("/feed", x))
+        return outputs
 
     def feed(self, inputs: Any) -> Floats:
         """Consume inputs; returns the outputs [T, outputs]. Raises `ServerError`, `Unreachable`."""
@@ -203,9 +225,9 @@ class RemoteStream(_Stream):
         said: list[str] = self._client._do(self._said(inputs))
         return said
 
-    def peek(self, inputs: Any) -> Floats:
-        """What `feed` would return; the stream stays where it is."""
-        outputs: Floats = self._client._do(self._fed("/peek", inputs))
+    def peek(self, x: Any) -> Floats:
+        """What `step` would return; the stream stays where it is."""
+        outputs: Floats = self._client._do(self._stepped("/peek", x))
         return outputs
 
     def fork(self, name: str | None = None) -> "RemoteStream":
@@ -249,8 +271,8 @@ class Client(_Rules):
         return RemoteStream(self, self._do(self._created(model, name)))
 
     def stream(self, name: str) -> RemoteStream:
-        """A stream that is there; raises `ServerError`."""
-        return RemoteStream(self, self._do(self._json(_Request("GET", f"/streams/{name}"))))
+        """A stream that is there; raises `ServerError`, `InputError` for what is no name."""
+        return RemoteStream(self, self._do(self._found(name)))
 
     def streams(self) -> Iterator[RemoteStream]:
         """Every stream of this client's tenant that has not ended."""
@@ -286,6 +308,14 @@ class Client(_Rules):
 class AsyncRemoteStream(_Stream):
     """`RemoteStream` for asyncio."""
 
+    async def step(self, x: Any) -> Floats:
+        """Consume one input; returns the outputs [outputs]. Raises as `feed` does.
+
+        A step of a speech model is a chunk of samples, as for `feed`.
+        """
+        outputs: Floats = await self._client._do(self._stepped("/feed", x))
+        return outputs
+
     async def feed(self, inputs: Any) -> Floats:
         """Consume inputs; returns the outputs [T, outputs]. Raises `ServerError`, `Unreachable`."""
         outputs: Floats = await self._client._do(self._fed("/feed", inputs))
@@ -296,9 +326,9 @@ class AsyncRemoteStream(_Stream):
         said: list[str] = await self._client._do(self._said(inputs))
         return said
 
-    async def peek(self, inputs: Any) -> Floats:
-        """What `feed` would return; the stream stays where it is."""
-        outputs: Floats = await self._client._do(self._fed("/peek", inputs))
+    async def peek(self, x: Any) -> Floats:
+        """What `step` would return; the stream stays where it is."""
+        outputs: Floats = await self._client._do(self._stepped("/peek", x))
         return outputs
 
     async def fork(self, name: str | None = None) -> "AsyncRemoteStream":
@@ -340,8 +370,8 @@ class AsyncClient(_Rules):
         return AsyncRemoteStream(self, await self._do(self._created(model, name)))
 
     async def stream(self, name: str) -> AsyncRemoteStream:
-        """A stream that is there; raises `ServerError`."""
-        return AsyncRemoteStream(self, await self._do(self._json(_Request("GET", f"/streams/{name}"))))
+        """A stream that is there; raises `ServerError`, `InputError` for what is no name."""
+        return AsyncRemoteStream(self, await self._do(self._found(name)))
 
     async def streams(self) -> AsyncIterator[AsyncRemoteStream]:
         """Every stream of this client's tenant that has not ended."""

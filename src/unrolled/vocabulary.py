@@ -91,6 +91,11 @@ class Decoder:
         """The text that this symbol completes, "" while a character is still missing bytes."""
         return self._utf8.decode(self._pieces[symbol_id])
 
+    @property
+    def whole(self) -> bool:
+        """Whether no character is missing bytes: what comes next may be read by a fresh decoder."""
+        return not self._utf8.getstate()[0]
+
     def finish(self) -> str:
         """U+FFFD for a character that was cut short, else ""."""
         return self._utf8.decode(b"", final=True)

@@ -25,6 +25,7 @@ from unrolled.store import Key
 
 __all__ = ["create_app"]
 
+JSON = "application/json"
 SAFETENSORS = "application/x-safetensors"
 Id = Annotated[str, Path(pattern=r"^[A-Za-z0-9_-]{1,64}$", description="The stream's name.")]
 At = Annotated[int | None, Query(ge=0, le=wire.MOST, description="The position that the client expects.")]
@@ -51,13 +52,15 @@ def _errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 
 OF_STREAM = _errors(404, 409, 410)
+STREAM_OR_TYPE = _errors(404, 409, 410, 415)
+EVENTS = {"content": {"text/event-stream": {}}, "description": "Server-sent events."}
 THERE = {"model": wire.StreamBody, "description": "It was there before."}
 
 
 def _body_doc() -> dict[str, Any]:
     """Of requests that may come in JSON or in bytes."""
     binary = {"schema": {"type": "string", "format": "binary"}}
-    content = {"application/json": {"schema": FeedBody.model_json_schema()}, BINARY: binary}
+    content = {JSON: {"schema": FeedBody.model_json_schema()}, BINARY: binary}
     return {"requestBody": {"required": True, "content": content}}
 
 
@@ -67,7 +70,7 @@ def _answer_doc() -> dict[int | str, dict[str, Any]]:
         "content": {BINARY: {"schema": {"type": "string", "format": "binary"}}},
         "model": wire.FeedAnswer,
     }
-    return {200: binary, **_errors(404, 409, 410, 415)}
+    return {200: binary, **STREAM_OR_TYPE}
 
 
 def create_app(service: Service) -> ASGIApp:
@@ -113,9 +116,21 @@ async def _bad_input(_: Request, error: Exception) -> Response:
     return refused(Refusal(422, "bad_input", str(error)))
 
 
-async def _bad_request(_: Request, error: Exception) -> Response:
+async def _bad_request(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
+    kind = _kind_of(request)
+    if kind != JSON and error.errors()[0]["loc"][:1] == ("body",):
+        return refused(_not_of_kind(kind, JSON))
     return refused(Refusal(422, "bad_request", wire.sentence_of(error.errors())))
+
+
+def _kind_of(request: Request) -> str:
+    """What a request says that its body is."""
+    return request.headers.get("content-type", JSON).partition(";")[0].strip().lower()
+
+
+def _not_of_kind(kind: str, expected: str) -> Refusal:
+    return Refusal(415, "bad_type", f"the body is {kind[:100]!r}, expected {expected}.")
 
 
 async def _http(_: Request, error: Exception) -> Response:
@@ -167,12 +182,15 @@ def _add_stream_routes(app: FastAPI, service: Service) -> None:
 
     @app.post(
         "/streams", tags=["streams"], status_code=201,
-        responses={200: THERE, **OF_STREAM},
+        responses={200: THERE, **STREAM_OR_TYPE},
     )  # fmt: skip
-    async def create(body: wire.CreateBody, response: Response, tenant: str = tenant_of) -> wire.StreamBody:
+    async def create(
+        response: Response, body: wire.CreateBody | None = None, tenant: str = tenant_of
+    ) -> wire.StreamBody:
         """A new stream, at position 0."""
-        key = Key(tenant, body.id or uuid.uuid4().hex)
-        info, new = await service.create(key, body.model)
+        wanted = body or wire.CreateBody()
+        key = Key(tenant, wanted.id or uuid.uuid4().hex)
+        info, new = await service.create(key, wanted.model)
         response.status_code = 201 if new else 200
         return wire.StreamBody(**vars(info))
 
@@ -201,16 +219,18 @@ def _add_stream_routes(app: FastAPI, service: Service) -> None:
 
     @app.post(
         "/streams/{id}/fork", tags=["streams"], status_code=201,
-        responses={200: THERE, **OF_STREAM},
+        responses={200: THERE, **STREAM_OR_TYPE},
     )  # fmt: skip
-    async def fork(id: Id, body: wire.ForkBody, response: Response, tenant: str = tenant_of) -> wire.StreamBody:
+    async def fork(
+        id: Id, response: Response, body: wire.ForkBody | None = None, tenant: str = tenant_of
+    ) -> wire.StreamBody:
         """A second stream that goes on from here on its own."""
-        key, other = Key(tenant, id), Key(tenant, body.id or uuid.uuid4().hex)
+        key, other = Key(tenant, id), Key(tenant, (body and body.id) or uuid.uuid4().hex)
         info, new = await service.fork(key, other)
         response.status_code = 201 if new else 200
         return wire.StreamBody(**vars(info))
 
-    @app.post("/streams/{id}/rewind", tags=["streams"], responses=OF_STREAM)
+    @app.post("/streams/{id}/rewind", tags=["streams"], responses=STREAM_OR_TYPE)
     async def rewind(id: Id, body: wire.RewindBody, tenant: str = tenant_of) -> wire.StreamBody:
         """Go back to a position where one of the latest requests began or ended."""
         key = Key(tenant, id)
@@ -250,17 +270,17 @@ def _add_feed_routes(app: FastAPI, service: Service) -> None:
 
     async def fed(id: str, request: Request, tenant: str, at: int | None, peek: bool) -> Response:
         content = await request.body()
-        kind = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
+        kind = _kind_of(request)
         body: FeedBody | None = None
         if kind == BINARY:
             if at is None:
                 raise Refusal(422, "bad_request", "at: a body of bytes needs it in the query.")
             inputs: Any = content
-        elif kind == "application/json":
+        elif kind == JSON:
             body = wire.feed_body(content)
             at, inputs = body.at, body.inputs
         else:
-            raise Refusal(415, "bad_type", f"the body is {kind[:100]!r}, expected application/json or {BINARY}.")
+            raise _not_of_kind(kind, f"{JSON} or {BINARY}")
         as_bytes = BINARY in request.headers.get("accept", "")
         reads = body is not None and body.said and not as_bytes
         feed = Feed(Key(tenant, id), at, inputs, peek, reads, service.settings.steps)
@@ -277,10 +297,10 @@ def _add_feed_routes(app: FastAPI, service: Service) -> None:
 
     @app.post(
         "/streams/{id}/generate", tags=["steps"], response_class=StreamingResponse,
-        responses={200: {"content": {"text/event-stream": {}}, "description": "Server-sent events."}, **OF_STREAM},
+        responses={200: EVENTS, **STREAM_OR_TYPE},
     )  # fmt: skip
     async def generate(id: Id, body: wire.GenerateBody, tenant: str = tenant_of) -> StreamingResponse:
-        """Let a text model write on: an event for each symbol, and `end`."""
+        """Let a text model write on: an event for each symbol that ends a character, and `end`."""
         key = Key(tenant, id)
         begun = await writing.begin(service, key, body)
         return StreamingResponse(writing.written(service, key, *begun, body), media_type="text/event-stream")

@@ -41,11 +41,16 @@ def serve(models: Mapping[str, Any], settings: ServeSettings) -> None:
     """Serve loaded models until SIGTERM or Ctrl-C; raises `InputError` without port, tokens or store."""
     if settings.host not in LOCAL and not settings.tokens:
         raise InputError(f"host is {settings.host}, which others reach; expected --tokens with it")
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     try:
-        listening = socket.create_server(
-            (settings.host, settings.port), backlog=BACKLOG,
-            family=socket.AF_INET6 if ":" in settings.host else socket.AF_INET,
-        )  # fmt: skip
+        socket.getaddrinfo(
+            settings.host, settings.port, family
+        )  # create_server makes of its error one like any other
+        listening = socket.create_server((settings.host, settings.port), backlog=BACKLOG, family=family)
+    except socket.gaierror as error:
+        raise InputError(
+            f"host is {settings.host!r}, expected an address of this machine: {error.strerror}"
+        ) from error
     except OSError as error:
         raise InputError(f"port {settings.port} of {settings.host} cannot be used: {error.strerror}") from error
     service = Service(models, settings)

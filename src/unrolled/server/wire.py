@@ -34,6 +34,7 @@ MOST = 2**53 - 1  # what JSON's readers hold exactly
 StreamId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 Position = Annotated[int, Field(ge=0, le=MOST)]
 Inputs = str | list[int] | list[float] | list[str] | list[list[float]]
+INPUT_KINDS = "a text, or a list of whole numbers, of numbers, of words or of rows of numbers"
 
 
 class Body(BaseModel):
@@ -115,13 +116,15 @@ class StreamList(BaseModel):
 
 
 class ModelInfo(BaseModel):
-    """A model that is served: what goes in as bytes (null: JSON alone), and how many numbers a step come out."""
+    """A model that is served: what goes in as bytes (null: JSON alone), how many inputs a step has, as a step of
+    sound has samples, and how many numbers come out of one."""
 
     name: str
     task: str
     weights: str
     dtype: str | None
     shape: list[int]
+    unit: int
     outputs: int
 
 
@@ -148,6 +151,8 @@ def feed_body(content: bytes) -> FeedBody:
 def sentence_of(errors: Any) -> str:
     """What is wrong with a request, by the first of pydantic's errors."""
     first = errors[0]
+    if first["loc"][0:1] == ("inputs",) and len(errors) > 1:  # none of the kinds that there are
+        return f"inputs: expected {INPUT_KINDS}."
     where = ".".join(str(part) for part in first["loc"]) or "the body"
     return f"{where}: {first['msg']}."
 

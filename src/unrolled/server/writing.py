@@ -32,11 +32,14 @@ async def begin(service: Service, key: Key, body: GenerateBody) -> tuple[TextMod
 async def written(
     service: Service, key: Key, model: TextModel, position: int, logits: Any, body: GenerateBody
 ) -> AsyncIterator[str]:
-    """Events: `data: {"position": …, "text": …}` for each symbol, at last `event: end`, or `event: error`."""
-    decoder = model.vocabulary.decoder()
+    """Events: `data: {"position": …, "text": …}`, at last `event: end`, or `event: error`.
+
+    There is one for each symbol after which no character is missing bytes: from there a text may be gone on with.
+    """
+    decoder, told, text = model.vocabulary.decoder(), position, ""
     for _ in range(body.length):
         if service.stopping:
-            yield _error(Refusal(503, "stopping", "the server stops; go on from this position.", position))
+            yield _error(Refusal(503, "stopping", "the server stops; go on from this position.", told))
             return
         rng = np.random.default_rng([body.seed, position])
         symbol = choose(logits, body.temperature, body.top_p, rng)
@@ -45,8 +48,12 @@ async def written(
         except Refusal as refusal:
             yield _error(refusal)
             return
-        yield f"data: {json.dumps({'position': position, 'text': decoder.feed(symbol)})}\n\n"
-    yield f"event: end\ndata: {json.dumps({'position': position, 'text': decoder.finish()})}\n\n"
+        text += decoder.feed(symbol)
+        if decoder.whole:
+            yield f"data: {json.dumps({'position': position, 'text': text})}\n\n"
+            told, text = position, ""
+    text += decoder.finish()
+    yield f"event: end\ndata: {json.dumps({'position': position, 'text': text})}\n\n"
 
 
 def _error(refusal: Refusal) -> str:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from unrolled import _engine
 from unrolled.causal import Causal, Field, Lengths, Records
 from unrolled.errors import InputError
+from unrolled.floats import as_float32
 from unrolled.modelfile import ModelFile
 from unrolled.network import Network
 from unrolled.tasks.label.fronts import front
@@ -143,7 +144,7 @@ class _Steps:
             raise InputError(f"frames: expected bytes (uint8), got {sequence.dtype}")
         if sequence.dtype.kind not in "iufb":
             raise InputError(f"inputs: expected numbers, got {sequence.dtype}")
-        return sequence if films else sequence.astype(np.float32)
+        return sequence if films else as_float32(sequence, "inputs")
 
     def run(self, inputs: NDArray[Any], lengths: Lengths, states: Records) -> tuple[NDArray[Any], Lengths]:
         """Each input makes one step, whatever stands beside it."""

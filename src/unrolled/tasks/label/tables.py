@@ -21,6 +21,7 @@ __all__ = ["Table", "arrays", "read", "series"]
 Floats = NDArray[np.float32]
 Events = Sequence[str | None]
 Found = tuple[str, Floats, Events | None]
+MOST = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True)
@@ -101,9 +102,10 @@ def _numbers(table: Table, name: str, rows: list[int], chosen_here: bool) -> Flo
     for place, row in enumerate(rows):
         value = values[row]
         try:
-            found[place] = np.nan if value is None else float(value)
+            number = np.nan if value is None else float(value)
         except (TypeError, ValueError):
-            found[place] = np.nan
+            number = np.nan
+        found[place] = number if abs(number) <= MOST else np.nan
         if not np.isfinite(found[place]):
             said = "nothing" if value is None else repr(str(value))
             hint = f"; --ignore {name} leaves out the column" if chosen_here and value is not None else ""
@@ -209,7 +211,8 @@ _MAKERS = {".npz": _npz, ".npy": _npy, ".mat": _mat}
 def _checked(name: str, inputs: NDArray[Any]) -> Floats:
     if inputs.ndim != 2 or inputs.dtype.kind not in "fiub" or not inputs.shape[1]:
         raise _Wrong(f"{name}: inputs are {inputs.dtype} {list(inputs.shape)}, expected numbers [steps, features]")
-    numbers = inputs.astype(np.float32)
+    with np.errstate(over="ignore"):  # what is too large becomes infinite, and is refused with the rest
+        numbers = inputs.astype(np.float32)
     if not np.isfinite(numbers).all():
         step, feature = np.argwhere(~np.isfinite(numbers))[0]
         found = inputs[step, feature]

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from unrolled.causal import Field, Lengths, Records
 from unrolled.errors import InputError
+from unrolled.floats import as_float32
 from unrolled.network import Floats
 from unrolled.tasks.speech.ctc import Greedy
 from unrolled.tasks.speech.filterbank import FilterBank
@@ -35,7 +36,7 @@ class Samples:
             raise InputError(f"samples: expected shape [N], got {list(samples.shape)}")
         if samples.size and samples.dtype.kind not in "iuf":
             raise InputError(f"samples: expected numbers, got {samples.dtype}")
-        return samples.astype(np.float32)
+        return as_float32(samples, "samples")
 
     def run(
         self, inputs: NDArray[np.float32], lengths: Lengths, states: Records
