@@ -523,6 +523,8 @@ def test_the_log_has_a_line_for_each_request_and_nothing_of_its_content(
         answer = httpx.post(f"{path}/secret-name/feed", json=body, headers={"X-Request-Id": "mine"})
         assert answer.headers["X-Request-Id"] == "mine"
         metrics = httpx.get(f"{server.address}/metrics").text
+        with pytest.raises(InvalidStatus):
+            connect(f"{server.address.replace('http', 'ws')}/streams/none/live")
         assert server.stop() == 0
         records = server.records()
         assert [one["event"] for one in records] == ["request"] * 3 + ["stopped"]

@@ -79,6 +79,12 @@ class Messages(Patience, WebSocketsSansIOProtocol):
         if self.handshake_initiated and not self.handshake_complete:
             self.scope["extensions"][MESSAGES] = self  # type: ignore[assignment]
 
+    async def send(self, message: Any) -> None:
+        """What the application says. A refusal ends a handshake: else uvicorn logs that nothing did."""
+        await super().send(message)
+        if self.initial_response is not None and self.close_sent:
+            self.handshake_complete = True
+
     def send_receive_event_to_app(self) -> None:
         """A whole message has come."""
         if self.close_sent:
