@@ -274,7 +274,7 @@ def test_examples_that_were_left_out_are_counted(command: Command, tmp_path: Pat
     assert "Left out: 1 of the examples, which could not be used." in done.out
     refused(
         command("run", "m", tmp_path / "d.csv"),
-        "d.csv, line 4, column 'number': nothing, expected a finite number.",
+        "d.csv, line 4, column 'number': nothing, expected a finite number;",
     )
     refused(
         command("train", "label", tmp_path / "a.csv", *arguments, "--ignore", "time"),

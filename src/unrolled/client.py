@@ -6,6 +6,7 @@ to do what they ask.
 """
 
 import asyncio
+import contextlib
 import json
 import random
 import re
@@ -194,6 +195,9 @@ def _has_text(inputs: str | list[Any]) -> bool:
 def _array(inputs: Any, dtype: str, shape: list[int]) -> NDArray[Any]:
     array = np.asarray(inputs)
     wanted = np.dtype(dtype)
+    if array.dtype == object and wanted.kind == "f":  # None where a number is missing
+        with contextlib.suppress(TypeError, ValueError):
+            array = array.astype(np.float64)
     if (array.shape[1:] != tuple(shape) and array.shape != (0,)) or not array.ndim:
         rows = ", ".join(map(str, ["T", *shape]))
         raise InputError(f"inputs: expected shape [{rows}], got {list(array.shape)}")

@@ -3,6 +3,7 @@
 What was printed is in the state: it is stored, if there is a file for it, before the line about it goes out.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -14,6 +15,7 @@ from unrolled.results import Output
 from unrolled.snapshot import Snapshot
 from unrolled.stream import Stream
 from unrolled.tasks.label import LabelModel
+from unrolled.tasks.label.tables import is_gap
 from unrolled.tasks.speech import audio
 from unrolled.tasks.text import TextModel
 
@@ -79,9 +81,11 @@ def _of_line(model: Any, stream: Stream, content: bytes) -> Output:
         said = " ".join(f"{word}/{event}" for word, event in zip(words, events, strict=True))
         return Output(said, {"position": stream.position, "words": words, "events": events})
     try:
-        row = [float(cell) for cell in bare.split(",")]
+        row = [None if is_gap(cell) else float(cell) for cell in bare.split(",")]
     except ValueError as error:
         raise InputError(f"{bare[:80]!r} is no row of numbers with commas between them") from error
+    if any(number is not None and math.isinf(number) for number in row):
+        raise InputError(f"{bare[:80]!r} has an infinite number, expected finite ones")
     (event,) = stream.read([row])
     return Output(event, {"position": stream.position, "event": event})
 

@@ -33,7 +33,7 @@ MOST = 2**53 - 1  # what JSON's readers hold exactly
 
 StreamId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 Position = Annotated[int, Field(ge=0, le=MOST)]
-Inputs = str | list[int] | list[float] | list[str] | list[list[float]]
+Inputs = str | list[int] | list[float] | list[str] | list[list[float | None]]
 INPUT_KINDS = "a text, or a list of whole numbers, of numbers, of words or of rows of numbers"
 
 
@@ -63,8 +63,8 @@ class RewindBody(Body):
 
 
 class FeedBody(Body):
-    """`at` is the position that the client expects; `inputs` are a text, symbols, words, rows of numbers or
-    samples.
+    """`at` is the position that the client expects; `inputs` are a text, symbols, words, rows of numbers (null
+    where one is missing) or samples.
 
     `outputs` and `said` choose what the answer has.
     """

@@ -4,6 +4,7 @@ Three ways to read a sequence: each step alone, as it comes (by all steps up to 
 Saying another event than at the step before may cost something, so that one uncertain step makes no event.
 """
 
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -17,7 +18,8 @@ from unrolled.errors import InputError
 from unrolled.floats import as_float32
 from unrolled.modelfile import ModelFile
 from unrolled.network import Network
-from unrolled.tasks.label.fronts import front
+from unrolled.tasks.label.fronts import Numbers, front, held
+from unrolled.tasks.label.tables import is_gap
 
 __all__ = ["Labeller", "SwitchFilter", "viterbi"]
 
@@ -99,9 +101,11 @@ def _network(file: ModelFile, recurrent: dict[str, Floats], head: dict[str, Floa
 
 
 class _Steps:
-    """The inputs of label models: numbers [T, width], words [T], or frames [T, side, side, 3] of bytes."""
+    """The inputs of label models: numbers [T, width], words [T], or frames [T, side, side, 3] of bytes.
 
-    fields: Sequence[Field] = ()
+    Of numbers that may be missing, a stream keeps the last of each that was there.
+    """
+
     unit = 1
 
     def __init__(self, file: ModelFile, front: Callable[[Any], Floats]) -> None:
@@ -116,6 +120,8 @@ class _Steps:
         shapes: dict[str, tuple[int, ...]] = {"numbers": (size,), "films": (size, size, 3), "words": ()}
         self.dtype = dtypes[self._kind]
         self.shape = shapes[self._kind]
+        self._gaps = isinstance(front, Numbers) and front.gaps
+        self.fields: Sequence[Field] = [("held", "<f4", (size,))] if self._gaps else ()
 
     def checked(self, inputs: Any) -> NDArray[Any]:
         """The inputs of one stream as an array; raises `InputError` for what is not of the model's kind."""
@@ -142,13 +148,26 @@ class _Steps:
             raise InputError(f"inputs: expected shape {_shown(shape)}, got {list(sequence.shape)}")
         if films and sequence.dtype != np.uint8:
             raise InputError(f"frames: expected bytes (uint8), got {sequence.dtype}")
+        if sequence.dtype == object and any(map(is_gap, sequence.flat)):
+            if not self._gaps:
+                raise InputError("inputs: a number is missing: expected a model trained with --missing hold")
+            with contextlib.suppress(TypeError, ValueError):
+                sequence = sequence.astype(np.float64)
         if sequence.dtype.kind not in "iufb":
             raise InputError(f"inputs: expected numbers, got {sequence.dtype}")
         return sequence if films else as_float32(sequence, "inputs")
 
     def run(self, inputs: NDArray[Any], lengths: Lengths, states: Records) -> tuple[NDArray[Any], Lengths]:
-        """Each input makes one step, whatever stands beside it."""
-        return self._front(inputs), lengths
+        """Each input makes one step, whatever stands beside it, but for a number that is missing."""
+        if not (self._gaps and isinstance(self._front, Numbers)):
+            return self._front(inputs), lengths
+        x, end = self._front.normalised(inputs), 0
+        for row, length in enumerate(lengths.tolist()):
+            begin, end = end, end + length
+            if length:
+                x[begin:end] = held(x[begin:end], states["held"][row])
+                states["held"][row] = x[end - 1]
+        return x, lengths
 
 
 def _shown(shape: tuple[int, ...]) -> str:

@@ -27,6 +27,7 @@ class Layout:
     In a table, `label` names the column of events, `sequence` the column that tells sequences apart (else a file
     is one) and `features` the columns of numbers (empty: all others but those in `ignore`). A film is read at
     `fps` frames a second of `side` x `side` pixels; where its CSV names no event, the event is `background`.
+    Where `missing` is "hold", a number that is not there is NaN, else it is refused.
     """
 
     label: str = "label"
@@ -36,6 +37,12 @@ class Layout:
     fps: float = 10.0
     side: int = 32
     background: str = "nothing"
+    missing: str = "refuse"
+
+    @property
+    def gaps(self) -> bool:
+        """Whether numbers may be missing."""
+        return self.missing == "hold"
 
     @classmethod
     def from_json(cls, document: dict[str, Any]) -> "Layout":
@@ -78,13 +85,14 @@ def _table(path: Path, layout: Layout, labelled: bool, refused: Refused) -> Iter
     if table is None:
         return
     label = layout.label if labelled or layout.label in table.columns else None
-    found = tables.series(table, label, layout.sequence, layout.ignore, layout.features, refused)
+    columns = (label, layout.sequence, layout.ignore, layout.features)
+    found = tables.series(table, *columns, refused, layout.gaps)
     for name, inputs, labels, features in found:
         yield Series(name, inputs, labels, features)
 
 
 def _arrays(path: Path, layout: Layout, labelled: bool, refused: Refused) -> Iterator[Series]:
-    for name, inputs, labels in tables.arrays(path, labelled, refused):
+    for name, inputs, labels in tables.arrays(path, labelled, refused, layout.gaps):
         yield Series(name, inputs, labels)
 
 

@@ -16,11 +16,12 @@ from numpy.typing import NDArray
 from unrolled.errors import InputError
 from unrolled.examples import Refused
 
-__all__ = ["Table", "arrays", "read", "series"]
+__all__ = ["Table", "arrays", "is_gap", "read", "series"]
 
 Floats = NDArray[np.float32]
 Events = Sequence[str | None]
 Found = tuple[str, Floats, Events | None]
+GAPS = ("", "na", "n/a", "nan", "null")  # cells that say that there is no number, in lower case
 MOST = float(np.finfo(np.float32).max)
 
 
@@ -66,11 +67,13 @@ def series(
     ignore: Sequence[str],
     features: Sequence[str],
     refused: Refused,
+    gaps: bool = False,
 ) -> Iterator[tuple[str, Floats, list[str] | None, tuple[str, ...]]]:
     """The name, the numbers [T, D], the events and the names of the numbers of each sequence.
 
     `label` and `sequence` name columns, or are None; `features` names those of the numbers (empty: all others
-    but those of `ignore`). `refused` hears of a missing column and of a cell that is not a number.
+    but those of `ignore`). `refused` hears of a missing column and of a cell that is not a number; with `gaps`, an
+    empty one is NaN.
     """
     names = tuple(features) or tuple(n for n in table.columns if n not in {label, sequence, *ignore})
     wanted = [name for name in (label, sequence) if name is not None] + list(names)
@@ -88,7 +91,7 @@ def series(
         groups.setdefault(key, []).append(row)
     for key, places in groups.items():
         try:
-            numbers = np.stack([_numbers(table, name, places, not features) for name in names], axis=1)
+            numbers = np.stack([_numbers(table, name, places, not features, gaps) for name in names], axis=1)
             labels = None if label is None else _labels(table, label, places)
         except _Wrong as wrong:
             refused(str(wrong))
@@ -96,21 +99,30 @@ def series(
         yield str(table.path) if key is None else f"{table.path}, {key}", numbers, labels, names
 
 
-def _numbers(table: Table, name: str, rows: list[int], chosen_here: bool) -> Floats:
+def _numbers(table: Table, name: str, rows: list[int], chosen_here: bool, gaps: bool) -> Floats:
     values = table.columns[name]
     found = np.empty(len(rows), np.float32)
     for place, row in enumerate(rows):
         value = values[row]
+        nothing = is_gap(value)
         try:
-            number = np.nan if value is None else float(value)
+            number = np.nan if nothing else float(value)
         except (TypeError, ValueError):
             number = np.nan
         found[place] = number if abs(number) <= MOST else np.nan
-        if not np.isfinite(found[place]):
+        if not np.isfinite(found[place]) and not (gaps and nothing):
             said = "nothing" if value is None else repr(str(value))
-            hint = f"; --ignore {name} leaves out the column" if chosen_here and value is not None else ""
+            hint = f"; --ignore {name} leaves out the column" if chosen_here and not nothing else ""
+            hint = "; training with --missing hold takes the one before it" if nothing else hint
             raise _Wrong(f"{table.where(row)}, column {name!r}: {said}, expected a finite number{hint}")
     return found
+
+
+def is_gap(value: Any) -> bool:
+    """Whether a cell, or a number, says that there is none."""
+    if isinstance(value, str):
+        return value.strip().lower() in GAPS
+    return value is None or (isinstance(value, float) and value != value)
 
 
 def _labels(table: Table, name: str, rows: list[int]) -> list[str]:
@@ -121,17 +133,21 @@ def _labels(table: Table, name: str, rows: list[int]) -> list[str]:
     return [str(values[row]) for row in rows]
 
 
-def arrays(path: Path, labelled: bool, refused: Refused) -> Iterator[Found]:
+def arrays(path: Path, labelled: bool, refused: Refused, gaps: bool = False) -> Iterator[Found]:
     """The name, the numbers [T, D] and the events of each sequence of an array file.
 
     NAME.npz has arrays `inputs` [T, D] and `labels` [T]; NAME.npy has inputs, and NAME.labels.npy their labels; a
     .mat file has cells `S` of [T, D] and `Y` of [T], an entry a sequence. Labels are texts or whole numbers. The
     inputs of many sequences of one length may be [N, T, D]; their labels are [N, T] or, where each has one event
-    that is to be said at its end, [N].
+    that is to be said at its end, [N]. With `gaps`, a number may be NaN.
     """
     for name, inputs, labels in _one_by_one(_MAKERS[path.suffix.lower()](path, labelled, refused), refused):
         try:
-            yield name, _checked(name, inputs), None if labels is None else _events(name, labels, len(inputs))
+            yield (
+                name,
+                _checked(name, inputs, gaps),
+                None if labels is None else _events(name, labels, len(inputs)),
+            )
         except _Wrong as wrong:
             refused(str(wrong))
 
@@ -208,15 +224,17 @@ def _mat(path: Path, labelled: bool, refused: Refused) -> Iterator[tuple[str, An
 _MAKERS = {".npz": _npz, ".npy": _npy, ".mat": _mat}
 
 
-def _checked(name: str, inputs: NDArray[Any]) -> Floats:
+def _checked(name: str, inputs: NDArray[Any], gaps: bool) -> Floats:
     if inputs.ndim != 2 or inputs.dtype.kind not in "fiub" or not inputs.shape[1]:
         raise _Wrong(f"{name}: inputs are {inputs.dtype} {list(inputs.shape)}, expected numbers [steps, features]")
     with np.errstate(over="ignore"):  # what is too large becomes infinite, and is refused with the rest
         numbers = inputs.astype(np.float32)
-    if not np.isfinite(numbers).all():
-        step, feature = np.argwhere(~np.isfinite(numbers))[0]
+    wrong = ~np.isfinite(numbers) & ~(np.isnan(numbers) & gaps)
+    if wrong.any():
+        step, feature = np.argwhere(wrong)[0]
         found = inputs[step, feature]
-        raise _Wrong(f"{name}, step {step}, feature {feature}: {found}, expected a finite number")
+        hint = "; training with --missing hold takes the one before it" if np.isnan(found) else ""
+        raise _Wrong(f"{name}, step {step}, feature {feature}: {found}, expected a finite number{hint}")
     return numbers
 
 

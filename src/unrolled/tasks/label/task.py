@@ -25,7 +25,7 @@ from unrolled.results import Evaluation
 from unrolled.settings import setting
 from unrolled.tasks.label import rendered, sequences
 from unrolled.tasks.label.augment import Exchange, shaken, stretched
-from unrolled.tasks.label.fronts import Spelling
+from unrolled.tasks.label.fronts import Spelling, held
 from unrolled.tasks.label.model import LabelModel, encode_labels
 from unrolled.tasks.label.segments import step_weights
 from unrolled.tasks.label.sequences import Layout, Series
@@ -46,6 +46,11 @@ class LabelOptions(ExampleOptions):
     label: str = setting("label", "The column of a table that has the event.")
     sequence: str | None = setting(None, "The column that tells sequences apart; else a file is one.")
     ignore: str | None = setting(None, "Columns that are not to be read, with commas between.")
+    missing: str = setting(
+        "refuse",
+        "A number that is missing: refuse it, or hold the one before (at first the mean).",
+        choices=("refuse", "hold"),
+    )
     fps: float = setting(10.0, "Frames a second at which a film is read.", above=0)
     side: int = setting(32, "Pixels across and down to which a frame is squeezed.", at_least=8)
     background: str = setting("nothing", "The event of a film where its CSV names none.")
@@ -84,7 +89,10 @@ class LabelOptions(ExampleOptions):
     def layout(self) -> Layout:
         """How files are to be read."""
         ignore = tuple(name.strip() for name in self.ignore.split(",")) if self.ignore else ()
-        return Layout(self.label, self.sequence, ignore, fps=self.fps, side=self.side, background=self.background)
+        return Layout(
+            self.label, self.sequence, ignore, fps=self.fps, side=self.side, background=self.background,
+            missing=self.missing,
+        )  # fmt: skip
 
 
 class LabelTask:
@@ -159,11 +167,14 @@ class LabelTask:
             self._forgotten = self.options.word_dropout / np.maximum(self.options.word_dropout + counts, 1e-9)
         if self.kind == "numbers":
             steps = np.concatenate([one.inputs for one in self.train]).astype(np.float64)
-            deviation = steps.std(0)
+            for column in np.flatnonzero(np.isnan(steps).all(0)):
+                name = repr(self.layout.features[column]) if self.layout.features else str(column)
+                raise InputError(f"{', '.join(self.names)}: column {name} has no number, expected at least one.")
+            deviation = np.nanstd(steps, 0)
             if self.options.scale == "common":
                 deviation = np.full_like(deviation, np.sqrt(np.mean(deviation**2)))
             self._encoding = {
-                "mean": steps.mean(0).tolist(),
+                "mean": np.nanmean(steps, 0).tolist(),
                 "deviation": np.where(deviation > 0, deviation, 1.0).tolist(),
             }
 
@@ -230,7 +241,7 @@ class LabelTask:
         inputs = series.inputs
         if self.kind == "numbers":
             mean, deviation = (np.array(self._encoding[name], np.float32) for name in ("mean", "deviation"))
-            inputs = (inputs - mean) / deviation
+            inputs = held((inputs - mean) / deviation, np.zeros_like(mean))
         return inputs, encode_labels(series, self.classes)
 
     def _gather(self, pieces: Sequence[tuple[Any, NDArray[np.int64]]]) -> Batch:
