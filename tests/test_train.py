@@ -17,7 +17,7 @@ from unrolled import modelfile
 from unrolled.errors import InputError
 from unrolled.recipe import TrainOptions, learning_rate_factor
 from unrolled.tasks.text import TextOptions, TextTask
-from unrolled.train import Diverged, Report, checkpoint_path, log_path, train
+from unrolled.train import Diverged, Report, checkpoint_path, log_path, previous_path, train
 
 pytestmark = pytest.mark.usefixtures("one_thread")  # these models are too small for two
 
@@ -238,3 +238,50 @@ def test_the_rate_warms_up_and_falls_to_almost_nothing() -> None:
     assert max(factors) == pytest.approx(1.0, abs=0.01)
     assert factors.index(max(factors)) < 50
     assert factors[-1] == pytest.approx(0.02)
+
+
+@pytest.mark.parametrize("content", [b"my notes\n", b"", b"\x08\0\0\0\0\0\0\0{}      "])
+def test_a_file_that_is_no_model_is_not_written_over(text: Path, tmp_path: Path, content: bytes) -> None:
+    out = tmp_path / "notes"
+    out.write_bytes(content)
+    with pytest.raises(InputError, match=r"notes is there already and is not a model written by `unrolled train`"):
+        start(text, out, steps=1)
+    assert out.read_bytes() == content
+    assert {path.name for path in tmp_path.iterdir()} == {"notes", "text.txt"}
+
+
+def test_a_checkpoint_is_no_model(text: Path, tmp_path: Path) -> None:
+    run = train(TextTask(SMALL, [text]), TrainOptions(steps=40), tmp_path / "cut")
+    next(run)
+    run.close()
+    with pytest.raises(InputError, match=r"cut\.checkpoint is there already and is not a model"):
+        start(text, checkpoint_path(tmp_path / "cut"), steps=1)
+
+
+@pytest.mark.parametrize("written", ["text.txt", "text.txt.log.jsonl", "text.txt.previous", "text.txt.checkpoint"])
+def test_a_run_does_not_write_over_its_data(text: Path, tmp_path: Path, written: str) -> None:
+    (tmp_path / "linked").symlink_to(text.rename(tmp_path / written))
+    before = (tmp_path / written).read_bytes()
+    run = train(
+        TextTask(SMALL, [tmp_path / written]),
+        TrainOptions(steps=1),
+        tmp_path / "text.txt",
+        paths=[tmp_path / "linked"],
+    )
+    with pytest.raises(InputError, match=rf"{written} is DATA, and the run would write over it; expected another"):
+        next(run)
+    assert (tmp_path / written).read_bytes() == before
+
+
+def test_a_model_takes_the_place_of_a_model_of_an_older_version(text: Path, tmp_path: Path) -> None:
+    out = tmp_path / "model.safetensors"
+    start(text, out, steps=1)
+    older = out.read_bytes().replace(b'\\"version\\": 2', b'\\"version\\": 1')
+    out.write_bytes(older)
+    start(text, out, steps=1)
+    assert previous_path(out).read_bytes() == older != out.read_bytes()
+
+
+def test_a_folder_that_is_missing_is_named(text: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"nodir/m cannot be written: there is no folder .*/nodir\.$"):
+        start(text, tmp_path / "nodir" / "m", steps=1)

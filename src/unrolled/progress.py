@@ -1,5 +1,6 @@
 """A training run on a terminal: a bar while it goes, a line where there is no terminal, a clean end on Ctrl-C."""
 
+import os
 import signal
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,7 +28,7 @@ def train_with_progress(
         nonlocal interrupted
         interrupted = True
 
-    if out.is_file() and not resume:
+    if os.path.isfile(out) and not resume:
         console.print(
             f"{out} is there already: once this run's model takes its place, it is {previous_path(out)}."
         )

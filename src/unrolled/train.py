@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from unrolled import _engine, checkpoint, modelfile, optimizers
@@ -29,6 +30,7 @@ __all__ = [
     "Diverged",
     "Interrupted",
     "Report",
+    "check_out",
     "checkpoint_path",
     "interrupted",
     "log_path",
@@ -73,6 +75,42 @@ def previous_path(out: Path) -> Path:
     return out.with_name(out.name + ".previous")
 
 
+def check_out(out: Path, paths: Sequence[str | Path] = ()) -> None:
+    """Raise `InputError` where a run may not write its model to `out`, on the data `paths`.
+
+    Its folder must be there; a file that is there must be a model, and none that the run writes may be data.
+    """
+    if os.path.isdir(out):
+        raise InputError(f"{out} is a folder, expected the name of a file for the model.")
+    if not os.path.isdir(out.parent):
+        raise InputError(f"{out} cannot be written: there is no folder {out.parent}.")
+    for written in (out, log_path(out), checkpoint_path(out), previous_path(out)):
+        if any(_are_one(written, path) for path in paths):
+            raise InputError(f"{written} is DATA, and the run would write over it; expected another --out.")
+    if os.path.lexists(out) and not _is_model(out):
+        raise InputError(
+            f"{out} is there already and is not a model written by `unrolled train`; expected another --out, or "
+            "that the file is moved away."
+        )
+
+
+def _are_one(one: Path, other: str | Path) -> bool:
+    try:
+        return os.path.samefile(one, other)
+    except (OSError, ValueError):  # one of them is not there
+        return False
+
+
+def _is_model(path: Path) -> bool:
+    """Whether a file says of itself that it is a model, of this version or another; its weights are not read."""
+    try:
+        with safe_open(path, framework="numpy") as file:
+            document = json.loads((file.metadata() or {})["unrolled"])
+    except (SafetensorError, OSError, ValueError, KeyError):
+        return False
+    return isinstance(document, dict) and document.get("format") == "unrolled model"
+
+
 @dataclass(frozen=True)
 class Interrupted:
     """What an interrupted run was started with: all settings, and the paths of its data."""
@@ -94,10 +132,10 @@ def train(
 
     Closing the generator (`break`, Ctrl-C) ends the run with a checkpoint, from which `resume` goes on; it has the
     `paths` that the task was made of, for `interrupted`. A model that is at `out` already goes to `previous_path`.
-    Raises `InputError` for a checkpoint that does not fit or a file that cannot be written, and `Diverged`.
+    Raises `InputError` as `check_out` does, for a checkpoint that does not fit and for a file that cannot be
+    written, and `Diverged`.
     """
-    if out.is_dir():
-        raise InputError(f"{out} is a folder, expected the name of a file for the model.")
+    check_out(out, paths)
     run = _Run(task, options, out, paths)
     if resume:
         run.restore()

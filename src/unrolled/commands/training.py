@@ -71,9 +71,10 @@ def _add_train_command(kind: type[Task]) -> None:
             in_file = settings.read_toml(config)
             settings.fill(kinds, in_file, str(config))
             chosen = in_file | chosen
-        if resume:
-            from unrolled.train import interrupted
+        from unrolled.train import check_out, interrupted
 
+        check_out(out, data or [])
+        if resume:
             before = interrupted(out)
             chosen = settings.known(kinds, before.settings) | chosen
             data = data or before.data
