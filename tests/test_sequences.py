@@ -149,9 +149,9 @@ LINE = "1\ta\t_\t{}\t_\t_\t_\t_\t_\t_\n"
         ),
         (text_file("a.csv", "x,label\n1,a\n,a\n"), "a.csv, line 3, column 'x': nothing, expected a finite number"),
         (text_file("a.csv", "x,label\n1,a\n2,\n"), "a.csv, line 3, column 'label': nothing, expected an event"),
-        (text_file("a.csv", "x,label\n1,a\n2\n"), "a.csv is not a table that can be read"),
-        (text_file("a.csv", ""), "a.csv is not a table that can be read"),
-        (text_file("a.csv", "x,label\n"), "a.csv: no sequence that can be used"),
+        (text_file("a.csv", "x,label\n1,a\n2\n"), "a.csv, line 3: 1 column, expected 2 as in the heading"),
+        (text_file("a.csv", ""), "a.csv has no rows, expected at least one"),
+        (text_file("a.csv", "x,label\n"), "a.csv has no rows, expected at least one"),
         (text_file("a.parquet", "nonsense"), "a.parquet is not a table that can be read"),
         (text_file("a.npz", "nonsense"), "a.npz is not a NumPy file that can be read"),
         (text_file("a.mat", "nonsense"), "a.mat is not a MATLAB file that can be read"),
@@ -207,3 +207,119 @@ def test_the_fingerprint_tells_any_change() -> None:
     ]
     assert len({fingerprint(one) for one in [series, *others]}) == 4
     assert fingerprint(series) == fingerprint([Series("b", np.zeros((2, 1), np.float32), ["x", "y"])])
+
+
+@pytest.mark.parametrize(
+    ("content", "place"),
+    [
+        ("x,label\n1,a\n\n2,müde\n", "line 4: byte 0xFC at offset 16"),
+        ("x,größe,label\n1,2,a\n", "line 1: byte 0xF6 at offset 4"),
+        ("x,label,note\n1,a,ü\n", "line 2: byte 0xFC at offset 17"),
+    ],
+)
+def test_a_table_that_is_not_utf_8_is_refused_with_its_place(tmp_path: Path, content: str, place: str) -> None:
+    (tmp_path / "a.csv").write_bytes(content.encode("latin-1"))
+    with pytest.raises(InputError, match=rf"a\.csv, {place} is not UTF-8, expected text in UTF-8"):
+        one(tmp_path / "a.csv", Layout(ignore=("note",) if "note" in content else ()))
+
+
+def test_events_and_names_of_sequences_stay_as_they_are_written(tmp_path: Path) -> None:
+    for labels in (["01", "1"], ["true", "false"], ["1", "2"], ["1.0", "2"], ["2020-01-01", "NA"], [" a ", "b"]):
+        path = written(tmp_path / "a.csv", "x,label,who\n" + "".join(f"1,{label},007\n" for label in labels))
+        found = one(path, Layout(sequence="who"))
+        assert found.labels == [label.strip() for label in labels] and found.name == f"{path}, 007"
+    rows = "x,label,who\n1,1,1\n" + "1,2,\n" + "1,1,1\n"
+    assert one(written(tmp_path / "a.csv", rows), Layout(ignore=("who",))).labels == ["1", "2", "1"]
+
+
+@pytest.mark.parametrize(
+    ("values", "labels"),
+    [
+        (pa.array([True, False]), ["true", "false"]),
+        (pa.array([1.0, 2.5]), ["1", "2.5"]),
+        (pa.array([" a", "b "]), ["a", "b"]),
+        (pa.array([b"a", b"b"]), ["a", "b"]),
+        (pa.array(["a", "b"]).dictionary_encode(), ["a", "b"]),
+    ],
+)
+def test_events_of_parquet_are_what_a_person_would_write(tmp_path: Path, values: Any, labels: list[str]) -> None:
+    parquet.write_table(pa.table({"x": [1, 2], "label": values, "who": [1.0, 1.0]}), tmp_path / "a.parquet")
+    found = one(tmp_path / "a.parquet", Layout(sequence="who"))
+    assert found.labels == labels and found.name == f"{tmp_path / 'a.parquet'}, 1"
+
+
+def test_two_columns_of_one_name_are_refused(tmp_path: Path) -> None:
+    written(tmp_path / "a.csv", "x,x,label\n1,2,a\n")
+    columns = [pa.array([1]), pa.array([2]), pa.array(["a"])]
+    parquet.write_table(pa.Table.from_arrays(columns, ["x", "x", "label"]), tmp_path / "b.parquet")
+    for name in ("a.csv", "b.parquet"):
+        with pytest.raises(InputError, match=rf"{name} has 2 columns 'x', expected each name once"):
+            one(tmp_path / name)
+
+
+def test_a_row_of_no_sequence_is_refused_or_left_out(tmp_path: Path) -> None:
+    path, layout = written(tmp_path / "a.csv", "who,x,label\na,1,u\n,2,v\na,3,u\n ,4,v\n"), Layout(sequence="who")
+    with pytest.raises(
+        InputError, match=r"a\.csv, line 3, column 'who': nothing, expected the sequence that the row"
+    ):
+        one(path, layout)
+    _, (found,) = read([path], layout, refused := Refused(True))
+    assert found.inputs.tolist() == [[1], [3]] and len(refused.reasons) == 1
+
+
+def test_a_table_without_rows_is_counted_where_it_is_left_out(tmp_path: Path) -> None:
+    written(tmp_path / "a.csv", CSV)
+    written(tmp_path / "b.csv", "x,y,label\n")
+    written(tmp_path / "c.csv", "\n")
+    parquet.write_table(pa.table({"x": pa.array([], pa.float32())}), tmp_path / "d.parquet")
+    _, found = read([tmp_path], Layout(), refused := Refused(True))
+    assert len(found) == 1
+    names = [f"{tmp_path / name} has no rows, expected at least one" for name in ("b.csv", "c.csv", "d.parquet")]
+    assert refused.reasons == names
+
+
+def test_the_line_of_an_error_is_that_of_the_file(tmp_path: Path) -> None:
+    rows = 'x,note,label\n\n1,"a\nb",u\n\n\nfast,c,u\n'
+    path = written(tmp_path / "a.csv", rows)
+    with pytest.raises(InputError, match=r"a\.csv, line 7, column 'x': 'fast', expected a finite number"):
+        one(path, Layout(ignore=("note",)))
+    written(path, rows.replace("fast,c,u", "fast"))
+    with pytest.raises(InputError, match=r"a\.csv, line 7: 1 column, expected 3 as in the heading"):
+        one(path, Layout(ignore=("note",)))
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+@pytest.mark.parametrize("name", ["a.csv", "a.tsv", "a.csv.gz", "a.TSV.GZ"])
+def test_the_heading_tells_the_separator(tmp_path: Path, separator: str, name: str) -> None:
+    heading = ['"temp, C; or\tF"', "y", "label"]
+    content = "\n".join(separator.join(row) for row in (heading, ["1", "2", "a"], ["fast", "2", "a"]))
+    path, made = tmp_path / name, content.replace("fast", "3").encode("utf-8-sig")
+    path.write_bytes(gzip.compress(made) if name.lower().endswith(".gz") else made)
+    found = one(path)
+    assert found.inputs.tolist() == [[1, 2], [3, 2]] and found.features == ("temp, C; or\tF", "y")
+    path.write_bytes(gzip.compress(content.encode()) if name.lower().endswith(".gz") else content.encode())
+    with pytest.raises(InputError, match=rf"{name}, line 3, column .*: 'fast', expected a finite number"):
+        one(path)
+
+
+def test_a_gzipped_table_that_is_cut_off_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.csv.gz").write_bytes(gzip.compress(CSV.encode())[:-9])
+    with pytest.raises(InputError, match=r"a\.csv\.gz is not a table that can be read"):
+        one(tmp_path / "a.csv.gz")
+    (tmp_path / "a.csv.gz").write_text(CSV)
+    with pytest.raises(InputError, match=r"a\.csv\.gz is not a table that can be read"):
+        one(tmp_path / "a.csv.gz")
+
+
+def test_a_table_without_the_column_of_sequences_is_one_where_nothing_is_learned(tmp_path: Path) -> None:
+    path, layout = written(tmp_path / "a.csv", CSV), Layout(sequence="who")
+    found = one(path, layout, labelled=False)
+    assert found.name == str(path) and len(found.inputs) == 3
+    with pytest.raises(InputError, match=r"a\.csv has no column 'who', expected it among x, y, label"):
+        one(path, layout)
+
+
+def test_the_way_out_of_a_column_of_texts_can_be_typed(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.csv", '"when, UTC",x,label\nnoon,1,a\n')
+    with pytest.raises(InputError, match="--ignore '\"when, UTC\"' leaves out the column"):
+        one(path)

@@ -1,7 +1,7 @@
 """Sequences with an event at every step, from the files that people have them in.
 
-Tables (CSV, Parquet), NumPy arrays, MATLAB files of per-step scores, CoNLL-U sentences and films. This file knows
-how a file says which event a step has, and nothing about models.
+Tables (CSV, TSV, Parquet), NumPy arrays, MATLAB files of per-step scores, CoNLL-U sentences and films. This file
+knows how a file says which event a step has, and nothing about models.
 """
 
 import hashlib
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from unrolled.errors import InputError
 from unrolled.examples import Refused
-from unrolled.tasks.label import conllu, films, tables
+from unrolled.tasks.label import arrays, conllu, delimited, films, tables
 
 __all__ = ["Layout", "Series", "Source", "fingerprint", "read", "sources"]
 
@@ -25,8 +25,9 @@ class Layout:
     """How files are to be read.
 
     In a table, `label` names the column of events, `sequence` the column that tells sequences apart (else a file
-    is one) and `features` the columns of numbers (empty: all others but those in `ignore`). A film is read at
-    `fps` frames a second of `side` x `side` pixels; where its CSV names no event, the event is `background`.
+    is one, as is a table without that column of which nothing is learned) and `features` the columns of numbers
+    (empty: all others but those in `ignore`). A film is read at `fps` frames a second of `side` x `side` pixels;
+    where its CSV names no event, the event is `background`.
     Where `missing` is "hold", a number that is not there is NaN, else it is refused.
     """
 
@@ -81,18 +82,20 @@ Reader = Callable[[Path, Layout, bool, Refused], Iterator[Series]]
 
 
 def _table(path: Path, layout: Layout, labelled: bool, refused: Refused) -> Iterator[Series]:
-    table = tables.read(path, refused)
+    table = tables.read(path, (layout.label, layout.sequence), refused)
     if table is None:
         return
-    label = layout.label if labelled or layout.label in table.columns else None
-    columns = (label, layout.sequence, layout.ignore, layout.features)
+    label, sequence = (
+        name if labelled or name in table.columns else None for name in (layout.label, layout.sequence)
+    )
+    columns = (label, sequence, layout.ignore, layout.features)
     found = tables.series(table, *columns, refused, layout.gaps)
     for name, inputs, labels, features in found:
         yield Series(name, inputs, labels, features)
 
 
 def _arrays(path: Path, layout: Layout, labelled: bool, refused: Refused) -> Iterator[Series]:
-    for name, inputs, labels in tables.arrays(path, labelled, refused, layout.gaps):
+    for name, inputs, labels in arrays.read(path, labelled, refused, layout.gaps):
         yield Series(name, inputs, labels)
 
 
@@ -114,7 +117,7 @@ def _film(path: Path, layout: Layout, labelled: bool, refused: Refused) -> Itera
 
 
 READERS: dict[str, tuple[str, Reader]] = {
-    **dict.fromkeys((".csv", ".parquet"), ("numbers", _table)),
+    **dict.fromkeys((*delimited.SUFFIXES, ".parquet"), ("numbers", _table)),
     **dict.fromkeys((".npy", ".npz", ".mat"), ("numbers", _arrays)),
     **dict.fromkeys((".conllu", ".conllu.gz"), ("words", _sentences)),
     **dict.fromkeys(films.SUFFIXES, ("films", _film)),

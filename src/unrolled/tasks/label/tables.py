@@ -1,12 +1,14 @@
-"""Sequences of numbers from tables (CSV, Parquet) and arrays (NumPy, MATLAB).
+"""Sequences of numbers from tables: CSV, TSV and Parquet.
 
-PyArrow, NumPy and SciPy read the files; this file says what is wrong with one, and where.
+PyArrow reads the files; this file says what is wrong with one, and where.
 """
 
-import zipfile
-from collections.abc import Iterable, Iterator, Sequence
+import csv
+import shlex
+import zlib
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -15,49 +17,91 @@ from numpy.typing import NDArray
 
 from unrolled.errors import InputError
 from unrolled.examples import Refused
+from unrolled.tasks.label import delimited
+from unrolled.tasks.label.names import cell, listed
 
-__all__ = ["Table", "arrays", "is_gap", "read", "series"]
+__all__ = ["Table", "is_gap", "read", "series"]
 
 Floats = NDArray[np.float32]
-Events = Sequence[str | None]
-Found = tuple[str, Floats, Events | None]
 GAPS = ("", "na", "n/a", "nan", "null")  # cells that say that there is no number, in lower case
 MOST = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table's `columns`, each with its values in the order of the rows; `first` is the first row's number."""
+    """A table's `columns`, each with its values in the order of the rows; `separator` is that of a text."""
 
     path: Path
     columns: dict[str, list[Any]]
-    first: int
+    separator: str = ""
 
     def where(self, row: int) -> str:
-        """The place of a row, for people."""
-        return f"{self.path}, {'line' if self.path.suffix.lower() == '.csv' else 'row'} {self.first + row}"
+        """The place of a row, for people: its line in a text, which is looked for only here."""
+        if self.separator:
+            try:
+                return f"{self.path}, line {delimited.line_of(self.path, self.separator, row)}"
+            except (OSError, csv.Error):  # a text that Python's reader does not read as PyArrow does
+                pass
+        return f"{self.path}, row {row + 1}"
 
 
-class _Wrong(Exception):
-    """What is wrong with a sequence."""
+def read(path: Path, texts: Sequence[str | None], refused: Refused) -> Table | None:
+    """A CSV file with a line of names, or a Parquet file; None where `refused` let it pass.
 
-
-def read(path: Path, refused: Refused) -> Table | None:
-    """A CSV file with a line of names, or a Parquet file; None where `refused` let it pass."""
+    The cells of the columns `texts` stay as they are written in a CSV file, whatever they look like.
+    """
     try:
         import pyarrow
-        from pyarrow import csv, parquet
+        from pyarrow import parquet
     except ImportError as error:
         raise InputError("reading tables needs PyArrow: pip install 'unrolled[data]'.") from error
+    separator = ""
     try:
-        if path.suffix.lower() == ".csv":
-            found, first = csv.read_csv(path), 2
+        if path.name.lower().endswith(delimited.SUFFIXES):
+            separator = delimited.separator(path)
+            found = _of_text(path, separator, texts)
         else:
-            found, first = parquet.read_table(path), 1
-    except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
-        refused(f"{path} is not a table that can be read: {str(error).splitlines()[0].rstrip('.')}")
-        return None
-    return Table(path, found.to_pydict(), first)
+            with parquet.ParquetFile(path) as file:
+                found = file.read()
+        names = found.column_names
+        twice = [name for name, count in Counter(names).items() if count > 1]
+        if not found.num_rows:
+            refused(f"{path} has no rows, expected at least one")
+        elif twice:
+            refused(f"{path} has {names.count(twice[0])} columns {twice[0]!r}, expected each name once")
+        else:
+            return Table(path, found.to_pydict(), separator)
+    except (pyarrow.ArrowException, OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
+        refused(_fault(path, separator) or f"{path} is not a table that can be read: {_first_line(error)}")
+    return None
+
+
+def _of_text(path: Path, separator: str, texts: Sequence[str | None]) -> Any:
+    """A table of text as PyArrow has it; raises `ArrowException` and others where it is none, or not UTF-8."""
+    import pyarrow
+    from pyarrow import csv as reader
+
+    as_text = {name: pyarrow.string() for name in texts if name is not None}
+    with pyarrow.input_stream(str(path), compression="gzip" if delimited.is_gzipped(path) else None) as file:
+        found = reader.read_csv(
+            file,
+            parse_options=reader.ParseOptions(delimiter=separator, newlines_in_values=True),
+            convert_options=reader.ConvertOptions(column_types=as_text),
+        )
+    if any(map(pyarrow.types.is_binary, found.schema.types)):  # what PyArrow makes of other bytes
+        raise pyarrow.ArrowInvalid("a column is not UTF-8")
+    return found
+
+
+def _fault(path: Path, separator: str) -> str:
+    try:
+        return delimited.fault(path, separator) if separator else ""
+    except (OSError, EOFError, zlib.error, csv.Error):  # then PyArrow's own words have to do
+        return ""
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
 
 
 def series(
@@ -79,24 +123,27 @@ def series(
     wanted = [name for name in (label, sequence) if name is not None] + list(names)
     for name in wanted if features else (*wanted, *ignore):
         if name not in table.columns:
-            refused(f"{table.path} has no column {name!r}, expected it among {', '.join(table.columns)}")
+            refused(f"{table.path} has no column {name!r}, expected it among {listed(list(table.columns))}")
             return
     if not names:
-        refused(f"{table.path} has no column of numbers beside {', '.join(wanted)}, expected at least one")
+        refused(f"{table.path} has no column of numbers beside {listed(wanted)}, expected at least one")
         return
-    groups: dict[Any, list[int]] = {}
+    groups: dict[str, list[int]] = {}
     rows = len(next(iter(table.columns.values())))
-    keys = table.columns[sequence] if sequence is not None else [None] * rows
+    keys = [""] * rows if sequence is None else [_text(value) for value in table.columns[sequence]]
     for row, key in enumerate(keys):
         groups.setdefault(key, []).append(row)
+    if sequence is not None and "" in groups:
+        first = groups.pop("")[0]
+        refused(f"{table.where(first)}, column {sequence!r}: nothing, expected the sequence that the row is of")
     for key, places in groups.items():
         try:
             numbers = np.stack([_numbers(table, name, places, not features, gaps) for name in names], axis=1)
             labels = None if label is None else _labels(table, label, places)
-        except _Wrong as wrong:
+        except InputError as wrong:
             refused(str(wrong))
             continue
-        yield str(table.path) if key is None else f"{table.path}, {key}", numbers, labels, names
+        yield f"{table.path}, {key}" if key else str(table.path), numbers, labels, names
 
 
 def _numbers(table: Table, name: str, rows: list[int], chosen_here: bool, gaps: bool) -> Floats:
@@ -112,9 +159,13 @@ def _numbers(table: Table, name: str, rows: list[int], chosen_here: bool, gaps: 
         found[place] = number if abs(number) <= MOST else np.nan
         if not np.isfinite(found[place]) and not (gaps and nothing):
             said = "nothing" if value is None else repr(str(value))
-            hint = f"; --ignore {name} leaves out the column" if chosen_here and not nothing else ""
+            hint = (
+                f"; --ignore {shlex.quote(cell(name))} leaves out the column"
+                if chosen_here and not nothing
+                else ""
+            )
             hint = "; training with --missing hold takes the one before it" if nothing else hint
-            raise _Wrong(f"{table.where(row)}, column {name!r}: {said}, expected a finite number{hint}")
+            raise InputError(f"{table.where(row)}, column {name!r}: {said}, expected a finite number{hint}")
     return found
 
 
@@ -127,131 +178,20 @@ def is_gap(value: Any) -> bool:
 
 def _labels(table: Table, name: str, rows: list[int]) -> list[str]:
     values = table.columns[name]
-    for row in rows:
-        if values[row] is None or values[row] == "":
-            raise _Wrong(f"{table.where(row)}, column {name!r}: nothing, expected an event")
-    return [str(values[row]) for row in rows]
+    labels = [_text(values[row]) for row in rows]
+    if "" in labels:
+        raise InputError(f"{table.where(rows[labels.index('')])}, column {name!r}: nothing, expected an event")
+    return labels
 
 
-def arrays(path: Path, labelled: bool, refused: Refused, gaps: bool = False) -> Iterator[Found]:
-    """The name, the numbers [T, D] and the events of each sequence of an array file.
-
-    NAME.npz has arrays `inputs` [T, D] and `labels` [T]; NAME.npy has inputs, and NAME.labels.npy their labels; a
-    .mat file has cells `S` of [T, D] and `Y` of [T], an entry a sequence. Labels are texts or whole numbers. The
-    inputs of many sequences of one length may be [N, T, D]; their labels are [N, T] or, where each has one event
-    that is to be said at its end, [N]. With `gaps`, a number may be NaN.
-    """
-    for name, inputs, labels in _one_by_one(_MAKERS[path.suffix.lower()](path, labelled, refused), refused):
-        try:
-            yield (
-                name,
-                _checked(name, inputs, gaps),
-                None if labels is None else _events(name, labels, len(inputs)),
-            )
-        except _Wrong as wrong:
-            refused(str(wrong))
-
-
-def _one_by_one(found: Iterable[tuple[str, Any, Any]], refused: Refused) -> Iterator[tuple[str, Any, Any]]:
-    """Many sequences in one array become one at a time."""
-    for name, inputs, labels in found:
-        if inputs.ndim != 3:
-            yield name, inputs, labels
-        elif labels is not None and len(labels) != len(inputs):
-            refused(f"{name} has {len(inputs)} sequences and labels for {len(labels)}, expected as many")
-        else:
-            for number, one in enumerate(inputs):
-                yield f"{name}, sequence {number + 1}", one, None if labels is None else np.asarray(labels[number])
-
-
-def _load(path: Path, refused: Refused) -> Any:
-    try:
-        return np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        refused(f"{path} is not a NumPy file that can be read: {str(error).rstrip('.')}")
-        return None
-
-
-def _npz(path: Path, labelled: bool, refused: Refused) -> Iterator[tuple[str, Any, Any]]:
-    loaded = _load(path, refused)
-    if loaded is None:
-        return
-    with loaded:
-        for name in ("inputs", "labels") if labelled else ("inputs",):
-            if name not in loaded:
-                refused(f"{path} has no array {name!r}, expected it among {', '.join(loaded) or 'none'}")
-                return
-        try:
-            yield str(path), loaded["inputs"], loaded.get("labels")
-        except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-            refused(f"{path} is not a NumPy file that can be read: {str(error).rstrip('.')}")
-
-
-def _npy(path: Path, labelled: bool, refused: Refused) -> Iterator[tuple[str, Any, Any]]:
-    beside = path.with_suffix(".labels.npy")
-    if labelled and not beside.exists():
-        refused(f"{path} has no labels: expected them in {beside}")
-        return
-    inputs = _load(path, refused)
-    labels = _load(beside, refused) if beside.exists() else None
-    if inputs is not None and (labels is not None or not beside.exists()):
-        yield str(path), inputs, labels
-
-
-def _mat(path: Path, labelled: bool, refused: Refused) -> Iterator[tuple[str, Any, Any]]:
-    try:
-        from scipy.io import loadmat
-        from scipy.io.matlab import MatReadError
-    except ImportError as error:
-        raise InputError("reading MATLAB files needs SciPy: pip install 'unrolled[data]'.") from error
-    try:
-        found = loadmat(path)
-    except (OSError, ValueError, TypeError, NotImplementedError, MatReadError) as error:
-        refused(f"{path} is not a MATLAB file that can be read: {str(error).rstrip('.')}")
-        return
-    for name in ("S", "Y") if labelled else ("S",):
-        if name not in found or found[name].dtype != object:
-            refused(f"{path} has no cell array {name!r}, expected one entry a sequence")
-            return
-    inputs, labels = found["S"].ravel(), found["Y"].ravel() if "Y" in found else None
-    if labels is not None and len(labels) != len(inputs):
-        refused(f"{path} has {len(inputs)} sequences in 'S' and {len(labels)} in 'Y', expected as many")
-        return
-    for number, one in enumerate(inputs):
-        yield f"{path}, sequence {number + 1}", one, None if labels is None else labels[number].ravel()
-
-
-_MAKERS = {".npz": _npz, ".npy": _npy, ".mat": _mat}
-
-
-def _checked(name: str, inputs: NDArray[Any], gaps: bool) -> Floats:
-    if inputs.ndim != 2 or inputs.dtype.kind not in "fiub" or not inputs.shape[1]:
-        raise _Wrong(f"{name}: inputs are {inputs.dtype} {list(inputs.shape)}, expected numbers [steps, features]")
-    with np.errstate(over="ignore"):  # what is too large becomes infinite, and is refused with the rest
-        numbers = inputs.astype(np.float32)
-    wrong = ~np.isfinite(numbers) & ~(np.isnan(numbers) & gaps)
-    if wrong.any():
-        step, feature = np.argwhere(wrong)[0]
-        found = inputs[step, feature]
-        hint = "; training with --missing hold takes the one before it" if np.isnan(found) else ""
-        raise _Wrong(f"{name}, step {step}, feature {feature}: {found}, expected a finite number{hint}")
-    return numbers
-
-
-@lru_cache
-def _at_the_end(event: str | None, steps: int) -> Events:
-    """The same object for all sequences alike, of which there may be many."""
-    return (None,) * (steps - 1) + (event,)
-
-
-def _events(name: str, labels: NDArray[Any], steps: int) -> Events:
-    """The event of each step; one for all the steps is that of the last."""
-    if labels.ndim == 0:
-        return _at_the_end(_events(name, labels[None], 1)[0], steps)
-    if labels.shape != (steps,):
-        raise _Wrong(f"{name}: labels are {list(labels.shape)}, expected one for each of the {steps} steps")
-    if labels.dtype.kind == "f" and np.array_equal(labels, np.round(labels)):
-        labels = labels.astype(np.int64)
-    if labels.dtype.kind not in "iubU":
-        raise _Wrong(f"{name}: labels are {labels.dtype}, expected texts or whole numbers")
-    return [str(label) for label in labels]
+def _text(value: Any) -> str:
+    """A cell as a person writes it, with no white space around; nothing for none."""
+    if value is None or value != value:
+        return ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "backslashreplace").strip()
+    return str(value).strip()

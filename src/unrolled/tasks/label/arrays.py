@@ -1,0 +1,148 @@
+"""Sequences of numbers from arrays: NumPy and MATLAB files.
+
+NumPy and SciPy read the files; this file says what is wrong with one, and where.
+"""
+
+import zipfile
+from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unrolled.errors import InputError
+from unrolled.examples import Refused
+
+__all__ = ["read"]
+
+Floats = NDArray[np.float32]
+Events = Sequence[str | None]
+Found = tuple[str, Floats, Events | None]
+
+
+def read(path: Path, labelled: bool, refused: Refused, gaps: bool = False) -> Iterator[Found]:
+    """The name, the numbers [T, D] and the events of each sequence of an array file.
+
+    NAME.npz has arrays `inputs` [T, D] and `labels` [T]; NAME.npy has inputs, and NAME.labels.npy their labels; a
+    .mat file has cells `S` of [T, D] and `Y` of [T], an entry a sequence. Labels are texts or whole numbers. The
+    inputs of many sequences of one length may be [N, T, D]; their labels are [N, T] or, where each has one event
+    that is to be said at its end, [N]. With `gaps`, a number may be NaN.
+    """
+    for name, inputs, labels in _one_by_one(_MAKERS[path.suffix.lower()](path, labelled, refused), refused):
+        try:
+            yield (
+                name,
+                _checked(name, inputs, gaps),
+                None if labels is None else _events(name, labels, len(inputs)),
+            )
+        except InputError as wrong:
+            refused(str(wrong))
+
+
+def _one_by_one(found: Iterable[tuple[str, Any, Any]], refused: Refused) -> Iterator[tuple[str, Any, Any]]:
+    """Many sequences in one array become one at a time."""
+    for name, inputs, labels in found:
+        if inputs.ndim != 3:
+            yield name, inputs, labels
+        elif labels is not None and len(labels) != len(inputs):
+            refused(f"{name} has {len(inputs)} sequences and labels for {len(labels)}, expected as many")
+        else:
+            for number, one in enumerate(inputs):
+                yield f"{name}, sequence {number + 1}", one, None if labels is None else np.asarray(labels[number])
+
+
+def _load(path: Path, refused: Refused) -> Any:
+    try:
+        return np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        refused(f"{path} is not a NumPy file that can be read: {str(error).rstrip('.')}")
+        return None
+
+
+def _npz(path: Path, labelled: bool, refused: Refused) -> Iterator[tuple[str, Any, Any]]:
+    loaded = _load(path, refused)
+    if loaded is None:
+        return
+    with loaded:
+        for name in ("inputs", "labels") if labelled else ("inputs",):
+            if name not in loaded:
+                refused(f"{path} has no array {name!r}, expected it among {', '.join(loaded) or 'none'}")
+                return
+        try:
+            yield str(path), loaded["inputs"], loaded.get("labels")
+        except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+            refused(f"{path} is not a NumPy file that can be read: {str(error).rstrip('.')}")
+
+
+def _npy(path: Path, labelled: bool, refused: Refused) -> Iterator[tuple[str, Any, Any]]:
+    beside = path.with_suffix(".labels.npy")
+    if labelled and not beside.exists():
+        refused(f"{path} has no labels: expected them in {beside}")
+        return
+    inputs = _load(path, refused)
+    labels = _load(beside, refused) if beside.exists() else None
+    if inputs is not None and (labels is not None or not beside.exists()):
+        yield str(path), inputs, labels
+
+
+def _mat(path: Path, labelled: bool, refused: Refused) -> Iterator[tuple[str, Any, Any]]:
+    try:
+        from scipy.io import loadmat
+        from scipy.io.matlab import MatReadError
+    except ImportError as error:
+        raise InputError("reading MATLAB files needs SciPy: pip install 'unrolled[data]'.") from error
+    try:
+        found = loadmat(path)
+    except (OSError, ValueError, TypeError, NotImplementedError, MatReadError) as error:
+        refused(f"{path} is not a MATLAB file that can be read: {str(error).rstrip('.')}")
+        return
+    for name in ("S", "Y") if labelled else ("S",):
+        if name not in found or found[name].dtype != object:
+            refused(f"{path} has no cell array {name!r}, expected one entry a sequence")
+            return
+    inputs, labels = found["S"].ravel(), found["Y"].ravel() if "Y" in found else None
+    if labels is not None and len(labels) != len(inputs):
+        refused(f"{path} has {len(inputs)} sequences in 'S' and {len(labels)} in 'Y', expected as many")
+        return
+    for number, one in enumerate(inputs):
+        yield f"{path}, sequence {number + 1}", one, None if labels is None else labels[number].ravel()
+
+
+_MAKERS = {".npz": _npz, ".npy": _npy, ".mat": _mat}
+
+
+def _checked(name: str, inputs: NDArray[Any], gaps: bool) -> Floats:
+    if inputs.ndim != 2 or inputs.dtype.kind not in "fiub" or not inputs.shape[1]:
+        raise InputError(
+            f"{name}: inputs are {inputs.dtype} {list(inputs.shape)}, expected numbers [steps, features]"
+        )
+    with np.errstate(over="ignore"):  # what is too large becomes infinite, and is refused with the rest
+        numbers = inputs.astype(np.float32)
+    wrong = ~np.isfinite(numbers) & ~(np.isnan(numbers) & gaps)
+    if wrong.any():
+        step, feature = np.argwhere(wrong)[0]
+        found = inputs[step, feature]
+        hint = "; training with --missing hold takes the one before it" if np.isnan(found) else ""
+        raise InputError(f"{name}, step {step}, feature {feature}: {found}, expected a finite number{hint}")
+    return numbers
+
+
+@lru_cache
+def _at_the_end(event: str | None, steps: int) -> Events:
+    """The same object for all sequences alike, of which there may be many."""
+    return (None,) * (steps - 1) + (event,)
+
+
+def _events(name: str, labels: NDArray[Any], steps: int) -> Events:
+    """The event of each step; one for all the steps is that of the last."""
+    if labels.ndim == 0:
+        return _at_the_end(_events(name, labels[None], 1)[0], steps)
+    if labels.shape != (steps,):
+        raise InputError(f"{name}: labels are {list(labels.shape)}, expected one for each of the {steps} steps")
+    if labels.dtype.kind == "f" and np.array_equal(labels, np.round(labels)):
+        labels = labels.astype(np.int64)
+    if labels.dtype.kind not in "iubU":
+        raise InputError(f"{name}: labels are {labels.dtype}, expected texts or whole numbers")
+    return [str(label) for label in labels]
