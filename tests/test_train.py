@@ -7,6 +7,8 @@ import os
 import random
 import resource
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +49,21 @@ def run_alone(text: Path, out: Path, resume: bool, file_limit: int | None = None
     if file_limit:
         resource.setrlimit(resource.RLIMIT_FSIZE, (file_limit, file_limit))
     start(text, out, resume, steps=STEPS, checkpoint_minutes=0.0)
+
+
+def die_after(step: int, text: Path, out: Path, resume: bool) -> None:
+    """A run that ends as if it were killed, a minute before its second checkpoint."""
+    torch.set_num_threads(1)
+    for report in train(TextTask(SMALL, [text]), TrainOptions(steps=40), out, resume):
+        if report.step == step:
+            os._exit(0)
+
+
+def killed_after(step: int, text: Path, out: Path, resume: bool = False) -> None:
+    process = FORKS.Process(target=die_after, args=(step, text, out, resume))
+    process.start()
+    process.join()
+    assert process.exitcode == 0
 
 
 def logged(out: Path) -> list[dict[str, float]]:
@@ -114,6 +131,42 @@ def test_a_run_that_was_closed_goes_on_to_the_same_losses(text: Path, tmp_path: 
     torch.rand(3)  # whatever else draws random numbers in between
     start(text, tmp_path / "cut", resume=True, steps=40)
     assert log_path(tmp_path / "cut").read_bytes() == log_path(tmp_path / "whole").read_bytes()
+
+
+@pytest.mark.parametrize("kills", [[1], [3, 9]])
+def test_a_run_killed_before_its_second_checkpoint_goes_on_to_the_same_losses(
+    text: Path, tmp_path: Path, kills: list[int]
+) -> None:
+    start(text, tmp_path / "whole", steps=40)
+    for number, step in enumerate(kills):
+        killed_after(step, text, tmp_path / "cut", resume=number > 0)
+    start(text, tmp_path / "cut", resume=True, steps=40)
+    assert log_path(tmp_path / "cut").read_bytes() == log_path(tmp_path / "whole").read_bytes()
+    ours, theirs = modelfile.read(tmp_path / "cut"), modelfile.read(tmp_path / "whole")
+    assert ours.fingerprint() == theirs.fingerprint()
+
+
+def test_a_checkpoint_of_the_beginning_holds_nothing_that_a_new_run_would_discard(
+    text: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "model.safetensors"
+    with pytest.raises(Diverged):
+        start(text, out, steps=40, lr=1e30)
+    assert len(start(text, out, steps=2)) == 2
+    assert not checkpoint_path(out).exists()
+
+
+def test_a_terminated_run_saves_exits_with_143_and_goes_on(text: Path, tmp_path: Path) -> None:
+    options = ["--hidden", "8", "--embedding", "4", "--batch", "4", "--chunk", "8", "--steps", "200"]
+    command = [sys.executable, "-m", "unrolled", "train", "text", str(text), *options, "--out", "cut"]
+    run = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    assert run.stderr
+    run.stderr.readline()  # the first held-out line: training is under way
+    run.send_signal(signal.SIGTERM)
+    assert "cut.checkpoint is saved, and the same command with --resume" in " ".join(run.stderr.read().split())
+    assert run.wait() == 143
+    assert subprocess.run([*command, "--resume"], cwd=tmp_path, capture_output=True).returncode == 0
+    assert [entry["step"] for entry in logged(tmp_path / "cut")] == list(range(1, 201))
 
 
 def test_a_run_killed_at_random_moments_ends_with_the_same_losses(text: Path, tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
-"""A training run on a terminal: a bar while it goes, a line where there is no terminal, a clean end on Ctrl-C."""
+"""A training run on a terminal: a bar, or a line where there is no terminal; a clean end on Ctrl-C and SIGTERM."""
 
 import os
 import signal
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
@@ -21,34 +22,40 @@ __all__ = ["train_with_progress"]
 def train_with_progress(
     task: Task, options: TrainOptions, out: Path, resume: bool, console: Console, data: Sequence[Path] = ()
 ) -> bool:
-    """Train, showing loss, held-out loss, rate and time left; False when Ctrl-C ended the run early."""
-    interrupted = False
+    """Train, showing loss, held-out loss, rate and time left; False when Ctrl-C ended the run early.
 
-    def interrupt(_signal: int, _frame: FrameType | None) -> None:
-        nonlocal interrupted
-        interrupted = True
+    SIGTERM ends it likewise, with a checkpoint, and then the process with status 143, as a shell would give.
+    """
+    stopped_by = 0
+
+    def interrupt(signal_number: int, _frame: FrameType | None) -> None:
+        nonlocal stopped_by
+        stopped_by = signal_number
 
     if os.path.isfile(out) and not resume:
         console.print(
             f"{out} is there already: once this run's model takes its place, it is {previous_path(out)}."
         )
     reports = train(task, options, out, resume, data)
-    previous = signal.signal(signal.SIGINT, interrupt)
+    previous = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
     report: Report | None = None
     try:
         with _Display(console) as display:
             for report in reports:
                 display.show(report)
-                if interrupted:
+                if stopped_by:
                     reports.close()
                     break
     finally:
-        signal.signal(signal.SIGINT, previous)
-    if interrupted and report and report.progress < 1:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+    if stopped_by and report and report.progress < 1:
         console.print(
             f"Stopped after {report.step} steps; {checkpoint_path(out)} is saved, and the same command "
             "with --resume goes on from it."
         )
+        if stopped_by == signal.SIGTERM:
+            sys.exit(128 + stopped_by)
         return False
     return True
 

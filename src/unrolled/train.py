@@ -130,6 +130,7 @@ def train(
 ) -> Generator[Report]:
     """Train `task`'s model; the best one on the held-out part is written to `out` whenever it improves.
 
+    A checkpoint is written before the first step, and one now and then.
     Closing the generator (`break`, Ctrl-C) ends the run with a checkpoint, from which `resume` goes on; it has the
     `paths` that the task was made of, for `interrupted`. A model that is at `out` already goes to `previous_path`.
     Raises `InputError` as `check_out` does, for a checkpoint that does not fit and for a file that cannot be
@@ -139,14 +140,15 @@ def train(
     run = _Run(task, options, out, paths)
     if resume:
         run.restore()
-    elif checkpoint_path(out).exists():
-        done = checkpoint.read(checkpoint_path(out)).run["steps_done"]
+    elif checkpoint_path(out).exists() and (done := checkpoint.read(checkpoint_path(out)).run["steps_done"]):
         raise InputError(
             f"{checkpoint_path(out)} holds an interrupted run (step {done}); resume it, or remove the file to "
             "start anew."
         )
     run.open_log()
     try:
+        if not resume:
+            run.save()
         while run.progress < 1:
             yield run.step()
             if run.checkpoint_due():
@@ -179,6 +181,7 @@ class _Run:
         self.first_loss = 0.0
         self.wrote = False  # a model
         self.seconds_before = 0.0
+        self.log_bytes: int | None = None  # of the run that goes on
         self.started = time.monotonic()
         self.saved = self.started
 
@@ -290,10 +293,10 @@ class _Run:
         """A fresh log, or the old one cut back to the checkpoint: the steps after it are done again."""
         path = log_path(self.out)
         try:
-            self.log = open(path, "r+b" if self.steps_done else "w+b")  # noqa: SIM115 closed by train()
+            self.log = open(path, "w+b" if self.log_bytes is None else "r+b")  # noqa: SIM115 closed by train()
         except OSError as error:
             raise InputError(f"{path} cannot be written: {error.strerror}.") from error
-        if self.steps_done:
+        if self.log_bytes is not None:
             self.log.truncate(self.log_bytes)
             self.log.seek(0, os.SEEK_END)
 
