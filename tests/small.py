@@ -8,6 +8,7 @@ import numpy as np
 
 from unrolled.architecture import Architecture, LabelArchitecture, SpeechArchitecture, TextArchitecture
 from unrolled.modelfile import ModelFile
+from unrolled.snapshot import Snapshot
 from unrolled.tasks.label.model import LabelModel
 from unrolled.tasks.label.sequences import Layout
 from unrolled.tasks.speech import SpeechModel
@@ -15,7 +16,17 @@ from unrolled.tasks.speech.filterbank import Bank
 from unrolled.tasks.text import TextModel
 from unrolled.vocabulary import CharVocabulary, Vocabulary
 
-__all__ = ["CELLS", "KINDS", "SOUND", "inputs_for", "label_file", "model_of", "speech_file", "text_file"]
+__all__ = [
+    "CELLS",
+    "KINDS",
+    "SOUND",
+    "inputs_for",
+    "label_file",
+    "model_of",
+    "poisoned",
+    "speech_file",
+    "text_file",
+]
 
 CELLS = (
     *("rnn", "gru", "lstm", "lstm-peephole", "lstm-coupled", "lstm-peephole-coupled-zoneout0.2"),
@@ -129,3 +140,9 @@ def inputs_for(kind: str, count: int, seed: int = 1) -> Any:
     if kind in SOUND:
         return (0.3 * rng.standard_normal(53 * count)).astype(np.float32)
     return rng.normal(0, 1, (count, 3)).astype(np.float32)
+
+
+def poisoned(snapshot: Snapshot) -> Snapshot:
+    """The same with a state in which nothing is a number, which no input brings about."""
+    layers = {name: np.full_like(one, np.nan) for name, one in snapshot.arrays.items() if name[-1] in "hc"}
+    return Snapshot(snapshot.weights, snapshot.position, {**snapshot.arrays, **layers})

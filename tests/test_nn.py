@@ -627,3 +627,22 @@ def test_zoneout_of_one_state_alone_is_refused() -> None:
     zoneout: Any = (0.1,)
     with pytest.raises(InputError, match="expected a probability, or a pair of two"):
         nn.LSTM(D, H, zoneout=zoneout)
+
+
+def test_a_weight_of_another_dtype_is_named() -> None:
+    layer = nn.LSTM(4, 6)
+    layer.weight_hh_l0.data = layer.weight_hh_l0.data.double()
+    with pytest.raises(InputError, match=r"unrolled::lstm: weight_hh is torch.float64 .*, expected torch.float32"):
+        layer(torch.zeros(3, 2, 4))
+
+
+def test_autograd_names_the_op_whose_output_was_changed() -> None:
+    output, _ = nn.GRU(4, 6)(torch.zeros(3, 2, 4))
+    with pytest.raises(RuntimeError, match="output 0 of unrolled_gru"):
+        torch.autograd.backward(output.relu_().sum())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_length_out_of_range_is_an_input_error(dtype: torch.dtype) -> None:
+    with pytest.raises(InputError, match=r"lengths\[0\] is 9, expected 0 to 3"):
+        nn.LSTM(4, 6, dtype=dtype)(torch.zeros(3, 2, 4, dtype=dtype), lengths=torch.tensor([9, 1]))

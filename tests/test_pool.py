@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from small import KINDS, SOUND, inputs_for, model_of
+from small import poisoned as broken
 from unrolled import InputError, Stream, StreamPool
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -50,14 +51,24 @@ def test_a_step_of_thousands_is_a_step_of_each(kind: str) -> None:
         assert np.array_equal(outputs[place], one.step(inputs[turned[place]]))
 
 
+@pytest.mark.parametrize("kind", ["numbers", "speech"])
+@pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf])
+def test_a_number_that_is_none_is_refused_and_nothing_consumed(kind: str, wrong: float) -> None:
+    stream, inputs = Stream(model_of(kind)), inputs_for(kind, 20)
+    inputs.flat[7] = wrong
+    with pytest.raises(InputError, match=rf"\[.*\] is {wrong:g}, expected a finite number"):
+        stream.feed(inputs)
+    assert stream.position == 0
+
+
 @pytest.mark.parametrize("kind", ["numbers", "members", "speech"])
 def test_what_is_not_a_number_in_one_stream_never_shows_in_another(kind: str) -> None:
     model = model_of(kind)
     pool, inputs = StreamPool(model, 3), inputs_for(kind, 20)
-    streams, alone = [pool.open() for _ in range(3)], Stream(model)
-    poison = np.full_like(inputs, np.nan)
+    alone = Stream(model)
+    streams = [pool.open(), pool.open(broken(alone.snapshot())), pool.open()]
     for _ in range(3):
-        clean, poisoned, after = pool.feed(streams, [inputs, poison, inputs])
+        clean, poisoned, after = pool.feed(streams, [inputs, inputs, inputs])
         expected = alone.feed(inputs)
         assert np.array_equal(clean, expected)
         assert np.array_equal(after, expected)

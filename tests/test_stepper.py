@@ -1,5 +1,6 @@
 """Layers stepped from outside: right in every format, the same bits in any company, no allocation."""
 
+import copy
 import os
 import shutil
 import subprocess
@@ -455,3 +456,13 @@ def test_a_state_of_another_shape_is_refused() -> None:
         one.state = stepper("lstm", 6, 5).state
     with pytest.raises(InputError, match=r"state.c: expected shape \[1, 1, 17\], got None"):
         one.state = State(one.state.h, None)
+
+
+def test_a_copy_of_a_stepper_goes_on_by_itself() -> None:
+    layer = {"weight_ih": np.ones((12, 2), np.float32), "weight_hh": np.ones((12, 3), np.float32)}
+    stepper, x = Stepper(packed("lstm", 2, 3, [layer])), np.ones((1, 2), np.float32)
+    before = stepper.step(x)
+    other = copy.copy(stepper)
+    after = other.step(x)
+    assert np.array_equal(stepper.state.h[0], before) and not np.array_equal(before, after)
+    assert np.array_equal(copy.deepcopy(stepper).step(x), after)

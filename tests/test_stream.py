@@ -1,5 +1,7 @@
 """A model run as a stream: the trained model's numbers, the same bits wherever it is cut, states that leave."""
 
+import copy
+import pickle
 import subprocess
 import sys
 from dataclasses import replace
@@ -15,7 +17,7 @@ from hypothesis import strategies as st
 
 from small import CELLS, KINDS, SOUND, inputs_for, label_file, model_of, text_file
 from tolerances import assert_close
-from unrolled import InputError, Snapshot, Stream
+from unrolled import InputError, Snapshot, Stream, StreamPool
 from unrolled.models.language import LanguageModel
 from unrolled.network import Network
 from unrolled.tasks.text import TextModel
@@ -313,3 +315,25 @@ print(sorted({"torch", "accelerate", "tokenizers", "typer", "rich"} & set(sys.mo
 """
     result = subprocess.run([sys.executable, "-c", program, model_path], capture_output=True, text=True)
     assert (result.stdout, result.stderr) == ("[]\n", "")
+
+
+@pytest.mark.parametrize("text", ["ab", ""])
+def test_a_text_of_several_symbols_is_no_step(text: str) -> None:
+    stream, pool = Stream(model_of("text")), StreamPool(model_of("text"), 2)
+    with pytest.raises(InputError, match=f"symbols: '{text}' is {len(text)} symbols, expected one"):
+        stream.step(text)
+    with pytest.raises(InputError, match=f"symbols: '{text}' is {len(text)} symbols, expected one"):
+        pool.step([pool.open(), pool.open()], [text, "a"])
+    assert stream.position == 0
+    assert np.array_equal(stream.feed(["a", "b"]), Stream(model_of("text")).feed("ab"))
+
+
+def test_a_copy_of_a_stream_goes_on_by_itself() -> None:
+    stream, inputs = Stream(model_of("numbers")), inputs_for("numbers", 6)
+    stream.feed(inputs[:3])
+    for other in (copy.copy(stream), copy.deepcopy(stream)):
+        assert np.array_equal(other.feed(inputs[3:]), stream.fork().feed(inputs[3:]))
+    assert stream.position == 3
+    with pytest.raises(TypeError, match=r"its snapshot\(\) can"):
+        pickle.dumps(stream)
+    assert pickle.loads(pickle.dumps(stream.snapshot())) == stream.snapshot() != other.snapshot()

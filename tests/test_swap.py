@@ -192,7 +192,7 @@ def scripted() -> torch.nn.Module:
             parametrizations.orthogonal(torch.nn.RNN(3, 5), "weight_hh_l0"),
             "parametrized; accelerate the model first",
         ),
-        (scripted(), "compiled by TorchScript; accelerate the model first"),
+        (scripted(), "compiled by TorchScript, which cannot hold one of these"),
     ],
 )
 def test_what_stays_has_a_reason(layer: torch.nn.Module, reason: str) -> None:

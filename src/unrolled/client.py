@@ -205,7 +205,7 @@ def _array(inputs: Any, dtype: str, shape: list[int]) -> NDArray[Any]:
         raise InputError(f"inputs: expected {wanted}, got {array.dtype}")
     if array.size and wanted.kind == "u" and not 0 <= array.min() <= array.max() <= np.iinfo(wanted).max:
         raise InputError(f"inputs: expected numbers from 0 to {np.iinfo(wanted).max}")
-    return as_float32(array, "inputs") if wanted == np.float32 else array.astype(wanted)
+    return as_float32(array, "inputs", gaps=True) if wanted == np.float32 else array.astype(wanted)
 
 
 class RemoteStream(_Stream):

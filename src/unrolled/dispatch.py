@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.utils.dlpack import from_dlpack
 
 from unrolled import _engine, reference
+from unrolled.errors import InputError
 from unrolled.library import Op, declare
 
 __all__ = [
@@ -97,10 +98,29 @@ def _run(op: str, inputs: tuple[Tensor | bool | None, ...], outputs: Outputs, *t
     if engine:
         # Not as tensors, which the engine would ask for the same in four times the time, and not as arrays: what
         # has been one of NumPy's can never be resized.
-        return ENGINE[op](
-            *[torch._C._to_dlpack(_plain(x)) if isinstance(x, Tensor) else x for x in (*inputs, *outputs)], *told
-        )
+        given = [torch._C._to_dlpack(_plain(x)) if isinstance(x, Tensor) else x for x in (*inputs, *outputs)]
+        try:
+            return ENGINE[op](*given, *told)
+        except TypeError as error:
+            raise InputError(_unlike(op, inputs)) from error
+        except ValueError as error:
+            raise InputError(str(error)) from error
     REFERENCE[op](*[_plain(x).detach() if isinstance(x, Tensor) else x for x in inputs], *outputs, *told)
+
+
+def _unlike(op: str, inputs: tuple[Tensor | bool | None, ...]) -> str:
+    """Which of the tensors is not as the first is, in dtype or device."""
+    first = inputs[0]
+    assert isinstance(first, Tensor)
+    schema: Any = getattr(torch.ops.unrolled, op).default._schema
+    for argument, one in zip(schema.arguments, inputs, strict=False):
+        whole = isinstance(one, Tensor) and not one.dtype.is_floating_point
+        if isinstance(one, Tensor) and not whole and (one.dtype, one.device) != (first.dtype, first.device):
+            return (
+                f"unrolled::{op}: {argument.name} is {one.dtype} on {one.device}, "
+                f"expected {first.dtype} on {first.device} as the input is"
+            )
+    return f"unrolled::{op}: its tensors are not what the engine takes"
 
 
 def _plain(x: Tensor) -> Tensor:

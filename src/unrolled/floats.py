@@ -10,13 +10,18 @@ from unrolled.errors import InputError
 __all__ = ["as_float32"]
 
 
-def as_float32(numbers: NDArray[Any], name: str) -> NDArray[np.float32]:
-    """Numbers of any width; raises `InputError`, under this name, for a finite one that float32 cannot hold."""
+def as_float32(numbers: NDArray[Any], name: str, gaps: bool = False) -> NDArray[np.float32]:
+    """Numbers of any width; with `gaps`, NaN stands for one that is missing.
+
+    Raises `InputError`, under this name, for one that is not finite or that float32 cannot hold: a state that has
+    read it would never get over it.
+    """
     with np.errstate(over="ignore"):
         narrow = numbers.astype(np.float32)
-    if numbers.dtype.itemsize > narrow.dtype.itemsize:
-        lost = np.isinf(narrow) & np.isfinite(numbers)
-        if lost.any():
-            at = tuple(map(int, np.argwhere(lost)[0]))
-            raise InputError(f"{name}{list(at)} is {numbers[at]:g}, expected a number within ±3.4e38 (float32)")
+    wrong = ~np.isfinite(narrow)
+    if gaps:
+        wrong &= ~np.isnan(narrow)
+    if wrong.any():
+        at = tuple(map(int, np.argwhere(wrong)[0]))
+        raise InputError(f"{name}{list(at)} is {numbers[at]:g}, expected a finite number within ±3.4e38 (float32)")
     return narrow

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch._C import DispatchKey, DispatchKeySet
 from torch._ops import OpOverload
 from torch.autograd import forward_ad
+from torch.autograd.function import FunctionMeta
 
 __all__ = ["Op", "declare", "differentiate"]
 
@@ -90,31 +91,31 @@ def differentiate(op: Op, gradients: Callable[..., Any], context: Callable[..., 
         with torch._C._AutoDispatchBelowAutograd():
             return op.definition(*inputs)
 
-    through = _with_gradients(below, gradients, context)
+    through = _with_gradients(op.name, below, gradients, context)
 
     def autograd(*inputs: Any) -> Any:
         return through(*inputs) if _needs_gradient(inputs) else below(*inputs)
 
     torch.library.impl(f"unrolled::{op.name}", "Autograd", autograd)
-    op.with_gradients = _with_gradients(op.implementation, gradients, context)
+    op.with_gradients = _with_gradients(op.name, op.implementation, gradients, context)
 
 
 def _with_gradients(
-    run: Callable[..., Any], gradients: Callable[..., Any], context: Callable[..., None]
+    name: str, run: Callable[..., Any], gradients: Callable[..., Any], context: Callable[..., None]
 ) -> Callable[..., Any]:
-    """`run`, whose call autograd records."""
+    """`run`, whose call autograd records under this name, which its messages have."""
 
-    class Derivative(torch.autograd.Function):
-        @staticmethod
-        def forward(ctx: Any, *inputs: Any) -> Any:
-            output = run(*inputs)
-            context(ctx, inputs, output)
-            return output
+    def forward(ctx: Any, *inputs: Any) -> Any:
+        output = run(*inputs)
+        context(ctx, inputs, output)
+        return output
 
-        @staticmethod
-        def backward(ctx: Any, *grads: Any) -> Any:
-            return gradients(ctx, *grads)
+    def backward(ctx: Any, *grads: Any) -> Any:
+        return gradients(ctx, *grads)
 
+    # Made by a call, for a class statement would name the node in the graph before anybody could.
+    methods = {"forward": staticmethod(forward), "backward": staticmethod(backward)}
+    derivative: Any = FunctionMeta(f"unrolled_{name}", (torch.autograd.Function,), methods)
     # Function.apply itself would ask of each input whether it is left over from a transform that has ended.
-    apply: Callable[..., Any] = super(torch.autograd.Function, Derivative).apply
+    apply: Callable[..., Any] = super(torch.autograd.Function, derivative).apply
     return apply

@@ -4,6 +4,10 @@ A layer is parameters, one input projection for all steps, and a sequence op for
 parameters and their names and checkpoints come from `torch.nn.RNNBase`; outputs and gradients agree with torch's
 to rounding. Which kernel computes an op is not known here.
 
+An output is also what the way back reads: autograd refuses to go back where it was changed in place, as it does
+for torch's LSTM, so what follows a layer is `relu(y)`, not `relu_(y)`. Under autocast the products with the input
+are in the lower precision, all else and the output in float32.
+
 T steps, B rows, D input features, H hidden units, L layers, P projected units.
 """
 

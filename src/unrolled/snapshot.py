@@ -25,7 +25,7 @@ VERSION = 1
 HEADER = 8  # bytes that say how long safetensors' header is
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Snapshot:
     """What a stream carried after `position` inputs; `weights` is the SHA-256 of its model's weights.
 
@@ -36,6 +36,12 @@ class Snapshot:
     weights: str
     position: int
     arrays: Mapping[str, NDArray[Any]]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Snapshot) and self._digest() == other._digest()
+
+    def __hash__(self) -> int:
+        return hash(self._digest())
 
     def to_bytes(self) -> bytes:
         """The content of a safetensors file."""

@@ -8,7 +8,7 @@ T steps, B rows, D input features, H hidden units, L layers, P width of h: with 
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -127,6 +127,15 @@ class Stepper:
                 raise InputError(f"state.{name}: expected shape {_shape(mine)}, got {_shape(theirs)}")
         c = None if state.c is None else np.array(state.c, np.float32, order="C")
         self._carry(State(np.array(state.h, np.float32, order="C"), c))
+
+    def __copy__(self) -> Self:
+        """Another with the same layers, that goes on from here on its own."""
+        other = type(self)(self.stack, self._output_shape[0])
+        other.state = self._state
+        return other
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return self.__copy__()
 
     def _carry(self, state: State) -> None:
         """Make these arrays the state, which every step brings up to date."""

@@ -5,7 +5,7 @@ streams share the model's weights.
 """
 
 from collections import deque
-from typing import Any, Protocol, Self
+from typing import Any, NoReturn, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -100,6 +100,15 @@ class Stream:
     def restore(self, snapshot: Snapshot) -> None:
         """Go on from a snapshot, of this stream or another; raises `InputError` if it is another model's."""
         self._put(self._causal.restored(snapshot))
+
+    def __copy__(self) -> Self:
+        return self.fork()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return self.fork()
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a Stream cannot be pickled, for it shares its model's weights; its snapshot() can")
 
     def fork(self) -> Self:
         """A second stream that goes on from here on its own."""

@@ -57,7 +57,7 @@ def _reason_to_leave(layer: torch.nn.Module, kinds: Kinds) -> str | None:
     kind = type(layer).__name__
     if isinstance(layer, torch.jit.ScriptModule):
         recurrent = layer.original_name in {kind.__name__ for kind in kinds}
-        return "compiled by TorchScript; accelerate the model first" if recurrent else None
+        return "compiled by TorchScript, which cannot hold one of these" if recurrent else None
     if isinstance(layer, torch.nn.RNNCellBase):
         return f"{kind} is a single step; the loop over steps is the model's own"
     if not isinstance(layer, torch.nn.RNNBase) or isinstance(layer, tuple(kinds.values())):

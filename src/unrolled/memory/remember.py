@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from unrolled import _engine
+from unrolled.errors import InputError
 from unrolled.memory import ENDURANCE, context, endurance, reach, units
 from unrolled.memory.context import Context, Horizon
 from unrolled.memory.endurance import Endurance
@@ -129,8 +130,12 @@ def remember(model: Any, paths: Sequence[str | Path] = (), seed: int = 0, steps:
 
     `seed` chooses the steps that are looked at; `steps` are run without a reset at the end.
 
-    Raises `InputError` for data that it cannot read.
+    Raises `InputError` for data that it cannot read, `steps` under 2 and a negative seed.
     """
+    if steps < 2:
+        raise InputError(f"steps is {steps}, expected at least 2")
+    if seed < 0:
+        raise InputError(f"seed is {seed}, expected at least 0")
     _engine.keep_freed_memory()
     looked_at = subject(model, paths)
     return of_subject(looked_at, looked_at.passages(seed), seed, steps)

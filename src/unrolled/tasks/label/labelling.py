@@ -155,7 +155,7 @@ class _Steps:
                 sequence = sequence.astype(np.float64)
         if sequence.dtype.kind not in "iufb":
             raise InputError(f"inputs: expected numbers, got {sequence.dtype}")
-        return sequence if films else as_float32(sequence, "inputs")
+        return sequence if films else as_float32(sequence, "inputs", self._gaps)
 
     def run(self, inputs: NDArray[Any], lengths: Lengths, states: Records) -> tuple[NDArray[Any], Lengths]:
         """Each input makes one step, whatever stands beside it, but for a number that is missing."""

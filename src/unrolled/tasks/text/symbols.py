@@ -26,11 +26,11 @@ class Symbols:
         self._vocabulary = vocabulary
 
     def checked(self, inputs: Any) -> NDArray[np.int64]:
-        """Symbols [T]; raises `InputError` for a character or number that is not the vocabulary's."""
+        """Symbols [T], of a text, a list of symbols as texts, or numbers; raises `InputError` for others."""
         if isinstance(inputs, str):
             return self._vocabulary.encode(inputs)
         if isinstance(inputs, list) and inputs and all(isinstance(one, str) for one in inputs):
-            return self._vocabulary.encode("".join(inputs))
+            return np.concatenate([self._one(text) for text in inputs])
         sequence = np.asarray(inputs)
         if sequence.ndim != 1:
             raise InputError(f"symbols: expected shape [T], got {list(sequence.shape)}")
@@ -43,6 +43,14 @@ class Symbols:
             wrong = least if least < 0 else most
             raise InputError(f"symbols: expected numbers from 0 to {self._vocabulary.size - 1}, got {wrong}")
         return sequence.astype(np.int64)
+
+    def _one(self, text: str) -> NDArray[np.int64]:
+        symbols = self._vocabulary.encode(text)
+        if len(symbols) != 1:
+            raise InputError(
+                f"symbols: {text!r} is {len(symbols)} symbols, expected one; a longer text is not put into a list"
+            )
+        return symbols
 
     def run(
         self, inputs: NDArray[np.int64], lengths: Lengths, states: Records
