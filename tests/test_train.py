@@ -156,6 +156,16 @@ def test_a_checkpoint_of_the_beginning_holds_nothing_that_a_new_run_would_discar
     assert not checkpoint_path(out).exists()
 
 
+def test_the_model_that_was_there_is_kept_through_kills(text: Path, tmp_path: Path) -> None:
+    out = tmp_path / "model.safetensors"
+    start(text, out, steps=1)
+    before = out.read_bytes()
+    killed_after(9, text, out)  # after two models of its own
+    killed_after(9, text, out, resume=True)
+    start(text, out, resume=True, steps=40)
+    assert previous_path(out).read_bytes() == before
+
+
 def test_a_terminated_run_saves_exits_with_143_and_goes_on(text: Path, tmp_path: Path) -> None:
     options = ["--hidden", "8", "--embedding", "4", "--batch", "4", "--chunk", "8", "--steps", "200"]
     command = [sys.executable, "-m", "unrolled", "train", "text", str(text), *options, "--out", "cut"]

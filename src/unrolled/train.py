@@ -5,6 +5,7 @@ gives a `Report` after every step, so that whoever draws progress, logs or stops
 precision and several processes come from Accelerate.
 """
 
+import hashlib
 import json
 import math
 import os
@@ -111,6 +112,14 @@ def _is_model(path: Path) -> bool:
     return isinstance(document, dict) and document.get("format") == "unrolled model"
 
 
+def _digest(path: Path) -> str | None:
+    """SHA-256 of the file `path`; None where there is none."""
+    if not os.path.isfile(path):
+        return None
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 @dataclass(frozen=True)
 class Interrupted:
     """What an interrupted run was started with: all settings, and the paths of its data."""
@@ -179,7 +188,7 @@ class _Run:
         self.steps_done = 0
         self.best = math.inf
         self.first_loss = 0.0
-        self.wrote = False  # a model
+        self.found = _digest(out)  # at `out`, as the run begins
         self.seconds_before = 0.0
         self.log_bytes: int | None = None  # of the run that goes on
         self.started = time.monotonic()
@@ -265,7 +274,7 @@ class _Run:
             "log_bytes": self.log.tell(),
             "settings": self._settings(),
             "paths": [str(path) for path in self.paths],
-            "wrote": self.wrote,
+            "found": self.found,
         }
         checkpoint.write(checkpoint_path(self.out), Checkpoint(run, tensors))
         self.saved = time.monotonic()
@@ -285,7 +294,7 @@ class _Run:
         self.state = tuple(state[str(n)].to(self.accelerator.device) for n in range(len(state)))
         torch.set_rng_state(saved.tensors["random.cpu"])
         self.steps_done, self.best = saved.run["steps_done"], saved.run["best"]
-        self.first_loss, self.wrote = saved.run["first_loss"], saved.run.get("wrote", True)
+        self.first_loss, self.found = saved.run["first_loss"], saved.run.get("found")
         self.seconds_before = saved.run["seconds"]
         self.log_bytes = saved.run["log_bytes"]
 
@@ -325,9 +334,9 @@ class _Run:
             "seconds": round(self.seconds, 1),
             "held_out_nats": self.best if math.isfinite(self.best) else None,
         }
-        if self.out.exists() and not self.wrote:
+        if self.found and _digest(self.out) == self.found:  # not what this run wrote before it was killed
             self.out.replace(previous_path(self.out))
-        self.wrote = True
+        self.found = None
         modelfile.write(self.out, self.task.describe(tensors, training))
 
     def _write_log(self, entry: dict[str, Any]) -> None:
