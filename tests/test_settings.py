@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from unrolled.errors import InputError
-from unrolled.recipe import TrainOptions, learning_rate_factor
+from unrolled.recipe import TrainOptions, check_length, learning_rate_factor, over
 from unrolled.settings import fill, help_text, read_toml, setting
 from unrolled.tasks.text import TextOptions
 
@@ -170,3 +170,26 @@ def test_the_learning_rate_warms_up_and_comes_down() -> None:
     assert factors[: top + 1] == sorted(factors[: top + 1])
     assert factors[top:] == sorted(factors[top:], reverse=True)
     assert factors[-1] == pytest.approx(0.02)
+
+
+@pytest.mark.parametrize(
+    ("below", "given", "expected"),
+    [
+        ({"minutes": 8, "lr": 0.1}, {"steps": 5}, {"lr": 0.1, "steps": 5}),
+        ({"steps": 5}, {"minutes": 8}, {"steps": 5, "minutes": 8}),
+        ({"steps": 2000, "minutes": 8}, {"steps": 5}, {"steps": 5}),
+        ({"steps": 2000, "minutes": 8}, {"lr": 0.1}, {"steps": 2000, "minutes": 8, "lr": 0.1}),
+        ({"minutes": 8}, {"steps": 5, "minutes": 3}, {"steps": 5, "minutes": 3}),
+    ],
+)
+def test_steps_that_win_take_the_place_of_minutes(
+    below: dict[str, Any], given: dict[str, Any], expected: dict[str, Any]
+) -> None:
+    assert over(below, given) == expected
+
+
+def test_a_run_has_one_length_in_one_place() -> None:
+    check_length({"steps": 5, "lr": 1}, "c.toml")
+    check_length({"minutes": 5}, "c.toml")
+    with pytest.raises(InputError, match=r"^c.toml: steps is 5 and minutes is 8, expected one of the two\.$"):
+        check_length({"minutes": 8, "steps": 5}, "c.toml")

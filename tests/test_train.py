@@ -24,6 +24,8 @@ from unrolled.train import Diverged, Report, checkpoint_path, log_path, previous
 pytestmark = pytest.mark.usefixtures("one_thread")  # these models are too small for two
 
 SMALL = TextOptions(hidden=16, embedding=8, batch=4, chunk=8, dropout=0.1)
+TINY = ["--hidden", "8", "--embedding", "4", "--batch", "4", "--chunk", "8"]
+TRAIN = [sys.executable, "-m", "unrolled", "train", "text"]
 STEPS = 60  # of runs that are stopped
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(["unrolled.train"])
@@ -167,8 +169,7 @@ def test_the_model_that_was_there_is_kept_through_kills(text: Path, tmp_path: Pa
 
 
 def test_a_terminated_run_saves_exits_with_143_and_goes_on(text: Path, tmp_path: Path) -> None:
-    options = ["--hidden", "8", "--embedding", "4", "--batch", "4", "--chunk", "8", "--steps", "200"]
-    command = [sys.executable, "-m", "unrolled", "train", "text", str(text), *options, "--out", "cut"]
+    command = [*TRAIN, str(text), *TINY, "--steps", "200", "--out", "cut"]
     run = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
     assert run.stderr
     run.stderr.readline()  # the first held-out line: training is under way
@@ -348,3 +349,34 @@ def test_a_model_takes_the_place_of_a_model_of_an_older_version(text: Path, tmp_
 def test_a_folder_that_is_missing_is_named(text: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"nodir/m cannot be written: there is no folder .*/nodir\.$"):
         start(text, tmp_path / "nodir" / "m", steps=1)
+
+
+def test_steps_on_the_command_line_win_over_the_minutes_of_a_file_and_are_resumed(
+    text: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "c.toml").write_text("minutes = 600\n")
+    command = [*TRAIN, str(text), *TINY, "--config", "c.toml", "--steps", "150", "--out", "m"]
+    run = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    assert run.stderr
+    run.stderr.readline()  # the first held-out line
+    run.send_signal(signal.SIGINT)
+    run.stderr.read()
+    assert run.wait() == 130
+    again = [*TRAIN, "--out", "m", "--resume"]
+    assert subprocess.run(again, cwd=tmp_path, capture_output=True).returncode == 0
+    training = modelfile.read(tmp_path / "m").training
+    assert (training["minutes"], training["steps"], logged(tmp_path / "m")[-1]["step"]) == (None, 150, 150)
+
+
+@pytest.mark.parametrize(
+    ("content", "options", "source"),
+    [("steps = 1\nminutes = 2\n", [], "c.toml"), ("", ["--steps", "1", "--minutes", "2"], "command line")],
+)
+def test_steps_and_minutes_in_one_place_are_refused(
+    text: Path, tmp_path: Path, content: str, options: list[str], source: str
+) -> None:
+    (tmp_path / "c.toml").write_text(content)
+    command = [*TRAIN, str(text), "--config", "c.toml", *options, "--out", "m"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    said = f"unrolled: {source}: steps is 1 and minutes is {2.0 if options else 2}, expected one of the two.\n"
+    assert (done.returncode, done.stderr) == (2, said)

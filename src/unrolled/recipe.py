@@ -1,12 +1,14 @@
 """How to train: the settings of a run and its learning rate, without torch."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from unrolled.errors import InputError
 from unrolled.settings import setting
 
-__all__ = ["TrainOptions", "learning_rate_factor", "longest_gap"]
+__all__ = ["TrainOptions", "check_length", "learning_rate_factor", "longest_gap", "over"]
 
 WARM_UP = 0.02  # of the run
 FINAL_RATE = 0.02  # of the highest learning rate
@@ -32,6 +34,20 @@ class TrainOptions:
     )
     seed: int = setting(0, "Seed of the weights, the dropout and the order of the data.", at_least=0, below=2**63)
     checkpoint_minutes: float = setting(1.0, "Time between checkpoints.", at_least=0)
+
+
+def check_length(given: Mapping[str, Any], source: str) -> None:
+    """Raise `InputError` where one place gives a run two lengths."""
+    if "steps" in given and "minutes" in given:
+        raise InputError(
+            f"{source}: steps is {given['steps']!r} and minutes is {given['minutes']!r}, expected one of the two."
+        )
+
+
+def over(below: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of two places, of which those `given` win: their steps also over the minutes `below`."""
+    kept = {name: value for name, value in below.items() if name != "minutes" or "steps" not in given}
+    return {**kept, **given}
 
 
 def longest_gap() -> Any:

@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 
 import unrolled
-from unrolled import plots, settings
+from unrolled import plots, recipe, settings
 from unrolled.commands.frame import (
     Data,
     Json,
@@ -68,18 +68,20 @@ def _add_train_command(kind: type[Task]) -> None:
         kinds = [kind.Options, TrainOptions]
         chosen = {name: value for name, value in given.items() if value is not None}
         settings.fill(kinds, chosen, "command line")
+        recipe.check_length(chosen, "command line")
         if config:
             in_file = settings.read_toml(config)
             settings.fill(kinds, in_file, str(config))
-            chosen = in_file | chosen
+            recipe.check_length(in_file, str(config))
+            chosen = recipe.over(in_file, chosen)
         from unrolled.train import check_out, interrupted
 
         check_out(out, data or [])
         if resume:
             before = interrupted(out)
-            chosen = settings.known(kinds, before.settings) | chosen
+            chosen = recipe.over(settings.known(kinds, before.settings), chosen)
             data = data or before.data
-        options, train_options = settings.fill(kinds, kind.defaults | chosen)
+        options, train_options = settings.fill(kinds, recipe.over(kind.defaults, chosen))
         task = kind(options, data or [], train_options.seed)
         _train(task, train_options, out, resume, data or [], as_json)
 
