@@ -20,9 +20,9 @@ def test_another_seed_holds_out_others() -> None:
     assert not np.array_equal(divide(100, 0.9, 0)[1], divide(100, 0.9, 1)[1])
 
 
-@pytest.mark.parametrize("count", [0, 1])
-def test_too_few_examples_are_refused(count: int) -> None:
-    with pytest.raises(InputError, match=f"there are {count} examples, expected at least 2"):
+@pytest.mark.parametrize(("count", "found"), [(0, "are no examples"), (1, "is one example")])
+def test_too_few_examples_are_refused(count: int, found: str) -> None:
+    with pytest.raises(InputError, match=f"there {found}, expected at least two, .*; --held-out names others"):
         divide(count, 0.9, 0)
 
 

@@ -58,7 +58,10 @@ def divide(count: int, split: float, seed: int) -> tuple[NDArray[np.int64], NDAr
     Raises `InputError` for fewer than two.
     """
     if count < 2:
-        raise InputError(f"there are {count} examples, expected at least 2: one to train on and one to hold out.")
+        found = "is one example" if count else "are no examples"
+        raise InputError(
+            f"there {found}, expected at least two, one to train on and one to hold out; --held-out names others."
+        )
     order = np.random.default_rng([seed, count]).permutation(count)
     cut = min(max(round(split * count), 1), count - 1)
     return np.sort(order[:cut]), np.sort(order[cut:])
