@@ -335,3 +335,27 @@ def test_an_option_of_another_value_than_run_takes_is_refused(command: Command, 
     refused(
         command("run", model, "the", "--temperature", "-1"), "a text model", "temperature is -1.0", "at least 0"
     )
+
+
+def test_info_of_a_label_model_says_what_it_reads_and_which_events_it_names(
+    command: Command, tmp_path: Path
+) -> None:
+    rows = [f"{who},{step},1,{label}" for who in range(4) for step, label in enumerate(("up", "down"))]
+    (tmp_path / "a.csv").write_text("\n".join(['who,x,"y, m",event', *rows]))
+    options = ["--sequence", "who", "--label", "event", "--steps", "2", "--hidden", "4", "--out", "m"]
+    trained = command("train", "label", "a.csv", *options)
+    assert "trained on" in trained.out and "held out" in trained.out and "columns" in trained.out
+    reads = json.loads(command("info", "m", "--json").out)["reads"]
+    assert reads == {
+        "columns": ["x", "y, m"],
+        "label": "event",
+        "sequence": "who",
+        "events": ["down", "up"],
+        "missing": "refuse",
+    }
+    lines = [" ".join(line.replace("│", " ").split()) for line in command("info", "m").out.splitlines()]
+    assert {'reads columns x, "y, m"', "reads label event", "reads sequence who", "reads events down, up"} <= set(
+        lines
+    )
+    refused(command("eval", "m", ""), "DATA is empty, expected the name of a file or a folder")
+    refused(command("run", "m", ""), "the INPUT is empty, expected a file's name")

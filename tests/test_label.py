@@ -432,3 +432,97 @@ def test_what_stands_first_is_learned_where_only_the_last_step_has_an_event(tmp_
     figures = model.evaluate().figures
     assert figures["causal"]["accuracy"] > 90 > figures["alone"]["accuracy"]
     assert "?" in model.show(model.held_out()[0])
+
+
+def table_of(path: Path, rows: list[str], heading: str = "who,x,label") -> Path:
+    path.write_text("\n".join([heading, *rows]) + "\n", encoding="utf-8")
+    return path
+
+
+def test_a_table_of_one_sequence_is_refused_with_the_ways_out(tmp_path: Path) -> None:
+    path = table_of(tmp_path / "a.csv", ["1,1,up", "1,2,down"])
+    reason = r"a\.csv: there is one example, expected at least two, .*; --held-out names others; --sequence COLUMN"
+    with pytest.raises(InputError, match=reason):
+        LabelTask(LabelOptions(), [path])
+    (tmp_path / "b.conllu").write_text("1\ta\t_\tDET\t_\t_\t_\t_\t_\t_\n")
+    with pytest.raises(InputError, match="--held-out names others") as refused:
+        LabelTask(LabelOptions(), [tmp_path / "b.conllu"])
+    assert "--sequence" not in str(refused.value)
+
+
+def test_a_column_of_numbers_is_no_column_of_events(tmp_path: Path) -> None:
+    path = table_of(tmp_path / "a.csv", [f"{n % 4},{n},{n / 4}" for n in range(2000)])
+    with pytest.raises(InputError, match="column 'label' has 1,500 different events, is it a column of numbers"):
+        LabelTask(LabelOptions(sequence="who", split=0.75), [path])
+    table_of(path, [f"{n % 4},{n},{n // 4}" for n in range(2400)])
+    assert len(LabelTask(LabelOptions(sequence="who", split=0.75), [path]).classes) == 600
+
+
+def test_of_many_events_ten_are_listed(tmp_path: Path) -> None:
+    rows = [f'{n % 4},{n},"{n // 4}, a"' for n in range(80)]
+    other = table_of(tmp_path / "b.csv", ["1,1,no such"])
+    options = LabelOptions(sequence="who", held_out=str(other))
+    with pytest.raises(
+        InputError, match=r'event \'no such\' is not .*expected one of "0, a", "1, a",.* and 10 more'
+    ):
+        LabelTask(options, [table_of(tmp_path / "a.csv", rows)])
+
+
+def test_a_column_whose_name_has_a_comma_may_be_left_out(tmp_path: Path) -> None:
+    assert LabelOptions(ignore='"temp, C",x').layout().ignore == ("temp, C", "x")
+    assert LabelOptions(ignore='x, "a ""b""" ,').layout().ignore == ("x", 'a "b"')
+    assert LabelOptions().layout().ignore == ()
+    rows = [f"{who},{who},noon,{label}" for who in (1, 2, 3) for label in ("up", "down")]
+    table_of(tmp_path / "a.csv", rows, 'who,x,"when, UTC",label')
+    task = LabelTask(LabelOptions(sequence="who", ignore='"when, UTC"'), [tmp_path / "a.csv"])
+    assert task.layout.features == ("x",)
+
+
+def test_what_was_trained_on_is_in_the_report(tmp_path: Path) -> None:
+    rows = [f'{who},{step},1,"{label}"' for who in range(4) for step, label in enumerate(("up", "down, far"))]
+    path = table_of(tmp_path / "a.csv", rows, 'who,x,"y, m",label')
+    task = LabelTask(LabelOptions(sequence="who", hidden=4, split=0.75), [path], seed=1)
+    _, model = untrained(task)
+    reads = {
+        "columns": ["x", "y, m"],
+        "label": "label",
+        "sequence": "who",
+        "events": ["down, far", "up"],
+        "missing": "refuse",
+    }
+    assert model.reads() == reads
+    report = task.report(model)
+    assert report.figures["trained_on"] == {"sequences": 3, "steps": 6} and report.figures["reads"] == reads
+    used = dict(zip(report.tables[0].columns, *report.tables[0].rows, strict=True))
+    assert used["trained on"] == "3 sequences, 6 steps" and used["held out"] == "1 sequences, 2 steps"
+    assert used["columns"] == 'x, "y, m"' and used["events"] == '"down, far", up'
+
+
+def test_many_sequences_are_not_drawn_one_over_the_other(tmp_path: Path) -> None:
+    rows = [f"{who},{step},{label}" for who in range(4) for step, label in enumerate(("up", "down"))]
+    path = table_of(tmp_path / "a.csv", rows)
+    _, model = untrained(LabelTask(LabelOptions(sequence="who", hidden=4, split=0.75), [path], seed=1))
+    picture = tmp_path / "p.png"
+    with pytest.raises(InputError, match=r"a\.csv has 4 sequences, expected one for --plot"):
+        list(model.run([str(path)], EventOptions(plot=str(picture))))
+    assert not picture.exists()
+    table_of(path, ["3", "4"], "x")
+    assert list(model.run([str(path)], EventOptions(plot=str(picture)))) and picture.exists()
+
+
+@pytest.mark.parametrize("kind", ["numbers", "words"])
+def test_an_empty_name_is_not_the_folder_one_is_in(
+    tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, model = untrained(task_of(kind, tmp_path))
+    monkeypatch.chdir(tmp_path / kind)
+    with pytest.raises(InputError, match="the INPUT is empty, expected"):
+        list(model.run([""], EventOptions()))
+    with pytest.raises(InputError, match="the name of a file is empty, expected"):
+        model.evaluate([""])
+
+
+def test_words_are_not_drawn(tmp_path: Path) -> None:
+    _, model = untrained(task_of("words", tmp_path))
+    with pytest.raises(InputError, match="--plot draws events over time, but the model reads words"):
+        list(model.run(["the cing"], EventOptions(plot=str(tmp_path / "p.png"))))

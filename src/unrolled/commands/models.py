@@ -14,7 +14,6 @@ from rich.table import Table
 import unrolled
 from unrolled import piping, plots, settings
 from unrolled.commands.frame import (
-    Data,
     Json,
     ModelPath,
     app,
@@ -28,7 +27,18 @@ from unrolled.errors import InputError
 from unrolled.examples import Refused
 from unrolled.memory import ENDURANCE
 from unrolled.tasks import TASKS
+from unrolled.tasks.label import LabelModel
+from unrolled.tasks.label.names import listed
 from unrolled.tasks.text import TextModel
+
+Names = Annotated[list[str] | None, typer.Argument(metavar="DATA", help="Files or folders, as the task has it.")]
+
+
+def _paths(given: list[str] | None) -> list[Path]:
+    """The files that are named; raises `InputError` for an empty name, which would be the folder one is in."""
+    if "" in (given or []):
+        raise InputError("DATA is empty, expected the name of a file or a folder.")
+    return [Path(name) for name in given or []]
 
 
 def _run_panels() -> dict[str, str]:
@@ -67,9 +77,9 @@ def sample(
 
 
 @app.command("eval", epilog="Example: unrolled eval model.safetensors other.txt --json")
-def evaluate(model: ModelPath, data: Data = None, as_json: Json = False) -> None:
+def evaluate(model: ModelPath, data: Names = None, as_json: Json = False) -> None:
     """Measure a model on DATA (without: on what was held out of its training)."""
-    evaluation = unrolled.load(model).evaluate(data or [])
+    evaluation = unrolled.load(model).evaluate(_paths(data))
     if as_json:
         print_json(evaluation.figures)
     else:
@@ -100,7 +110,7 @@ def run_model(
 @app.command(epilog="Example: unrolled remember model.safetensors --plot memory.png --page passage.html")
 def remember(
     model: ModelPath,
-    data: Data = None,
+    data: Names = None,
     plot: Annotated[Path | None, typer.Option(metavar="PICTURE", help="Draw what was found.")] = None,
     page: Annotated[
         Path | None,
@@ -114,6 +124,7 @@ def remember(
 ) -> None:
     """Measure how far back a model remembers, on DATA (without: on what was held out of its training)."""
     needs_torch()
+    paths = _paths(data)
     if plot:
         plots.library(plot)
     loaded = unrolled.load(model)
@@ -122,7 +133,7 @@ def remember(
 
     if page:
         shading.check(loaded, page)
-    found = look(loaded, data or [], seed, steps)
+    found = look(loaded, paths, seed, steps)
     evaluation = found.evaluation()
     if as_json:
         print_json(evaluation.figures)
@@ -132,27 +143,30 @@ def remember(
     if plot:
         portrait.draw(plot, found)
     if page:
-        shading.write(page, loaded, data or [], seed)
+        shading.write(page, loaded, paths, seed)
 
 
 @app.command(epilog="Example: unrolled info model.safetensors")
 def info(model: ModelPath, as_json: Json = False) -> None:
     """Show what a model file holds and how it was trained."""
-    file = unrolled.load(model).file
-    figures = {
+    loaded = unrolled.load(model)
+    file = loaded.file
+    figures: dict[str, Any] = {
         "task": file.task,
         "parameters": file.architecture.parameters,
         "weights_sha256": file.fingerprint(),
         "architecture": asdict(file.architecture),
         "training": file.training,
     }
+    if isinstance(loaded, LabelModel):
+        figures["reads"] = loaded.reads()
     if as_json:
         print_json(figures)
         return
     table = Table("", "", show_header=False)
     for name, value in figures.items():
         for key, entry in value.items() if isinstance(value, dict) else [("", value)]:
-            shown = ", ".join(entry) if isinstance(entry, list | dict) else str(entry)
+            shown = listed(list(entry), len(entry)) if isinstance(entry, list | dict) else str(entry)
             table.add_row(f"{name} {key}".strip(), shown)
     console.print(table)
 

@@ -20,6 +20,7 @@ from unrolled.stream import Stream
 from unrolled.tasks.label import films, rendered, segments, sequences
 from unrolled.tasks.label.films import Event
 from unrolled.tasks.label.labelling import Labeller, SwitchFilter, viterbi
+from unrolled.tasks.label.names import cell, listed
 from unrolled.tasks.label.segments import LabelScore
 from unrolled.tasks.label.sequences import Layout, Series
 
@@ -65,6 +66,19 @@ class LabelModel:
                 f"it names {len(self.classes)} events, but the architecture has {file.architecture.classes}."
             )
         self.kind: str = file.architecture.kind
+
+    def reads(self) -> dict[str, Any]:
+        """What it reads and which events it names, as it was trained; of a table, the columns in order."""
+        layout = self.layout
+        found: dict[str, Any] = {"events": self.classes}
+        if self.kind == "films":
+            return {**found, "background": layout.background}
+        if self.kind == "words":
+            return found
+        if layout.features:
+            columns = {"columns": list(layout.features), "label": layout.label, "sequence": layout.sequence}
+            found = {**columns, **found}
+        return {**found, "missing": layout.missing}
 
     def features(self, inputs: Any) -> NDArray[np.float32]:
         """What the recurrent layers read of a sequence's inputs [T]: numbers [T, width]."""
@@ -204,6 +218,10 @@ class LabelModel:
             plots.library(Path(options.plot))  # what cannot be drawn is refused before there is work done
         if options.video and self.kind != "films":
             raise InputError(f"--video needs a film, but the model reads {self.kind}.")
+        if options.plot and self.kind == "words":
+            raise InputError("--plot draws events over time, but the model reads words.")
+        if "" in inputs:
+            raise InputError("the INPUT is empty, expected a file's name, or a text for a model of words.")
         for given in inputs:
             if self.kind == "words":
                 yield from self._sentences(given, options)
@@ -237,7 +255,11 @@ class LabelModel:
             truth = films.read_events(beside) if options.plot and beside.exists() else None
             yield from self._told(given, self._of_film(path.path, options), options, truth)
             return
-        for one in self.read([given], Refused(), labelled=False):
+        found = self.read([given], Refused(), labelled=False)
+        if (options.plot or options.video) and len(found) != 1:
+            drawn = "--plot" if options.plot else "--video"
+            raise InputError(f"{given} has {len(found):,} sequences, expected one for {drawn}.")
+        for one in found:
             rate = self.layout.fps if self.kind == "films" else 1.0
             labels = None if one.labels is None else [label or "" for label in one.labels]
             truth = None if labels is None else list(films.steps_to_events(labels, rate))
@@ -263,7 +285,7 @@ class LabelModel:
         heading = f"# {name}\n{columns}\n"
         for event in films.steps_to_events(labels, rate) if not options.every else ():
             kept.append(event)
-            line = f"{event.start:g},{event.end:g},{_quoted(event.name)}"
+            line = f"{event.start:g},{event.end:g},{cell(event.name)}"
             record = {"sequence": name, "start": event.start, "end": event.end, "event": event.name}
             yield Output(heading + line, record)
             heading = ""
@@ -271,7 +293,7 @@ class LabelModel:
             said: list[str] = []
             for step, label in enumerate(labels):
                 said.append(label)
-                line = f"{step / rate:g},{_quoted(label)}"
+                line = f"{step / rate:g},{cell(label)}"
                 yield Output(heading + line, {"sequence": name, "time": step / rate, "event": label})
                 heading = ""
             kept = list(films.steps_to_events(said, rate))
@@ -321,7 +343,7 @@ def encode_labels(series: Series, classes: Sequence[str]) -> NDArray[np.int64]:
         if label not in numbers:
             raise InputError(
                 f"{series.name}, step {step}: the event {label!r} is not in the training data, expected one of "
-                f"{', '.join(classes)}"
+                f"{listed(classes)}"
             )
     return np.array([numbers[label] for label in series.labels or ()], np.int64)
 
@@ -329,8 +351,3 @@ def encode_labels(series: Series, classes: Sequence[str]) -> NDArray[np.int64]:
 def _title(name: str) -> str:
     reading, _, rest = name.partition(",")
     return READINGS[reading] + ("," + rest if rest else "")
-
-
-def _quoted(name: str) -> str:
-    """A cell of a CSV row."""
-    return '"' + name.replace('"', '""') + '"' if any(c in name for c in ',"\n') else name

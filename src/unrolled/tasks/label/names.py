@@ -3,7 +3,7 @@
 import csv
 from collections.abc import Sequence
 
-__all__ = ["cell", "listed", "parted"]
+__all__ = ["are_measures", "cell", "listed", "order", "parted"]
 
 MOST = 10  # names that a sentence lists
 
@@ -23,3 +23,16 @@ def parted(text: str) -> tuple[str, ...]:
     """The names in a text with commas between; what stands in double quotes may have commas itself."""
     rows = csv.reader([text], skipinitialspace=True)
     return tuple(name.strip() for row in rows for name in row if name.strip())
+
+
+def order(name: str) -> tuple[float, str]:
+    """A key to sort events by: whole numbers first, by size, then the others."""
+    return (float(name) if name.isdecimal() else float("inf"), name)
+
+
+def are_measures(names: Sequence[str]) -> bool:
+    """Whether all names are numbers, not all of them whole: measured, that is, rather than chosen."""
+    try:
+        return not all([float(name).is_integer() for name in names])
+    except ValueError:
+        return False

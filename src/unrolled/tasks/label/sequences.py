@@ -141,7 +141,10 @@ def _in_folder(folder: Path) -> list[Path]:
 def sources(paths: Iterable[str | Path]) -> list[Source]:
     """The files to read, those of folders by name; raises `InputError` for one that is not there or not known."""
     found: list[Source] = []
-    for given in map(Path, paths):
+    names = list(paths)
+    if "" in names:  # which `Path` would take for the folder that one is in
+        raise InputError("the name of a file is empty, expected that of a file or a folder of sequences.")
+    for given in map(Path, names):
         if not given.exists():
             raise InputError(f"{given} does not exist; expected a file or a folder of sequences.")
         for path in _in_folder(given) if given.is_dir() else [given]:

@@ -21,12 +21,13 @@ from unrolled.errors import InputError
 from unrolled.examples import Batches, ExampleOptions, Refused, divide, pad
 from unrolled.modelfile import ModelFile
 from unrolled.recipe import longest_gap
-from unrolled.results import Evaluation
+from unrolled.results import Evaluation, Table
 from unrolled.settings import setting
 from unrolled.tasks.label import rendered, sequences
 from unrolled.tasks.label.augment import Exchange, shaken, stretched
 from unrolled.tasks.label.fronts import Spelling, held
 from unrolled.tasks.label.model import LabelModel, encode_labels
+from unrolled.tasks.label.names import are_measures, listed, order, parted
 from unrolled.tasks.label.segments import step_weights
 from unrolled.tasks.label.sequences import Layout, Series
 
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 __all__ = ["LabelOptions", "LabelTask"]
 
 IGNORED = -1
+MOST_EVENTS = 500  # that may look like a column of numbers
 Batch = dict[str, NDArray[Any]]
 
 
@@ -45,7 +47,9 @@ class LabelOptions(ExampleOptions):
 
     label: str = setting("label", "The column of a table that has the event.")
     sequence: str | None = setting(None, "The column that tells sequences apart; else a file is one.")
-    ignore: str | None = setting(None, "Columns that are not to be read, with commas between.")
+    ignore: str | None = setting(
+        None, "Columns that are not to be read, with commas between; one that has a comma in double quotes."
+    )
     missing: str = setting(
         "refuse",
         "A number that is missing: refuse it, or hold the one before (at first the mean).",
@@ -88,10 +92,9 @@ class LabelOptions(ExampleOptions):
 
     def layout(self) -> Layout:
         """How files are to be read."""
-        ignore = tuple(name.strip() for name in self.ignore.split(",")) if self.ignore else ()
         return Layout(
-            self.label, self.sequence, ignore, fps=self.fps, side=self.side, background=self.background,
-            missing=self.missing,
+            self.label, self.sequence, parted(self.ignore or ""), fps=self.fps, side=self.side,
+            background=self.background, missing=self.missing,
         )  # fmt: skip
 
 
@@ -118,7 +121,7 @@ class LabelTask:
         layout = options.layout() if paths else replace(options.layout(), fps=float(rendered.FPS))
         self.kind, found = sequences.read(paths or [rendered.folder()], layout, self.refused)
         if options.held_out is None:
-            train, held = divide(len(found), options.split, seed)
+            train, held = self._divided(found)
             self.train, held_out = [found[n] for n in train], [found[n] for n in held]
         else:
             self.train = found
@@ -128,17 +131,34 @@ class LabelTask:
             if kind != self.kind:
                 raise InputError(f"{options.held_out} has {kind}, expected {self.kind} as in {self.names[0]}.")
         self.layout = replace(layout, features=found[0].features)
-        self.classes = sorted({label for one in self.train for label in one.labels or () if label}, key=_order)
-        if len(self.classes) < 2:
-            raise InputError(
-                f"{', '.join(self.names)}: the only event is {self.classes[0]!r}, expected at least two."
-            )
+        self.classes = self._events()
         self.held = [one for one in held_out if self._known(one)]
         if not self.held:
             raise InputError(f"{', '.join(self.names)}: nothing is left to hold out, expected a sequence.")
         self._prepare()
         lengths = [min(len(one.inputs), options.window or len(one.inputs)) for one in self.train]
         self._batches = Batches(lengths, options.batch, seed)
+
+    def _divided(self, found: Sequence[Series]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Which sequences to train on and which to hold out; raises `InputError` for one sequence alone."""
+        try:
+            return divide(len(found), self.options.split, self.seed)
+        except InputError as error:
+            way = "; --sequence COLUMN tells several in a table apart" if found[0].features else ""
+            raise InputError(f"{', '.join(self.names)}: {str(error).rstrip('.')}{way}.") from error
+
+    def _events(self) -> list[str]:
+        """The events of the training data, in order; raises `InputError` for one alone, or a column of numbers."""
+        events = sorted({label for one in self.train for label in one.labels or () if label}, key=order)
+        names = ", ".join(self.names)
+        if len(events) < 2:
+            raise InputError(f"{names}: the only event is {events[0]!r}, expected at least two.")
+        if len(events) > MOST_EVENTS and are_measures(events):
+            raise InputError(
+                f"{names}: column {self.layout.label!r} has {len(events):,} different events, is it a column of "
+                "numbers? --label names the column of events."
+            )
+        return events
 
     def _known(self, series: Series) -> bool:
         """Whether a held-out sequence has only events and numbers that training has."""
@@ -301,13 +321,17 @@ class LabelTask:
 
     def report(self, model: LabelModel) -> Evaluation:
         """The scores on what was held out, of the recurrent layers and of a classifier of single steps."""
-        measured = model.measure(self.held)
+        measured, reads = model.measure(self.held), model.reads()
+        trained_on = {"sequences": len(self.train), "steps": sum(len(one.inputs) for one in self.train)}
+        sizes = [
+            f"{part['sequences']:,} sequences, {part['steps']:,} steps" for part in (trained_on, measured.figures)
+        ]
+        shown = {name: one if isinstance(one, str) else listed(one) for name, one in reads.items() if one}
+        used = Table(["trained on", "held out", *shown], [[*sizes, *shown.values()]])
+        further = {"trained_on": trained_on, "reads": reads, "left_out": len(self.refused.reasons)}
         return replace(
             measured,
-            figures={**measured.figures, "left_out": len(self.refused.reasons)},
+            figures={**measured.figures, **further},
+            tables=[used, *measured.tables],
             shown=model.show(self.held[0]),
         )
-
-
-def _order(label: str) -> tuple[float, str]:
-    return (float(label) if label.isdigit() else float("inf"), label)
