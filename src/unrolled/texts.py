@@ -5,13 +5,22 @@
 
 import re
 import sys
+import textwrap
 from pathlib import Path
+from typing import NamedTuple
 
 from unrolled.errors import InputError
 
-__all__ = ["lines", "whole"]
+__all__ = ["Placed", "lines", "placed", "whole"]
 
 FILE_NAME = re.compile(r"(?:~?\.{0,2}/)?\S*\.[A-Za-z][A-Za-z0-9]{0,7}|~?\.{0,2}/\S+")
+
+
+class Placed(NamedTuple):
+    """A text, and where it stands, as a sentence says it."""
+
+    text: str
+    place: str
 
 
 def whole(given: str) -> str:
@@ -35,15 +44,22 @@ def whole(given: str) -> str:
 def lines(given: str) -> list[str]:
     """The texts of `given`: that one, or each line of the file or of standard input that it names.
 
-    Raises `InputError` as `whole` does, and where there is no line.
+    A line ends with a newline, or a carriage return and a newline, and with nothing else. Raises `InputError` as
+    `whole` does, and where there is no line.
     """
+    return [one.text for one in placed(given)]
+
+
+def placed(given: str) -> list[Placed]:
+    """The texts that `lines` gives, each with its place."""
     found = whole(given)
     if found is given:
-        return [given]
-    texts = found.splitlines()
-    if not texts:
-        raise InputError(f"{'standard input' if given == '-' else given} is empty, expected a text on each line.")
-    return texts
+        return [Placed(given, f"the text {textwrap.shorten(given, 40, placeholder=' …')!r}")]
+    name = "standard input" if given == "-" else given
+    if not found:
+        raise InputError(f"{name} is empty, expected a text on each line.")
+    texts = found.removesuffix("\n").split("\n")
+    return [Placed(text.removesuffix("\r"), f"{name}, line {number}") for number, text in enumerate(texts, 1)]
 
 
 def _is_file(path: Path) -> bool:
