@@ -97,6 +97,41 @@ def test_run_translates_the_lines_of_a_file(trained: Path, tmp_path: Path) -> No
         list(load(trained).run(["none.de"], TranslationOptions()))
 
 
+def test_a_blank_line_gives_a_blank_line(trained: Path, tmp_path: Path) -> None:
+    (tmp_path / "texts.de").write_text("Hund\n\n \t\r\nblau Hund\n\n")
+    outputs = list(load(trained).run([str(tmp_path / "texts.de")], TranslationOptions()))
+    assert [output.line for output in outputs] == ["dog", "", "", "dog blue", ""]
+    assert outputs[1].record == {"source": "", "translation": "", "score": None}
+    with pytest.raises(InputError, match="text 2 is empty, expected a sentence to translate"):
+        list(load(trained).run(["rot", " "], TranslationOptions()))
+    with pytest.raises(InputError, match="draws one sentence, but 2 were given"):
+        list(load(trained).run([str(tmp_path / "texts.de")], TranslationOptions(attention="a.png")))
+
+
+def test_there_are_as_many_translations_as_lines(trained: Path, tmp_path: Path) -> None:
+    (tmp_path / "texts.de").write_text("rot\fHaus\nHund\u2028blau\x85Hund\nBaum\rBaum", encoding="utf-8")
+    outputs = list(load(trained).run([str(tmp_path / "texts.de")], TranslationOptions()))
+    assert len(outputs) == 3
+    assert not any("\n" in output.line for output in outputs)
+
+
+def test_a_sentence_that_is_too_long_is_translated_and_said_to_be(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = modelfile.read(trained)
+    model = TranslateModel(replace(file, training={**file.training, "longest": 3}))
+    (tmp_path / "texts.de").write_text("Hund\nrot rot Hund Baum\nblau Hund Baum\n")
+    outputs = list(model.run([str(tmp_path / "texts.de")], TranslationOptions()))
+    assert [output.line for output in outputs][::2] == ["dog", "tree dog blue"]
+    place, after = f"unrolled: {tmp_path}/texts.de, line", "; its translation may lack a part."
+    assert capsys.readouterr().err.splitlines() == [
+        f"{place} 2 has 4 symbols, the model was trained on 3 at most{after}",
+        f"{place} 3 was translated into 3 symbols, the most that the model writes{after}",
+    ]
+    list(model.run(["rot rot Hund Baum"], TranslationOptions()))
+    assert "unrolled: the text 'rot rot Hund Baum' has 4 symbols" in capsys.readouterr().err
+
+
 def test_run_draws_the_alignment(trained: Path, tmp_path: Path) -> None:
     options = TranslationOptions(attention=str(tmp_path / "a.png"))
     (output,) = load(trained).run(["rot Haus"], options)

@@ -1,6 +1,7 @@
 """A finished translation model: beam search, alignments, BLEU. It needs torch, where its network runs."""
 
 import shlex
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
@@ -190,19 +191,43 @@ class TranslateModel:
         return data.held_out
 
     def run(self, inputs: Sequence[str], options: TranslationOptions) -> Iterator[Output]:
-        """Translate each of `inputs`: sentences, or files or `-` with one on each line."""
-        given = [text for one in inputs for text in given_texts.lines(one)]
-        if options.attention and len(given) != 1:
-            raise InputError(f"--attention draws one sentence, but {len(given)} were given; expected 1.")
+        """Translate each of `inputs`: sentences, or files or `-` with one on each line.
+
+        Of a blank line the translation is blank. A sentence that is longer than the model can be trusted with is
+        translated, and a line on standard error says so.
+        """
+        for number, one in enumerate(inputs, 1):
+            if not one.strip():
+                raise InputError(f"text {number} is empty, expected a sentence to translate.")
+        given = [one for each in inputs for one in given_texts.placed(each)]
+        said = [one for one in given if one.text.strip()]
+        if options.attention and len(said) != 1:
+            raise InputError(f"--attention draws one sentence, but {len(said)} were given; expected 1.")
         if options.attention:
             plots.library(Path(options.attention))
-        for text, found in zip(given, self.translate(given, options), strict=True):
+        translations = iter(self.translate([one.text for one in said], options))
+        for text, place in given:
+            if not text.strip():
+                yield Output("", {"source": text, "translation": "", "score": None})
+                continue
+            found = next(translations)
+            if reason := self._doubt(found):
+                print(f"unrolled: {place} {reason}; its translation may lack a part.", file=sys.stderr)
             record = {"source": text, "translation": found.text, "score": round(found.score, 4)}
             if options.attention:
                 picture = Path(options.attention)
                 alignment.draw(picture, found.attention, labels(found.source), labels(found.target))
                 record["attention"] = str(picture)
             yield Output(found.text, record)
+
+    def _doubt(self, found: Translation) -> str:
+        """Why a translation may not be whole, if there is a reason."""
+        read, written = len(found.source) - 1, len(found.target) - 1  # without their ends
+        if read > self._longest:
+            return f"has {read} symbols, the model was trained on {self._longest} at most"
+        if written >= self._longest:
+            return f"was translated into {written} symbols, the most that the model writes"
+        return ""
 
     def next_commands(self, path: str) -> list[str]:
         """Commands that a person may like to try next with this model, which is in the file `path`."""
