@@ -74,7 +74,9 @@ def test_rows_words_and_sound_are_read_as_a_stream_reads_them(tmp_path: Path) ->
     modelfile.write(path, label_file("words"))
     words = inputs_for("words", 6)
     found = run(f"{' '.join(words[:3])}\n{' '.join(words[3:])}\n".encode(), path)
-    assert found[0]["events"] + found[1]["events"] == Stream(model_of("words")).read(words)
+    assert [one["events"] for one in found] == [
+        Stream(model_of("words")).read(part) for part in (words[:3], words[3:])
+    ]
     modelfile.write(path, speech_file())
     samples = np.clip(inputs_for("speech", 150), -1, 0.999)
     pcm = (samples * 32768).astype("<i2")
@@ -128,3 +130,64 @@ def test_a_state_of_another_model_is_refused(tmp_path: Path, model: Path) -> Non
     process = start(model, "--state", tmp_path / "state")
     _, err = process.communicate(b"abc\n")
     assert process.returncode == 2 and b"belongs to a model of weights" in err
+
+
+def test_a_sentence_starts_from_nothing_as_run_reads_it(tmp_path: Path) -> None:
+    path, sentences = tmp_path / "model.safetensors", tmp_path / "sentences.txt"
+    modelfile.write(path, label_file("words"))
+    sentences.write_text("the old man\nboat the\nthe old man\n")
+    found = run(b"\xef\xbb\xbf" + sentences.read_bytes(), path, "--state", tmp_path / "state")
+    command = [sys.executable, "-m", "unrolled", "run", str(path), str(sentences), "--json"]
+    read = [
+        json.loads(line) for line in subprocess.run(command, capture_output=True, check=True).stdout.splitlines()
+    ]
+    assert [one["events"] for one in found] == [one["events"] for one in read]
+    assert [one["position"] for one in found] == [3, 2, 3]
+    (again,) = run(b"the old man\n", path, "--state", tmp_path / "state")
+    assert again == found[0]
+
+
+@pytest.fixture
+def columns(tmp_path: Path) -> Path:
+    """A model of a table's columns."""
+    file = label_file("numbers")
+    file.encoding["layout"]["features"] = ["x", "y, m", "z"]
+    modelfile.write(tmp_path / "columns.safetensors", file)
+    return tmp_path / "columns.safetensors"
+
+
+def test_a_blank_line_ends_a_sequence_of_numbers(tmp_path: Path, columns: Path) -> None:
+    found = run(b"1,2,3\n4,5,6\n\n1,2,3\n \r\n4,5,6\n", columns)
+    assert [one["position"] for one in found] == [1, 2, 1, 1]
+    assert found[2] == found[0]
+    run(b"1,2,3\n\n", columns, "--state", tmp_path / "state")
+    assert run(b"1,2,3\n", columns, "--state", tmp_path / "state") == found[:1]
+
+
+def test_the_heading_of_the_training_table_is_passed_over(columns: Path) -> None:
+    expected = run(b"1,2,3\n4,5,6\n", columns)
+    assert run(b'\xef\xbb\xbfx, "y, m",z\r\n1,"2",3\r\n"4", 5 ,6\r\n', columns) == expected
+    assert run(b"\xef\xbb\xbf1,2,3\n4,5,6\n", columns) == expected
+
+
+@pytest.mark.parametrize(
+    ("heading", "skips"), [("z,x,y", False), ("x,y,m,z", True), ("x,z", True), ("nonsense", True)]
+)
+def test_another_heading_is_refused_and_left_out_only_where_its_rows_are_too(
+    columns: Path, heading: str, skips: bool
+) -> None:
+    process = start(columns)
+    out, err = process.communicate(f"{heading}\n1,2,3\n".encode())
+    names = ", ".join(heading.split(","))
+    said = f'standard input, line 1: the columns are {names}, expected x, "y, m", z in this order, or numbers'
+    assert process.returncode == 2 and not out and said in err.decode()
+    process = start(columns, "--skip-bad", "--json")
+    out, err = process.communicate(f"{heading}\n1,2,3\n".encode())
+    assert said in err.decode() and len(out.splitlines()) == skips and process.returncode == (0 if skips else 2)
+
+
+def test_a_first_line_with_a_number_or_with_gaps_is_no_heading(columns: Path) -> None:
+    for line, reason in [("x,2,z", "'x,2,z' is no row of numbers"), (",NA,", "a number is missing")]:
+        process = start(columns)
+        _, err = process.communicate(f"{line}\n".encode())
+        assert process.returncode == 2 and reason in err.decode()

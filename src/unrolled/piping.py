@@ -3,7 +3,9 @@
 What was printed is in the state: it is stored, if there is a file for it, before the line about it goes out.
 """
 
+import csv
 import math
+from codecs import BOM_UTF8
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -15,6 +17,7 @@ from unrolled.results import Output
 from unrolled.snapshot import Snapshot
 from unrolled.stream import Stream
 from unrolled.tasks.label import LabelModel
+from unrolled.tasks.label.names import listed
 from unrolled.tasks.label.tables import is_gap
 from unrolled.tasks.speech import audio
 from unrolled.tasks.text import TextModel
@@ -22,6 +25,7 @@ from unrolled.tasks.text import TextModel
 __all__ = ["opened", "piped"]
 
 CHUNK = 0.1  # seconds of sound
+COLUMNS = 50  # that a sentence about a heading lists
 
 
 def opened(model: Any, state: Path | None) -> Stream:
@@ -38,8 +42,11 @@ def piped(
     """What the model says of each line of `source`; a speech model reads raw PCM (16 bits, mono, little-endian).
 
     Of a text, how surprising the line was, in nats a symbol; of a row of numbers, comma-separated, its event; of a
-    line of words, the event of each. A line that is none goes to `refused`, and the stream stays where it was.
-    Raises `InputError` for models of films and for a sound file.
+    line of words, the event of each. A line of words is a sentence, which starts from nothing: positions count
+    within it. So does what follows a blank line among rows of numbers, about which nothing is said. Their first
+    line may be the heading of the training table. A line that is none of these goes to `refused`, and the stream
+    stays where it was. Raises `InputError` for models of films, for a sound file, and for the heading of a table
+    of as many other columns, whose rows could not be told from the model's own.
     """
     if model.file.task == "speech":
         outputs = _heard(model, stream, source)
@@ -56,6 +63,10 @@ def piped(
 
 def _told(model: Any, stream: Stream, source: BinaryIO, refused: Callable[[str], None]) -> Iterator[Output]:
     for number, content in enumerate(source, 1):
+        if number == 1 and isinstance(model, LabelModel):
+            content = content.removeprefix(BOM_UTF8)
+            if _is_heading(model, content, refused):
+                continue
         try:
             output = _of_line(model, stream, content)
         except (InputError, UnicodeDecodeError) as error:
@@ -64,24 +75,72 @@ def _told(model: Any, stream: Stream, source: BinaryIO, refused: Callable[[str],
         yield output
 
 
+def _is_heading(model: LabelModel, content: bytes, refused: Callable[[str], None]) -> bool:
+    """Whether a first line has names and no numbers; that of another table goes to `refused`, or raises."""
+    columns = [name.strip() for name in model.layout.features]
+    try:
+        names = [name.strip() for name in _cells(content.decode("utf-8", "replace").strip())]
+    except ValueError:
+        return False
+    if not columns or any(map(_is_number, names)) or all(map(is_gap, names)):
+        return False
+    if names != columns:
+        found, expected = listed(names, COLUMNS), listed(columns, COLUMNS)
+        wrong = f"standard input, line 1: the columns are {found}, expected {expected} in this order, or numbers"
+        if len(names) == len(columns):
+            raise InputError(wrong)
+        refused(wrong)
+    return True
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
+
+
+def _cells(row: str) -> list[str]:
+    """The cells of a row, quoted or not; raises `ValueError` for a line that is more than one."""
+    try:
+        return next(csv.reader([row], skipinitialspace=True), [])
+    except csv.Error as error:
+        raise ValueError(str(error)) from error
+
+
 def _of_line(model: Any, stream: Stream, content: bytes) -> Output:
     if isinstance(model, TextModel):
-        if model.vocabulary.level == "byte":
-            symbols: Any = np.frombuffer(content, np.uint8)
-        else:
-            symbols = model.vocabulary.encode(content.decode("utf-8"))
-        nats = _surprise(stream, symbols)
-        bare = content.decode("utf-8", "replace").rstrip("\r\n")
-        return Output(f"{nats:.3f}\t{bare}", {"position": stream.position, "nats": nats})
+        return _of_text(model, stream, content)
     assert isinstance(model, LabelModel)
     bare = content.decode("utf-8").rstrip("\r\n")
-    if model.kind == "words":
-        words = bare.split()
-        events = stream.read(words)
-        said = " ".join(f"{word}/{event}" for word, event in zip(words, events, strict=True))
-        return Output(said, {"position": stream.position, "words": words, "events": events})
+    return _of_words(stream, bare.split()) if model.kind == "words" else _of_numbers(stream, bare)
+
+
+def _of_text(model: TextModel, stream: Stream, content: bytes) -> Output:
+    if model.vocabulary.level == "byte":
+        symbols: Any = np.frombuffer(content, np.uint8)
+    else:
+        symbols = model.vocabulary.encode(content.decode("utf-8"))
+    nats = _surprise(stream, symbols)
+    bare = content.decode("utf-8", "replace").rstrip("\r\n")
+    return Output(f"{nats:.3f}\t{bare}", {"position": stream.position, "nats": nats})
+
+
+def _of_words(stream: Stream, words: list[str]) -> Output:
+    """A sentence, which has nothing to do with the one before, as in training."""
+    stream.reset()
+    events = stream.read(words)
+    said = " ".join(f"{word}/{event}" for word, event in zip(words, events, strict=True))
+    return Output(said, {"position": stream.position, "words": words, "events": events})
+
+
+def _of_numbers(stream: Stream, bare: str) -> Output:
+    if not bare.strip():  # the end of a sequence
+        stream.reset()
+        return Output("", {"position": stream.position})
     try:
-        row = [None if is_gap(cell) else float(cell) for cell in bare.split(",")]
+        row = [None if is_gap(cell) else float(cell) for cell in _cells(bare)]
     except ValueError as error:
         raise InputError(f"{bare[:80]!r} is no row of numbers with commas between them") from error
     if any(number is not None and math.isinf(number) for number in row):
