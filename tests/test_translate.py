@@ -244,3 +244,24 @@ def test_pieces_within_a_word_are_drawn_as_such() -> None:
 def test_every_setting_of_examples_is_kept_for_the_held_out_part(trained: Path) -> None:
     training = load(trained).file.training
     assert all(name in training for name in ExampleOptions.__dataclass_fields__)
+
+
+@pytest.mark.parametrize(
+    ("names", "content"), [(("a.tsv", "b.tsv"), "rot red\n"), (("a.txt", "b.gz"), "rot\tred\n\nblau\tblue\n")]
+)
+def test_two_tables_are_not_taken_for_source_and_target(
+    tmp_path: Path, names: tuple[str, str], content: str
+) -> None:
+    one, other = (tmp_path / name for name in names)
+    one.write_text(content)
+    other.write_text(content)
+    with pytest.raises(InputError, match=r"expected one TSV, or two aligned files without tabs\.$"):
+        TranslateTask(SMALL, [one, other])
+    with pytest.raises(InputError, match=r"a\.\w+ and .*b\.\w+ are two TSVs, expected one TSV"):
+        TranslateTask(replace(SMALL, held_out=f"{one},{other}"), corpus(tmp_path))
+
+
+def test_tabs_in_one_of_two_aligned_files_are_taken_as_they_are(tmp_path: Path) -> None:
+    source, target = corpus(tmp_path)
+    source.write_text(source.read_text(encoding="utf-8").replace("\n", "\tHund\n"), encoding="utf-8")
+    assert len(TranslateTask(SMALL, [source, target]).data.train) == 180

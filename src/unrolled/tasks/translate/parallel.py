@@ -34,7 +34,7 @@ def read(paths: Sequence[str | Path], refused: Refused) -> list[Pair]:
     """The pairs of `paths`: two aligned files, a sentence a line, or one TSV with source and target on each line.
 
     A pair that lacks one side, or is not UTF-8, goes to `refused`. Raises `InputError` for files that cannot be
-    read, that have no line, or that are not of one length.
+    read, that have no line, or that are not of one length, and for two files that are both TSVs.
     """
     if len(paths) == 1:
         pairs = _read_columns(Path(paths[0]), refused)
@@ -63,6 +63,12 @@ def fingerprint(pairs: Pairs) -> str:
 
 def _read_aligned(source: Path, target: Path, refused: Refused) -> list[Pair]:
     lines, translations = _lines(source), _lines(target)
+    if source.suffix.lower() == target.suffix.lower() == ".tsv" or (
+        _are_columns(lines) and _are_columns(translations)
+    ):
+        raise InputError(
+            f"{source} and {target} are two TSVs, expected one TSV, or two aligned files without tabs."
+        )
     if len(lines) != len(translations):
         raise InputError(
             f"{source} has {len(lines):,} lines but {target} has {len(translations):,}; expected as many, "
@@ -79,6 +85,12 @@ def _read_aligned(source: Path, target: Path, refused: Refused) -> list[Pair]:
         if texts[0] and texts[1]:
             pairs.append(Pair(texts[0], texts[1], f"{source}, line {number}"))
     return pairs
+
+
+def _are_columns(lines: Sequence[bytes]) -> bool:
+    """Whether every line that is not blank has one tab."""
+    said = [line for line in lines if line.strip()]
+    return bool(said) and all(line.count(b"\t") == 1 for line in said)
 
 
 def _read_columns(path: Path, refused: Refused) -> list[Pair]:
