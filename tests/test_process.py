@@ -1,10 +1,15 @@
-"""Layers in a process as programs make them: after a fork, in workers, from several threads, on one or two."""
+"""Layers in a process as programs make them: after a fork, in workers, from several threads, on one or two.
+
+And commands in a process whose output has no place to go.
+"""
 
 import os
+import signal
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -102,3 +107,47 @@ def test_layers_run_in_a_data_loaders_workers(kind: str) -> None:
     ]  # the engine's threads run before workers are forked
     loader = DataLoader(examples, batch_size=None, num_workers=2, multiprocessing_context="fork", timeout=60)
     assert same(list(loader), here)
+
+
+@pytest.mark.parametrize("buffered", [True, False])
+@pytest.mark.parametrize("command", ["run {} abc", "eval {} {text}", "info {} --json", "stream {}", "--help"])
+def test_output_that_cannot_be_written_is_a_sentence(
+    model_path: Path, tmp_path: Path, command: str, buffered: bool
+) -> None:
+    done = to("/dev/full", command, model_path, tmp_path, buffered)
+    assert done == (1, "unrolled: standard output: No space left on device.\n")
+
+
+@pytest.mark.parametrize("command", ["run {} abc", "eval {} {text}", "info {} --json"])
+def test_a_reader_that_has_gone_away_is_told_nothing(model_path: Path, tmp_path: Path, command: str) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    status, said = to(writing, command, model_path, tmp_path)
+    assert status in (1, -signal.SIGPIPE) and said == ""
+
+
+def test_a_sentence_about_the_input_is_said_although_there_is_no_output(tmp_path: Path) -> None:
+    status, said = to("/dev/full", "info {}", tmp_path / "none", tmp_path)
+    assert status == 2 and said.endswith(
+        "none does not exist; expected a model file written by `unrolled train`.\n"
+    )
+
+
+def test_closed_output_is_a_sentence(model_path: Path) -> None:
+    program = f"exec {sys.executable} -m unrolled info {model_path} >&-"
+    done = subprocess.run(["bash", "-c", program], stderr=subprocess.PIPE, text=True)
+    said = "unrolled: standard output is closed, expected a place for what is printed.\n"
+    assert (done.returncode, done.stderr) == (1, said)
+
+
+def to(target: str | int, command: str, model: Path, folder: Path, buffered: bool = True) -> tuple[int, str]:
+    """Exit status and standard error of a command whose output goes to `target`."""
+    (folder / "text.txt").write_text("abc abd\n" * 40)
+    arguments = command.format(model, text=folder / "text.txt").split()
+    environment = os.environ | {"PYTHONUNBUFFERED": "" if buffered else "1"}
+    with open(target, "w") as output:
+        done = subprocess.run(
+            [sys.executable, "-m", "unrolled", *arguments],
+            input="abc\n", stdout=output, stderr=subprocess.PIPE, text=True, env=environment,
+        )  # fmt: skip
+    return done.returncode, done.stderr

@@ -4,6 +4,11 @@ Exit status: 0 done, 1 the run failed, 2 the input cannot be used, 130 stopped b
 stopped by SIGTERM (training saves first).
 """
 
+import os
+import sys
+from contextlib import redirect_stdout
+from typing import Any, TextIO, cast
+
 from unrolled.commands import app
 from unrolled.commands.frame import fail
 from unrolled.errors import InputError
@@ -13,7 +18,51 @@ __all__ = ["run"]
 
 def run() -> None:
     """Run the command that the command line names."""
+    stream: TextIO | None = sys.stdout
+    if stream is None:
+        fail("standard output is closed, expected a place for what is printed.", 1)
     try:
-        app(prog_name="unrolled")
-    except InputError as error:
-        fail(str(error), 2)
+        with redirect_stdout(cast(TextIO, _Output(stream))) as output:
+            try:
+                app(prog_name="unrolled")
+            except InputError as error:
+                fail(str(error), 2)
+            finally:
+                output.flush()
+    except _OutputError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())  # for what is flushed at exit
+        if error.broken_pipe:
+            sys.exit(1)
+        fail(str(error), 1)
+
+
+class _OutputError(Exception):
+    """Standard output takes no more."""
+
+    def __init__(self, error: OSError) -> None:
+        super().__init__(f"standard output: {error.strerror}.")
+        self.broken_pipe = isinstance(error, BrokenPipeError)
+
+
+class _Output:
+    """Standard output, whose errors are told from those of files."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        """As the stream's own; raises `_OutputError`."""
+        try:
+            return self._stream.write(text)
+        except OSError as error:
+            raise _OutputError(error) from error
+
+    def flush(self) -> None:
+        """As the stream's own; raises `_OutputError`."""
+        try:
+            self._stream.flush()
+        except OSError as error:
+            raise _OutputError(error) from error
