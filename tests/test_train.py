@@ -233,6 +233,24 @@ def full_disk(text: Path, out: Path, limit: int) -> None:
         run_alone(text, out, True, limit)
 
 
+def test_a_log_that_cannot_grow_is_said_to_be(text: Path, tmp_path: Path) -> None:
+    process = FORKS.Process(target=full_log, args=(text, tmp_path / "m"))
+    process.start()
+    process.join()
+    assert process.exitcode == 0
+    assert checkpoint_path(tmp_path / "m").exists()
+
+
+def full_log(text: Path, out: Path) -> None:
+    torch.set_num_threads(1)
+    run = train(TextTask(SMALL, [text]), TrainOptions(steps=200), out)
+    next(run)
+    limit = log_path(out).stat().st_size + 100  # but a model's file is larger
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+    with pytest.raises(InputError, match=r"m\.log\.jsonl could not be written: File too large\.$"):
+        list(run)
+
+
 def test_divergence_stops_the_run_and_keeps_the_last_good_checkpoint(text: Path, tmp_path: Path) -> None:
     out = tmp_path / "model.safetensors"
     run = train(TextTask(SMALL, [text]), TrainOptions(steps=40, lr=1e30, checkpoint_minutes=0.0), out)

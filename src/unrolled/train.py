@@ -11,6 +11,7 @@ import math
 import os
 import time
 from collections.abc import Generator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -166,7 +167,8 @@ def train(
         run.save()
         raise
     finally:
-        run.log.close()
+        with suppress(OSError):  # every line was flushed
+            run.log.close()
     checkpoint_path(out).unlink(missing_ok=True)
 
 
@@ -264,7 +266,6 @@ class _Run:
         tensors |= {f"optimizer.{name}": value for name, value in optimizers.state(self.optimizers).items()}
         tensors |= {f"state.{number}": part for number, part in enumerate(self.state)}
         tensors["random.cpu"] = torch.get_rng_state()
-        self.log.flush()
         os.fsync(self.log.fileno())
         run = {
             "steps_done": self.steps_done,
@@ -341,4 +342,8 @@ class _Run:
 
     def _write_log(self, entry: dict[str, Any]) -> None:
         present = {name: value for name, value in entry.items() if value is not None}
-        self.log.write(json.dumps(present).encode() + b"\n")
+        try:
+            self.log.write(json.dumps(present).encode() + b"\n")
+            self.log.flush()
+        except OSError as error:
+            raise InputError(f"{log_path(self.out)} could not be written: {error.strerror}.") from error
