@@ -9,6 +9,7 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -138,6 +139,14 @@ def test_closed_output_is_a_sentence(model_path: Path) -> None:
     done = subprocess.run(["bash", "-c", program], stderr=subprocess.PIPE, text=True)
     said = "unrolled: standard output is closed, expected a place for what is printed.\n"
     assert (done.returncode, done.stderr) == (1, said)
+
+
+def test_the_version_is_said_with_the_instruction_set() -> None:
+    arguments = [sys.executable, "-m", "unrolled", "--version"]
+    environment = os.environ | {"UNROLLED_ISA": "generic"}
+    done = subprocess.run(arguments, env=environment, capture_output=True, text=True)
+    expected = f"unrolled {metadata.version('unrolled')} (generic)\n"
+    assert (done.returncode, done.stdout, done.stderr) == (0, expected, "")
 
 
 def to(target: str | int, command: str, model: Path, folder: Path, buffered: bool = True) -> tuple[int, str]:

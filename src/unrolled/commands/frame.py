@@ -5,6 +5,7 @@ import json
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import fields
+from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 from types import MappingProxyType
@@ -14,7 +15,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from unrolled import settings
+from unrolled import _engine, settings
 from unrolled.errors import InputError
 from unrolled.results import Evaluation
 
@@ -54,6 +55,23 @@ def fail(message: str, status: int) -> NoReturn:
     """End with a sentence on standard error."""
     print(f"unrolled: {message}", file=sys.stderr)
     sys.exit(status)
+
+
+def _print_version(wanted: bool) -> None:
+    """Print the version, and the instruction set that the engine uses here, and end."""
+    if wanted:
+        print(f"unrolled {metadata.version('unrolled')} ({_engine.isa()})")
+        raise typer.Exit
+
+
+@app.callback()
+def _everywhere(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and leave."),
+    ] = False,
+) -> None:
+    """What stands before a command."""
 
 
 def with_settings(
