@@ -76,11 +76,17 @@ def test_none_may_stand_where_it_is_a_value() -> None:
     assert fill([Kitchen], {"heat": None, "spice": None}) == [Kitchen()]
 
 
-@pytest.mark.parametrize(
-    ("name", "nearest"), [("plate", "plates"), ("Salt", "salt"), ("botles", "bottles"), ("xyzzy", "")]
-)
+@pytest.mark.parametrize(("name", "nearest"), [("plate", "plates"), ("Salt", "salt"), ("botles", "bottles")])
 def test_an_unknown_name_is_refused_with_the_nearest(name: str, nearest: str) -> None:
-    assert f"unknown setting {name!r}; the nearest known one is '{nearest}" in refusal({name: 1}, Kitchen, Cellar)
+    said = f"unknown setting {name!r}; the nearest known one is '{nearest}'."
+    assert refusal({name: 1}, Kitchen, Cellar) == said
+
+
+def test_a_name_that_is_near_to_none_is_refused_with_all_where_they_are_few() -> None:
+    few = "plates, salt, heat, soup, lid, spice"
+    assert refusal({"xyzzy": 1}) == f"unknown setting 'xyzzy', expected one of {few}."
+    assert refusal({"length": 1}, Cellar) == "unknown setting 'length', expected bottles."
+    assert refusal({"xyzzy": 1}, TextOptions, TrainOptions) == "unknown setting 'xyzzy'."
 
 
 @pytest.mark.parametrize(

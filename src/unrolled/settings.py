@@ -18,6 +18,8 @@ from unrolled.errors import InputError
 
 __all__ = ["fill", "help_text", "known", "read_toml", "setting"]
 
+FEW = 8  # settings that a sentence names
+
 
 def setting(
     default: Any,
@@ -80,18 +82,26 @@ def known(kinds: list[type[Any]], given: Mapping[str, Any]) -> dict[str, Any]:
 def fill(kinds: list[type[Any]], given: Mapping[str, Any], source: str = "settings") -> list[Any]:
     """One instance of each dataclass in `kinds` from the settings `given`; defaults stand for what is absent.
 
-    Raises `InputError` for an unknown name (naming the nearest known one), a value of another type, or one out
-    of range.
+    Raises `InputError` for an unknown name (naming one that is near, or all where they are few), a value of
+    another type, or one out of range.
     """
     known = {f.name: (f, typing.get_type_hints(kind)[f.name]) for kind in kinds for f in fields(kind)}
     for name, value in given.items():
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
-            raise InputError(f"{source}: unknown setting {name!r}; the nearest known one is {near[0]!r}.")
+            raise InputError(f"{source}: unknown setting {name!r}{_instead(name, list(known))}.")
         limits, hint = known[name]
         if expected := _unmet(value, hint, limits.metadata):
             raise InputError(f"{source}: {name} is {value!r}, expected {expected}.")
     return [kind(**{f.name: given[f.name] for f in fields(kind) if f.name in given}) for kind in kinds]
+
+
+def _instead(name: str, known: Sequence[str]) -> str:
+    """What may have been meant by a name that is not known."""
+    if near := difflib.get_close_matches(name, known, n=1):
+        return f"; the nearest known one is {near[0]!r}"
+    if 0 < len(known) <= FEW:
+        return f", expected {'one of ' if len(known) > 1 else ''}{', '.join(known)}"
+    return ""
 
 
 def _unmet(value: Any, hint: Any, limits: Mapping[str, Any]) -> str:
