@@ -493,8 +493,8 @@ def test_what_was_trained_on_is_in_the_report(tmp_path: Path) -> None:
     assert model.reads() == reads
     report = task.report(model)
     assert report.figures["trained_on"] == {"sequences": 3, "steps": 6} and report.figures["reads"] == reads
-    used = dict(zip(report.tables[0].columns, *report.tables[0].rows, strict=True))
-    assert used["trained on"] == "3 sequences, 6 steps" and used["held out"] == "1 sequences, 2 steps"
+    used = {name: said for name, said in report.tables[0].rows}
+    assert used["trained on"] == "3 sequences, 6 steps" and used["held out"] == "1 sequence, 2 steps"
     assert used["columns"] == 'x, "y, m"' and used["events"] == '"down, far", up'
 
 

@@ -323,3 +323,12 @@ def test_the_way_out_of_a_column_of_texts_can_be_typed(tmp_path: Path) -> None:
     path = written(tmp_path / "a.csv", '"when, UTC",x,label\nnoon,1,a\n')
     with pytest.raises(InputError, match="--ignore '\"when, UTC\"' leaves out the column"):
         one(path)
+
+
+def test_a_quote_within_a_name_is_none_around_it(tmp_path: Path) -> None:
+    assert one(written(tmp_path / "a.csv", 'disk 5";y;label\n1;2;a\n')).features == ('disk 5"', "y")
+
+
+def test_white_space_around_a_name_is_none_of_it(tmp_path: Path) -> None:
+    found = one(written(tmp_path / "a.csv", "x, y , label\n1, 2, 01\n"))
+    assert found.features == ("x", "y") and found.inputs.tolist() == [[1, 2]] and found.labels == ["01"]

@@ -10,7 +10,7 @@ from io import TextIOWrapper
 from pathlib import Path
 from typing import BinaryIO, cast
 
-__all__ = ["SUFFIXES", "fault", "is_gzipped", "line_of", "separator"]
+__all__ = ["SUFFIXES", "fault", "heading", "is_gzipped", "line_of", "separator"]
 
 SUFFIXES = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
 SEPARATORS = (",", ";", "\t")
@@ -26,22 +26,21 @@ def _opened(path: Path) -> BinaryIO:
 
 
 def separator(path: Path) -> str:
-    """What stands most often between the names of the heading: a comma, a semicolon or a tab, outside quotes."""
-    heading: list[bytes] = []
-    quotes = 0
-    with _opened(path) as file:
-        for line in file:
-            heading.append(line)
-            quotes += line.count(b'"')
-            if line.strip() and quotes % 2 == 0:
-                break
-    outside = b"".join(b"".join(heading).split(b'"')[::2]).decode("latin-1")
-    return max(SEPARATORS, key=outside.count)
+    """What parts the heading into the most names: a comma, a semicolon or a tab."""
+    return max(SEPARATORS, key=lambda one: len(heading(path, one)))
+
+
+def heading(path: Path, separator: str) -> list[str]:
+    """The names of the columns as they stand in the file; none where there are no lines."""
+    try:
+        return next((cells for _, cells in _rows(path, separator)), [])
+    except csv.Error:
+        return []
 
 
 def _rows(path: Path, separator: str) -> Iterator[tuple[int, list[str]]]:
     """The line where each row begins, from 1, and its cells; the heading is the first, blank lines are none."""
-    with _opened(path) as binary, TextIOWrapper(binary, encoding="utf-8-sig", newline="") as file:
+    with _opened(path) as binary, TextIOWrapper(binary, "utf-8-sig", "replace", newline="") as file:
         reader, before = csv.reader(file, delimiter=separator), 0
         for cells in reader:
             if cells:

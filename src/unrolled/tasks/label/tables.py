@@ -81,7 +81,7 @@ def _of_text(path: Path, separator: str, texts: Sequence[str | None]) -> Any:
     import pyarrow
     from pyarrow import csv as reader
 
-    as_text = {name: pyarrow.string() for name in texts if name is not None}
+    as_text = {name: pyarrow.string() for name in delimited.heading(path, separator) if name.strip() in texts}
     with pyarrow.input_stream(str(path), compression="gzip" if delimited.is_gzipped(path) else None) as file:
         found = reader.read_csv(
             file,
@@ -90,7 +90,7 @@ def _of_text(path: Path, separator: str, texts: Sequence[str | None]) -> Any:
         )
     if any(map(pyarrow.types.is_binary, found.schema.types)):  # what PyArrow makes of other bytes
         raise pyarrow.ArrowInvalid("a column is not UTF-8")
-    return found
+    return found.rename_columns([name.strip() for name in found.column_names])
 
 
 def _fault(path: Path, separator: str) -> str:

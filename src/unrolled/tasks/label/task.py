@@ -101,8 +101,8 @@ class LabelOptions(ExampleOptions):
 class LabelTask:
     """Train a model that says which event every step of a sequence has (without DATA: of short rendered films).
 
-    DATA is CSV or Parquet tables, .npy, .npz or .mat arrays, CoNLL-U sentences, or a folder of films, each with a
-    CSV of start,end,event beside it.
+    DATA is tables (.csv or .tsv, gzipped or not, .parquet), .npy, .npz or .mat arrays, CoNLL-U sentences, or a
+    folder of films, each with a CSV of start,end,event beside it.
     """
 
     name: ClassVar[str] = "label"
@@ -323,11 +323,9 @@ class LabelTask:
         """The scores on what was held out, of the recurrent layers and of a classifier of single steps."""
         measured, reads = model.measure(self.held), model.reads()
         trained_on = {"sequences": len(self.train), "steps": sum(len(one.inputs) for one in self.train)}
-        sizes = [
-            f"{part['sequences']:,} sequences, {part['steps']:,} steps" for part in (trained_on, measured.figures)
-        ]
-        shown = {name: one if isinstance(one, str) else listed(one) for name, one in reads.items() if one}
-        used = Table(["trained on", "held out", *shown], [[*sizes, *shown.values()]])
+        rows = [[name, one if isinstance(one, str) else listed(one)] for name, one in reads.items() if one]
+        sizes = [["trained on", _size(trained_on)], ["held out", _size(measured.figures)]]
+        used = Table(["the data", ""], [*sizes, *rows])
         further = {"trained_on": trained_on, "reads": reads, "left_out": len(self.refused.reasons)}
         return replace(
             measured,
@@ -335,3 +333,8 @@ class LabelTask:
             tables=[used, *measured.tables],
             shown=model.show(self.held[0]),
         )
+
+
+def _size(part: dict[str, Any]) -> str:
+    count = part["sequences"]
+    return f"{count:,} sequence{'s' if count > 1 else ''}, {part['steps']:,} steps"
