@@ -58,7 +58,7 @@ def test_released_memory_is_held_no_more() -> None:
     before = _engine.held_memory()
     kept, freed = memory(PAGE), memory(PAGE)
     del freed
-    _engine.release_memory()
+    nn.release_memory()
     assert _engine.held_memory() == before + kept.nbytes
     assert kept.zero_().eq(0).all()
 

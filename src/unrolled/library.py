@@ -115,7 +115,7 @@ def _with_gradients(
 
     # Made by a call, for a class statement would name the node in the graph before anybody could.
     methods = {"forward": staticmethod(forward), "backward": staticmethod(backward)}
-    derivative: Any = FunctionMeta(f"unrolled_{name}", (torch.autograd.Function,), methods)
+    derivative: Any = FunctionMeta(f"unrolled_{name}", (torch.autograd.Function,), methods)  # type: ignore[no-untyped-call]
     # Function.apply itself would ask of each input whether it is left over from a transform that has ended.
     apply: Callable[..., Any] = super(torch.autograd.Function, derivative).apply
     return apply

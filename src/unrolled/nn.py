@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from unrolled import ops
+from unrolled import _engine, ops
 from unrolled.cells import NOT_NORMALISED, LayerNorm, Variant
 from unrolled.chrono import chrono
 from unrolled.errors import InputError
@@ -26,7 +26,7 @@ from unrolled.recurrent import Input, Projection, Recurrent, Steps, Tensors, Tra
 from unrolled.swap import Swap, swap
 from unrolled.variants import LayerVariant, add_layer_norm, add_peepholes, couple_gates
 
-__all__ = ["GRU", "LSTM", "RNN", "Swap", "Trace", "accelerate", "chrono"]
+__all__ = ["GRU", "LSTM", "RNN", "Swap", "Trace", "accelerate", "chrono", "release_memory"]
 
 Device = torch.device | str | int | None
 
@@ -395,3 +395,8 @@ def accelerate(model: torch.nn.Module) -> Swap:
     step: left, LSTMCell is a single step; the loop over steps is the model's own
     """
     return swap(model, {torch.nn.RNN: RNN, torch.nn.GRU: GRU, torch.nn.LSTM: LSTM})
+
+
+def release_memory() -> None:
+    """Give back to the system what the layers keep of a training step's memory for the next one."""
+    _engine.release_memory()
