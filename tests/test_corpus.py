@@ -249,10 +249,29 @@ def test_a_file_without_permission_is_named(file: Path) -> None:
         read([file])
 
 
-def test_a_directory_is_refused(tmp_path: Path) -> None:
+def test_a_folder_is_its_text_files_by_name(tmp_path: Path) -> None:
+    folder = tmp_path / "texts"
+    (folder / "older.txt").mkdir(parents=True)
+    for name, text in {
+        "b.txt": "two ",
+        "a.TXT": "one ",
+        "c.md": "no ",
+        ".d.txt": "no ",
+        "older.txt/e.txt": "no ",
+    }.items():
+        write(folder / name, text)
+    read_back = read([folder, write(tmp_path / "c.txt", "three")], split=0.5)
+    assert decode(read_back.vocabulary, read_back.train, read_back.held_out) == "one two three"
+    assert read_back.names == (str(folder / "a.TXT"), str(folder / "b.txt"), str(tmp_path / "c.txt"))
+    again = read(read_back.names, split=0.5)
+    assert again.fingerprint == read_back.fingerprint
+
+
+def test_a_folder_without_a_text_is_refused(tmp_path: Path) -> None:
+    write(tmp_path / "a.md", "text")
     with pytest.raises(InputError) as error:
         read([tmp_path])
-    assert one_sentence(error) == f"{tmp_path} is a directory; expected a file of text"
+    assert one_sentence(error) == f"{tmp_path} is a folder without any .txt file; expected at least one in it"
 
 
 def test_a_pipe_is_refused_at_once(tmp_path: Path) -> None:

@@ -491,3 +491,15 @@ def test_the_text_that_every_python_carries_trains_without_a_file() -> None:
     task = TextTask(TextOptions())
     assert task.corpus.names == (corpus.BUILTIN,)
     assert task.batch(0)["inputs"].shape == (100, 16)
+
+
+def test_a_model_of_a_folder_finds_its_held_out_part_again_though_a_text_is_added(tmp_path: Path) -> None:
+    folder = tmp_path / "texts"
+    folder.mkdir()
+    for name in ("a", "b"):
+        (folder / f"{name}.txt").write_text(f"{name} the clouds are in the sky\n" * 60)
+    task = TextTask(TextOptions(hidden=4, embedding=4, batch=4, chunk=8), [folder])
+    tensors = {name: np.zeros(shape, np.float32) for name, shape in task.architecture.shapes().items()}
+    model = TextModel(task.describe(tensors, {}))
+    (folder / "c.txt").write_text("more")
+    assert np.array_equal(held_out_symbols(model), task.corpus.held_out)

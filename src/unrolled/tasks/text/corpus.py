@@ -45,7 +45,7 @@ class Corpus:
     train: Symbols
     held_out: Symbols
     fingerprint: str  # SHA-256 of the level and of all bytes read
-    names: tuple[str, ...]  # of the files, as given
+    names: tuple[str, ...]  # of the files
 
 
 def read(
@@ -56,6 +56,8 @@ def read(
     vocabulary: Vocabulary | None = None,
 ) -> Corpus:
     """The text of `paths`, joined in that order, or the built-in text if there are none.
+
+    Of a folder, its .txt files are read in the order of their names.
 
     char, byte: of n symbols the first int(`split` * n) are for training, the others are held out. word, bpe:
     a vocabulary must be learnt from the training part alone, before symbols can be counted, so the text is
@@ -145,13 +147,25 @@ class _Span:
 def _open(paths: Sequence[str | Path], level: str) -> list[_Span]:
     if not paths:
         return [_Span(BUILTIN, None, 0, len(builtin_text().encode()))]
-    return [_whole_file(Path(path), level) for path in paths]
+    return [_whole_file(file, level) for path in paths for file in _files(Path(path))]
+
+
+def _files(path: Path) -> list[Path]:
+    """The file `path`, or those of the folder `path` that are called .txt, by name; not those of folders in it."""
+    if not path.is_dir():
+        return [path]
+    try:
+        files = sorted(file for file in path.iterdir() if file.suffix.lower() == ".txt" and not file.is_dir())
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}); expected a folder of text") from error
+    files = [file for file in files if not file.name.startswith(".")]
+    if not files:
+        raise InputError(f"{path} is a folder without any .txt file; expected at least one in it")
+    return files
 
 
 def _whole_file(path: Path, level: str) -> _Span:
     """All of a file but, where its bytes are to be text, a byte order mark."""
-    if path.is_dir():
-        raise InputError(f"{path} is a directory; expected a file of text")
     if path.exists() and not path.is_file():
         raise InputError(f"{path} is not a regular file; expected one, because it is read more than once")
     try:

@@ -63,7 +63,8 @@ class TextOptions:
 class TextTask:
     """Train a language model on texts (without DATA: on the language reference that Python carries).
 
-    DATA is files of text in UTF-8 (of level byte: any files).
+    DATA is files of text in UTF-8 (of level byte: any files), or folders, whose .txt files are read in the order
+    of their names.
     """
 
     name: ClassVar[str] = "text"
