@@ -10,6 +10,7 @@ from unrolled.errors import InputError
 from unrolled.recipe import TrainOptions, check_length, learning_rate_factor, over
 from unrolled.settings import fill, help_text, read_toml, setting
 from unrolled.tasks.text import TextOptions
+from unrolled.tasks.translate import TranslateOptions
 
 
 @dataclass(frozen=True)
@@ -162,6 +163,11 @@ def test_a_name_written_both_ways_is_refused(tmp_path: Path) -> None:
 )
 def test_help_shows_the_default(name: str, default: str) -> None:
     assert help_text(name, [Kitchen]).endswith(f". [dim]default {default}[/dim]")
+
+
+@pytest.mark.parametrize("kind", [TextOptions, TranslateOptions])
+def test_help_says_how_small_a_vocabulary_may_be(kind: type[Any]) -> None:
+    assert "(bpe: at least 256, one a byte). " in help_text("vocab_size", [kind])
 
 
 def test_help_shows_no_default_where_there_is_none() -> None:

@@ -43,7 +43,7 @@ class TextOptions:
     level: str = setting("char", "What a symbol is.", choices=vocabulary.LEVELS)
     vocab_size: int | None = setting(
         None,
-        "Symbols of a word or bpe vocabulary.",
+        "Symbols of a word or bpe vocabulary (bpe: at least 256, one a byte).",
         at_least=2,
         default_help=f"{vocabulary.WORD_VOCABULARY:,} and {vocabulary.BPE_VOCABULARY:,}",
     )

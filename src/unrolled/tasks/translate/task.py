@@ -47,7 +47,7 @@ class TranslateOptions(ExampleOptions):
     level: str = setting("bpe", "What a symbol is.", choices=("bpe", "word"))
     vocab_size: int | None = setting(
         None,
-        "Symbols of each side's vocabulary.",
+        "Symbols of each side's vocabulary (bpe: at least 256, one a byte).",
         at_least=2,
         default_help=f"{BPE_VOCABULARY:,} (bpe), {vocabulary.WORD_VOCABULARY:,} (word), "
         f"{BUILTIN_VOCABULARY} (without DATA)",
