@@ -51,7 +51,9 @@ def write(path: Path, checkpoint: Checkpoint) -> None:
 def read(path: Path) -> Checkpoint:
     """Read a checkpoint; `InputError` says why one is refused."""
     if not path.is_file():
-        raise InputError(f"{path} does not exist: there is no interrupted run to resume.")
+        raise InputError(
+            f"{path} does not exist: there is no interrupted run to resume; without --resume one begins."
+        )
     try:
         with safe_open(path, framework="pt") as file:
             document = json.loads((file.metadata() or {})["unrolled"])
