@@ -81,24 +81,20 @@ class BackwardRun {
         grad_weight_hr_ = grad_weight_hh_ + K_;
     }
 
-    // Packs the weights, and clears their gradients where they hold nothing.
+    // Packs the weights, but those that are `packed_when_taken`, and says where their gradients are.
     void prepare() const {
         const auto& args = cell_.args;
-        divide_on(member_, blocks_of(P_, panel_width), 1, [&](int64_t first, int64_t past) {
-            pack_columns(args.weight_hh, P_, K_, 0, first, past, memory_.recurrent);
-        });
-        if (projects() && args.grad.x)
-            divide_on(member_, blocks_of(D_, panel_width), 1, [&](int64_t first, int64_t past) {
-                pack_columns(args.weight_ih, D_, K_, Cell::rotation * H_, first, past, memory_.input);
-            });
-        divide_on(member_, K_, least_clears, [&](int64_t first, int64_t past) {
+        if (!packed_when_taken(steps_, team_)) {
+            divide_on(member_, blocks_of(P_, panel_width), 1,
+                      [&](int64_t first, int64_t past) { pack_recurrent(first, past); });
+            if (projects() && args.grad.x)
+                divide_on(member_, blocks_of(D_, panel_width), 1, [&](int64_t first, int64_t past) { pack_input(first, past); });
+        }
+        divide_on(member_, K_, least_floats, [&](int64_t first, int64_t past) {
             for (int64_t k = first; k < past; ++k) {
                 const int64_t row = k + Cell::rotation * H_ < K_ ? k + Cell::rotation * H_ : k + (Cell::rotation - G) * H_;
                 grad_weight_hh_[k] = args.grad.weight_hh + k * P_;
-                clear(grad_weight_hh_[k], P_);
-                if (!projects()) continue;
-                grad_weight_ih_[k] = args.grad.weight_ih + row * D_;
-                clear(grad_weight_ih_[k], D_);
+                if (projects()) grad_weight_ih_[k] = args.grad.weight_ih + row * D_;
             }
         });
         if constexpr (Cell::may_project)
@@ -106,11 +102,8 @@ class BackwardRun {
                 divide_on(member_, blocks_of(H_, panel_width), 1, [&](int64_t first, int64_t past) {
                     pack_columns(args.variant.weight_hr, H_, P_, 0, first, past, memory_.projection);
                 });
-                divide_on(member_, P_, least_clears, [&](int64_t first, int64_t past) {
-                    for (int64_t u = first; u < past; ++u) {
-                        grad_weight_hr_[u] = args.grad_weight_hr + u * H_;
-                        clear(grad_weight_hr_[u], H_);
-                    }
+                divide_on(member_, P_, least_floats, [&](int64_t first, int64_t past) {
+                    for (int64_t u = first; u < past; ++u) grad_weight_hr_[u] = args.grad_weight_hr + u * H_;
                 });
             }
         if (memory_.of_symbols)
@@ -127,12 +120,12 @@ class BackwardRun {
         });
         member_.meet();
         const int64_t count = list(begin, end);
-        float* outer = memory_.outer + member_.index() * outer_memory;
+        const bool fresh = begin == 0 && !cell_.args.grad.continued;
         if (memory_.of_symbols) add_to_symbols(count);
-        else of_input(count, of_sums(), outer);
+        else of_input(count, of_sums(), fresh);
         add_biases(count);
-        add_products_of(recurrent_gradients_, before_, count, grad_weight_hh_, K_, P_, outer);
-        if (projected_) add_to_projection(count, outer);
+        add_products_of(recurrent_gradients_, before_, count, grad_weight_hh_, K_, P_, fresh);
+        if (projected_) add_to_projection(count, fresh);
         divide(member_, B_, 1, [&](int64_t first, int64_t past) {
             for (int64_t b = first; b < past; ++b) {
                 keep_first(begin, end, b);
@@ -150,7 +143,7 @@ class BackwardRun {
                 const bool stepped = steps_.length(b) > 0, cut = !stepped || steps_.reset(first_of(b), b);
                 gradients_[row] = cut ? memory_.zeros : memory_.initial + b * memory_.stride + Cell::recurrent_run * H_;
             }
-            flow_back(rows, member, gradients_, count, memory_.recurrent, P_, K_, [](int64_t, int64_t, int64_t) {},
+            flow_back(rows, member, gradients_, count, recurrent(), P_, K_, [](int64_t, int64_t, int64_t) {},
                       [&]<int vectors>(int64_t row, int64_t u, const vec (&flow)[vectors], int64_t n) {
                           for (int v = 0; v < vectors; ++v) cell_.finish_initial(flow[v], rows[row], u + v * lanes, n);
                       });
@@ -163,14 +156,24 @@ class BackwardRun {
                 inputs_[symbol] = cell_.args.x + symbol * D_;
                 if (cell_.args.grad.x) grad_inputs_[symbol] = cell_.args.grad.x + symbol * D_;
             }
-            of_input(steps_.V, 0, memory_.outer + member_.index() * outer_memory);
+            of_input(steps_.V, 0, !cell_.args.grad.continued);
         }
     }
 
   private:
-    void clear(float* gradient, int64_t n) const {
-        if (!cell_.args.grad.continued) zero(gradient, n);
+    void pack_recurrent(int64_t first, int64_t past) const {
+        pack_columns(cell_.args.weight_hh, P_, K_, 0, first, past, memory_.recurrent);
     }
+    void pack_input(int64_t first, int64_t past) const {
+        pack_columns(cell_.args.weight_ih, D_, K_, Cell::rotation * H_, first, past, memory_.input);
+    }
+    // A packed matrix, with what makes of its panels [first, past) that, where they are `packed_when_taken`.
+    struct Packed {
+        const float* panels;
+        void (BackwardRun::*pack)(int64_t first, int64_t past) const;  // or null: they are packed
+    };
+    Packed recurrent() const { return {memory_.recurrent, packed_when_taken(steps_, team_) ? &BackwardRun::pack_recurrent : nullptr}; }
+
     bool projects() const { return cell_.args.weight_ih; }
     // Of the chunk's step slot - 1; slot 0 is the step done before.
     float* gradients_of(int64_t slot, int64_t b) const { return memory_.gradients + (slot * B_ + b) * memory_.stride; }
@@ -185,19 +188,22 @@ class BackwardRun {
     // How many rows ahead what a row reads is asked for; it was kept long ago and lies far away.
     static constexpr int64_t rows_ahead = 4;
 
-    // The first `count` rows' gradients [K] times a packed matrix [K, N]: use(row, u, flow[vectors], n), and before it, of the
-    // units of several vectors, fetch(row, u, n).
+    // The first `count` rows' gradients [K] times a packed matrix [K, N], which are 0 where `gradients` is null: use(row, u,
+    // flow[vectors], n), and before it, of the units of several vectors, fetch(row, u, n).
     template <class Fetch, class Use>
     UNROLLED_INLINE_MEMBER void flow_back(const Rows& rows, crew::Member& member, const float* const* gradients, int64_t count,
-                                          const float* packed, int64_t N, int64_t K, Fetch fetch, Use use) const {
+                                          Packed packed, int64_t N, int64_t K, Fetch fetch, Use use) const {
         float** flows = grad_inputs_;
         for (int64_t row = 0; row < count; ++row) flows[row] = memory_.flow + rows[row] * width_;
         divide(member, blocks_of(N, panel_width), 1, [&](int64_t first, int64_t past) UNROLLED_INLINE_BODY {
             const int64_t first_unit = first * panel_width, past_unit = past * panel_width < N ? past * panel_width : N;
             for (int64_t row = 0; row < rows_ahead && row < count; ++row) fetch(row, first_unit, past_unit - first_unit);
+            if (gradients && packed.pack) (this->*packed.pack)(first, past);
             // Not by `count` alone: which rows a thread has changes no bits.
-            if (B_ == 1 && count == 1) multiply_row(gradients[0], flows[0], packed, N, K, first, past);
-            else multiply_rows(gradients, flows, count, packed, nullptr, N, K, first, past);
+            if (!gradients)
+                for (int64_t row = 0; row < count; ++row) zero(flows[row] + first_unit, past_unit - first_unit);
+            else if (B_ == 1 && count == 1) multiply_row(gradients[0], flows[0], packed.panels, N, K, first, past);
+            else multiply_rows(gradients, flows, count, packed.panels, nullptr, N, K, first, past);
             for (int64_t row = 0; row < count; ++row) {
                 int64_t u = first_unit;
                 if (row + rows_ahead < count) fetch(row + rows_ahead, first_unit, past_unit - first_unit);
@@ -217,27 +223,31 @@ class BackwardRun {
     // Of rows, those that are active, with whoever is a member.
     void step(const Rows& rows, crew::Member& member, int64_t t, int64_t slot) {
         const int64_t active = rows.active(steps_, t), after = steps_.after(t);
+        bool flows = false;
         for (int64_t row = 0; row < active; ++row) {
             const int64_t b = rows[row];
             const bool cut = steps_.last(t, b) || steps_.reset(after, b);
+            flows |= !cut;
             gradients_[row] = cut ? memory_.zeros : gradients_of(slot, b) + Cell::recurrent_run * H_;
             rows_[row] = cell_.row(t, b, gradients_of(slot + 1, b), memory_.zeros);
         }
-        const float* weights = memory_.recurrent;
+        const float* const* gradients = flows ? gradients_ : nullptr;
+        Packed weights = recurrent();
         int64_t K = K_;
         if constexpr (Cell::may_project)
             if (projected_) {
-                flow_back(rows, member, gradients_, active, memory_.recurrent, P_, K_, [](int64_t, int64_t, int64_t) {},
+                flow_back(rows, member, gradients, active, weights, P_, K_, [](int64_t, int64_t, int64_t) {},
                           [&]<int count>(int64_t row, int64_t u, const vec (&flow)[count], int64_t n) {
                               const auto& one = rows_[row];
                               for (int v = 0; v < count; ++v, u += lanes)
                                   store(projected_of(one.out) + u, cell_.finish_projected(flow[v], one, u, n), n);
                           });
                 for (int64_t row = 0; row < active; ++row) gradients_[row] = projected_of(rows_[row].out);
-                weights = memory_.projection;
+                gradients = gradients_;
+                weights = {memory_.projection, nullptr};
                 K = P_;
             }
-        flow_back(rows, member, gradients_, active, weights, H_, K,
+        flow_back(rows, member, gradients, active, weights, H_, K,
                   [&](int64_t row, int64_t u, int64_t n) UNROLLED_INLINE_BODY { cell_.fetch(rows_[row], u, n); },
                   [&]<int count>(int64_t row, int64_t u, const vec (&flow)[count], int64_t n) UNROLLED_INLINE_BODY {
                       if constexpr (!Cell::normalised) cell_.finish(flow, rows_[row], u, n);
@@ -294,9 +304,9 @@ class BackwardRun {
     }
 
     // The gradients of x, and of weight_ih, from those of `count` rows, which begin `from` floats behind gradients_.
-    void of_input(int64_t count, int64_t from, float* outer) const {
+    void of_input(int64_t count, int64_t from, bool fresh) const {
         input_gradients(count, from);
-        if (projects()) add_products_of(gradients_, inputs_, count, grad_weight_ih_, K_, D_, outer);
+        if (projects()) add_products_of(gradients_, inputs_, count, grad_weight_ih_, K_, D_, fresh);
     }
 
     // Keeps the gradients of the row's first step, where that is one of the chunk's.
@@ -314,24 +324,31 @@ class BackwardRun {
         });
     }
 
-    // The gradient y [M, N] of a weight.
+    // The gradient y [M, N] of a weight, of which `fresh` says that it holds nothing yet.
     void add_products_of(const float* const* a, const float* const* x, int64_t count, float* const* y, int64_t M, int64_t N,
-                         float* outer) const {
+                         bool fresh) const {
+        float* panel = memory_.outer + member_.index() * outer_memory;
         divide_on(member_, blocks_of(M, outer_outputs), least_outputs, [&](int64_t first, int64_t past) {
-            add_outer_products(a, x, count, y, N, first * outer_outputs, past * outer_outputs < M ? past * outer_outputs : M, outer);
+            const int64_t begin = first * outer_outputs, end = past * outer_outputs < M ? past * outer_outputs : M;
+            add_outer_products(a, x, count, y, N, fresh, begin, end, panel);
         });
     }
 
-    void add_to_projection(int64_t count, float* outer) {
+    void add_to_projection(int64_t count, bool fresh) {
         for (int64_t i = 0; i < count; ++i) {  // the two lists are free again
             recurrent_gradients_[i] = projected_of(const_cast<float*>(gradients_[i]));
             before_[i] = unprojected_of(const_cast<float*>(gradients_[i]));
         }
-        add_products_of(recurrent_gradients_, before_, count, grad_weight_hr_, P_, H_, outer);
+        add_products_of(recurrent_gradients_, before_, count, grad_weight_hr_, P_, H_, fresh);
     }
 
     void input_gradients(int64_t count, int64_t from) const {
         if (!cell_.args.grad.x) return;
+        if (projects() && packed_when_taken(steps_, team_))
+            return divide_on(member_, blocks_of(D_, panel_width), 1, [&](int64_t first, int64_t past) {
+                pack_input(first, past);
+                multiply_rows(gradients_, grad_inputs_, count, memory_.input, nullptr, D_, K_, first, past);
+            });
         divide_on(member_, count, least_rows, [&](int64_t first, int64_t past) {
             if (projects()) {
                 multiply_rows(gradients_ + first, grad_inputs_ + first, past - first, memory_.input, nullptr, D_, K_, 0,

@@ -68,15 +68,10 @@ class ForwardRun {
             divide_on(member_, panels, 1, [&](int64_t first, int64_t past) {
                 pack_rows(cell_.args.weight_hh, G * H_, P_, first, past, memory_.recurrent);
             });
-        else
-            divide_on(member_, blocks, 1, [&](int64_t first, int64_t past) {
-                for (int64_t block = first; block < past; ++block)
-                    pack_forward_block<G>(cell_.args.weight_hh, H_, P_, block, memory_.recurrent);
-            });
-        if (cell_.args.weight_ih)
-            divide_on(member_, panels, 1, [&](int64_t first, int64_t past) {
-                pack_rows(cell_.args.weight_ih, G * H_, D, first, past, memory_.input);
-            });
+        else if (!packs_when_taken())
+            divide_on(member_, blocks, 1, [&](int64_t first, int64_t past) { pack_units(first, past); });
+        if (cell_.args.weight_ih && !packs_when_taken())
+            divide_on(member_, panels, 1, [&](int64_t first, int64_t past) { pack_input(first, past); });
         if constexpr (Cell::may_project)
             if (const float* weight_hr = cell_.args.variant.weight_hr)
                 divide_on(member_, blocks_of(P_, panel_width), 1, [&](int64_t first, int64_t past) {
@@ -104,6 +99,15 @@ class ForwardRun {
     }
 
   private:
+    bool packs_when_taken() const { return !Cell::normalised && packed_when_taken(steps_, team_); }
+    void pack_units(int64_t first, int64_t past) const {
+        for (int64_t block = first; block < past; ++block)
+            pack_forward_block<G>(cell_.args.weight_hh, H_, P_, block, memory_.recurrent);
+    }
+    void pack_input(int64_t first, int64_t past) const {
+        pack_rows(cell_.args.weight_ih, G * H_, cell_.args.D, first, past, memory_.input);
+    }
+
     // The row's share of the input at step t, the chunk's step `slot`.
     float* sums_of(int64_t t, int64_t b, int64_t slot) const {
         if (cell_.kept()) return cell_.kept() + (t * steps_.B + b) * cell_.kept_width();
@@ -139,6 +143,11 @@ class ForwardRun {
             if (cell_.kept()) product = cell_.kept_input();
             for (int64_t i = 0; i < count; ++i) outputs_[i] += product;
         }
+        if (packs_when_taken())
+            return divide(member_, blocks_of(G * H_, panel_width), 1, [&](int64_t first, int64_t past) {
+                pack_input(first, past);
+                multiply_rows(inputs_, outputs_, count, memory_.input, bias, G * H_, D, first, past);
+            });
         divide(member_, count, least, [&](int64_t first, int64_t past) {
             multiply_rows(inputs_ + first, outputs_ + first, past - first, memory_.input, bias, G * H_, D, 0,
                           blocks_of(G * H_, panel_width));
@@ -157,7 +166,10 @@ class ForwardRun {
                 rows_[row] = cell_.row({share_of_input(t, b, slot), state_before(t, b), h_now(t, b)}, t, b, memory_.zeros);
             }
             divide(member, blocks_of(H_, Block::units), least_panels(active),
-                   [&](int64_t first, int64_t past) { take_units(active, first, past); });
+                   [&](int64_t first, int64_t past) {
+                       if (packs_when_taken()) pack_units(first, past);
+                       take_units(active, first, past);
+                   });
         }
         if constexpr (Cell::may_project)
             if (projected_) project_state(rows, member, t, active);

@@ -111,8 +111,8 @@ template <int V>
 
 // The columns [n, n + V vectors) of x, a part of whose rows they are, for the outputs [m0, past).
 template <int V>
-void add_outer_panel(const float* const* a, const float* const* x, int64_t rows, float* const* y, int64_t m0, int64_t past,
-                     int64_t n, int64_t N, float* panel) {
+void add_outer_panel(const float* const* a, const float* const* x, int64_t rows, float* const* y, bool fresh, int64_t m0,
+                     int64_t past, int64_t n, int64_t N, float* panel) {
     for (int64_t i = 0; i < rows; ++i)
         for (int v = 0; v < V; ++v) {
             const int64_t at = n + v * lanes;
@@ -132,15 +132,15 @@ void add_outer_panel(const float* const* a, const float* const* x, int64_t rows,
 #pragma GCC unroll 2
             for (int v = 0; v < V; ++v) {
                 const int64_t at = n + v * lanes;
-                store(y[m + j] + at, load(y[m + j] + at, N - at) + sums[j][v], N - at);
+                store(y[m + j] + at, fresh ? sums[j][v] : load(y[m + j] + at, N - at) + sums[j][v], N - at);
             }
     }
 }
 
 // One column n of x: V vectors of outputs, or `outputs` where these are fewer, summed over rows in registers.
 template <int V>
-void add_outer_column(const float* const* a, const float* const* x, int64_t rows, float* const* y, int64_t m, int64_t outputs,
-                      int64_t n) {
+void add_outer_column(const float* const* a, const float* const* x, int64_t rows, float* const* y, bool fresh, int64_t m,
+                      int64_t outputs, int64_t n) {
     vec sums[V] = {};
     for (int64_t i = 0; i < rows; ++i) {
         const vec factor = splat(x[i][n]);
@@ -148,7 +148,7 @@ void add_outer_column(const float* const* a, const float* const* x, int64_t rows
         for (int v = 0; v < V; ++v)
             sums[v] = fma(factor, V == 1 ? load(a[i] + m, outputs) : load(a[i] + m + v * lanes), sums[v]);
     }
-    for (int j = 0; j < V * lanes && j < outputs; ++j) y[m + j][n] += sums[j / lanes][j % lanes];
+    for (int j = 0; j < V * lanes && j < outputs; ++j) y[m + j][n] = (fresh ? 0.0f : y[m + j][n]) + sums[j / lanes][j % lanes];
 }
 
 }  // namespace
@@ -201,14 +201,21 @@ void multiply_row(const float* x, float* y, const float* packed, int64_t N, int6
         });
 }
 
-void add_outer_products(const float* const* a, const float* const* x, int64_t rows, float* const* y, int64_t N,
+void add_outer_products(const float* const* a, const float* const* x, int64_t rows, float* const* y, int64_t N, bool fresh,
                         int64_t first, int64_t past, float* panel) {
     constexpr int V = 8;
+    if (fresh && rows <= 1) {
+        for (int64_t m = first; m < past; ++m) {
+            const vec factor = splat(rows ? a[0][m] : 0.0f);
+            for (int64_t n = 0; n < N; n += lanes) store(y[m] + n, rows ? factor * load(x[0] + n, N - n) : factor, N - n);
+        }
+        return;
+    }
     if (N < lanes) {
         for (int64_t n = 0; n < N; ++n) {
             int64_t m = first;
-            for (; m + V * lanes <= past; m += V * lanes) add_outer_column<V>(a, x, rows, y, m, V * lanes, n);
-            for (; m < past; m += lanes) add_outer_column<1>(a, x, rows, y, m, past - m, n);
+            for (; m + V * lanes <= past; m += V * lanes) add_outer_column<V>(a, x, rows, y, fresh, m, V * lanes, n);
+            for (; m < past; m += lanes) add_outer_column<1>(a, x, rows, y, fresh, m, past - m, n);
         }
         return;
     }
@@ -219,8 +226,9 @@ void add_outer_products(const float* const* a, const float* const* x, int64_t ro
         for (int64_t m = first; m < past; m += block) {
             const int64_t past_block = m + block < past ? m + block : past;
             for (int64_t n = 0; n < N; n += outer_vectors * lanes) {
-                if (N - n > lanes) add_outer_panel<outer_vectors>(a + i, x + i, depth, y, m, past_block, n, N, panel);
-                else add_outer_panel<1>(a + i, x + i, depth, y, m, past_block, n, N, panel);
+                const bool stores = fresh && i == 0;
+                if (N - n > lanes) add_outer_panel<outer_vectors>(a + i, x + i, depth, y, stores, m, past_block, n, N, panel);
+                else add_outer_panel<1>(a + i, x + i, depth, y, stores, m, past_block, n, N, panel);
             }
         }
     }

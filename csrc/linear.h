@@ -34,9 +34,9 @@ constexpr int outer_vectors = 2, outer_outputs = registers == 32 ? 12 : 6;
 constexpr int64_t outer_depth = registers == 32 ? 512 : 256, outer_block = 384 / outer_outputs;
 constexpr int64_t outer_memory = outer_vectors * lanes * outer_depth;
 
-// y[m] [N] += the sum over i of a[i][m] * x[i] [N], for `rows` rows and the outputs m in [first, past). Reads rows of a up to
-// outer_outputs - 1 floats beyond `past`. `panel` is working memory of outer_memory floats.
-void add_outer_products(const float* const* a, const float* const* x, int64_t rows, float* const* y, int64_t N,
+// y[m] [N] += the sum over i of a[i][m] * x[i] [N], for `rows` rows and the outputs m in [first, past); y = where it is
+// `fresh`. Reads rows of a up to outer_outputs - 1 floats beyond `past`. `panel` is working memory of outer_memory floats.
+void add_outer_products(const float* const* a, const float* const* x, int64_t rows, float* const* y, int64_t N, bool fresh,
                         int64_t first, int64_t past, float* panel);
 
 }  // namespace unrolled::UNROLLED_ISA

@@ -55,9 +55,9 @@ struct Team {
 };
 
 // Least parts in which work is divided: panels for so many rows, rows of the large products, of those of symbols, which are
-// few, tiles of outputs of outer products, rows of outputs to be cleared, floats.
+// few, tiles of outputs of outer products, floats.
 constexpr int64_t least_panels(int64_t rows) { return rows < 8 ? 8 : 2; }
-constexpr int64_t least_rows = 128, least_symbols = 24, least_outputs = 16, least_clears = 96, least_floats = 1024;
+constexpr int64_t least_rows = 128, least_symbols = 24, least_outputs = 16, least_floats = 1024;
 
 // Steps are taken in chunks: few enough that what a chunk makes is still in the cache when the large products read
 // it, and enough that these reach their rate.
@@ -65,6 +65,11 @@ UNROLLED_INLINE int64_t chunk_steps(int64_t T, int64_t B) {
     constexpr int64_t rows = 512;
     if (B == 0) return T;
     return blocks_of(rows, B) < T ? blocks_of(rows, B) : T;
+}
+
+// Whether weights are packed, a part at a time, by who multiplies with that part, where nobody else does and nobody again.
+UNROLLED_INLINE bool packed_when_taken(const Steps& steps, const Team& team) {
+    return steps.T == 1 && !steps.symbols && (team.by_units || team.threads == 1);
 }
 
 // Rows that are stepped together: every `parts`-th of the order, so longest first, and the active ones in front.

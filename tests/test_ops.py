@@ -202,6 +202,20 @@ def test_the_engine_solves_what_takes_several_chunks(isa: str, cell: str, masks:
 
 
 @pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("rows", [1, 5, 40])
+@pytest.mark.parametrize("masks", ["", "lengths resets reverse"])
+def test_the_engine_solves_a_single_step_on_two_threads(isa: str, cell: str, rows: int, masks: str) -> None:
+    """Of so many units that threads divide them: each packs what it multiplies with."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        for features in (0, 33):
+            assert_solves(Problem(cell, 1, rows, 200, masks, features))
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.parametrize("masks", ["", "lengths resets reverse"])
 def test_the_engine_solves_what_reads_symbols(isa: str, cell: str, masks: str) -> None:
     for steps, rows, units, symbols in ((5, 17, 63, 7), (200, 3, 17, 30), (9, 130, 130, 1), (3, 2, 17, 700)):
@@ -571,3 +585,17 @@ def test_the_reference_steps_in_with_one_warning(cell: str, dtype: torch.dtype, 
             problem.solve(dtype)
     assert len(caught) == (warns is not None)
     assert warns is None or str(caught[0].message).startswith(warns)
+
+
+@pytest.mark.parametrize("cell", [cell for cell in CELLS if cell != "rnn_relu"])
+def test_where_no_row_takes_a_step_gradients_of_weights_are_zero(isa: str, cell: str) -> None:
+    problem = Problem(cell, 5, 3, 17, features=9)
+    inputs = problem.inputs(torch.float32)
+    states = problem.states(inputs, (torch.zeros(3, dtype=torch.int64), None, False))
+    poison = [torch.full((1 << 16,), torch.nan) for _ in range(8)]
+    del poison  # what comes next is likely to lie there
+    learned = [value for name, value in inputs.items() if name not in ("x", "h0", "c0")]
+    for gradient in torch.autograd.grad(
+        list(states.values()), learned, list(map(torch.ones_like, states.values()))
+    ):
+        assert not gradient.any()

@@ -26,7 +26,7 @@ SHAPES: tuple[Shape, ...] = (
     (32, 1000, 128, 128),
 )
 OTHER_CELLS: tuple[Shape, ...] = ((32, 100, 128, 128), (32, 100, 256, 256), (64, 100, 512, 512))
-SMALL: Shape = (2, 5, 16, 16)
+SMALL: tuple[Shape, ...] = ((2, 5, 16, 16), (1, 1, 512, 512), (32, 1, 256, 256))
 SYSTEM = 0.03  # of the processor time of training
 
 
@@ -49,9 +49,10 @@ def training_cases() -> Iterator[Case]:
 
 
 def call_cases() -> Iterator[Case]:
-    """Forward + backward over next to nothing: what a call takes besides."""
-    for cell in ("lstm", "gru", "rnn"):
-        yield Case(name_of(cell, SMALL), partial(training, cell, SMALL))
+    """Forward + backward over next to nothing, which says what a call takes besides, and over a single step."""
+    for shape in SMALL:
+        for cell in ("lstm", "gru", "rnn"):
+            yield Case(name_of(cell, shape), partial(training, cell, shape))
 
 
 def forward_cases() -> Iterator[Case]:
