@@ -27,6 +27,7 @@ __all__ = [
     "console",
     "fail",
     "needs_torch",
+    "paths",
     "print_json",
     "print_tables",
     "with_flowing_help",
@@ -48,7 +49,14 @@ app = typer.Typer(
 console = Console(highlight=False, soft_wrap=True)
 Json = Annotated[bool, typer.Option("--json", help="Print the figures as one JSON object.")]
 ModelPath = Annotated[Path, typer.Argument(metavar="MODEL", help="A file written by `unrolled train`.")]
-Data = Annotated[list[Path] | None, typer.Argument(metavar="DATA", help="Files or folders, as the task has it.")]
+Data = Annotated[list[str] | None, typer.Argument(metavar="DATA", help="Files or folders, as the task has it.")]
+
+
+def paths(data: list[str] | None) -> list[Path]:
+    """The files that are named; raises `InputError` for an empty name, which would be the folder one is in."""
+    if "" in (data or []):
+        raise InputError("DATA is empty, expected the name of a file or a folder.")
+    return [Path(name) for name in data or []]
 
 
 def fail(message: str, status: int) -> NoReturn:

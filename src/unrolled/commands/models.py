@@ -14,11 +14,13 @@ from rich.table import Table
 import unrolled
 from unrolled import piping, plots, settings
 from unrolled.commands.frame import (
+    Data,
     Json,
     ModelPath,
     app,
     console,
     needs_torch,
+    paths,
     print_json,
     print_tables,
     with_settings,
@@ -30,15 +32,6 @@ from unrolled.tasks import TASKS
 from unrolled.tasks.label import LabelModel
 from unrolled.tasks.label.names import listed
 from unrolled.tasks.text import TextModel
-
-Names = Annotated[list[str] | None, typer.Argument(metavar="DATA", help="Files or folders, as the task has it.")]
-
-
-def _paths(given: list[str] | None) -> list[Path]:
-    """The files that are named; raises `InputError` for an empty name, which would be the folder one is in."""
-    if "" in (given or []):
-        raise InputError("DATA is empty, expected the name of a file or a folder.")
-    return [Path(name) for name in given or []]
 
 
 def _run_panels() -> dict[str, str]:
@@ -77,9 +70,9 @@ def sample(
 
 
 @app.command("eval", epilog="Example: unrolled eval model.safetensors other.txt --json")
-def evaluate(model: ModelPath, data: Names = None, as_json: Json = False) -> None:
+def evaluate(model: ModelPath, data: Data = None, as_json: Json = False) -> None:
     """Measure a model on DATA (without: on what was held out of its training)."""
-    evaluation = unrolled.load(model).evaluate(_paths(data))
+    evaluation = unrolled.load(model).evaluate(paths(data))
     if as_json:
         print_json(evaluation.figures)
     else:
@@ -110,7 +103,7 @@ def run_model(
 @app.command(epilog="Example: unrolled remember model.safetensors --plot memory.png --page passage.html")
 def remember(
     model: ModelPath,
-    data: Names = None,
+    data: Data = None,
     plot: Annotated[Path | None, typer.Option(metavar="PICTURE", help="Draw what was found.")] = None,
     page: Annotated[
         Path | None,
@@ -124,7 +117,7 @@ def remember(
 ) -> None:
     """Measure how far back a model remembers, on DATA (without: on what was held out of its training)."""
     needs_torch()
-    paths = _paths(data)
+    looked_at = paths(data)
     if plot:
         plots.library(plot)
     loaded = unrolled.load(model)
@@ -133,7 +126,7 @@ def remember(
 
     if page:
         shading.check(loaded, page)
-    found = look(loaded, paths, seed, steps)
+    found = look(loaded, looked_at, seed, steps)
     evaluation = found.evaluation()
     if as_json:
         print_json(evaluation.figures)
@@ -143,7 +136,7 @@ def remember(
     if plot:
         portrait.draw(plot, found)
     if page:
-        shading.write(page, loaded, paths, seed)
+        shading.write(page, loaded, looked_at, seed)
 
 
 @app.command(epilog="Example: unrolled info model.safetensors")

@@ -18,6 +18,7 @@ from unrolled.commands.frame import (
     console,
     fail,
     needs_torch,
+    paths,
     print_json,
     print_tables,
     with_settings,
@@ -76,14 +77,15 @@ def _add_train_command(kind: type[Task]) -> None:
             chosen = recipe.over(in_file, chosen)
         from unrolled.train import check_out, interrupted
 
-        check_out(out, data or [])
+        files = paths(data)
+        check_out(out, files)
         if resume:
             before = interrupted(out)
             chosen = recipe.over(settings.known(kinds, before.settings), chosen)
-            data = data or before.data
+            files = files or before.data
         options, train_options = settings.fill(kinds, recipe.over(kind.defaults, chosen))
-        task = kind(options, data or [], train_options.seed)
-        _train(task, train_options, out, resume, data or [], as_json)
+        task = kind(options, files, train_options.seed)
+        _train(task, train_options, out, resume, files, as_json)
 
 
 def _train(
