@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 from torch.func import functional_call, grad, hessian, vmap
 
 from test_ops import CELLS, FACTORS, LEARNED, Problem, op_of
@@ -128,3 +129,19 @@ def test_that_the_reference_serves_it_is_said_once() -> None:
         for _ in range(2):
             grad(loss)(parameters, torch.randn(4, 2, 3))
     assert [str(one.message).startswith("unrolled::gru within torch.func has no") for one in caught] == [True]
+
+
+@every_kind
+@pytest.mark.parametrize("recompute", [None, 2])
+def test_forward_mode_finds_what_jvp_finds(kind: str, recompute: int | None) -> None:
+    torch.manual_seed(0)
+    options = {} if kind == "RNN" or recompute is None else {"recompute": recompute}
+    layer: Any = getattr(nn, kind)(3, 5, num_layers=2, **options).double()
+    x, tangent = torch.randn(4, 2, 3).double(), torch.randn(4, 2, 3).double()
+    _, expected = torch.func.jvp(lambda x: layer(x)[0], (x,), (tangent,))
+    make_dual: Any = forward_ad.make_dual
+    unpack_dual: Any = forward_ad.unpack_dual
+    with forward_ad.dual_level():
+        found = unpack_dual(layer(make_dual(x, tangent))[0]).tangent
+        assert unpack_dual(layer(x)[0]).tangent is None
+    assert_close(found, expected)

@@ -143,11 +143,17 @@ def test_many_gradients_of_one_output_are_made_at_once() -> None:
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit.script")
 @pytest.mark.parametrize("grad", [torch.no_grad, torch.enable_grad])
-def test_a_tangent_is_refused_and_not_lost(grad: Callable[[], Any]) -> None:
+def test_a_tangent_is_kept_and_by_the_op_itself_refused(grad: Callable[[], Any]) -> None:
     x, *rest = inputs()
     x, rest = x.detach(), [one if one is None else one.detach() for one in rest]
     make_dual: Callable[..., Tensor] = forward_ad.make_dual
+    unpack_dual: Callable[..., Any] = forward_ad.unpack_dual
     with grad(), forward_ad.dual_level():
         assert torch.equal(lstm(x, *rest)[0], lstm(x, *rest)[0])
+        dual = make_dual(x, torch.ones_like(x))
+        with warnings.catch_warnings(action="ignore"):
+            assert unpack_dual(lstm(dual, *rest)[0]).tangent is not None
+        masks, variant = (None, None, False), [None] * 6
+        given = (dual, *rest[:4], *variant, *rest[4:], *masks, None, None, None, True)
         with pytest.raises(RuntimeError, match="jvp"):
-            lstm(make_dual(x, torch.ones_like(x)), *rest)
+            DISPATCHED(*given)

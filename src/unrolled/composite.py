@@ -4,15 +4,17 @@ The reference does the work, a step at a time. It is called by the ops' schemas 
 takes, but for `keep`, and its results are those of OP.
 """
 
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from unrolled.dispatch import REFERENCE, warn_reference
 from unrolled.library import Op
 
-__all__ = ["Values", "call", "composite", "schema_of", "transformed"]
+__all__ = ["Values", "call", "composite", "needs_composite", "schema_of", "transformed"]
 
 Values = dict[str, Any]
 
@@ -20,15 +22,27 @@ Values = dict[str, Any]
 def call(op: Op, *inputs: Any) -> Any:
     """Call an op; within vmap, grad and the other transforms of torch.func call its composite, and warn once.
 
-    An op of `torch.library` has one derivative, autograd's, which torch.func cannot reach.
+    So too where an input has a tangent (forward-mode differentiation). An op of `torch.library` has one
+    derivative, autograd's backward, which neither can reach.
     """
-    return transformed(op.name, *inputs) if torch._C._are_functorch_transforms_active() else op(*inputs)
+    return transformed(op.name, *inputs) if needs_composite(inputs) else op(*inputs)
+
+
+def needs_composite(inputs: Iterable[Any]) -> bool:
+    """Whether a call is within a transform of torch.func, or has an input with a tangent."""
+    if torch._C._are_functorch_transforms_active():
+        return True
+    if forward_ad._current_level < 0:
+        return False
+    unpack: Callable[[Tensor], Any] = forward_ad.unpack_dual
+    return any(isinstance(one, Tensor) and unpack(one).tangent is not None for one in inputs)
 
 
 def transformed(op: str, *inputs: Any) -> Any:
     """What unrolled::OP returns, by its composite, with one warning."""
     if inputs[0].dtype != torch.float64:
-        warn_reference(f"unrolled::{op} within torch.func")
+        transforms = torch._C._are_functorch_transforms_active()
+        warn_reference(f"unrolled::{op} {'within torch.func' if transforms else 'with a tangent'}")
     names = [argument.name for argument in schema_of(op).arguments]
     results = tuple(composite(op, dict(zip(names, inputs, strict=True))).values())
     return results if len(results) > 1 else results[0]

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from unrolled import ops  # noqa: F401, which registers them
-from unrolled.composite import transformed
+from unrolled.composite import needs_composite, transformed
 from unrolled.dispatch import SERVED, Outputs, Tensors, pooled
 from unrolled.library import declare
 from unrolled.walk import Walk
@@ -204,9 +204,10 @@ def recomputed(op: str, every: int, *inputs: Tensor | bool | None) -> tuple[Tens
 
     Returns every step's h [T,B,H], the bits that the op gives, and an LSTM's last c [1,B,H], both differentiable.
     Gradients are those of the op; sums over steps are made chunk by chunk, so those of weights may differ in the
-    last bits. The way back takes one more run forward. Within torch.func's transforms all is kept.
+    last bits. The way back takes one more run forward. Within torch.func's transforms, and with tangents, all is
+    kept.
     """
-    if torch._C._are_functorch_transforms_active():
+    if needs_composite(inputs):
         h, *c, _ = transformed(op, *inputs, False)
         return h, c[0] if c else None
     given = dict(zip(_TAKEN[op], inputs, strict=False))
