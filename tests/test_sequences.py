@@ -332,3 +332,15 @@ def test_a_quote_within_a_name_is_none_around_it(tmp_path: Path) -> None:
 def test_white_space_around_a_name_is_none_of_it(tmp_path: Path) -> None:
     found = one(written(tmp_path / "a.csv", "x, y , label\n1, 2, 01\n"))
     assert found.features == ("x", "y") and found.inputs.tolist() == [[1, 2]] and found.labels == ["01"]
+
+
+def test_seconds_since_1970_are_refused_and_close_measurements_are_not(tmp_path: Path) -> None:
+    seconds = "".join(f"{1_700_000_000 + t},{t},walk\n" for t in range(9))
+    path = written(tmp_path / "a.csv", "time,x,label\n" + seconds)
+    with pytest.raises(
+        InputError, match=r"a.csv, line 3, column 'time': 1700000001 is too near .*; --ignore time"
+    ):
+        one(path)
+    assert one(path, Layout(ignore=("time",))).inputs[:, 0].tolist() == [*range(9)]
+    near = written(tmp_path / "b.csv", "x,label\n1,a\n1.00000001,a\n2,a\n3,b\n4,b\n")
+    assert one(near).inputs[:, 0].tolist() == [1, 1, 2, 3, 4]

@@ -148,7 +148,7 @@ def series(
 
 def _numbers(table: Table, name: str, rows: list[int], chosen_here: bool, gaps: bool) -> Floats:
     values = table.columns[name]
-    found = np.empty(len(rows), np.float32)
+    found = np.empty(len(rows))
     for place, row in enumerate(rows):
         value = values[row]
         nothing = is_gap(value)
@@ -159,14 +159,23 @@ def _numbers(table: Table, name: str, rows: list[int], chosen_here: bool, gaps: 
         found[place] = number if abs(number) <= MOST else np.nan
         if not np.isfinite(found[place]) and not (gaps and nothing):
             said = "nothing" if value is None else repr(str(value))
-            hint = (
-                f"; --ignore {shlex.quote(cell(name))} leaves out the column"
-                if chosen_here and not nothing
-                else ""
-            )
+            hint = f"; {_without(name)}" if chosen_here and not nothing else ""
             hint = "; training with --missing hold takes the one before it" if nothing else hint
             raise InputError(f"{table.where(row)}, column {name!r}: {said}, expected a finite number{hint}")
-    return found
+    narrow = found.astype(np.float32)
+    changes = np.diff(found) != 0
+    lost = np.flatnonzero(changes & (np.diff(narrow) == 0))
+    if chosen_here and 2 * len(lost) > changes.sum():  # as of seconds since 1970
+        second = lost[0] + 1
+        raise InputError(
+            f"{table.where(rows[second])}, column {name!r}: {found[second]:.15g} is too near to the number before it "
+            f"to be told from it in float32; {_without(name)}"
+        )
+    return narrow
+
+
+def _without(name: str) -> str:
+    return f"--ignore {shlex.quote(cell(name))} leaves out the column"
 
 
 def is_gap(value: Any) -> bool:
