@@ -168,8 +168,8 @@ def _numbers(table: Table, name: str, rows: list[int], chosen_here: bool, gaps: 
     if chosen_here and 2 * len(lost) > changes.sum():  # as of seconds since 1970
         second = lost[0] + 1
         raise InputError(
-            f"{table.where(rows[second])}, column {name!r}: {found[second]:.15g} is too near to the number before it "
-            f"to be told from it in float32; {_without(name)}"
+            f"{table.where(rows[second])}, column {name!r}: {found[second]:.15g} is too near to the one before it to be "
+            f"told from it in float32; {_without(name)}"
         )
     return narrow
 
