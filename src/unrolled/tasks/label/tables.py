@@ -167,10 +167,9 @@ def _numbers(table: Table, name: str, rows: list[int], chosen_here: bool, gaps: 
     lost = np.flatnonzero(changes & (np.diff(narrow) == 0))
     if chosen_here and 2 * len(lost) > changes.sum():  # as of seconds since 1970
         second = lost[0] + 1
-        place = f"{table.where(rows[second])}, column {name!r}"
         raise InputError(
-            f"{place}: {found[second]:.15g} is too near to the one before it to be told from it in float32; "
-            f"{_without(name)}"
+            f"{table.where(rows[second])}, column {name!r}: {found[second]:.15g} is too near to the one before it "
+            f"to be told from it in float32; {_without(name)}"
         )
     return narrow
 
