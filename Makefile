@@ -47,4 +47,4 @@ figures: $(INSTALLED)  ## Draw the pictures of docs/memory.md again from the rec
 	@$(BIN)/python -m benchmarks.figures
 
 clean:  ## Remove what these commands made
-	@rm -rf $(VENV) build demo-*.safetensors demo-*.checkpoint demo-*.log.jsonl
+	@rm -rf $(VENV) build demo-*.safetensors demo-*.checkpoint demo-*.log.jsonl demo-*.previous

@@ -8,13 +8,13 @@ digits. Then `unrolled train caption` as in `configs/mnist-scenes.toml`.
 
 import argparse
 import gzip
-import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.data import at
 from unrolled.tasks.caption import scenes
 
 SIZE, SIDE = 64, 26  # pixels of a scene and, about, of a digit
@@ -28,8 +28,7 @@ def main() -> None:
     parser.add_argument("--test", type=int, default=1_000)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
-    mnist = Path(os.environ.get("UNROLLED_DATA", "../shared/data")) / "mnist"
-    write_both(mnist, arguments.out, arguments.seed, arguments.train, arguments.test)
+    write_both(at("mnist"), arguments.out, arguments.seed, arguments.train, arguments.test)
 
 
 def write_both(mnist: Path, out: Path, seed: int, train: int = 40_000, test: int = 1_000) -> None:

@@ -11,7 +11,6 @@ run that was cut off goes on from what it left there. The last line is the resul
 import argparse
 import contextlib
 import json
-import os
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -23,6 +22,7 @@ from rich.console import Console
 
 import unrolled
 from benchmarks import fsdd, machine, pixels, scenes
+from benchmarks.data import at
 from unrolled import settings
 from unrolled.examples import Refused
 from unrolled.progress import train_with_progress
@@ -200,11 +200,11 @@ def main() -> None:
     arguments = parser.parse_args()
     benchmark = BENCHMARKS[arguments.name]
     given = {"seed": arguments.seed} | ({"minutes": arguments.minutes} if arguments.minutes else {})
-    data = Path(os.environ.get("UNROLLED_DATA", "../shared/data"))
+    data_folder = at()
     folds, models, tests = [], [], []
     keep = arguments.folder
     with contextlib.nullcontext(keep) if keep else tempfile.TemporaryDirectory() as folder:
-        for fold in benchmark.folds(data, Path(folder), arguments.seed):
+        for fold in benchmark.folds(data_folder, Path(folder), arguments.seed):
             model, trained = train(benchmark, fold, given, Path(folder) / f"{fold.name}.safetensors")
             folds.append({"fold": fold.name, "test": model.evaluate(fold.test).figures, **trained})
             print(json.dumps(folds[-1]["test"]), file=sys.stderr)

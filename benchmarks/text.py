@@ -9,7 +9,6 @@ records all of it in `benchmarks/results/`. The last line is the result as JSON.
 
 import argparse
 import json
-import os
 import sys
 import tempfile
 from dataclasses import asdict
@@ -20,6 +19,7 @@ from rich.console import Console
 
 import unrolled
 from benchmarks import machine
+from benchmarks.data import at
 from unrolled import settings
 from unrolled.progress import train_with_progress
 from unrolled.recipe import TrainOptions
@@ -36,7 +36,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--cell", choices=("lstm", "gru", "rnn"), default="lstm")
     arguments = parser.parse_args()
-    text = Path(os.environ.get("UNROLLED_DATA", "../shared/data")) / "tinyshakespeare" / "input.txt"
+    text = at("tinyshakespeare", "input.txt")
     chosen = settings.read_toml(CONFIG) | {"seed": arguments.seed, "cell": arguments.cell}
     chosen |= OF_CELL.get(arguments.cell, {})
     text_options, train_options = settings.fill([TextOptions, TrainOptions], chosen, str(CONFIG))

@@ -145,6 +145,17 @@ def test_a_state_that_grows_and_one_that_is_saturated_are_seen() -> None:
     assert of_it.saturated == [0, 1] and of_it.half_lives is not None and min(of_it.half_lives) > 1e5
 
 
+@pytest.mark.parametrize(("steps", "comparable"), [(300, False), (50_000, True)])
+def test_losses_are_compared_only_where_the_same_data_came_again(steps: int, comparable: bool) -> None:
+    layers, _ = zeros("lstm", 2)
+    subject = told(layers, lambda signs: signs)
+    assert len(np.concatenate(subject.inputs)) < 50_000
+    found = endurance.endure(subject, steps)
+    assert found.comparable == comparable
+    if comparable:
+        assert found.late == pytest.approx(found.early)
+
+
 def decoder(cell: str, seed: int = 0) -> AttentionDecoder:
     """A decoder of 7 symbols over sources of 5 numbers a place, with random weights large enough to matter."""
     torch.manual_seed(seed)

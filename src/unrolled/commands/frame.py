@@ -126,9 +126,9 @@ def with_flowing_help(commands: typer.Typer) -> None:
 
 
 def needs_torch() -> None:
-    """Raise `InputError` where what training takes is not installed."""
+    """Raise `InputError` where what trains networks, and looks into them, is not installed."""
     if find_spec("torch") is None or find_spec("accelerate") is None:
-        raise InputError("training needs torch and accelerate: pip install 'unrolled[train]'.")
+        raise InputError("this needs torch and accelerate: pip install 'unrolled[train]'.")
 
 
 def print_tables(evaluation: Evaluation) -> None:

@@ -129,10 +129,16 @@ def gap(
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(metavar="RESULTS", help="The result file; if it is there, the experiment goes on from it."),
+        typer.Option(
+            metavar="RESULTS",
+            help="The result file; if it is there, the experiment goes on from it.",
+            show_default="gap.json, or gap-quick.json",
+        ),
     ] = None,
     plot: Annotated[Path | None, typer.Option(metavar="PICTURE", help="Draw how far each cell gets.")] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="What the essay says, in a minute or two.")] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Where an RNN stops and an LSTM does not, in a minute or two.")
+    ] = False,
     as_json: Json = False,
     **given: Any,
 ) -> None:
@@ -141,12 +147,14 @@ def gap(
     chosen = {name: value for name, value in given.items() if value is not None}
     (options,) = settings.fill([GapOptions], (QUICK if quick else {}) | chosen, "command line")
     out = out or Path("gap-quick.json" if quick else "gap.json")
+    beside = Console(stderr=True, highlight=False)
+    beside.print(f"The results are in {out}; without it the experiment begins anew.")
     if plot:
         plots.library(plot)
     experiment = Experiment(problems or [QUICK_PROBLEM if quick else "recall"], options, out)
     from unrolled.progress import trials_with_progress
 
-    finished = trials_with_progress(experiment, Console(stderr=True, highlight=False))
+    finished = trials_with_progress(experiment, beside)
     evaluation = experiment.results.evaluation()
     if as_json:
         print_json(evaluation.figures)

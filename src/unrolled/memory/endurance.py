@@ -23,8 +23,8 @@ class Endurance:
 
     `sizes` are the root mean square of the state (c, where there is one) over the 8,192 steps before each of
     `steps`; `early` the mean loss in nats over the first 40,000 steps, and `late` when the same data came for the
-    last time (over the last steps, where there are more data than steps). `finite` is whether the state was a
-    number to the end.
+    last time. Where they did not come again it is of the last steps, and not `comparable`. `finite` is whether the
+    state was a number to the end.
     """
 
     steps: list[int]
@@ -32,6 +32,7 @@ class Endurance:
     early: float
     late: float
     finite: bool
+    comparable: bool = True
 
 
 def endure(subject: Subject, steps: int = ENDURANCE) -> Endurance:
@@ -65,7 +66,8 @@ def endure(subject: Subject, steps: int = ENDURANCE) -> Endurance:
             at.append(end)
             parts = [trace.h if trace.c is None else trace.c for trace in traces]
             sizes.append(float(torch.cat([part.flatten() for part in parts]).square().mean().sqrt()))
-    return Endurance(at, sizes, _mean(early), _mean(late), bool(np.isfinite(sizes).all()))
+    comparable = last % len(inputs) == 0
+    return Endurance(at, sizes, _mean(early), _mean(late), bool(np.isfinite(sizes).all()), comparable)
 
 
 def _losses(subject: Subject, h: Tensor, targets: NDArray[np.int64]) -> Tensor:

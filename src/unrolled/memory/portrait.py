@@ -31,7 +31,8 @@ def _context(axes: Any, memory: Memory) -> None:
     axes.fill_between(ks, low, high, color=BLUE, alpha=0.2)
     axes.plot(ks, [one.loss for one in memory.contexts], color=BLUE, marker="o", markersize=4)
     axes.axhline(memory.full, color=GREY, linestyle="--", linewidth=1, label=f"all: {memory.full:.3f}")
-    axes.axvline(memory.horizon.k, color=RED, linewidth=1, label=f"horizon: {memory.horizon.k:,}")
+    least = "at least " if memory.horizon.high is None else ""
+    axes.axvline(memory.horizon.k, color=RED, linewidth=1, label=f"horizon: {least}{memory.horizon.k:,}")
     axes.set_xscale("symlog", linthresh=1)
     axes.set_xlim(left=0)
     axes.set_title("loss by length of context")

@@ -94,6 +94,8 @@ class Memory:
         steps = f"Over {found.steps[-1]:,} steps without a reset"
         losses = f"the loss goes from {found.early:.3f} to {found.late:.3f}"
         size = f"grows {grown:.3g} times" if grown > GROWN else f"stays as large as it was ({grown:.2f} times)"
+        if not found.comparable:
+            return [f"{steps} the state {size}; with --steps for more than the data, the loss would be compared."]
         advice = ": reset it now and then." if found.late > WORSE * found.early else "."
         return [f"{steps} the state {size} and {losses}{advice}"]
 
