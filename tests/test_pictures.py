@@ -1,6 +1,7 @@
 """Folders of pictures with captions: what is there is read, and what cannot be used is said where it is."""
 
 import csv
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -100,6 +101,46 @@ def test_what_is_transparent_is_white(tmp_path: Path) -> None:
 def test_sixteen_bits_become_eight(tmp_path: Path) -> None:
     image = Image.fromarray(np.full((4, 4), 0x8042, np.uint16))
     assert (pictures.fit(content(image, tmp_path), "x", 4, 1) == 0x80).all()
+
+
+def saved(image: Image.Image, path: Path, **options: Any) -> bytes:
+    image.save(path, **options)
+    return path.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("values", "name", "expected"),
+    [
+        (np.array([0, 0x8042, 0xFFFF], np.uint16), "a.pgm", [0, 0x80, 0xFF]),
+        (np.array([0, 0x8042, 0xFFFF], np.int32), "a.tiff", [0, 0x80, 0xFF]),
+        (np.array([0, 100, 255], np.int32), "a.tiff", [0, 100, 255]),
+        (np.array([0, 0.2, 1], np.float32), "a.tiff", [0, 51, 255]),
+    ],
+)
+def test_wide_numbers_become_eight_bits(tmp_path: Path, values: Any, name: str, expected: list[int]) -> None:
+    image = Image.fromarray(np.broadcast_to(values, (3, 3)).copy())
+    assert pictures.fit(saved(image, tmp_path / name), "x", 3, 1)[0, 1].tolist() == expected
+
+
+def test_sixteen_bits_with_a_transparent_value_become_eight(tmp_path: Path) -> None:
+    image = Image.fromarray(np.broadcast_to(np.array([0x1000, 0x8042, 0x2000], np.uint16), (3, 3)).copy())
+    found = pictures.fit(saved(image, tmp_path / "a.png", transparency=0x1000), "x", 3, 1)
+    assert found[0, 1].tolist() == [255, 0x80, 0x20]
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        (np.array([0, 1 << 20], np.int32), "whole numbers from 0 to 1.04858e+06, expected 0 to 65535"),
+        (np.array([-3, 9], np.int32), "whole numbers from -3 to 9, expected 0 to 65535"),
+        (np.array([0, 255], np.float32), "floating-point numbers from 0 to 255, expected 0 to 1"),
+        (np.array([0, np.nan], np.float32), "floating-point numbers from nan to nan, expected 0 to 1"),
+    ],
+)
+def test_numbers_of_no_known_range_are_refused(tmp_path: Path, values: Any, reason: str) -> None:
+    image = Image.fromarray(np.broadcast_to(values, (2, 2)).copy())
+    with pytest.raises(InputError, match=f"^x has {re.escape(reason)}"):
+        pictures.fit(saved(image, tmp_path / "a.tiff"), "x", 2, 1)
 
 
 def test_the_fingerprint_is_of_pictures_and_captions(tmp_path: Path) -> None:

@@ -137,25 +137,48 @@ def read_picture(path: str | Path, size: int, channels: int) -> NDArray[np.uint8
 def fit(content: bytes, name: str, size: int, channels: int) -> NDArray[np.uint8]:
     """The bytes of a picture file as pixels [C, S, S]; `name` is for the `InputError` where they are no picture.
 
-    The picture keeps its shape: what of the square is left over is black. What is transparent becomes white.
+    The picture keeps its shape: what of the square is left over is black. What is transparent becomes white. Of 16
+    bits the upper eight count; floating-point numbers go from 0 (black) to 1 (white).
     """
     library = pillow()
     try:
         with library.Image.open(io.BytesIO(content)) as opened:
             picture = library.ImageOps.exif_transpose(opened)
-            if picture.has_transparency_data:
+            if picture.mode.startswith(("I", "F")):
+                picture = _eight_bits(picture, name)
+            elif picture.has_transparency_data:
                 picture = picture.convert("RGBA")
                 picture = library.Image.alpha_composite(library.Image.new("RGBA", picture.size, "white"), picture)
-            elif picture.mode.startswith("I;16"):
-                picture = library.Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
             picture = picture.convert("L" if channels == 1 else "RGB")
             picture = library.ImageOps.pad(picture, (size, size))
+    except InputError:
+        raise
     except library.UnidentifiedImageError as error:
         raise InputError(f"{name} is not a picture that can be read; expected PNG, JPEG or the like.") from error
     except (OSError, SyntaxError, ValueError, EOFError, library.Image.DecompressionBombError) as error:
         raise InputError(f"{name} is damaged or cut off: {str(error).rstrip('.')}.") from error
     pixels = np.asarray(picture, np.uint8).reshape(size, size, channels)
     return np.ascontiguousarray(pixels.transpose(2, 0, 1))
+
+
+def _eight_bits(picture: Any, name: str) -> Any:
+    """A grey picture of integers or floating-point numbers, which Pillow would clip at 255, as one of bytes."""
+    values = np.asarray(picture)
+    whole = values.dtype.kind != "f"
+    least, most, highest = values.min(), values.max(), 65535 if whole else 1
+    if not (least >= 0 and most <= highest):
+        kind = "whole" if whole else "floating-point"
+        raise InputError(f"{name} has {kind} numbers from {least:g} to {most:g}, expected 0 to {highest}.")
+    if not whole:
+        grey = np.rint(values * 255)
+    elif picture.mode == "I" and most < 256:
+        grey = values
+    else:
+        grey = values >> 8
+    transparent = picture.info.get("transparency")
+    if transparent is not None:
+        grey = np.where(values == transparent, 255, grey)
+    return pillow().Image.fromarray(grey.astype(np.uint8))
 
 
 def pillow() -> Any:
