@@ -146,9 +146,10 @@ def gap(
     needs_torch()
     chosen = {name: value for name, value in given.items() if value is not None}
     (options,) = settings.fill([GapOptions], (QUICK if quick else {}) | chosen, "command line")
-    out = out or Path("gap-quick.json" if quick else "gap.json")
     beside = Console(stderr=True, highlight=False)
-    beside.print(f"The results are in {out}; without it the experiment begins anew.")
+    if out is None:
+        out = Path("gap-quick.json" if quick else "gap.json")
+        beside.print(f"The results are in {out}; without it the experiment begins anew.")
     if plot:
         plots.library(plot)
     experiment = Experiment(problems or [QUICK_PROBLEM if quick else "recall"], options, out)
