@@ -48,6 +48,29 @@ def test_raw_pcm_is_little_endian_and_an_odd_byte_is_left() -> None:
     assert audio.from_pcm(b"\x00\x40\x00\x80\x01").tolist() == [0.5, -1.0]
 
 
+@pytest.mark.parametrize(
+    ("samples", "expected"),
+    [
+        (np.array([-32768, 16384], np.int16), [-1, 0.5]),
+        (np.array([-(2**31), 2**30], np.int32), [-1, 0.5]),
+        (np.array([-128, 64], np.int8), [-1, 0.5]),
+        (np.array([0, 128, 192], np.uint8), [-1, 0, 0.5]),
+        (np.array([-1, 0.5], np.float64), [-1, 0.5]),
+        (np.array([-1, 0, 1]), [-1, 0, 1]),
+    ],
+)
+def test_whole_numbers_of_a_known_range_are_pcm(samples: np.ndarray, expected: list[float]) -> None:
+    found = audio.amplitudes(samples)
+    assert found.dtype == np.float32
+    assert found.tolist() == expected
+
+
+@pytest.mark.parametrize("samples", [np.array(["a"]), np.array([True]), np.array([1], np.uint16)])
+def test_what_is_no_amplitude_and_no_pcm_is_refused(samples: np.ndarray) -> None:
+    with pytest.raises(InputError, match=f"^samples: expected numbers, .*, got {samples.dtype}"):
+        audio.amplitudes(samples)
+
+
 def write_bytes(path: Path, content: bytes) -> Path:
     path.write_bytes(content)
     return path

@@ -167,6 +167,13 @@ def test_any_cut_of_a_sound_gives_the_same_text(model: SpeechModel, beam: int, s
     assert text + stream.finish() == model.transcribe(sound, options) != ""
 
 
+def test_pcm_is_heard_as_its_amplitudes_are(model: SpeechModel) -> None:
+    sound = np.rint(tones.dial(np.random.default_rng(5))[0] * 32767).astype(np.int16)
+    expected = model.transcribe(sound.astype(np.float32) / 32768)
+    assert model.transcribe(sound) == expected != ""
+    assert model.transcribe(sound.astype(np.int32) << 16) == expected
+
+
 def test_a_partial_result_hears_the_newest_sample_and_changes_nothing(model: SpeechModel) -> None:
     sound = tones.dial(np.random.default_rng(5))[0]
     stream, certain = model.listen(), ""

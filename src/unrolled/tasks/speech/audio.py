@@ -10,13 +10,26 @@ import tempfile
 from math import gcd
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from unrolled.errors import InputError
+from unrolled.floats import as_float32
 
-__all__ = ["LOWEST_RATE", "Samples", "from_pcm", "is_file", "rate_of", "read", "read_content", "resample", "write"]
+__all__ = [
+    "LOWEST_RATE",
+    "Samples",
+    "amplitudes",
+    "from_pcm",
+    "is_file",
+    "rate_of",
+    "read",
+    "read_content",
+    "resample",
+    "write",
+]
 
 Samples = NDArray[np.float32]
 
@@ -85,10 +98,27 @@ def resample(samples: Samples, own_rate: int, rate: int) -> Samples:
     return resampled
 
 
+def amplitudes(samples: NDArray[Any]) -> Samples:
+    """Samples of any type as float32 between -1 and 1.
+
+    Whole numbers of 8, 16 and 32 bits are PCM and are divided by their range: int16 by 32768, uint8 as
+    (x - 128) / 128. Floating-point numbers, and what numpy makes of Python's whole ones (int64), are amplitudes
+    already. Raises `InputError` for other types, and for a number that is not finite.
+    """
+    kind, size = samples.dtype.kind, samples.dtype.itemsize
+    if samples.size and (kind not in "iuf" or (kind == "u" and size > 1)):
+        raise InputError(f"samples: expected numbers, floating-point or PCM, got {samples.dtype}")
+    if kind == "u":
+        return (samples.astype(np.float32) - np.float32(128)) / np.float32(128)
+    if kind == "i" and size < 8:
+        return samples.astype(np.float32) / np.float32(2 ** (8 * size - 1))
+    return as_float32(samples, "samples")
+
+
 def from_pcm(content: bytes) -> Samples:
     """Samples from raw PCM: signed 16-bit little-endian, mono; a last odd byte is left out."""
     whole = len(content) - len(content) % 2
-    return np.frombuffer(content[:whole], "<i2").astype(np.float32) / np.float32(32768)
+    return amplitudes(np.frombuffer(content[:whole], "<i2"))
 
 
 def write(path: Path, samples: Samples, rate: int) -> None:

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from unrolled.causal import Field, Lengths, Records
 from unrolled.errors import InputError
-from unrolled.floats import as_float32
 from unrolled.network import Floats
+from unrolled.tasks.speech import audio
 from unrolled.tasks.speech.ctc import Greedy
 from unrolled.tasks.speech.filterbank import FilterBank
 from unrolled.vocabulary import Vocabulary
@@ -30,13 +30,11 @@ class Samples:
         self.fields: Sequence[Field] = [("samples", "<f4", (kept,)), ("held", "<i8", ())]
 
     def checked(self, inputs: Any) -> NDArray[np.float32]:
-        """Samples [N]; raises `InputError` for anything else."""
+        """Samples [N] as `audio.amplitudes` makes them; raises `InputError` for anything else."""
         samples = np.asarray(inputs)
         if samples.ndim != 1:
             raise InputError(f"samples: expected shape [N], got {list(samples.shape)}")
-        if samples.size and samples.dtype.kind not in "iuf":
-            raise InputError(f"samples: expected numbers, got {samples.dtype}")
-        return as_float32(samples, "samples")
+        return audio.amplitudes(samples)
 
     def run(
         self, inputs: NDArray[np.float32], lengths: Lengths, states: Records

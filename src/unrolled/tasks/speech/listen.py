@@ -17,7 +17,6 @@ from unrolled.errors import InputError
 from unrolled.network import Floats
 from unrolled.stream import Stream
 from unrolled.tasks.speech import audio
-from unrolled.tasks.speech.audio import Samples
 from unrolled.tasks.speech.ctc import Search
 from unrolled.tasks.speech.filterbank import Bank
 from unrolled.vocabulary import Vocabulary
@@ -59,8 +58,11 @@ class Listener:
         """How much it has heard."""
         return self._stream.position / self.rate
 
-    def feed(self, samples: Samples) -> str:
-        """Hear samples [N] at the model's rate; returns the text that has become certain."""
+    def feed(self, samples: NDArray[Any]) -> str:
+        """Hear samples [N] at the model's rate, amplitudes or PCM; returns the text that has become certain.
+
+        Raises `InputError` for what `audio.amplitudes` refuses.
+        """
         outputs = self._stream.feed(samples)
         return self._vocabulary.decode(self._search.feed(outputs)) if len(outputs) else ""
 

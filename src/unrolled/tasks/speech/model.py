@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import numpy as np
+from numpy.typing import NDArray
 
 from unrolled import vocabulary
 from unrolled.causal import Causal
@@ -94,8 +95,11 @@ class SpeechModel:
         """A new stream of sound whose text comes from a beam search, if `options` say so."""
         return Listener(self.bank, Stream(self, history=0), self._search(options), self.vocabulary)
 
-    def transcribe(self, samples: Samples, options: ListenOptions = ListenOptions()) -> str:
-        """The text of a whole sound: samples [N] at `bank.rate` a second."""
+    def transcribe(self, samples: NDArray[Any], options: ListenOptions = ListenOptions()) -> str:
+        """The text of a whole sound: samples [N] at `bank.rate` a second.
+
+        They are amplitudes between -1 and 1, or PCM of 8, 16 or 32 bits, as their type tells (`audio.amplitudes`).
+        """
         stream = self.listen(options)
         return stream.feed(samples) + stream.finish()
 
