@@ -30,7 +30,11 @@ from unrolled.memory.problems import PROBLEMS
 from unrolled.recipe import TrainOptions
 from unrolled.tasks import TASKS, Task
 
-train_app = typer.Typer(no_args_is_help=True, help="Train a model for a task.")
+train_app = typer.Typer(
+    no_args_is_help=True,
+    help="Train a model for a task.",
+    epilog="Example: unrolled train text book.txt --minutes 3 --out book.safetensors",
+)
 app.add_typer(train_app, name="train")
 
 
