@@ -211,6 +211,35 @@ def test_attention_is_on_the_grid_and_sums_to_one(model_path: Path, folder: Path
         assert " ".join(caption.pieces) == caption.text
 
 
+@pytest.mark.parametrize(
+    ("pixels", "found"),
+    [
+        (np.zeros((2, 3, SIZE, SIZE), np.uint8), f"uint8 [2, 3, {SIZE}, {SIZE}]"),
+        (np.zeros((2, 1, SIZE, 9), np.uint8), f"uint8 [2, 1, {SIZE}, 9]"),
+        (np.zeros((1, SIZE, SIZE), np.uint8), f"uint8 [1, {SIZE}, {SIZE}]"),
+        (np.zeros((2, 1, SIZE, SIZE), np.float32), f"float32 [2, 1, {SIZE}, {SIZE}]"),
+    ],
+)
+def test_pixels_of_another_shape_or_type_are_refused(model_path: Path, pixels: Any, found: str) -> None:
+    with pytest.raises(InputError) as error:
+        unrolled.load(model_path).captions(pixels)
+    assert str(error.value) == f"pixels: expected uint8 [B, 1, {SIZE}, {SIZE}], got {found}."
+
+
+def test_a_name_in_place_of_pixels_is_refused(model_path: Path) -> None:
+    with pytest.raises(InputError, match=r"^pixels: expected an array, got str"):
+        unrolled.load(model_path).captions("a.png")
+
+
+def test_a_beam_of_nothing_is_refused(model_path: Path) -> None:
+    with pytest.raises(InputError, match=r"^beam is 0, expected at least 1"):
+        unrolled.load(model_path).captions(np.zeros((1, 1, SIZE, SIZE), np.uint8), beam=0)
+
+
+def test_no_pictures_have_no_captions(model_path: Path) -> None:
+    assert unrolled.load(model_path).captions(np.zeros((0, 1, SIZE, SIZE), np.uint8)) == []
+
+
 def test_one_drawing_is_of_one_picture(model_path: Path, tmp_path: Path) -> None:
     options = CaptionRunOptions(attention=str(tmp_path / "x.png"))
     with pytest.raises(InputError, match="--attention draws one picture, but 2 were given"):

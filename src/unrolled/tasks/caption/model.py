@@ -88,13 +88,26 @@ class CaptionModel:
         return network.eval()
 
     def captions(self, pixels: NDArray[np.uint8], beam: int = BEAM) -> list[Caption]:
-        """The likeliest caption of each picture [B, C, S, S], found by beam search."""
+        """The likeliest caption of each picture [B, C, S, S], found by beam search.
+
+        Raises `InputError` for pictures that are not bytes or not of the model's channels C and side S, and for a
+        `beam` below 1.
+        """
+        sizes = self.file.architecture
+        shape = (sizes.channels, sizes.size, sizes.size)
+        if not isinstance(pixels, np.ndarray):
+            raise InputError(f"pixels: expected an array, got {type(pixels).__name__}")
+        if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[1:] != shape:
+            expected, got = _bracketed("B", *shape), _bracketed(*pixels.shape)
+            raise InputError(f"pixels: expected uint8 {expected}, got {pixels.dtype} {got}")
+        if beam < 1:
+            raise InputError(f"beam is {beam}, expected at least 1")
         network = self.network
         import torch
 
         from unrolled import beam as beam_search
 
-        side, boundary = self.file.architecture.side, self.vocabulary.size
+        side, boundary = sizes.side, self.vocabulary.size
         written = []
         for begin in range(0, len(pixels), AT_ONCE):
             with torch.no_grad():
@@ -172,6 +185,10 @@ class CaptionModel:
         """Commands that a person may like to try next with this model, which is in the file `path`."""
         example = shlex.quote(self.file.training["example"])
         return [f"unrolled run {path} {example} --attention looked.png", f"unrolled eval {path}"]
+
+
+def _bracketed(*sizes: object) -> str:
+    return f"[{', '.join(map(str, sizes))}]"
 
 
 def scores(written: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, float]:
