@@ -11,6 +11,7 @@ import pytest
 
 from small import BANK, inputs_for, label_file, model_of, speech_file, text_file
 from unrolled import Snapshot, Stream, modelfile
+from unrolled.tasks.speech import ListenOptions
 from unrolled.vocabulary import ByteVocabulary
 
 LINES = ["abc abc\n", "had a bed\n", "\n", "face cab\n", "gh\n", "deaf bee\n"] * 3
@@ -80,8 +81,9 @@ def test_rows_words_and_sound_are_read_as_a_stream_reads_them(tmp_path: Path) ->
     modelfile.write(path, speech_file())
     samples = np.clip(inputs_for("speech", 150), -1, 0.999)
     pcm = (samples * 32768).astype("<i2")
-    heard = "".join(Stream(model_of("speech")).read(pcm.astype(np.float32) / 32768))
-    assert "".join(one["text"] for one in run(pcm.tobytes(), path)) == heard != ""
+    heard = "".join(Stream(model_of("speech")).read(pcm))
+    state = tmp_path / "state"
+    assert "".join(one["text"] for one in run(pcm.tobytes(), path, "--state", state)) == heard != ""
     assert BANK.rate == 8000
 
 
@@ -114,6 +116,18 @@ def test_a_model_of_bytes_reads_any(tmp_path: Path) -> None:
     path = tmp_path / "bytes.safetensors"
     modelfile.write(path, text_file(vocabulary=ByteVocabulary()))
     assert [one["position"] for one in run(b"caf\xe9\nok\n", path)] == [5, 8]
+
+
+def test_at_the_end_of_a_sound_the_rest_of_its_text_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    modelfile.write(path, speech_file())
+    samples = np.clip(inputs_for("speech", 150), -1, 0.999)
+    pcm = (samples * 32768).astype("<i2")
+    found = run(pcm.tobytes(), path)
+    assert "".join(one["text"] for one in found) == model_of("speech").transcribe(pcm, ListenOptions(beam=1))
+    assert found[-1]["text"] != ""
+    assert found[-1]["seconds"] == len(pcm) / BANK.rate
+    assert run(b"", path) == []
 
 
 def test_a_sound_file_is_no_raw_sound(tmp_path: Path) -> None:

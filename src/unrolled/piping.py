@@ -45,11 +45,12 @@ def piped(
     line of words, the event of each. A line of words is a sentence, which starts from nothing: positions count
     within it. So does what follows a blank line among rows of numbers, about which nothing is said. Their first
     line may be the heading of the training table. A line that is none of these goes to `refused`, and the stream
-    stays where it was. Raises `InputError` for models of films, for a sound file, and for the heading of a table
+    stays where it was. Where the sound ends, so does its text, and what `Listener.finish` would give is said too;
+    with a `state` the stream goes on later, and only what is certain is said. Raises `InputError` for models of films, for a sound file, and for the heading of a table
     of as many other columns, whose rows could not be told from the model's own.
     """
     if model.file.task == "speech":
-        outputs = _heard(model, stream, source)
+        outputs = _heard(model, stream, source, ends=state is None)
     elif model.file.task == "label" and model.kind == "films":
         raise InputError("the model reads films, which come in files: unrolled run MODEL FILM")
     else:
@@ -160,7 +161,7 @@ def _surprise(stream: Stream, symbols: Any) -> float:
     return float(foreseen.mean()) if len(foreseen) else 0.0
 
 
-def _heard(model: Any, stream: Stream, source: BinaryIO) -> Iterator[Output]:
+def _heard(model: Any, stream: Stream, source: BinaryIO, ends: bool) -> Iterator[Output]:
     rate, rest = model.bank.rate, b""
     if audio.is_file(source.peek(4)):  # type: ignore[attr-defined]
         raise InputError(
@@ -172,4 +173,11 @@ def _heard(model: Any, stream: Stream, source: BinaryIO) -> Iterator[Output]:
         whole = len(content) - len(content) % 2
         rest = content[whole:]
         text = "".join(stream.read(audio.from_pcm(content[:whole])))
-        yield Output(text, {"position": stream.position, "seconds": stream.position / rate, "text": text})
+        yield _of_sound(text, stream.position, rate)
+    if ends and (heard := stream.position):
+        text = "".join(stream.read(np.zeros(model.bank.padding(heard), np.float32)))
+        yield _of_sound(text, heard, rate)
+
+
+def _of_sound(text: str, position: int, rate: int) -> Output:
+    return Output(text, {"position": position, "seconds": position / rate, "text": text})
