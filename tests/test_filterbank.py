@@ -21,6 +21,12 @@ def whole(samples: np.ndarray, bank: Bank = BANK) -> np.ndarray:
     return np.concatenate([stream.feed(samples), stream.finish()])
 
 
+@given(st.integers(0, 100_000), st.integers(1, 9), st.integers(1, 3000))
+def test_the_silence_after_a_stream_is_that_after_what_is_kept_of_it(heard: int, stack: int, tail: int) -> None:
+    bank = replace(BANK, stack=stack, tail=tail)
+    assert bank.padding(heard) == bank.padding(heard - bank.steps(heard) * bank.advance)
+
+
 def test_usual_windows_are_25_ms_every_10() -> None:
     assert (BANK.window, BANK.hop, BANK.stack, BANK.tail) == (200, 80, 3, 2400)
     assert (BANK.span, BANK.advance, BANK.lead) == (360, 240, 0)

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 
 import small
@@ -183,6 +184,13 @@ def test_a_partial_result_hears_the_newest_sample_and_changes_nothing(model: Spe
     assert certain + stream.finish() == model.transcribe(sound)
 
 
+def test_the_silence_after_a_sound_is_not_counted(model: SpeechModel) -> None:
+    stream = model.listen()
+    stream.feed(tones.dial(np.random.default_rng(5))[0][:4000])
+    stream.finish()
+    assert (stream.seconds, stream.fork().seconds) == (0.5, 0.5)
+
+
 def test_what_a_stream_keeps_does_not_grow(model: SpeechModel) -> None:
     stream = model.listen()
     sound = tones.dial(np.random.default_rng(5))[0]
@@ -225,6 +233,7 @@ def test_files_are_heard_at_any_rate(tmp_path: Path, model: SpeechModel) -> None
     assert other.record["text"] == model.transcribe(audio.read(Path(paths[1]), 8000))
     (alone,) = model.run(paths[:1], ListenOptions())
     assert alone.line == one.record["text"]
+    assert alone.record["seconds"] == round(soundfile.info(paths[0]).duration, 3)
 
 
 def test_a_file_is_heard_on_standard_input(

@@ -47,6 +47,7 @@ class Listener:
     def __init__(self, bank: Bank, stream: Stream, search: Search, vocabulary: Vocabulary) -> None:
         self._bank, self._stream, self._search = bank, stream, search
         self._vocabulary = vocabulary
+        self._silence = 0  # samples that `finish` has added
 
     @property
     def rate(self) -> int:
@@ -55,8 +56,8 @@ class Listener:
 
     @property
     def seconds(self) -> float:
-        """How much it has heard."""
-        return self._stream.position / self.rate
+        """How much sound it has heard, without the silence after it."""
+        return (self._stream.position - self._silence) / self.rate
 
     def feed(self, samples: NDArray[Any]) -> str:
         """Hear samples [N] at the model's rate, amplitudes or PCM; returns the text that has become certain.
@@ -71,15 +72,19 @@ class Listener:
         return self.fork().finish()
 
     def finish(self) -> str:
-        """The rest of the text; the sound is over, and a moment of silence is heard after it."""
-        heard = self._stream.position
-        held = heard - self._bank.steps(heard) * self._bank.advance
-        text = self.feed(np.zeros(self._bank.padding(held), np.float32))
+        """The rest of the text; the sound is over, and a moment of silence is heard after it, if there was any."""
+        if not self._stream.position:
+            return ""
+        silence = np.zeros(self._bank.padding(self._stream.position), np.float32)
+        text = self.feed(silence)
+        self._silence += len(silence)
         return text + self._vocabulary.decode(self._search.open())
 
     def fork(self) -> Listener:
         """A second stream that goes on from here on its own."""
-        return Listener(self._bank, self._stream.fork(), self._search.fork(), self._vocabulary)
+        other = Listener(self._bank, self._stream.fork(), self._search.fork(), self._vocabulary)
+        other._silence = self._silence
+        return other
 
 
 def live(source: BinaryIO, stream: Listener, spaced: bool, partial: bool) -> Iterator[Heard]:
@@ -104,9 +109,8 @@ def live(source: BinaryIO, stream: Listener, spaced: bool, partial: bool) -> Ite
         if partial and (now := (word + stream.partial()).strip()) != guess:
             guess = now
             yield Heard(guess, stream.seconds, False)
-    seconds = stream.seconds
     if last := (word + stream.finish()).strip():
-        yield Heard(last, seconds, True)
+        yield Heard(last, stream.seconds, True)
 
 
 class CharacterModel:
