@@ -46,8 +46,9 @@ def piped(
     within it. So does what follows a blank line among rows of numbers, about which nothing is said. Their first
     line may be the heading of the training table. A line that is none of these goes to `refused`, and the stream
     stays where it was. Where the sound ends, so does its text, and what `Listener.finish` would give is said too;
-    with a `state` the stream goes on later, and only what is certain is said. Raises `InputError` for models of films, for a sound file, and for the heading of a table
-    of as many other columns, whose rows could not be told from the model's own.
+    with a `state` the stream goes on later, and only what is certain is said. Raises `InputError` for models of
+    films, for a sound file, and for the heading of a table of as many other columns, whose rows could not be told
+    from the model's own.
     """
     if model.file.task == "speech":
         outputs = _heard(model, stream, source, ends=state is None)
