@@ -15,13 +15,15 @@ import torch
 
 import small
 from tolerances import assert_close
-from unrolled import modelfile
+from unrolled import examples, modelfile
 from unrolled.errors import InputError
+from unrolled.examples import Refused
 from unrolled.modelfile import ModelFile
 from unrolled.models.speech import Convolutions, SpeechNetwork
 from unrolled.recipe import TrainOptions
 from unrolled.tasks.speech import ListenOptions, SpeechModel, SpeechOptions, SpeechTask, audio, tones, transcripts
 from unrolled.tasks.speech.augment import AugmentOptions, augmented, mask
+from unrolled.tasks.speech.data import Data
 from unrolled.tasks.speech.filterbank import Bank, features
 from unrolled.train import train
 from unrolled.vocabulary import CharVocabulary
@@ -65,7 +67,7 @@ def model(task: SpeechTask) -> SpeechModel:
 
 @pytest.mark.parametrize("cell", ["rnn", "lstm", "gru"])
 def test_the_parameters_are_those_of_the_model_file(tmp_path: Path, cell: str) -> None:
-    task = SpeechTask(replace(SMALL, cell=cell, layers=2), [table(tmp_path / "data", 2)])
+    task = SpeechTask(replace(SMALL, cell=cell, layers=2), [table(tmp_path / "data")])
     shapes = {name: tuple(value.shape) for name, value in task.build().state_dict().items()}
     assert shapes == task.architecture.shapes()
 
@@ -305,6 +307,34 @@ def test_a_held_out_character_that_is_not_known_is_refused(tmp_path: Path, model
     ):
         with pytest.raises(InputError, match=r"transcripts.tsv, line 2 .*the character 'x' \(U\+0078\)"):
             call()
+
+
+def test_characters_that_training_lacks_are_refused_where_the_program_divides(tmp_path: Path) -> None:
+    path = table(tmp_path / "data")
+    whole = transcripts.read([path], None, Refused())
+    _, held_out = examples.divide(len(whole), SMALL.split, 0)
+    row = int(held_out[0])
+    path.write_text(path.read_text().replace(f"\n{row}.wav\t", f"\n{row}.wav\tx"))
+    assert f"{path}, line {row + 2} " in (sentence := refused(SMALL, path))
+    assert "the character 'x' (U+0078) is not one of" in sentence
+
+
+def test_what_a_model_knows_may_be_held_out_though_it_was_not_in_training(tmp_path: Path) -> None:
+    path = table(tmp_path / "data", 2)  # training lacks some of the digits
+    assert "is not one of" in refused(SMALL, path)
+    data = Data.read(SMALL, [path], 0, CharVocabulary("0123456789"))
+    assert len(data.held_out) == 1
+
+
+@pytest.mark.parametrize("held_out", [True, False])
+def test_where_every_sound_is_left_out_the_first_reason_is_said(tmp_path: Path, held_out: bool) -> None:
+    path = table(tmp_path / "data")
+    other = table(tmp_path / "other", 2)
+    other.write_text(f"{transcripts.HEADER}\n0.wav\t{'12' * 300}\n1.wav\t{'3' * 300}\n")
+    options = replace(SMALL, skip_bad=True, held_out=str(other) if held_out else None)
+    sentence = refused(options, path if held_out else other)
+    assert sentence.startswith(f"{other}: no sound is left whose transcript can be used (the first was left out: ")
+    assert f"{other}, line 2 " in sentence
 
 
 def test_a_folder_without_one_table_is_refused(tmp_path: Path) -> None:

@@ -53,14 +53,23 @@ class Data:
 
     train: Recordings
     held_out: Recordings
-    vocabulary: CharVocabulary
+    vocabulary: Vocabulary
     bank: Bank
     fingerprint: str
     refused: Refused
 
     @classmethod
-    def read(cls, options: SpeechOptions, paths: Sequence[str | Path], seed: int) -> Self:
-        """Read the sounds of these tables (without: the built-in ones), divided as `options` say."""
+    def read(
+        cls,
+        options: SpeechOptions,
+        paths: Sequence[str | Path],
+        seed: int,
+        known: Vocabulary | None = None,
+    ) -> Self:
+        """Read the sounds of these tables (without: the built-in ones), divided as `options` say.
+
+        Texts that are held out are of `known` characters (default: those of the texts to train on).
+        """
         if options.channels and options.stack != CONVOLVED_STACK:
             raise InputError(
                 f"stack is {options.stack}, expected {CONVOLVED_STACK} for convolutions (--channels)."
@@ -69,10 +78,9 @@ class Data:
             raise InputError(f"mels is {options.mels}, which convolutions leave nothing of; expected more.")
         refused = Refused(options.skip_bad)
         whole = transcripts.read(paths, options.rate, refused) if paths else transcripts.builtin(options.rate)
-        known = CharVocabulary.learn(whole.texts)
         context = convolved_context() if options.channels else 0
         bank = Bank.usual(whole.rate, options.mels, options.stack, context)
-        whole = usable(whole, known, bank, refused)
+        whole = usable(whole, None, bank, refused)
         if options.held_out is None:
             train, held_out = (
                 transcripts.select(whole, part.tolist())
@@ -80,18 +88,23 @@ class Data:
             )
         else:
             train, held_out = whole, transcripts.read([options.held_out], whole.rate, refused)
-            held_out = usable(held_out, known, bank, refused)
+        known = known or CharVocabulary.learn(train.texts)
+        held_out = usable(held_out, known, bank, refused)
         digest = hashlib.sha256(f"{whole.fingerprint} {held_out.fingerprint}".encode()).hexdigest()
         return cls(train, held_out, known, bank, digest, refused)
 
 
-def usable(recordings: Recordings, known: Vocabulary, bank: Bank, refused: Refused) -> Recordings:
-    """Those whose text is of known characters and no longer than the model's steps."""
+def usable(recordings: Recordings, known: Vocabulary | None, bank: Bank, refused: Refused) -> Recordings:
+    """Those whose text is of `known` characters (None: of any) and no longer than the model's steps.
+
+    Raises `InputError` where none is left.
+    """
     chosen = []
     for number, text in enumerate(recordings.texts):
         place = recordings.places[number]
         try:
-            known.encode(text)
+            if known is not None:
+                known.encode(text)
         except InputError as error:
             refused(f"{place}: {error}")
             continue
@@ -105,4 +118,7 @@ def usable(recordings: Recordings, known: Vocabulary, bank: Bank, refused: Refus
             )
             continue
         chosen.append(number)
+    if not chosen:
+        names = ", ".join(recordings.names)
+        raise InputError(f"{names}: no sound is left whose transcript can be used{refused.first}")
     return recordings if len(chosen) == len(recordings) else transcripts.select(recordings, chosen)

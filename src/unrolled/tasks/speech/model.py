@@ -180,7 +180,7 @@ class SpeechModel:
         names = [] if training["names"] == [transcripts.BUILTIN] else training["names"]
         known = {field.name for field in fields(SpeechOptions)} & set(training)  # not those of later versions
         options = SpeechOptions(**{name: training[name] for name in known})
-        data = Data.read(options, names, training["seed"])
+        data = Data.read(options, names, training["seed"], self.vocabulary)
         if data.fingerprint != training["data"]:
             raise InputError(
                 f"{', '.join(training['names'])}: not the sounds that the model was trained on; name a TSV."
