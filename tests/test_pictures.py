@@ -175,6 +175,14 @@ def test_a_bad_line_is_named_or_left_out_and_counted(tmp_path: Path, row: list[s
     assert len(refused.reasons) == 1
 
 
+def test_where_every_line_is_left_out_the_first_reason_is_said(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path, [["none.png", "a cat"], ["a.png", ""]])
+    with pytest.raises(InputError) as error:
+        pictures.read([folder], Refused(True))
+    assert "there is no picture with a caption (the first was left out: " in str(error.value)
+    assert "captions.txt, line 2: the picture 'none.png'" in str(error.value)
+
+
 def test_a_line_is_counted_from_where_it_begins(tmp_path: Path) -> None:
     folder = folder_of(tmp_path, [["a.png", "on\ntwo lines"], ["c.png", "x\ny"]])
     with pytest.raises(InputError, match=r"captions.txt, line 4: the picture 'c.png'"):

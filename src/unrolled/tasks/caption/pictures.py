@@ -103,7 +103,7 @@ def read(
 
     pictures = gather(decoded(), size, channels)
     if not len(pictures):
-        raise InputError(f"{', '.join(map(str, folders))}: there is no picture with a caption.")
+        raise InputError(f"{', '.join(map(str, folders))}: there is no picture with a caption{refused.first}")
     return pictures
 
 
