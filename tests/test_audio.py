@@ -1,5 +1,6 @@
 """Sound files: every kind gives the samples that were written, and what is no whole sound is refused."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -116,11 +117,15 @@ def test_a_sound_of_no_samples_is_refused(tmp_path: Path) -> None:
         audio.read(path, 8000)
 
 
-def test_samples_that_are_not_finite_are_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("wrong", [np.nan, np.inf, 1e30, -2000])
+def test_samples_of_no_sound_are_refused(tmp_path: Path, wrong: float) -> None:
     path = tmp_path / "a.wav"
-    soundfile.write(path, np.array([0, np.nan, 0], np.float32), 8000, subtype="FLOAT")
-    with pytest.raises(InputError, match=r"a\.wav: sample 1 is nan, expected a finite number"):
+    soundfile.write(path, np.array([0, wrong, 0], np.float32), 8000, subtype="FLOAT")
+    reason = re.escape(f": sample 1 is {wrong:g}, expected a finite number from -1 to 1")
+    with pytest.raises(InputError, match=r"a\.wav" + reason):
         audio.read(path, 8000)
+    with pytest.raises(InputError, match=r"^samples(\[1\]|: sample 1) is"):
+        audio.amplitudes(np.array([0, wrong, 0], np.float32))
 
 
 @pytest.mark.parametrize(
@@ -140,8 +145,9 @@ def test_what_is_no_sound_is_refused(tmp_path: Path, content: bytes | None, reas
             call()
 
 
-def test_a_rate_that_no_sound_has_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("rate", [100, 768_001, 2_000_000_000])
+def test_a_rate_that_no_sound_has_is_refused(tmp_path: Path, rate: int) -> None:
     path = tmp_path / "a.wav"
-    audio.write(path, SINE, 100)
-    with pytest.raises(InputError, match="has 100 samples a second, expected at least 1000"):
+    audio.write(path, SINE, rate)
+    with pytest.raises(InputError, match=f"has {rate} samples a second, expected 1000 to 768000"):
         audio.read(path, 8000)

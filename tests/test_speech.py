@@ -15,7 +15,7 @@ import torch
 
 import small
 from tolerances import assert_close
-from unrolled import examples, modelfile
+from unrolled import examples, modelfile, settings
 from unrolled.errors import InputError
 from unrolled.examples import Refused
 from unrolled.modelfile import ModelFile
@@ -269,6 +269,24 @@ def refused(options: SpeechOptions, path: Path) -> str:
     with pytest.raises(InputError) as error:
         SpeechTask(options, [path])
     return str(error.value)
+
+
+def test_sound_of_impossible_loudness_is_refused_in_training_and_in_hearing(
+    tmp_path: Path, model: SpeechModel
+) -> None:
+    path = table(tmp_path / "other")
+    sound = np.zeros(4000, np.float32)
+    sound[7] = 1e30
+    soundfile.write(tmp_path / "other" / "4.wav", sound, 8000, subtype="FLOAT")
+    assert "4.wav: sample 7 is 1e+30, expected" in (sentence := refused(SMALL, path))
+    assert sentence.startswith(f"{path}, line 6: ")
+    with pytest.raises(InputError, match=r"^samples: sample 7 is 1e\+30, expected"):
+        model.transcribe(sound)
+
+
+def test_a_rate_that_no_sound_has_is_refused() -> None:
+    with pytest.raises(InputError, match=r"rate .*less than 768001"):
+        settings.fill([SpeechOptions], {"rate": 768_001})
 
 
 def test_a_bad_sound_is_refused_with_its_row_or_left_out_and_counted(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from unrolled.errors import InputError
 from unrolled.floats import as_float32
 
 __all__ = [
+    "HIGHEST_RATE",
     "LOWEST_RATE",
     "Samples",
     "amplitudes",
@@ -33,7 +34,8 @@ __all__ = [
 
 Samples = NDArray[np.float32]
 
-LOWEST_RATE = 1000  # samples a second
+LOWEST_RATE, HIGHEST_RATE = 1000, 768_000  # samples a second
+LOUDEST = 1000  # 1 is full scale; what is so far beyond it is no sound, and its power may overflow
 UNKNOWN_SIZE = (0, 0xFFFFFFFF)  # what programs that write WAV into a pipe leave in its header
 
 
@@ -41,7 +43,7 @@ def read(path: Path, rate: int) -> Samples:
     """The sound of a file as samples [N] at `rate` a second, its channels mixed down.
 
     Raises `InputError` for a file that is missing, no sound, cut off, without samples, or with samples that are
-    not finite.
+    not finite or beyond ±1000.
     """
     library = _soundfile()
     _check_file(path)
@@ -53,9 +55,7 @@ def read(path: Path, rate: int) -> Samples:
     if not len(samples):
         raise InputError(f"{path} is a sound file of 0 samples, expected at least one.")
     mono = samples[:, 0] if samples.shape[1] == 1 else samples.mean(axis=1)
-    if not np.isfinite(mono).all():
-        at = int(np.flatnonzero(~np.isfinite(mono))[0])
-        raise InputError(f"{path}: sample {at} is {mono[at]}, expected a finite number.")
+    _check_loudness(mono, str(path))
     return resample(np.ascontiguousarray(mono), _checked_rate(path, own_rate), rate)
 
 
@@ -103,7 +103,7 @@ def amplitudes(samples: NDArray[Any]) -> Samples:
 
     Whole numbers of 8, 16 and 32 bits are PCM and are divided by their range: int16 by 32768, uint8 as
     (x - 128) / 128. Floating-point numbers, and what numpy makes of Python's whole ones (int64), are amplitudes
-    already. Raises `InputError` for other types, and for a number that is not finite.
+    already. Raises `InputError` for other types, and for a number that is not finite or beyond ±1000.
     """
     kind, size = samples.dtype.kind, samples.dtype.itemsize
     if samples.size and (kind not in "iuf" or (kind == "u" and size > 1)):
@@ -112,7 +112,9 @@ def amplitudes(samples: NDArray[Any]) -> Samples:
         return (samples.astype(np.float32) - np.float32(128)) / np.float32(128)
     if kind == "i" and size < 8:
         return samples.astype(np.float32) / np.float32(2 ** (8 * size - 1))
-    return as_float32(samples, "samples")
+    numbers = as_float32(samples, "samples")
+    _check_loudness(numbers, "samples")
+    return numbers
 
 
 def from_pcm(content: bytes) -> Samples:
@@ -145,9 +147,19 @@ def _check_file(path: Path) -> None:
 
 
 def _checked_rate(path: Path, rate: int) -> int:
-    if rate < LOWEST_RATE:
-        raise InputError(f"{path} has {rate} samples a second, expected at least {LOWEST_RATE}.")
+    if not LOWEST_RATE <= rate <= HIGHEST_RATE:
+        raise InputError(f"{path} has {rate} samples a second, expected {LOWEST_RATE} to {HIGHEST_RATE}.")
     return rate
+
+
+def _check_loudness(samples: Samples, place: str) -> None:
+    """Refuse samples [N] of which one is not finite or beyond `LOUDEST`."""
+    wrong = ~(np.abs(samples) <= LOUDEST)
+    if wrong.any():
+        at = int(wrong.argmax())
+        raise InputError(
+            f"{place}: sample {at} is {samples[at]:g}, expected a finite number from -1 to 1 or little beyond."
+        )
 
 
 def _reason(error: Exception) -> str:

@@ -29,6 +29,7 @@ class SpeechOptions(AugmentOptions, ExampleOptions):
         None,
         "Samples a second that sounds are brought to.",
         at_least=audio.LOWEST_RATE,
+        below=audio.HIGHEST_RATE + 1,
         default_help=f"that of the lowest file, at most {transcripts.HIGHEST_RATE:,}",
     )
     mels: int = setting(40, "Filters of the filter bank.", at_least=1)
