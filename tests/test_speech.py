@@ -251,6 +251,21 @@ def test_a_file_is_heard_on_standard_input(
         list(model.run(["-"], ListenOptions()))
 
 
+def test_nothing_to_hear_is_refused(model: SpeechModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=Trickle(b"")))
+    with pytest.raises(
+        InputError, match=r"^standard input is empty \(0 bytes\); expected a sound file or raw PCM"
+    ):
+        list(model.run(["-"], ListenOptions()))
+    with pytest.raises(InputError, match=r"^samples: expected at least one"):
+        model.transcribe(np.zeros(0, np.float32))
+
+
+def test_a_stream_that_has_heard_nothing_has_no_text(model: SpeechModel) -> None:
+    stream = model.listen()
+    assert stream.partial() == stream.finish() == ""
+
+
 def test_a_language_model_changes_what_is_heard(
     tmp_path: Path, model: SpeechModel, random_model: Callable[..., ModelFile]
 ) -> None:

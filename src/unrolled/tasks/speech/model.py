@@ -99,7 +99,10 @@ class SpeechModel:
         """The text of a whole sound: samples [N] at `bank.rate` a second.
 
         They are amplitudes between -1 and 1, or PCM of 8, 16 or 32 bits, as their type tells (`audio.amplitudes`).
+        Raises `InputError` for what is neither, and for no samples.
         """
+        if not np.size(samples):
+            raise InputError("samples: expected at least one, got none")
         stream = self.listen(options)
         return stream.feed(samples) + stream.finish()
 
@@ -115,6 +118,8 @@ class SpeechModel:
             elif audio.is_file(source.peek(4)):
                 samples = audio.read_content(source.read(), "standard input", self.bank.rate)
             else:
+                if not source.peek(1):
+                    raise InputError("standard input is empty (0 bytes); expected a sound file or raw PCM.")
                 spaced = " " in self.file.encoding["vocabulary"]["characters"]
                 for heard in live(source, fresh.fork(), spaced, options.partial):
                     line = heard.text if heard.final else f"... {heard.text}"
