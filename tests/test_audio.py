@@ -39,6 +39,18 @@ def test_another_rate_is_resampled(tmp_path: Path) -> None:
     assert np.abs(samples - SINE)[200:-200].max() < 0.01
 
 
+@pytest.mark.parametrize("kind", ["WAV", "RF64", "W64", "AIFF", "CAF", "AU", "FLAC", "OGG", "MP3"])
+def test_the_first_bytes_tell_a_file_from_raw_sound(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "a"
+    soundfile.write(path, SINE, 8000, format=kind)
+    content = path.read_bytes()
+    if kind == "MP3" and not content.startswith(b"ID3"):
+        content = b"ID3\x04\0\0\0\0\0\x14" + bytes(20) + content  # a tag of 20 bytes
+    assert audio.is_file(content[:4])
+    assert np.corrcoef(audio.read_content(content, "standard input", 8000)[: len(SINE)], SINE)[0, 1] > 0.9
+    assert not audio.is_file(b"\0\0\1\0")
+
+
 def test_channels_are_mixed_down(tmp_path: Path) -> None:
     path = tmp_path / "a.wav"
     soundfile.write(path, np.stack([SINE, np.zeros_like(SINE)], axis=1), 8000, subtype="FLOAT")

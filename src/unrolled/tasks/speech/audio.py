@@ -36,6 +36,8 @@ Samples = NDArray[np.float32]
 
 LOWEST_RATE, HIGHEST_RATE = 1000, 768_000  # samples a second
 LOUDEST = 1000  # 1 is full scale; what is so far beyond it is no sound, and its power may overflow
+# WAV, its successors RF64 and W64, AIFF, CAF, AU, FLAC, OGG, MP3 with a tag
+BEGINNINGS = (b"RIFF", b"RF64", b"riff", b"FORM", b"caff", b".snd", b"fLaC", b"OggS", b"ID3")
 UNKNOWN_SIZE = (0, 0xFFFFFFFF)  # what programs that write WAV into a pipe leave in its header
 
 
@@ -72,7 +74,7 @@ def read_content(content: bytes, name: str, rate: int) -> Samples:
 
 def is_file(content: bytes) -> bool:
     """Whether this is how a sound file begins, and not raw PCM."""
-    return content.startswith((b"RIFF", b"fLaC", b"OggS"))
+    return content.startswith(BEGINNINGS)
 
 
 def rate_of(path: Path) -> int:
