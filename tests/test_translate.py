@@ -265,3 +265,8 @@ def test_tabs_in_one_of_two_aligned_files_are_taken_as_they_are(tmp_path: Path) 
     source, target = corpus(tmp_path)
     source.write_text(source.read_text(encoding="utf-8").replace("\n", "\tHund\n"), encoding="utf-8")
     assert len(TranslateTask(SMALL, [source, target]).data.train) == 180
+
+
+def test_a_text_in_place_of_a_list_is_refused(trained: Path) -> None:
+    with pytest.raises(InputError, match=r"^texts: expected a list of texts, got str"):
+        load(trained).translate("rot Haus")

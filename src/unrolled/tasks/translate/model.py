@@ -96,8 +96,11 @@ class TranslateModel:
         self, texts: Sequence[str], options: TranslationOptions = TranslationOptions()
     ) -> list[Translation]:
         """The best translation of each text. An unknown word becomes the source word it attends to the most
-        (Luong et al. 2015, "Addressing the rare word problem"). Raises `InputError` for a text with no words.
+        (Luong et al. 2015, "Addressing the rare word problem"). Raises `InputError` for a text with no words and
+        for one text that is not in a list.
         """
+        if isinstance(texts, str):
+            raise InputError("texts: expected a list of texts, got str")
         for number, text in enumerate(texts, 1):
             if not text.strip():
                 raise InputError(f"text {number} is empty, expected a sentence to translate.")
