@@ -43,3 +43,11 @@ def test_a_file_with_nothing_in_it_is_refused(tmp_path: Path) -> None:
     assert whole(str(tmp_path / "a.txt")) == ""
     with pytest.raises(InputError, match=r"a\.txt is empty, expected a text on each line\.$"):
         lines(str(tmp_path / "a.txt"))
+
+
+@pytest.mark.parametrize("end", ["", "/"])
+def test_a_folder_is_no_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: str) -> None:
+    (tmp_path / "tr").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=f"^tr{end} is a folder, expected a text or a file"):
+        whole(f"tr{end}")

@@ -6,6 +6,7 @@
 import re
 import sys
 import textwrap
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,16 +27,18 @@ class Placed(NamedTuple):
 def whole(given: str) -> str:
     """The text `given`, or that of the file or of standard input that it names.
 
-    Raises `InputError` for a file that is not there, cannot be read or is not UTF-8.
+    Raises `InputError` for a folder, and for a file that is not there, cannot be read or is not UTF-8.
     """
     if given == "-":
         return _decoded(sys.stdin.buffer.read(), "standard input")
     path = Path(given)
-    if _is_file(path):
+    if _is(Path.is_file, path):
         try:
             return _decoded(path.read_bytes(), given)
         except OSError as error:
             raise InputError(f"{given} cannot be read: {error.strerror}.") from error
+    if _is(Path.is_dir, path):
+        raise InputError(f"{given} is a folder, expected a text or a file; a text of that name comes by '-'.")
     if FILE_NAME.fullmatch(given):
         raise InputError(f"{given}: there is no such file; a text that looks like a file's name comes by '-'.")
     return given
@@ -62,9 +65,9 @@ def placed(given: str) -> list[Placed]:
     return [Placed(text.removesuffix("\r"), f"{name}, line {number}") for number, text in enumerate(texts, 1)]
 
 
-def _is_file(path: Path) -> bool:
+def _is(kind: Callable[[Path], bool], path: Path) -> bool:
     try:
-        return path.is_file()
+        return kind(path)
     except (OSError, ValueError):  # too long a name, or one with a zero in it
         return False
 
