@@ -673,3 +673,11 @@ def test_an_empty_name_is_not_any_name(client: Client) -> None:
     with pytest.raises(ServerError) as refused:
         client.create("text", name="")
     assert refused.value.status == 422
+
+
+def test_pcm_is_not_sent_as_amplitudes(client: Client) -> None:
+    stream = client.create("speech")
+    for send in (stream.feed, stream.read, stream.peek):
+        with pytest.raises(InputError, match="expected samples from -1 to 1, got int16; divide PCM by its range"):
+            send(np.zeros(100, np.int16))
+    assert stream.position == 0

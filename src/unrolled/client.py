@@ -151,6 +151,7 @@ class _Stream:
     def _fed(self, verb: str, inputs: Any) -> Flow:
         """Outputs, by way of bytes where the model has numbers."""
         model = yield from self._client._known(self.model)
+        _refuse_pcm(inputs, model["task"])
         if model["dtype"] is None or (isinstance(inputs, str | list) and _has_text(inputs)):
             request = _Request.of_json("POST", self._path(verb), {"at": self.position, "inputs": inputs})
         else:
@@ -164,6 +165,7 @@ class _Stream:
         return np.frombuffer(response.content, "<f4").reshape(-1, model["outputs"])
 
     def _said(self, inputs: Any) -> Flow:
+        _refuse_pcm(inputs, (yield from self._client._known(self.model))["task"])
         listed = inputs if isinstance(inputs, str) else np.asarray(inputs).tolist()
         body = {"at": self.position, "inputs": listed, "outputs": False}
         answer = yield from self._client._json(_Request.of_json("POST", self._path("/feed"), body))
@@ -190,6 +192,12 @@ class _Stream:
 
 def _has_text(inputs: str | list[Any]) -> bool:
     return isinstance(inputs, str) or any(isinstance(one, str) for one in inputs)
+
+
+def _refuse_pcm(inputs: Any, task: str) -> None:
+    """Sound goes to a server as amplitudes; whole numbers of fewer bits than Python's are PCM."""
+    if task == "speech" and isinstance(inputs, np.ndarray) and inputs.dtype.kind in "iu" and inputs.itemsize < 8:
+        raise InputError(f"inputs: expected samples from -1 to 1, got {inputs.dtype}; divide PCM by its range")
 
 
 def _array(inputs: Any, dtype: str, shape: list[int]) -> NDArray[Any]:

@@ -43,7 +43,9 @@ def read(paths: Sequence[str | Path], refused: Refused) -> list[Pair]:
     else:
         raise InputError(f"{len(paths)} files were given, expected two aligned ones (SOURCE TARGET) or one TSV.")
     if not pairs:
-        raise InputError(f"{', '.join(map(str, paths))}: there is no pair of sentences, expected at least one.")
+        raise InputError(
+            f"{', '.join(map(str, paths))}: there is no pair of sentences that can be used{refused.first}"
+        )
     return pairs
 
 
