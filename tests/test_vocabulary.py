@@ -292,3 +292,8 @@ def test_reading_text_needs_neither_torch_nor_tokenizers() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+def test_a_character_of_several_symbols_is_the_text_of_its_last() -> None:
+    known = ByteVocabulary()
+    assert known.texts(known.encode("aü€").tolist()) == ["a", "", "ü", "", "", "€"]

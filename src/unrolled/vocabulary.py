@@ -133,6 +133,11 @@ class Vocabulary(ABC):
         """The text of all these symbols; bytes that are not UTF-8 become U+FFFD."""
         return b"".join([self._pieces[symbol_id] for symbol_id in ids]).decode("utf-8", "replace")
 
+    def texts(self, ids: Iterable[int]) -> list[str]:
+        """The text that each of these symbols completes; of a character of several, "" but for the last."""
+        decoder = self.decoder()
+        return [decoder.feed(symbol_id) for symbol_id in ids]
+
     def symbol(self, symbol_id: int) -> str:
         """A printable name: the text in quotes, or in hexadecimal the bytes that are no whole character."""
         piece = self._pieces[symbol_id]

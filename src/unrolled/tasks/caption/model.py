@@ -124,7 +124,7 @@ class CaptionModel:
             ):
                 symbols = found[0].symbols
                 attention = found[0].attention[: len(symbols)].numpy().reshape(-1, side, side)
-                pieces = [self.vocabulary.decode([symbol]).strip() for symbol in symbols]
+                pieces = [text.strip() for text in self.vocabulary.texts(symbols)]
                 written.append(Caption(self.vocabulary.decode(symbols).strip(), pieces, attention))
         return written
 

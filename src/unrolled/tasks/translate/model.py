@@ -141,7 +141,7 @@ class TranslateModel:
     def _translation(self, best: Any, text: str) -> Translation:
         source = pieces(self.source, text)
         attention = best.attention.numpy()
-        written = [self.target.decode([symbol]) for symbol in best.symbols]
+        written = self.target.texts(best.symbols)
         if isinstance(self.target, WordVocabulary):
             for place, symbol in enumerate(best.symbols):
                 if symbol == 0:

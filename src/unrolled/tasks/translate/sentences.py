@@ -73,10 +73,13 @@ def pieces(known: Vocabulary, text: str) -> list[str]:
     spaced = f" {text.strip()}"
     if isinstance(known, WordVocabulary):
         return vocabulary.WORD.findall(spaced)
-    return [known.decode([symbol]) for symbol in known.encode(spaced).tolist()]
+    return known.texts(known.encode(spaced).tolist())
 
 
 def labels(written: Sequence[str]) -> list[str]:
-    """Pieces as they are drawn: one that goes on within a word begins with a middle dot."""
+    """Pieces as they are drawn: one that goes on within a word begins with a middle dot, an empty one is blank."""
     starts = (piece.startswith(" ") or piece == END for piece in written)
-    return [(piece.strip() or "␣") if start else f"·{piece}" for piece, start in zip(written, starts, strict=True)]
+    return [
+        (piece.strip() or "␣") if start else piece and f"·{piece}"
+        for piece, start in zip(written, starts, strict=True)
+    ]
