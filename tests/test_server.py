@@ -270,10 +270,11 @@ def test_a_text_of_bytes_goes_on_from_every_event(tmp_path: Path) -> None:
         *whole, (_, end) = events(httpx.post(address, json=body))
         text = "".join(event["text"] for _, event in whole) + end["text"]
         positions = [event["position"] for _, event in whole]
-        cuts = [number for number, (one, two) in enumerate(pairwise(positions)) if two > one + 1]
-        assert cuts  # some events are of several bytes
-        for cut in cuts[-3:]:
+        assert any(two > one + 1 for one, two in pairwise(positions))  # some events are of several bytes
+        for cut in range(len(whole) - 60, len(whole)):
             stream.rewind(at := positions[cut])
+            if at == end["position"]:
+                break
             rest = events(httpx.post(address, json={**body, "at": at, "length": end["position"] - at}))
             before = "".join(event["text"] for _, event in whole[: cut + 1])
             assert before + "".join(event["text"] for _, event in rest) == text

@@ -297,3 +297,9 @@ def test_reading_text_needs_neither_torch_nor_tokenizers() -> None:
 def test_a_character_of_several_symbols_is_the_text_of_its_last() -> None:
     known = ByteVocabulary()
     assert known.texts(known.encode("aü€").tolist()) == ["a", "", "ü", "", "", "€"]
+
+
+def test_a_decoder_is_whole_where_no_character_is_missing_bytes() -> None:
+    decoder = ByteVocabulary().decoder()
+    told = [(decoder.feed(byte), decoder.whole) for byte in (0x61, 0xE2, 0xC3, 0xBC, 0xE2, 0x62)]
+    assert told == [("a", True), ("", False), ("\ufffd", False), ("ü", True), ("", False), ("\ufffdb", True)]
