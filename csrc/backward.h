@@ -45,7 +45,8 @@ struct BackwardMemory {
     const float* zeros;    // [stride]
     float* biases;         // [runs*H]: the gradients' sums over all steps
     float* of_symbols;     // [V, G*H], the gates in the order of the runs: the sums for each symbol; or null
-    float* outer;          // [threads, outer_memory]
+    float* area;           // [threads, area_floats]: for sums of outer products, and words of rows
+    int64_t area_floats;
     const int64_t* order;  // [B]: see Rows
     typename Cell::Row* rows;  // [threads, B]: of a step
     const float** lists;   // [threads, 5, limit]: pointers to rows
@@ -69,7 +70,8 @@ class BackwardRun {
     BackwardRun(const Cell& cell, const BackwardMemory<Cell>& memory, const Team& team, crew::Member& member)
         : cell_(cell), steps_(cell.steps), memory_(memory), team_(team), member_(member), B_(cell.steps.B), H_(cell.steps.H),
           P_(cell.steps.P), width_(H_ > P_ ? H_ : P_), D_(cell.args.D), K_(G * H_),
-          runs_(cell.grad_runs), projected_(projected(cell)), rows_(memory.rows + member.index() * B_) {
+          runs_(cell.grad_runs), projected_(projected(cell)), pairs_(may_pair && cell.steps.bfloat16),
+          rows_(memory.rows + member.index() * B_), area_(memory.area + member.index() * memory.area_floats) {
         const float** lists = memory.lists + member.index() * 5 * memory.limit;
         gradients_ = lists;
         recurrent_gradients_ = lists + memory.limit;
@@ -100,7 +102,7 @@ class BackwardRun {
         if constexpr (Cell::may_project)
             if (projected_) {
                 divide_on(member_, blocks_of(H_, panel_width), 1, [&](int64_t first, int64_t past) {
-                    pack_columns(args.variant.weight_hr, H_, P_, 0, first, past, memory_.projection);
+                    pack_columns(args.variant.weight_hr, H_, P_, 0, first, past, pairs_, memory_.projection);
                 });
                 divide_on(member_, P_, least_floats, [&](int64_t first, int64_t past) {
                     for (int64_t u = first; u < past; ++u) grad_weight_hr_[u] = args.grad_weight_hr + u * H_;
@@ -162,10 +164,10 @@ class BackwardRun {
 
   private:
     void pack_recurrent(int64_t first, int64_t past) const {
-        pack_columns(cell_.args.weight_hh, P_, K_, 0, first, past, memory_.recurrent);
+        pack_columns(cell_.args.weight_hh, P_, K_, 0, first, past, pairs_, memory_.recurrent);
     }
     void pack_input(int64_t first, int64_t past) const {
-        pack_columns(cell_.args.weight_ih, D_, K_, Cell::rotation * H_, first, past, memory_.input);
+        pack_columns(cell_.args.weight_ih, D_, K_, Cell::rotation * H_, first, past, pairs_, memory_.input);
     }
     // A packed matrix, with what makes of its panels [first, past) that, where they are `packed_when_taken`.
     struct Packed {
@@ -175,6 +177,7 @@ class BackwardRun {
     Packed recurrent() const { return {memory_.recurrent, packed_when_taken(steps_, team_) ? &BackwardRun::pack_recurrent : nullptr}; }
 
     bool projects() const { return cell_.args.weight_ih; }
+    float* of_words() const { return pairs_ ? area_ : nullptr; }
     // Of the chunk's step slot - 1; slot 0 is the step done before.
     float* gradients_of(int64_t slot, int64_t b) const { return memory_.gradients + (slot * B_ + b) * memory_.stride; }
 
@@ -202,8 +205,8 @@ class BackwardRun {
             // Not by `count` alone: which rows a thread has changes no bits.
             if (!gradients)
                 for (int64_t row = 0; row < count; ++row) zero(flows[row] + first_unit, past_unit - first_unit);
-            else if (B_ == 1 && count == 1) multiply_row(gradients[0], flows[0], packed.panels, N, K, first, past);
-            else multiply_rows(gradients, flows, count, packed.panels, nullptr, N, K, first, past);
+            else if (B_ == 1 && count == 1 && !pairs_) multiply_row(gradients[0], flows[0], packed.panels, N, K, first, past);
+            else multiply_rows(gradients, flows, count, packed.panels, nullptr, N, K, first, past, of_words());
             for (int64_t row = 0; row < count; ++row) {
                 int64_t u = first_unit;
                 if (row + rows_ahead < count) fetch(row + rows_ahead, first_unit, past_unit - first_unit);
@@ -327,10 +330,9 @@ class BackwardRun {
     // The gradient y [M, N] of a weight, of which `fresh` says that it holds nothing yet.
     void add_products_of(const float* const* a, const float* const* x, int64_t count, float* const* y, int64_t M, int64_t N,
                          bool fresh) const {
-        float* panel = memory_.outer + member_.index() * outer_memory;
         divide_on(member_, blocks_of(M, outer_outputs), least_outputs, [&](int64_t first, int64_t past) {
             const int64_t begin = first * outer_outputs, end = past * outer_outputs < M ? past * outer_outputs : M;
-            add_outer_products(a, x, count, y, N, fresh, begin, end, panel);
+            add_outer_products(a, x, count, y, N, fresh, begin, end, pairs_, area_);
         });
     }
 
@@ -347,12 +349,12 @@ class BackwardRun {
         if (projects() && packed_when_taken(steps_, team_))
             return divide_on(member_, blocks_of(D_, panel_width), 1, [&](int64_t first, int64_t past) {
                 pack_input(first, past);
-                multiply_rows(gradients_, grad_inputs_, count, memory_.input, nullptr, D_, K_, first, past);
+                multiply_rows(gradients_, grad_inputs_, count, memory_.input, nullptr, D_, K_, first, past, of_words());
             });
         divide_on(member_, count, least_rows, [&](int64_t first, int64_t past) {
             if (projects()) {
                 multiply_rows(gradients_ + first, grad_inputs_ + first, past - first, memory_.input, nullptr, D_, K_, 0,
-                              blocks_of(D_, panel_width));
+                              blocks_of(D_, panel_width), of_words());
                 return;
             }
             for (int64_t i = first; i < past; ++i)
@@ -367,8 +369,9 @@ class BackwardRun {
     const Team& team_;
     crew::Member& member_;
     const int64_t B_, H_, P_, width_, D_, K_, runs_;
-    const bool projected_;
+    const bool projected_, pairs_;
     typename Cell::Row* const rows_;
+    float* const area_;
     const float **gradients_, **recurrent_gradients_, **before_, **inputs_;
     float **grad_inputs_, **grad_weight_ih_, **grad_weight_hh_, **grad_weight_hr_;
 };
@@ -379,21 +382,24 @@ void run_backward(const Cell& cell, int wanted_threads) {
     const Steps& steps = cell.steps;
     const int64_t T = steps.T, B = steps.B, H = steps.H, P = steps.P, K = G * H, D = cell.args.weight_ih ? cell.args.D : 0;
     const int64_t packed = packed_columns_size(P, K), of_projection = BackwardRun<Cell>::projected(cell) ? packed_columns_size(H, P) : 0;
-    const Team team(wanted_threads, B, blocks_of(H, panel_width), (packed + of_projection) * sizeof(float),
+    const bool pairs = may_pair && steps.bfloat16;
+    const Team team(wanted_threads, B, blocks_of(H, panel_width), (packed + of_projection) * (pairs ? 2 : 4),
                     tile_rows(panel_vectors));
+    const int64_t widest = K > P ? K : P, of_words = pairs ? rows_area(widest) : 0;
+    const int64_t area_floats = of_words > outer_memory(pairs) ? of_words : outer_memory(pairs);
     const int64_t size = chunk_steps(T, B), of_symbols = steps.symbols ? steps.V * K : 0;
     const int64_t limit = of_symbols && steps.V > size * B ? steps.V : size * B;
     const int64_t stride = BackwardRun<Cell>::stride(cell);
-    auto [recurrent, input, projection, gradients, initial, flow, zeros, biases, symbols, outer, order, rows, lists,
+    auto [recurrent, input, projection, gradients, initial, flow, zeros, biases, symbols, area, order, rows, lists,
           outputs] = working_memory(
         {packed, packed_columns_size(D, K), of_projection, (size + 1) * B * stride, B * stride, B * (H > P ? H : P), stride,
-         cell.grad_runs * H, of_symbols, team.threads * outer_memory, numbers(B + T + 1),
+         cell.grad_runs * H, of_symbols, team.threads * area_floats, numbers(B + T + 1),
          floats_of<typename Cell::Row>(team.threads * B), numbers(team.threads * 5 * limit), numbers(2 * K + P)});
     zero(zeros, stride);
     const auto in_order = reinterpret_cast<int64_t*>(order);
     order_rows(steps, in_order, in_order + B);
     const BackwardMemory<Cell> memory{recurrent, input, projection, gradients, initial, flow, zeros, biases,
-                                      of_symbols ? symbols : nullptr, outer, in_order,
+                                      of_symbols ? symbols : nullptr, area, area_floats, in_order,
                                       reinterpret_cast<typename Cell::Row*>(rows), reinterpret_cast<const float**>(lists),
                                       reinterpret_cast<float**>(outputs), stride, limit};
     take_part_in_team(team.threads, [&](crew::Member& member) {

@@ -44,6 +44,7 @@ NB_MODULE(_engine, m) {
         for (auto at = unrolled::available_kernels(); *at; ++at) names.emplace_back((*at)->isa);
         return names;
     }, "The instruction sets this machine can run, best first.");
+    m.def("bfloat16", [] { return unrolled::kernels().bfloat16; }, "Whether it multiplies bfloat16.");
     m.def("use_isa", &use_isa, "isa"_a);
     m.def("keep_freed_memory", &unrolled::keep_freed_memory,
           "Keep freed memory in the process (glibc): for programs that train.");

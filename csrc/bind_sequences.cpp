@@ -10,7 +10,7 @@ using MaybeFactors = std::optional<AnyRank>;
 // is taken reads a row of x.
 template <class Sequence>
 unrolled::Steps make_steps(const Sequence& h, const AnyRank& x, const Symbols& symbols, const Lengths& lengths,
-                           const Resets& resets, bool reverse, const MaybeIn<2>& weight_hr = {}) {
+                           const Resets& resets, bool reverse, bool bfloat16, const MaybeIn<2>& weight_hr = {}) {
     const int64_t T = h.shape(0), B = h.shape(1), P = h.shape(2);
     const int64_t H = weight_hr ? static_cast<int64_t>(weight_hr->shape(1)) : P;
     if (weight_hr) expect("weight_hr", *weight_hr, {P, H});
@@ -25,7 +25,8 @@ unrolled::Steps make_steps(const Sequence& h, const AnyRank& x, const Symbols& s
     if (resets) expect("resets", *resets, {T, B});
     const int64_t V = symbols && x.ndim() > 0 ? static_cast<int64_t>(x.shape(0)) : T * B;
     const unrolled::Steps s{T, B, H, P, data_or_null(lengths),
-                            resets ? reinterpret_cast<const uint8_t*>(resets->data()) : nullptr, reverse, data_or_null(symbols), V};
+                            resets ? reinterpret_cast<const uint8_t*>(resets->data()) : nullptr, reverse, data_or_null(symbols), V,
+                            bfloat16 && unrolled::kernels().bfloat16};
     if (symbols) {
         expect("symbols", *symbols, {T, B});
         for (int64_t t = 0; t < T; ++t)
@@ -97,9 +98,9 @@ void expect_gradient(const char* name, const Given& given, const Gradient& gradi
 
 void lstm_forward(AnyRank x, Symbols symbols, MaybeIn<2> weight_ih, MaybeIn<1> bias, In<2> weight_hh, MaybeIn<2> weight_hr,
                   MaybeIn<2> peephole, MaybeIn<1> gain_ih, MaybeIn<1> gain_hh, MaybeIn<1> gain_c, MaybeIn<1> bias_c,
-                  In<2> h0, In<2> c0, Lengths lengths, Resets resets, bool reverse, MaybeFactors dropout,
+                  In<2> h0, In<2> c0, Lengths lengths, Resets resets, bool reverse, bool bfloat16, MaybeFactors dropout,
                   MaybeFactors zoneout_h, MaybeFactors zoneout_c, Out<3> h, Out<3> c, MaybeOut<3> gates) {
-    const auto s = make_steps(h, x, symbols, lengths, resets, reverse, weight_hr);
+    const auto s = make_steps(h, x, symbols, lengths, resets, reverse, bfloat16, weight_hr);
     const int64_t G = gates_of(s, weight_hh), D = expect_input(s, G, x, weight_ih);
     expect_bias("bias", bias, weight_ih, G * s.H);
     expect("weight_hh", weight_hh, {G * s.H, s.P});
@@ -135,12 +136,12 @@ unrolled::Gradients gradients(const unrolled::Steps& s, int64_t gates, int64_t D
 void lstm_backward(In<3> grad_h, MaybeIn<3> grad_c, AnyRank x, Symbols symbols, MaybeIn<2> weight_ih, In<2> weight_hh,
                    MaybeIn<2> weight_hr, MaybeIn<2> peephole, MaybeIn<1> gain_ih, MaybeIn<1> gain_hh,
                    MaybeIn<1> gain_c, MaybeIn<1> bias_c, In<2> h0, In<2> c0, Lengths lengths, Resets resets,
-                   bool reverse, MaybeFactors dropout, MaybeFactors zoneout_h, MaybeFactors zoneout_c, In<3> h,
+                   bool reverse, bool bfloat16, MaybeFactors dropout, MaybeFactors zoneout_h, MaybeFactors zoneout_c, In<3> h,
                    In<3> c, In<3> gates, std::optional<AnyRankOut> grad_x, MaybeOut<2> grad_weight_ih, MaybeOut<1> grad_bias,
                    Out<2> grad_weight_hh, MaybeOut<2> grad_weight_hr, MaybeOut<2> grad_peephole,
                    MaybeOut<1> grad_gain_ih, MaybeOut<1> grad_gain_hh, MaybeOut<1> grad_gain_c,
                    MaybeOut<1> grad_bias_c, Out<2> grad_h0, Out<2> grad_c0, bool continued) {
-    const auto s = make_steps(grad_h, x, symbols, lengths, resets, reverse, weight_hr);
+    const auto s = make_steps(grad_h, x, symbols, lengths, resets, reverse, bfloat16, weight_hr);
     const int64_t G = gates_of(s, weight_hh), D = expect_input(s, G, x, weight_ih);
     if (grad_c) expect("grad_c", *grad_c, {s.T, s.B, s.H});
     expect("weight_hh", weight_hh, {G * s.H, s.P});
@@ -169,8 +170,8 @@ void lstm_backward(In<3> grad_h, MaybeIn<3> grad_c, AnyRank x, Symbols symbols, 
 }
 
 void gru_forward(AnyRank x, Symbols symbols, MaybeIn<2> weight_ih, MaybeIn<1> bias, In<2> weight_hh, In<1> bias_hn, In<2> h0,
-                 Lengths lengths, Resets resets, bool reverse, MaybeFactors zoneout_h, Out<3> h, MaybeOut<3> gates) {
-    const auto s = make_steps(h, x, symbols, lengths, resets, reverse);
+                 Lengths lengths, Resets resets, bool reverse, bool bfloat16, MaybeFactors zoneout_h, Out<3> h, MaybeOut<3> gates) {
+    const auto s = make_steps(h, x, symbols, lengths, resets, reverse, bfloat16);
     const auto zoneout = factors("zoneout_h", zoneout_h, s, s.H);
     const int64_t D = expect_input(s, 3, x, weight_ih);
     expect_bias("bias", bias, weight_ih, 3 * s.H);
@@ -185,10 +186,10 @@ void gru_forward(AnyRank x, Symbols symbols, MaybeIn<2> weight_ih, MaybeIn<1> bi
 }
 
 void gru_backward(In<3> grad_h, AnyRank x, Symbols symbols, MaybeIn<2> weight_ih, In<2> weight_hh, In<2> h0, Lengths lengths,
-                  Resets resets, bool reverse, MaybeFactors zoneout_h, In<3> h, In<3> gates, std::optional<AnyRankOut> grad_x,
+                  Resets resets, bool reverse, bool bfloat16, MaybeFactors zoneout_h, In<3> h, In<3> gates, std::optional<AnyRankOut> grad_x,
                   MaybeOut<2> grad_weight_ih, MaybeOut<1> grad_bias, Out<2> grad_weight_hh, Out<1> grad_bias_hn,
                   Out<2> grad_h0, bool continued) {
-    const auto s = make_steps(grad_h, x, symbols, lengths, resets, reverse);
+    const auto s = make_steps(grad_h, x, symbols, lengths, resets, reverse, bfloat16);
     const auto zoneout = factors("zoneout_h", zoneout_h, s, s.H);
     const int64_t D = expect_input(s, 3, x, weight_ih);
     expect("weight_hh", weight_hh, {3 * s.H, s.H});
@@ -204,8 +205,8 @@ void gru_backward(In<3> grad_h, AnyRank x, Symbols symbols, MaybeIn<2> weight_ih
 }
 
 void rnn_forward(AnyRank x, Symbols symbols, MaybeIn<2> weight_ih, MaybeIn<1> bias, In<2> weight_hh, In<2> h0, Lengths lengths,
-                 Resets resets, bool reverse, bool relu, Out<3> h) {
-    const auto s = make_steps(h, x, symbols, lengths, resets, reverse);
+                 Resets resets, bool reverse, bool bfloat16, bool relu, Out<3> h) {
+    const auto s = make_steps(h, x, symbols, lengths, resets, reverse, bfloat16);
     const int64_t D = expect_input(s, 1, x, weight_ih);
     expect_bias("bias", bias, weight_ih, s.H);
     expect("weight_hh", weight_hh, {s.H, s.H});
@@ -216,9 +217,9 @@ void rnn_forward(AnyRank x, Symbols symbols, MaybeIn<2> weight_ih, MaybeIn<1> bi
 }
 
 void rnn_backward(In<3> grad_h, AnyRank x, Symbols symbols, MaybeIn<2> weight_ih, In<2> weight_hh, In<2> h0, Lengths lengths,
-                  Resets resets, bool reverse, bool relu, In<3> h, std::optional<AnyRankOut> grad_x, MaybeOut<2> grad_weight_ih,
+                  Resets resets, bool reverse, bool bfloat16, bool relu, In<3> h, std::optional<AnyRankOut> grad_x, MaybeOut<2> grad_weight_ih,
                   MaybeOut<1> grad_bias, Out<2> grad_weight_hh, Out<2> grad_h0) {
-    const auto s = make_steps(grad_h, x, symbols, lengths, resets, reverse);
+    const auto s = make_steps(grad_h, x, symbols, lengths, resets, reverse, bfloat16);
     const int64_t D = expect_input(s, 1, x, weight_ih);
     expect("weight_hh", weight_hh, {s.H, s.H});
     expect("h0", h0, {s.B, s.H});
@@ -253,18 +254,18 @@ void bind_sequences(nb::module_& m) {
     const auto gain_ih = "gain_ih"_a.noconvert().none(), gain_hh = "gain_hh"_a.noconvert().none();
     const auto gain_c = "gain_c"_a.noconvert().none(), bias_c = "bias_c"_a.noconvert().none();
     m.def("lstm_forward", &lstm_forward, x, symbols, w_ih, bias, w_hh, w_hr, peephole, gain_ih, gain_hh, gain_c, bias_c, h0, c0,
-          lengths, resets, "reverse"_a, dropout, zoneout_h, zoneout_c, h, c, "gates"_a.noconvert().none());
+          lengths, resets, "reverse"_a, "bfloat16"_a, dropout, zoneout_h, zoneout_c, h, c, "gates"_a.noconvert().none());
     m.def("lstm_backward", &lstm_backward, grad_h, "grad_c"_a.noconvert().none(), x, symbols, w_ih, w_hh, w_hr, peephole, gain_ih,
-          gain_hh, gain_c, bias_c, h0, c0, lengths, resets, "reverse"_a, dropout, zoneout_h, zoneout_c, h, c,
+          gain_hh, gain_c, bias_c, h0, c0, lengths, resets, "reverse"_a, "bfloat16"_a, dropout, zoneout_h, zoneout_c, h, c,
           "gates"_a.noconvert(), grad_x, grad_w_ih, grad_bias, grad_w_hh, "grad_weight_hr"_a.noconvert().none(),
           "grad_peephole"_a.noconvert().none(), "grad_gain_ih"_a.noconvert().none(), "grad_gain_hh"_a.noconvert().none(),
           "grad_gain_c"_a.noconvert().none(), "grad_bias_c"_a.noconvert().none(), grad_h0, "grad_c0"_a.noconvert(), "continued"_a = false);
     m.def("gru_forward", &gru_forward, x, symbols, w_ih, bias, w_hh, "bias_hn"_a.noconvert(), h0, lengths, resets,
-          "reverse"_a, zoneout_h, h, "gates"_a.noconvert().none());
-    m.def("gru_backward", &gru_backward, grad_h, x, symbols, w_ih, w_hh, h0, lengths, resets, "reverse"_a, zoneout_h, h,
+          "reverse"_a, "bfloat16"_a, zoneout_h, h, "gates"_a.noconvert().none());
+    m.def("gru_backward", &gru_backward, grad_h, x, symbols, w_ih, w_hh, h0, lengths, resets, "reverse"_a, "bfloat16"_a, zoneout_h, h,
           "gates"_a.noconvert(), grad_x, grad_w_ih, grad_bias, grad_w_hh, "grad_bias_hn"_a.noconvert(), grad_h0,
           "continued"_a = false);
-    m.def("rnn_forward", &rnn_forward, x, symbols, w_ih, bias, w_hh, h0, lengths, resets, "reverse"_a, "relu"_a, h);
-    m.def("rnn_backward", &rnn_backward, grad_h, x, symbols, w_ih, w_hh, h0, lengths, resets, "reverse"_a, "relu"_a, h,
+    m.def("rnn_forward", &rnn_forward, x, symbols, w_ih, bias, w_hh, h0, lengths, resets, "reverse"_a, "bfloat16"_a, "relu"_a, h);
+    m.def("rnn_backward", &rnn_backward, grad_h, x, symbols, w_ih, w_hh, h0, lengths, resets, "reverse"_a, "bfloat16"_a, "relu"_a, h,
           grad_x, grad_w_ih, grad_bias, grad_w_hh, grad_h0);
 }

@@ -19,7 +19,7 @@ namespace unrolled {
 #if defined(__x86_64__)
 UNROLLED_DECLARE(avx512)
 namespace avx512 {
-extern const Kernels table_vnni;
+extern const Kernels table_vnni, table_bf16;
 }
 UNROLLED_DECLARE(avx2)
 #endif
@@ -28,7 +28,7 @@ UNROLLED_DECLARE(generic)
 namespace {
 
 struct Available {
-    const Kernels* list[5] = {};
+    const Kernels* list[6] = {};
 
     Available() {
         int n = 0;
@@ -36,7 +36,10 @@ struct Available {
         __builtin_cpu_init();
         if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
             __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl")) {
-            if (__builtin_cpu_supports("avx512vnni")) list[n++] = &avx512::table_vnni;
+            if (__builtin_cpu_supports("avx512vnni")) {
+                if (__builtin_cpu_supports("avx512bf16")) list[n++] = &avx512::table_bf16;
+                list[n++] = &avx512::table_vnni;
+            }
             list[n++] = &avx512::table;
         }
         if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) list[n++] = &avx2::table;

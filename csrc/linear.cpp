@@ -18,10 +18,11 @@ UNROLLED_INLINE void with_vectors(int64_t vectors, Body&& body) {
     else if (vectors == 1) body.template operator()<1>();
 }
 
-// `whole`: no panel goes past the last column.
-template <int V, bool whole>
+// `whole`: no panel goes past the last column. With `pairs` rows and panels are of words.
+template <int V, bool whole, bool pairs>
 void multiply_panels(const float* const* x, float* const* y, int64_t rows, const float* packed, const float* bias,
                      int64_t N, int64_t K, int64_t first, int64_t past) {
+    const int64_t depth = pairs ? pairs_of(K) : K;
     cover<V>(rows, first, past, blocks_of(N, panel_width), [&]<int R, int P>(int64_t row, int64_t panel, Place place) {
         const float* inputs[R];
         vec sums[R][P][V];
@@ -39,8 +40,8 @@ void multiply_panels(const float* const* x, float* const* y, int64_t rows, const
             inputs[r] = x[row + r];
             ask_to_write(y[row + r] + panel * panel_width, P * V * lanes);
         }
-        add_products<R, P, V>(sums, inputs, packed + panel * panel_width * K, panel_width * K, K,
-                              place.ahead(packed, panel_width * K, K));
+        add_products<R, P, V, pairs>(sums, inputs, packed + panel * panel_width * K, panel_width * K, depth,
+                                     place.ahead(packed, panel_width * K, depth));
 #pragma GCC unroll 16
         for (int r = 0; r < R; ++r) {
             float* out = y[row + r] + panel * panel_width;
@@ -53,6 +54,17 @@ void multiply_panels(const float* const* x, float* const* y, int64_t rows, const
                 }
         }
     });
+}
+
+template <bool pairs>
+void multiply_all(const float* const* x, float* const* y, int64_t rows, const float* packed, const float* bias, int64_t N,
+                  int64_t K, int64_t first, int64_t past) {
+    const int64_t whole = N / panel_width, past_whole = past < whole ? past : whole;
+    if (first < past_whole) multiply_panels<panel_vectors, true, pairs>(x, y, rows, packed, bias, N, K, first, past_whole);
+    if (past > whole)
+        with_vectors(vectors_from(N, whole), [&]<int V>() {
+            multiply_panels<V, false, pairs>(x, y, rows, packed, bias, N, K, whole, past);
+        });
 }
 
 // sums = x [K] times a panel of V vectors.
@@ -76,7 +88,7 @@ template <int V>
 
 // sums[j][v] = the sum over i of a[i][j] * panel[i][v], j from m on, in ascending order of i; asks for what stands `next`
 // floats further in each row of a. Not inlined, as add_products.
-template <int V>
+template <int V, bool pairs>
 [[gnu::noinline]] void sum_outer_products(vec (&sums)[outer_outputs][V], const float* const* a, int64_t m, int64_t next,
                                           const float* panel, int64_t rows) {
     vec sum[outer_outputs][V];
@@ -94,7 +106,7 @@ template <int V>
         for (int j = 0; j < outer_outputs; ++j) {
             const vec factor = splat(factors[j]);
 #pragma GCC unroll 2
-            for (int v = 0; v < V; ++v) sum[j][v] = fma(factor, x[v], sum[j][v]);
+            for (int v = 0; v < V; ++v) sum[j][v] = multiply_add<pairs>(factor, x[v], sum[j][v]);
         }
     };
     int64_t i = 0;
@@ -109,14 +121,19 @@ template <int V>
         for (int v = 0; v < V; ++v) sums[j][v] = sum[j][v];
 }
 
-// The columns [n, n + V vectors) of x, a part of whose rows they are, for the outputs [m0, past).
-template <int V>
+// The columns [n, n + V vectors) of x, a part of whose rows they are, for the outputs [m0, past). With `pairs` the rows of a
+// are of words, each of two of x's rows.
+template <int V, bool pairs>
 void add_outer_panel(const float* const* a, const float* const* x, int64_t rows, float* const* y, bool fresh, int64_t m0,
                      int64_t past, int64_t n, int64_t N, float* panel) {
-    for (int64_t i = 0; i < rows; ++i)
+    const int64_t depth = pairs ? pairs_of(rows) : rows;
+    for (int64_t i = 0; i < depth; ++i)
         for (int v = 0; v < V; ++v) {
             const int64_t at = n + v * lanes;
-            store(panel + (i * V + v) * lanes, load(x[i] + at, N - at));
+            float* const out = panel + (i * V + v) * lanes;
+            if constexpr (pairs)
+                store(out, pair(load(x[2 * i] + at, N - at), 2 * i + 1 < rows ? load(x[2 * i + 1] + at, N - at) : vec{}));
+            else store(out, load(x[i] + at, N - at));
         }
     const int64_t next = n + V * lanes;
     int64_t asked = 0;
@@ -127,7 +144,7 @@ void add_outer_panel(const float* const* a, const float* const* x, int64_t rows,
         const int outputs = static_cast<int>(past - m < outer_outputs ? past - m : outer_outputs);
         for (int j = 0; j < outputs; ++j) ask_to_write(y[m + j] + n, V * lanes);
         vec sums[outer_outputs][V];
-        sum_outer_products<V>(sums, a, m, m + outer_outputs < past ? outer_outputs : m0 - m, panel, rows);
+        sum_outer_products<V, pairs>(sums, a, m, m + outer_outputs < past ? outer_outputs : m0 - m, panel, depth);
         for (int j = 0; j < outputs; ++j)
 #pragma GCC unroll 2
             for (int v = 0; v < V; ++v) {
@@ -136,6 +153,31 @@ void add_outer_panel(const float* const* a, const float* const* x, int64_t rows,
             }
     }
 }
+
+// All columns of x for the outputs [m0, past).
+template <bool pairs>
+void add_outer_columns(const float* const* a, const float* const* x, int64_t rows, float* const* y, bool fresh, int64_t m0,
+                       int64_t past, int64_t N, float* panel) {
+    for (int64_t n = 0; n < N; n += outer_vectors * lanes)
+        if (N - n > lanes) add_outer_panel<outer_vectors, pairs>(a, x, rows, y, fresh, m0, past, n, N, panel);
+        else add_outer_panel<1, pairs>(a, x, rows, y, fresh, m0, past, n, N, panel);
+}
+
+#if defined(__AVX512F__)
+// The same with words of the numbers, those of a in `words`: outer_factors.
+void add_outer_pairs(const float* const* a, const float* const* x, int64_t rows, float* const* y, bool fresh, int64_t m0,
+                     int64_t past, int64_t N, float* panel, float* words) {
+    constexpr int64_t width = outer_block * outer_outputs;
+    const float* factors[pairs_of(outer_depth)];
+    for (int64_t i = 0; i < rows; i += 2) {
+        float* const out = words + i / 2 * width;
+        factors[i / 2] = out;
+        for (int64_t m = m0; m < past; m += lanes)
+            store(out + m - m0, pair(load(a[i] + m, past - m), i + 1 < rows ? load(a[i + 1] + m, past - m) : vec{}));
+    }
+    add_outer_columns<true>(factors, x, rows, y + m0, fresh, 0, past - m0, N, panel);
+}
+#endif
 
 // One column n of x: V vectors of outputs, or `outputs` where these are fewer, summed over rows in registers.
 template <int V>
@@ -153,7 +195,8 @@ void add_outer_column(const float* const* a, const float* const* x, int64_t rows
 
 }  // namespace
 
-void pack_columns(const float* matrix, int64_t N, int64_t K, int64_t rotation, int64_t first, int64_t past, float* packed) {
+void pack_columns(const float* matrix, int64_t N, int64_t K, int64_t rotation, int64_t first, int64_t past, bool pairs,
+                  float* packed) {
     for (int64_t panel = first; panel < past; ++panel) {
         const int64_t vectors = vectors_from(N, panel);
         float* out = packed + panel * panel_width * K;
@@ -164,10 +207,12 @@ void pack_columns(const float* matrix, int64_t N, int64_t K, int64_t rotation, i
                 store(out, load(matrix + row * N + n, N - n));
             }
         }
+        if constexpr (may_pair)
+            if (pairs) pair_panel(packed + panel * panel_width * K, K, vectors * lanes);
     }
 }
 
-void pack_rows(const float* matrix, int64_t N, int64_t K, int64_t first, int64_t past, float* packed) {
+void pack_rows(const float* matrix, int64_t N, int64_t K, int64_t first, int64_t past, bool pairs, float* packed) {
     for (int64_t panel = first; panel < past; ++panel) {
         const int64_t vectors = vectors_from(N, panel), width = vectors * lanes;
         float* out = packed + panel * panel_width * K;
@@ -178,17 +223,44 @@ void pack_rows(const float* matrix, int64_t N, int64_t K, int64_t first, int64_t
                 pack_vector(matrix + n * K + k, K, N - n, count, out + k * width + v * lanes, width);
             }
         }
+        if constexpr (may_pair)
+            if (pairs) pair_panel(out, K, width);
     }
 }
 
+#if defined(__AVX512F__)
+void pair_panel(float* panel, int64_t K, int64_t width) {
+    for (int64_t k = 0; k < K; k += 2)
+        for (int64_t j = 0; j < width; j += lanes) {
+            const float* const even = panel + k * width + j;
+            store(panel + k / 2 * width + j, pair(load(even), k + 1 < K ? load(even + width) : vec{}));
+        }
+}
+
+void narrow_row(const float* x, int64_t K, float* words) {
+    for (int64_t k = 0; k < K; k += 2 * lanes, words += lanes)
+        store(words, narrow(load(x + k, K - k), K - k > lanes ? load(x + k + lanes, K - k - lanes) : vec{}));
+}
+#endif
+
 void multiply_rows(const float* const* x, float* const* y, int64_t rows, const float* packed, const float* bias,
-                   int64_t N, int64_t K, int64_t first, int64_t past) {
-    const int64_t whole = N / panel_width, past_whole = past < whole ? past : whole;
-    if (first < past_whole) multiply_panels<panel_vectors, true>(x, y, rows, packed, bias, N, K, first, past_whole);
-    if (past > whole)
-        with_vectors(vectors_from(N, whole), [&]<int V>() {
-            multiply_panels<V, false>(x, y, rows, packed, bias, N, K, whole, past);
-        });
+                   int64_t N, int64_t K, int64_t first, int64_t past, float* area) {
+    if constexpr (may_pair)
+        if (area) {
+            const int64_t words = words_of_row(K), fitting = narrow_floats / words > 1 ? narrow_floats / words : 1;
+            const int64_t together = fitting < most_narrow_rows ? fitting : most_narrow_rows;
+            const float* narrowed[most_narrow_rows];
+            for (int64_t row = 0; row < rows; row += together) {
+                const int64_t count = rows - row < together ? rows - row : together;
+                for (int64_t i = 0; i < count; ++i) {
+                    narrow_row(x[row + i], K, area + i * words);
+                    narrowed[i] = area + i * words;
+                }
+                multiply_all<true>(narrowed, y + row, count, packed, bias, N, K, first, past);
+            }
+            return;
+        }
+    multiply_all<false>(x, y, rows, packed, bias, N, K, first, past);
 }
 
 void multiply_row(const float* x, float* y, const float* packed, int64_t N, int64_t K, int64_t first, int64_t past) {
@@ -202,7 +274,7 @@ void multiply_row(const float* x, float* y, const float* packed, int64_t N, int6
 }
 
 void add_outer_products(const float* const* a, const float* const* x, int64_t rows, float* const* y, int64_t N, bool fresh,
-                        int64_t first, int64_t past, float* panel) {
+                        int64_t first, int64_t past, bool pairs, float* panel) {
     constexpr int V = 8;
     if (fresh && rows <= 1) {
         for (int64_t m = first; m < past; ++m) {
@@ -225,11 +297,14 @@ void add_outer_products(const float* const* a, const float* const* x, int64_t ro
         const int64_t depth = rows - i < outer_depth ? rows - i : outer_depth;
         for (int64_t m = first; m < past; m += block) {
             const int64_t past_block = m + block < past ? m + block : past;
-            for (int64_t n = 0; n < N; n += outer_vectors * lanes) {
-                const bool stores = fresh && i == 0;
-                if (N - n > lanes) add_outer_panel<outer_vectors>(a + i, x + i, depth, y, stores, m, past_block, n, N, panel);
-                else add_outer_panel<1>(a + i, x + i, depth, y, stores, m, past_block, n, N, panel);
+            const bool stores = fresh && i == 0;
+#if defined(__AVX512F__)
+            if (pairs) {
+                add_outer_pairs(a + i, x + i, depth, y, stores, m, past_block, N, panel, panel + outer_memory(false));
+                continue;
             }
+#endif
+            add_outer_columns<false>(a + i, x + i, depth, y, stores, m, past_block, N, panel);
         }
     }
 }

@@ -13,16 +13,28 @@ constexpr int panel_vectors = 4, panel_width = panel_vectors * lanes;
 constexpr int64_t packed_columns_size(int64_t N, int64_t K) { return blocks_of(N, lanes) * lanes * K; }
 
 // Packs the panels [first, past) of the matrix whose row k is row k' of `matrix` [K, N], where k' is k moved on by
-// `rotation`, past the last row to the first.
-void pack_columns(const float* matrix, int64_t N, int64_t K, int64_t rotation, int64_t first, int64_t past, float* packed);
+// `rotation`, past the last row to the first. With `pairs` a panel holds words, in the first half of its place.
+void pack_columns(const float* matrix, int64_t N, int64_t K, int64_t rotation, int64_t first, int64_t past, bool pairs,
+                  float* packed);
 
 // The same of the matrix whose columns are the rows of `matrix` [N, K].
-void pack_rows(const float* matrix, int64_t N, int64_t K, int64_t first, int64_t past, float* packed);
+void pack_rows(const float* matrix, int64_t N, int64_t K, int64_t first, int64_t past, bool pairs, float* packed);
+
+// Makes words of a panel [K][width] in its place.
+void pair_panel(float* panel, int64_t K, int64_t width);
+
+// Makes words of a row's K numbers: words_of_row(K).
+void narrow_row(const float* x, int64_t K, float* words);
 
 // y[i] [N] = bias [N] (or 0) + x[i] [K] times the packed matrix [K, N], for `rows` rows and the columns of the
-// panels [first, past); every output is one chain of multiply-adds in ascending order of k.
+// panels [first, past); every output is one chain of multiply-adds in ascending order of k. Where the matrix is of words,
+// `area` is working memory of rows_area(K) floats, else null.
 void multiply_rows(const float* const* x, float* const* y, int64_t rows, const float* packed, const float* bias,
-                   int64_t N, int64_t K, int64_t first, int64_t past);
+                   int64_t N, int64_t K, int64_t first, int64_t past, float* area);
+
+// Words of so many rows are made together, at most, and of so many as fill a part of the near cache.
+constexpr int64_t most_narrow_rows = 128, narrow_floats = 1 << 16;
+constexpr int64_t rows_area(int64_t K) { return words_of_row(K) > narrow_floats ? words_of_row(K) : narrow_floats; }
 
 // The same of one row, without a bias, for gradients: each output is the sum of four chains, each of a quarter of K, because
 // one vector of outputs alone is too few sums to hide a multiply-add's latency.
@@ -32,11 +44,13 @@ void multiply_row(const float* x, float* y, const float* packed, int64_t N, int6
 // columns pass, which are gathered before; and so many tiles are made, at most, each time that they are.
 constexpr int outer_vectors = 2, outer_outputs = registers == 32 ? 12 : 6;
 constexpr int64_t outer_depth = registers == 32 ? 512 : 256, outer_block = 384 / outer_outputs;
-constexpr int64_t outer_memory = outer_vectors * lanes * outer_depth;
+constexpr int64_t outer_factors = pairs_of(outer_depth) * outer_block * outer_outputs;  // words
+constexpr int64_t outer_memory(bool pairs) { return outer_vectors * lanes * outer_depth + (pairs ? outer_factors : 0); }
 
 // y[m] [N] += the sum over i of a[i][m] * x[i] [N], for `rows` rows and the outputs m in [first, past); y = where it is
-// `fresh`. Reads rows of a up to outer_outputs - 1 floats beyond `past`. `panel` is working memory of outer_memory floats.
+// `fresh`. Reads rows of a up to outer_outputs - 1 floats beyond `past`. `panel` is working memory of outer_memory(pairs)
+// floats; with `pairs` the numbers of neighbouring rows are words.
 void add_outer_products(const float* const* a, const float* const* x, int64_t rows, float* const* y, int64_t N, bool fresh,
-                        int64_t first, int64_t past, float* panel);
+                        int64_t first, int64_t past, bool pairs, float* panel);
 
 }  // namespace unrolled::UNROLLED_ISA

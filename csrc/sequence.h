@@ -20,8 +20,9 @@ struct ForwardBlock {
 };
 
 // panel[k][v][g][lane] = weight_hh[g*H + unit][k] of the K columns, zero past H.
+// With `pairs` a panel holds words, in the first half of its place.
 template <int G>
-UNROLLED_INLINE void pack_forward_block(const float* weight_hh, int64_t H, int64_t K, int64_t block, float* packed) {
+UNROLLED_INLINE void pack_forward_block(const float* weight_hh, int64_t H, int64_t K, int64_t block, bool pairs, float* packed) {
     using Block = ForwardBlock<G>;
     constexpr int64_t width = Block::N * lanes;
     float* panel = packed + block * K * width;
@@ -33,6 +34,8 @@ UNROLLED_INLINE void pack_forward_block(const float* weight_hh, int64_t H, int64
                 pack_vector(weight_hh + (g * H + unit) * K + k, K, H - unit, count, panel + k * width + (v * G + g) * lanes, width);
             }
     }
+    if constexpr (may_pair)
+        if (pairs) pair_panel(panel, K, width);
 }
 
 // How a call is shared out. Either rows are stepped by themselves, a part of them through a whole chunk of steps by one

@@ -1,5 +1,5 @@
-// This instruction set's kernels in one table, and for AVX-512 a second one for machines with VNNI, which only
-// products with int8 weights use. Compiled once per instruction set, like every kernel source.
+// This instruction set's kernels in one table, and for AVX-512 two more: for machines with VNNI, which only products with
+// int8 weights use, and for those that multiply bfloat16 besides, which sequences do that are asked to. Compiled once per instruction set, like every kernel source.
 #include "unrolled.h"
 
 namespace unrolled::UNROLLED_ISA {
@@ -30,9 +30,10 @@ namespace {
 #define UNROLLED_NAME(isa) UNROLLED_NAME_(isa)
 
 template <bool vnni>
-constexpr Kernels make_table(const char* isa) {
+constexpr Kernels make_table(const char* isa, bool bfloat16 = false) {
     return {
         isa,
+        bfloat16,
         lstm_forward,
         lstm_backward,
         gru_forward,
@@ -60,6 +61,8 @@ const Kernels table = make_table<false>(UNROLLED_NAME(UNROLLED_ISA));
 #if defined(__AVX512F__)
 extern const Kernels table_vnni;
 const Kernels table_vnni = make_table<true>(UNROLLED_NAME(UNROLLED_ISA) "vnni");
+extern const Kernels table_bf16;
+const Kernels table_bf16 = make_table<true>(UNROLLED_NAME(UNROLLED_ISA) "bf16", true);
 #endif
 
 }  // namespace unrolled::UNROLLED_ISA

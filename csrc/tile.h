@@ -8,7 +8,7 @@
 // sums of R rows by P panels stay in registers for the whole of K.
 #pragma once
 
-#include "simd.h"
+#include "pairs.h"
 
 namespace unrolled::UNROLLED_ISA {
 
@@ -69,7 +69,7 @@ struct Ahead {
 };
 
 // One k of the sum below, whose weights stand at `offset` in each panel.
-template <int R, int P, int N>
+template <int R, int P, int N, bool pairs>
 UNROLLED_INLINE void add_product(vec (&sum)[R][P][N], const float* const (&rows)[R], int64_t k, const float* const (&panels)[P],
                                  int64_t offset) {
     if constexpr (R * P * N + P * N < registers) {
@@ -84,7 +84,7 @@ UNROLLED_INLINE void add_product(vec (&sum)[R][P][N], const float* const (&rows)
 #pragma GCC unroll 4
             for (int p = 0; p < P; ++p)
 #pragma GCC unroll 4
-                for (int n = 0; n < N; ++n) sum[r][p][n] = fma(input, weights[p][n], sum[r][p][n]);
+                for (int n = 0; n < N; ++n) sum[r][p][n] = multiply_add<pairs>(input, weights[p][n], sum[r][p][n]);
         }
     } else {
         vec inputs[R];
@@ -96,14 +96,15 @@ UNROLLED_INLINE void add_product(vec (&sum)[R][P][N], const float* const (&rows)
             for (int n = 0; n < N; ++n) {
                 const vec weight = load(panels[p] + offset + n * lanes);
 #pragma GCC unroll 16
-                for (int r = 0; r < R; ++r) sum[r][p][n] = fma(inputs[r], weight, sum[r][p][n]);
+                for (int r = 0; r < R; ++r) sum[r][p][n] = multiply_add<pairs>(inputs[r], weight, sum[r][p][n]);
             }
     }
 }
 
 // sums[r][p][n] += sum over k of rows[r][k] * panel p's [k][n], in ascending order of k; with Ahead asks for what
 // is to come. Not inlined: where its caller has numbers to keep as well, sums would be moved to memory and back at every k.
-template <int R, int P, int N, class... Next>
+// With `pairs` rows and panels hold words of two numbers each (see pairs.h), and K is how many words are summed over.
+template <int R, int P, int N, bool pairs = false, class... Next>
 [[gnu::noinline]] void add_products(vec (&sums)[R][P][N], const float* const (&rows)[R], const float* panel,
                                     int64_t panel_size, int64_t K, Next... ahead) {
     constexpr int together = 4;  // all besides multiply-adds, an eighth of what a k takes, is done once for so many
@@ -132,11 +133,11 @@ template <int R, int P, int N, class... Next>
     for (; k + together <= K; k += together) {
         (ahead.ask(together), ...);
 #pragma GCC unroll 4
-        for (int i = 0; i < together; ++i) add_product<R, P, N>(sum, row, k + i, panels, i * N * lanes);
+        for (int i = 0; i < together; ++i) add_product<R, P, N, pairs>(sum, row, k + i, panels, i * N * lanes);
         go_on(together);
     }
     for (; k < K; ++k) {
-        add_product<R, P, N>(sum, row, k, panels, 0);
+        add_product<R, P, N, pairs>(sum, row, k, panels, 0);
         go_on(1);
     }
 #pragma GCC unroll 16

@@ -22,6 +22,7 @@ struct Steps {
     bool reverse;
     const int64_t* symbols;  // [T, B]: the rows of x that the steps read, of V; or null: each has its own, V is T * B
     int64_t V;
+    bool bfloat16;  // the factors of products are rounded to bfloat16, where the kernels can; sums are in float32
 
     int64_t length(int64_t b) const { return lengths ? lengths[b] : T; }
     bool reset(int64_t t, int64_t b) const { return resets && resets[t * B + b]; }
@@ -239,6 +240,7 @@ struct StackRun {
 // multiply-adds an output, so a row's result does not depend on its batch, its tile or the thread count.
 struct Kernels {
     const char* isa;
+    bool bfloat16;  // whether sequences may have products in bfloat16
     void (*lstm_forward)(const Steps&, const LstmForward&, int threads);
     void (*lstm_backward)(const Steps&, const LstmBackward&, int threads);
     void (*gru_forward)(const Steps&, const GruForward&, int threads);

@@ -33,10 +33,11 @@ def test_a_composite_op_returns_what_the_op_returns(cell: str, keep: bool, masks
 
 def assert_the_composite_returns_what_the_op_returns(problem: Problem, keep: bool) -> None:
     cell = problem.cell
-    lengths, resets, reverse = problem.run_masks()
+    lengths, resets, reverse, bfloat16 = problem.run_masks()
     op = op_of(cell)
     inputs: dict[str, Any] = {name: x.detach() for name, x in problem.inputs(torch.float64).items()}
     inputs |= {"symbols": problem.read(), "lengths": lengths, "resets": resets, "reverse": reverse}
+    inputs |= {"bfloat16": bfloat16}
     inputs |= {"relu": cell == "rnn_relu"} if op == "rnn" else {"keep": keep}
     optional = {"rnn": (), "gru": FACTORS[1:2], "lstm": (*LEARNED, *FACTORS)}[op]
     inputs = dict.fromkeys(optional) | inputs | problem.factors(torch.float64)

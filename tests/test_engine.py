@@ -413,7 +413,7 @@ def test_python_threads_share_a_stack(isa: str) -> None:
 
 STEPS, ROWS, UNITS = 4, 3, 5
 SEQUENCE, STATE = (STEPS, ROWS, UNITS), (ROWS, UNITS)
-MASKS: dict[str, Any] = {"lengths": (ROWS,), "resets": (STEPS, ROWS), "reverse": False}
+MASKS: dict[str, Any] = {"lengths": (ROWS,), "resets": (STEPS, ROWS), "reverse": False, "bfloat16": False}
 
 
 FEATURES = 2

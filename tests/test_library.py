@@ -73,7 +73,7 @@ def test_past_the_dispatcher_an_op_has_the_same_bits_and_gradients() -> None:
     found = lstm(*direct)[:2]
     x, symbols, weight_ih, bias, weight_hh, *states = dispatched
     expected = DISPATCHED(
-        x, symbols, weight_ih, bias, weight_hh, *none, *states, None, None, False, None, None, None, True
+        x, symbols, weight_ih, bias, weight_hh, *none, *states, None, None, False, False, None, None, None, True
     )[:2]
     for one, other in zip(found, expected, strict=True):
         assert torch.equal(one, other)
@@ -153,7 +153,7 @@ def test_a_tangent_is_kept_and_by_the_op_itself_refused(grad: Callable[[], Any])
         dual = make_dual(x, torch.ones_like(x))
         with warnings.catch_warnings(action="ignore"):
             assert unpack_dual(lstm(dual, *rest)[0]).tangent is not None
-        masks, variant = (None, None, False), [None] * 6
+        masks, variant = (None, None, False, False), [None] * 6
         given = (dual, *rest[:4], *variant, *rest[4:], *masks, None, None, None, True)
         with pytest.raises(RuntimeError, match="jvp"):
             DISPATCHED(*given)

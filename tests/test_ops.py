@@ -42,7 +42,7 @@ _lstm: Callable[..., tuple[Tensor, Tensor, Tensor]] = ops.lstm
 NORM = ops.LayerNorm._fields
 LEARNED = ("weight_hr", "peephole", *NORM)
 FACTORS = ("dropout", "zoneout_h", "zoneout_c")
-Masks = tuple[Tensor | None, Tensor | None, bool]  # lengths, resets, reverse
+Masks = tuple[Tensor | None, Tensor | None, bool, bool]  # lengths, resets, reverse, bfloat16
 
 reference_may_warn = pytest.mark.filterwarnings("ignore:.*the reference serves it")
 
@@ -55,7 +55,7 @@ class Problem:
     steps: int
     rows: int
     units: int
-    masks: str = ""  # any of "lengths", "resets", "reverse"
+    masks: str = ""  # any of "lengths", "resets", "reverse", "bfloat16"
     features: int = 0  # D; 0: x is the input's share of the gates, and there is no weight_ih
     symbols: int = 0  # V, the rows of x; 0: every step has its own
 
@@ -119,7 +119,7 @@ class Problem:
         return read if lengths is None else read.masked_fill(torch.arange(self.steps)[:, None] >= lengths, -1)
 
     def run_masks(self) -> Masks:
-        """Lengths (0 and T among them where there are rows enough), resets, reverse."""
+        """Lengths (0 and T among them where there are rows enough), resets, reverse, bfloat16."""
         generator = torch.Generator().manual_seed(self.rows)
         lengths = torch.randint(0, self.steps + 1, (self.rows,), generator=generator)
         lengths[0], lengths[-1] = self.steps, 0 if self.rows > 1 else self.steps
@@ -128,6 +128,7 @@ class Problem:
             lengths if "lengths" in self.masks else None,
             resets if "resets" in self.masks else None,
             "reverse" in self.masks,
+            "bfloat16" in self.masks,
         )
 
     def states(
@@ -248,7 +249,9 @@ def test_the_engine_honours_each_mask(isa: str, cell: str, masks: str) -> None:
 
 
 @pytest.mark.parametrize("cell", CELLS)
-@pytest.mark.parametrize("masks", ["", "lengths", "resets", "lengths resets reverse", "symbols"])
+@pytest.mark.parametrize(
+    "masks", ["", "lengths", "resets", "lengths resets reverse", "symbols", "bfloat16", "lengths resets bfloat16"]
+)
 def test_the_engine_writes_all_of_its_outputs(isa: str, cell: str, masks: str) -> None:
     if masks == "symbols" and "normalised" in cell:
         return
@@ -299,9 +302,9 @@ def test_the_engine_writes_all_of_its_outputs(isa: str, cell: str, masks: str) -
 
 
 @pytest.mark.parametrize("cell", CELLS)
-@pytest.mark.parametrize("reverse", ["", "reverse"])
-def test_nan_in_one_row_reaches_no_other(isa: str, cell: str, reverse: str) -> None:
-    problem = Problem(cell, 5, 17, 63, reverse)
+@pytest.mark.parametrize("masks", ["", "reverse", "bfloat16"])
+def test_nan_in_one_row_reaches_no_other(isa: str, cell: str, masks: str) -> None:
+    problem = Problem(cell, 5, 17, 63, masks)
     inputs = problem.inputs(torch.float32)
 
     def solve() -> list[Tensor]:
@@ -319,11 +322,11 @@ def test_nan_in_one_row_reaches_no_other(isa: str, cell: str, reverse: str) -> N
 
 
 @pytest.mark.parametrize("cell", CELLS)
-@pytest.mark.parametrize("masks", ["lengths", "lengths reverse"])
+@pytest.mark.parametrize("masks", ["lengths", "lengths reverse", "lengths bfloat16"])
 def test_nothing_past_a_length_is_read(isa: str, cell: str, masks: str) -> None:
     problem = Problem(cell, 5, 17, 63, masks, 9)
     inputs = problem.inputs(torch.float32)
-    lengths, _, _ = problem.run_masks()
+    lengths = problem.run_masks()[0]
     assert lengths is not None
     past = torch.arange(5)[:, None] >= lengths
     soiled = inputs | {"x": inputs["x"].detach().masked_fill(past[:, :, None], torch.nan).requires_grad_()}
@@ -337,10 +340,10 @@ def test_nothing_past_a_length_is_read(isa: str, cell: str, masks: str) -> None:
 
 
 @pytest.mark.parametrize("cell", CELLS)
-@pytest.mark.parametrize("reverse", [False, True])
-def test_one_pass_is_the_same_sequence_cut_anywhere(isa: str, cell: str, reverse: bool) -> None:
-    steps = 7
-    whole = Problem(cell, steps, 17, 63, "reverse" if reverse else "", 9)
+@pytest.mark.parametrize("masks", ["", "reverse", "bfloat16"])
+def test_one_pass_is_the_same_sequence_cut_anywhere(isa: str, cell: str, masks: str) -> None:
+    steps, reverse = 7, masks == "reverse"
+    whole = Problem(cell, steps, 17, 63, masks, 9)
     inputs = whole.inputs(torch.float32)
     expected = whole.states(inputs)
     for cut in range(1, steps):
@@ -499,7 +502,7 @@ def test_what_keeps_nothing_gives_the_same_h_and_the_last_c(
     isa: str, dtype: torch.dtype, cell: str, masks: str
 ) -> None:
     problem = Problem(cell, 5, 17, 63, masks, 9)
-    inputs, (lengths, resets, reverse) = problem.inputs(dtype), problem.run_masks()
+    inputs, (lengths, resets, reverse, _) = problem.inputs(dtype), problem.run_masks()
     norm = ops.LayerNorm(*map(inputs.get, NORM))
     run = partial(_lstm, *arguments(inputs), lengths, resets, reverse, norm=norm)
     h, c, _ = run()
@@ -516,10 +519,10 @@ def test_what_keeps_nothing_gives_the_same_h_and_the_last_c(
 def test_c_may_be_kept_after_each_of_several_parts(isa: str, dtype: torch.dtype, cell: str, masks: str) -> None:
     steps, every, rows = 11, 4, 17
     problem = Problem(cell, steps, rows, 63, masks, 9)
-    inputs, (lengths, resets, reverse) = problem.inputs(dtype), problem.run_masks()
+    inputs, (lengths, resets, reverse, _) = problem.inputs(dtype), problem.run_masks()
     norm = ops.LayerNorm(*map(inputs.get, NORM))
     h, c, _ = _lstm(*arguments(inputs), lengths, resets, reverse, norm=norm)
-    given = (*kernel_arguments(cell, inputs), lengths, resets, reverse, *[None] * len(FACTORS), False)
+    given = (*kernel_arguments(cell, inputs), lengths, resets, reverse, False, *[None] * len(FACTORS), False)
     found_h, found = torch.full_like(h, torch.nan), c.new_full((3, rows, 63), torch.nan)
     dispatch.SERVED["lstm"].fill(given, (found_h, found, None))
     assert torch.equal(found_h, h)
@@ -533,7 +536,7 @@ def test_c_may_be_kept_after_each_of_several_parts(isa: str, dtype: torch.dtype,
 
 def test_parts_that_are_not_equal_are_refused() -> None:
     inputs = Problem("lstm", 10, 3, 5, features=2).inputs(torch.float32)
-    given = (*kernel_arguments("lstm", inputs), None, None, False, *[None] * len(FACTORS), False)
+    given = (*kernel_arguments("lstm", inputs), None, None, False, False, *[None] * len(FACTORS), False)
     h, c = torch.empty(10, 3, 5), torch.empty(7, 3, 5)
     with pytest.raises(ValueError, match=r"c: expected shape \[5, 3, 5\], got \[7, 3, 5\]"):
         dispatch.SERVED["lstm"].fill(given, (h, c, None))
@@ -591,7 +594,7 @@ def test_the_reference_steps_in_with_one_warning(cell: str, dtype: torch.dtype, 
 def test_where_no_row_takes_a_step_gradients_of_weights_are_zero(isa: str, cell: str) -> None:
     problem = Problem(cell, 5, 3, 17, features=9)
     inputs = problem.inputs(torch.float32)
-    states = problem.states(inputs, (torch.zeros(3, dtype=torch.int64), None, False))
+    states = problem.states(inputs, (torch.zeros(3, dtype=torch.int64), None, False, False))
     poison = [torch.full((1 << 16,), torch.nan) for _ in range(8)]
     del poison  # what comes next is likely to lie there
     learned = [value for name, value in inputs.items() if name not in ("x", "h0", "c0")]

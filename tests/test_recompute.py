@@ -205,7 +205,7 @@ def test_pytorch_finds_nothing_wrong_with_the_op() -> None:
         "lengths": torch.tensor([4, T, 0, 1, 6]),
         "resets": random(T, B) > 0.5,
     }
-    given = ("lstm", " ".join(inputs), [*inputs.values()], True, 3)
+    given = ("lstm", " ".join(inputs), [*inputs.values()], True, False, 3)
     torch.library.opcheck(torch.ops.unrolled.recomputed.default, given)
 
 

@@ -276,5 +276,5 @@ def test_a_length_that_does_not_fit_is_named(bad: int, row: int) -> None:
     x_gates, weight_hh, h0 = inputs_of("rnn_tanh")
     with pytest.raises(ValueError, match=rf"lengths\[{row}\] is {bad}, expected 0 to {T}"):
         reference.rnn_forward(
-            x_gates, None, None, None, weight_hh, h0, lengths, None, False, False, torch.empty_like(x_gates)
+            x_gates, None, None, None, weight_hh, h0, lengths, None, False, False, False, torch.empty_like(x_gates)
         )

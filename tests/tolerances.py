@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-__all__ = ["TOLERANCES", "Tolerance", "assert_close"]
+__all__ = ["TOLERANCES", "Tolerance", "assert_close", "assert_near"]
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,16 @@ TOLERANCES = {
     torch.float32: Tolerance(rtol=1e-5, atol=1e-5),
     torch.bfloat16: Tolerance(rtol=5e-2, atol=5e-2),
 }
+
+
+NEAR = 2.0**-6  # four times what rounding to bfloat16 may change of a number
+
+
+def assert_near(actual: Tensor, expected: Tensor, what: str = "") -> None:
+    """Assert that actual is expected but for products in bfloat16: what differs is small in its norm."""
+    assert actual.shape == expected.shape, what
+    off = float((actual.double() - expected.double()).norm())
+    assert off <= NEAR * float(expected.double().norm()), f"{what}: {off} off a norm of {float(expected.norm())}"
 
 
 def assert_close(actual: Tensor, expected: Tensor, what: str = "") -> None:

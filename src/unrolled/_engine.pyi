@@ -27,6 +27,7 @@ def lstm_forward(
     lengths: Array | None,
     resets: Array | None,
     reverse: bool,
+    bfloat16: bool,
     dropout: Array | None,
     zoneout_h: Array | None,
     zoneout_c: Array | None,
@@ -52,6 +53,7 @@ def lstm_backward(
     lengths: Array | None,
     resets: Array | None,
     reverse: bool,
+    bfloat16: bool,
     dropout: Array | None,
     zoneout_h: Array | None,
     zoneout_c: Array | None,
@@ -83,6 +85,7 @@ def gru_forward(
     lengths: Array | None,
     resets: Array | None,
     reverse: bool,
+    bfloat16: bool,
     zoneout_h: Array | None,
     h: Array,
     gates: Array | None,
@@ -97,6 +100,7 @@ def gru_backward(
     lengths: Array | None,
     resets: Array | None,
     reverse: bool,
+    bfloat16: bool,
     zoneout_h: Array | None,
     h: Array,
     gates: Array,
@@ -118,6 +122,7 @@ def rnn_forward(
     lengths: Array | None,
     resets: Array | None,
     reverse: bool,
+    bfloat16: bool,
     relu: bool,
     h: Array,
 ) -> None: ...
@@ -131,6 +136,7 @@ def rnn_backward(
     lengths: Array | None,
     resets: Array | None,
     reverse: bool,
+    bfloat16: bool,
     relu: bool,
     h: Array,
     grad_x: Array | None,
@@ -147,6 +153,9 @@ def isa() -> str:
 
 def isas() -> list[str]:
     """The instruction sets this machine can run, best first."""
+
+def bfloat16() -> bool:
+    """Whether it multiplies bfloat16."""
 
 def use_isa(isa: str) -> None:
     """Run another instruction set's kernels from now on; `ValueError` when this machine does not have it."""

@@ -28,10 +28,12 @@ __all__ = [
     "Tensors",
     "define",
     "kernels",
+    "multiplies_bfloat16",
     "served_by_engine",
     "warn_reference",
 ]
 
+HAS_BFLOAT16 = _engine.bfloat16()  # where the compiler of torch can see it
 LARGE = 4 << 20  # bytes: smaller blocks the C library keeps by itself
 
 Tensors = tuple[Tensor, ...]
@@ -58,6 +60,12 @@ REFERENCE: dict[str, Callable[..., None]] = {
 def served_by_engine(op: str, device: str, dtype: torch.dtype) -> bool:
     """Whether the engine serves op ("lstm") for tensors of this dtype on this kind of device ("cpu")."""
     return op in ENGINE and device == "cpu" and dtype == torch.float32
+
+
+def multiplies_bfloat16(x: Tensor) -> bool:
+    """Whether products with x are to be in bfloat16, which autocast says, and the engine makes them so here."""
+    wanted = torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.bfloat16
+    return wanted and x.device.type == "cpu" and HAS_BFLOAT16
 
 
 @dataclass(frozen=True)

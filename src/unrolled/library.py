@@ -56,9 +56,14 @@ def _direct(inputs: tuple[Any, ...]) -> bool:
         and inputs[0].device.type == "cpu"
         and torch._C._dispatch_tls_local_include_set().raw_repr() in _UNWATCHED
         and not torch._C._len_torch_function_stack()
-        and not torch.is_autocast_enabled("cpu")
+        and not (torch.is_autocast_enabled("cpu") and any(map(_would_be_cast, inputs)))
         and not torch._C._autograd._profiler_enabled()
     )
+
+
+def _would_be_cast(one: Any) -> bool:
+    """Whether autocast, which gives ops float32, would change an input."""
+    return isinstance(one, Tensor) and one.is_floating_point() and one.dtype != torch.float32
 
 
 def _needs_gradient(inputs: tuple[Any, ...]) -> bool:

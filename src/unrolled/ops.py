@@ -6,7 +6,8 @@ Shapes are those of `unrolled.reference`, with T at least 1: x [T,B,D], weight_i
 None (then x is the input's share of the gates with all biases added, [T,B,gates]), symbols None or [T,B] int64
 (the rows of x, then [V,D] or [V,gates], that the steps read), weight_hh [gates,H], h0 and c0 [B,H], lengths [B]
 int64 on the data's device with values 0 to T in any order, resets [T,B] bool. With `keep` false nothing is kept
-for backward.
+for backward. `bfloat16` lets the factors of products, there and back, be rounded to bfloat16, where the kernel
+can; sums and all else are in the dtype of the data.
 """
 
 from typing import Any
@@ -56,7 +57,7 @@ def _like(*tensors: Tensor | None) -> Outputs:
 
 _X = "Tensor x, Tensor? symbols, Tensor? weight_ih"
 _INPUT = f"{_X}, Tensor? bias, Tensor weight_hh"
-_STEPS = "Tensor? lengths, Tensor? resets, bool reverse"
+_STEPS = "Tensor? lengths, Tensor? resets, bool reverse, bool bfloat16"
 _LEARNED = "Tensor? weight_hr, Tensor? peephole, Tensor? gain_ih, Tensor? gain_hh, Tensor? gain_c, Tensor? bias_c"
 _FACTORS = "Tensor? dropout, Tensor? zoneout_h, Tensor? zoneout_c"
 # What a backward op is told beyond what its kernel takes: what only second derivatives need, and what is wanted.
@@ -128,10 +129,11 @@ def rnn(
     lengths: Tensor | None = None,
     resets: Tensor | None = None,
     reverse: bool = False,
+    bfloat16: bool = False,
     relu: bool = False,
 ) -> Tensor:
     """Run the standard RNN over x. Returns every step's h [T,B,H], differentiable."""
-    h: Tensor = call(_rnn, x, symbols, weight_ih, bias, weight_hh, h0, lengths, resets, reverse, relu)
+    h: Tensor = call(_rnn, x, symbols, weight_ih, bias, weight_hh, h0, lengths, resets, reverse, bfloat16, relu)
     return h
 
 
@@ -149,15 +151,15 @@ def _found(gradients: Tensors, ctx: Any) -> tuple[Tensor | None, ...]:
 
 
 def _rnn_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    *given, ctx.reverse, ctx.relu = inputs
+    *given, ctx.reverse, ctx.bfloat16, ctx.relu = inputs
     ctx.save_for_backward(*given, output)
 
 
 def _rnn_gradients(ctx: Any, grad_h: Tensor) -> tuple[Tensor | None, ...]:
     x, symbols, weight_ih, bias, weight_hh, h0, lengths, resets, h = ctx.saved_tensors
-    given = (x, symbols, weight_ih, weight_hh, h0, lengths, resets, ctx.reverse, ctx.relu, h)
+    given = (x, symbols, weight_ih, weight_hh, h0, lengths, resets, ctx.reverse, ctx.bfloat16, ctx.relu, h)
     *of_input, grad_weight_hh, grad_h0 = _rnn_backward(grad_h, *given, bias, *_wanted(ctx))
-    return *_found(tuple(of_input), ctx), grad_weight_hh, grad_h0, None, None, None, None
+    return *_found(tuple(of_input), ctx), grad_weight_hh, grad_h0, None, None, None, None, None
 
 
 def lstm(
@@ -171,6 +173,7 @@ def lstm(
     lengths: Tensor | None = None,
     resets: Tensor | None = None,
     reverse: bool = False,
+    bfloat16: bool = False,
     keep: bool = True,
     variant: Variant = PLAIN,
     norm: LayerNorm = NOT_NORMALISED,
@@ -184,13 +187,13 @@ def lstm(
     `ValueError` for symbols with a gain_ih.
     """
     weight_hr, peephole, *factors = variant
-    weights, steps = (weight_hh, weight_hr, peephole, *norm), (lengths, resets, reverse)
+    weights, steps = (weight_hh, weight_hr, peephole, *norm), (lengths, resets, reverse, bfloat16)
     h, c, gates = call(_lstm, x, symbols, weight_ih, bias, *weights, h0, c0, *steps, *factors, keep)
     return h, c, gates if norm.gain_hh is None else gates[..., : 4 * c0.shape[1]]
 
 
 def _lstm_context(ctx: Any, inputs: tuple[Any, ...], output: Tensors) -> None:
-    *given, ctx.reverse, dropout, zoneout_h, zoneout_c, ctx.keep = inputs
+    *given, ctx.reverse, ctx.bfloat16, dropout, zoneout_h, zoneout_c, ctx.keep = inputs
     ctx.save_for_backward(*given, dropout, zoneout_h, zoneout_c, *output)
     _, _, gates = output
     ctx.mark_non_differentiable(gates)
@@ -211,13 +214,13 @@ def _lstm_gradients(
     lengths, resets, *factors, h, c, gates = saved[13:]
     grad_h = torch.zeros_like(h) if grad_h is None else grad_h
     given = (x, symbols, weight_ih, *weights_and_state)
-    steps_and_kept = (lengths, resets, ctx.reverse, *factors, h, c, gates)
+    steps_and_kept = (lengths, resets, ctx.reverse, ctx.bfloat16, *factors, h, c, gates)
     found = _lstm_backward(grad_h, grad_c, *given, *steps_and_kept, bias, *_wanted(ctx))
     of_rest = zip(weights_and_state, found[3:], strict=True)
     return (
         *_found(found[:3], ctx),
         *(None if given is None else gradient for given, gradient in of_rest),
-        *(None, None, None, None, None, None, None),
+        *(None, None, None, None, None, None, None, None),
     )
 
 
@@ -232,6 +235,7 @@ def gru(
     lengths: Tensor | None = None,
     resets: Tensor | None = None,
     reverse: bool = False,
+    bfloat16: bool = False,
     keep: bool = True,
     zoneout_h: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
@@ -240,14 +244,13 @@ def gru(
     `zoneout_h` is as in `lstm`. Returns every step's h [T,B,H], differentiable, and gates [T,B,4H] = r, z, n, hn,
     which are not. Without `keep` gates are empty, and there is no way back.
     """
-    h, gates = call(
-        _gru, x, symbols, weight_ih, bias, weight_hh, bias_hn, h0, lengths, resets, reverse, zoneout_h, keep
-    )
+    steps = (lengths, resets, reverse, bfloat16)
+    h, gates = call(_gru, x, symbols, weight_ih, bias, weight_hh, bias_hn, h0, *steps, zoneout_h, keep)
     return h, gates
 
 
 def _gru_context(ctx: Any, inputs: tuple[Any, ...], output: Tensors) -> None:
-    *given, ctx.reverse, zoneout_h, ctx.keep = inputs
+    *given, ctx.reverse, ctx.bfloat16, zoneout_h, ctx.keep = inputs
     h, gates = output
     ctx.save_for_backward(*given, zoneout_h, h, gates)
     ctx.mark_non_differentiable(gates)
@@ -258,10 +261,11 @@ def _gru_gradients(ctx: Any, grad_h: Tensor | None, _: Tensor | None) -> tuple[T
     _refuse_unkept(ctx)
     x, symbols, weight_ih, bias, weight_hh, bias_hn, h0, lengths, resets, zoneout_h, h, gates = ctx.saved_tensors
     grad_h = torch.zeros_like(h) if grad_h is None else grad_h
-    given = (x, symbols, weight_ih, weight_hh, h0, lengths, resets, ctx.reverse, zoneout_h, h, gates)
+    steps = (lengths, resets, ctx.reverse, ctx.bfloat16)
+    given = (x, symbols, weight_ih, weight_hh, h0, *steps, zoneout_h, h, gates)
     *of_input, grad_weight_hh, grad_bias_hn, grad_h0 = _gru_backward(grad_h, *given, bias_hn, bias, *_wanted(ctx))
     of_weights = (grad_weight_hh, grad_bias_hn)
-    return *_found(tuple(of_input), ctx), *of_weights, grad_h0, None, None, None, None, None
+    return *_found(tuple(of_input), ctx), *of_weights, grad_h0, None, None, None, None, None, None
 
 
 differentiate(_rnn, _rnn_gradients, _rnn_context)

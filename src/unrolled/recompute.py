@@ -63,6 +63,7 @@ class _Call:
     names: str
     inputs: list[Tensor]
     reverse: bool
+    bfloat16: bool
     every: int
 
     @property
@@ -109,7 +110,7 @@ class _Call:
     def forward(self) -> Tensors:
         """The outputs, filled."""
         h, c = map(pooled, self.outputs())
-        given = self.values | {"reverse": self.reverse}
+        given = self.values | {"reverse": self.reverse, "bfloat16": self.bfloat16}
         SERVED[self.op].fill(
             tuple(map(given.get, _TAKEN[self.op])), (h, *([c] if len(self.states) > 1 else []), None)
         )
@@ -122,7 +123,8 @@ class _Call:
             for name, value in self.values.items()
         }
         states = dict(zip(("h0", "c0"), state, strict=False))
-        return part | states | {"lengths": chunk.lengths, "reverse": self.reverse}
+        steps = {"lengths": chunk.lengths, "reverse": self.reverse, "bfloat16": self.bfloat16}
+        return part | states | steps
 
     def run_again(self, chunk: _Chunk, state: list[Tensor], kept: Tensors) -> None:
         """Fill what the op keeps of a chunk."""
@@ -184,7 +186,7 @@ class _Call:
         SERVED[op].fill_on(tuple(map(given.get, _names(op)[0])), outputs)
 
 
-_INPUTS = "str op, str names, Tensor[] inputs, bool reverse, int every"
+_INPUTS = "str op, str names, Tensor[] inputs, bool reverse, bool bfloat16, int every"
 _recomputed = declare(
     "recomputed",
     f"({_INPUTS}) -> (Tensor, Tensor)",
@@ -194,8 +196,8 @@ _recomputed = declare(
 _recomputed_backward = declare(
     "recomputed_backward",
     f"({_INPUTS}, Tensor grad_h, Tensor? grad_c, Tensor h, Tensor c, bool want_x, bool want_bias) -> Tensor[]",
-    lambda *inputs: _Call(*inputs[:5]).backward(*inputs[5:]),
-    lambda *inputs: (call := _Call(*inputs[:5])).by_input(call.gradients(*inputs[-2:])),
+    lambda *inputs: _Call(*inputs[:6]).backward(*inputs[6:]),
+    lambda *inputs: (call := _Call(*inputs[:6])).by_input(call.gradients(*inputs[-2:])),
 )
 
 
@@ -212,13 +214,13 @@ def recomputed(op: str, every: int, *inputs: Tensor | bool | None) -> tuple[Tens
         return h, c[0] if c else None
     given = dict(zip(_TAKEN[op], inputs, strict=False))
     tensors = {name: value for name, value in given.items() if isinstance(value, Tensor)}
-    names, reverse = " ".join(tensors), bool(given["reverse"])
-    h, c = _recomputed(op, names, list(tensors.values()), reverse, every)
+    names, reverse, bfloat16 = " ".join(tensors), bool(given["reverse"]), bool(given["bfloat16"])
+    h, c = _recomputed(op, names, list(tensors.values()), reverse, bfloat16, every)
     return h, (c[:1] if reverse else c[-1:]) if "c0" in tensors else None
 
 
 def _context(ctx: Any, inputs: tuple[Any, ...], output: Tensors) -> None:
-    ctx.op, ctx.names, tensors, ctx.reverse, ctx.every = inputs
+    ctx.op, ctx.names, tensors, ctx.reverse, ctx.bfloat16, ctx.every = inputs
     ctx.save_for_backward(*output, *tensors)
     ctx.set_materialize_grads(False)
 
@@ -228,12 +230,12 @@ def _gradients(ctx: Any, grad_h: Tensor | None, grad_c: Tensor | None) -> tuple[
     needed = dict(zip(ctx.names.split(), ctx.needs_input_grad[2], strict=True))
     of_last = None if grad_c is None else grad_c[0 if ctx.reverse else -1]  # nobody uses the others
     found = _recomputed_backward(
-        *(ctx.op, ctx.names, tensors, ctx.reverse, ctx.every),
+        *(ctx.op, ctx.names, tensors, ctx.reverse, ctx.bfloat16, ctx.every),
         *(torch.zeros_like(h) if grad_h is None else grad_h, of_last, h, c),
         *(needed["x"], needed.get("bias", False)),
     )
     gradients = [one if need else None for one, need in zip(found, needed.values(), strict=True)]
-    return None, None, gradients, None, None
+    return None, None, gradients, None, None, None
 
 
 def _no_second_derivative(ctx: Any, *grads: Any) -> None:

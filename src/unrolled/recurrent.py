@@ -15,6 +15,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 from unrolled.cells import LayerNorm
 from unrolled.chrono import chrono
+from unrolled.dispatch import multiplies_bfloat16
 from unrolled.errors import InputError
 from unrolled.packed_sequence import run_packed
 from unrolled.stepper import Floats, Stepper, packed
@@ -33,6 +34,7 @@ class Steps(NamedTuple):
     lengths: Tensor | None
     resets: Tensor | None
     reverse: bool
+    bfloat16: bool
 
 
 class Projection(NamedTuple):
@@ -284,6 +286,7 @@ class Recurrent(torch.nn.RNNBase):
         every = int(traced)
         if not traced and _needs_gradient(chain((x, *initial), self.parameters())):
             every = self.recompute or 1
+        bfloat16 = multiplies_bfloat16(x)
         finals: list[Tensors] = []
         traces: list[Trace] = []
         for layer in range(self.num_layers):
@@ -291,8 +294,10 @@ class Recurrent(torch.nn.RNNBase):
             for reverse in (False, True)[:directions]:
                 suffix = f"_l{layer}_reverse" if reverse else f"_l{layer}"
                 before = tuple(state[len(finals)] for state in initial)
-                projection = self._projection(x, symbols, suffix, lengths)
-                trace = self._sequence(projection, suffix, before, Steps(lengths, resets, reverse), every)
+                projection = self._projection(x, symbols, suffix, lengths, bfloat16)
+                trace = self._sequence(
+                    projection, suffix, before, Steps(lengths, resets, reverse, bfloat16), every
+                )
                 outputs.append(trace.h)
                 last = [_final(trace.h, before[0], lengths, reverse)]
                 if trace.c is not None:
@@ -314,9 +319,11 @@ class Recurrent(torch.nn.RNNBase):
         few = embedding.shape[0] <= symbols.numel() and not self.variant.layer_norm
         return (embedding, symbols) if few else (F.embedding(symbols, embedding), None)
 
-    def _projection(self, x: Tensor, symbols: Tensor | None, suffix: str, lengths: Tensor | None) -> Projection:
-        """What the op takes; under autocast the product is torch's, in the lower precision that was asked for."""
-        if not _under_autocast(x):
+    def _projection(
+        self, x: Tensor, symbols: Tensor | None, suffix: str, lengths: Tensor | None, bfloat16: bool
+    ) -> Projection:
+        """What the op takes; under an autocast that it does not follow, the product is torch's."""
+        if bfloat16 or not _under_autocast(x):
             return Projection(x, symbols, self._parameter(f"weight_ih{suffix}"), self._input_bias(suffix))
         if lengths is not None and symbols is None:
             # What stands past a row's length, NaN too, must not reach weight_ih's gradient as 0 * NaN.

@@ -13,6 +13,7 @@ Shapes (T steps, B rows, D input features, H units, P projected units; the cells
     lengths [B] int64       row b takes the steps t < lengths[b]; elsewhere its outputs and gradients are 0
     resets  [T,B] bool      where true, the row's state is zero before it consumes step t, if it does
     reverse                 a row's steps run from its last down to 0
+    bfloat16                whether factors of products may be rounded to bfloat16; here they are not
     gates   [T,B,4H]        what backward needs; with a norm an LSTM's are wider: see `lstm_forward`. None: not
                             kept, and an LSTM's c is [N,B,H], the state after each of N equal parts of the steps,
                             the last of which may be shorter; a row that takes no step of a part holds it
@@ -101,6 +102,7 @@ def rnn_forward(
     lengths: Tensor | None,
     resets: Tensor | None,
     reverse: bool,
+    bfloat16: bool,
     relu: bool,
     h: Tensor,
 ) -> None:
@@ -124,6 +126,7 @@ def rnn_backward(
     lengths: Tensor | None,
     resets: Tensor | None,
     reverse: bool,
+    bfloat16: bool,
     relu: bool,
     h: Tensor,
     grad_x: Tensor | None,
@@ -163,6 +166,7 @@ def lstm_forward(
     lengths: Tensor | None,
     resets: Tensor | None,
     reverse: bool,
+    bfloat16: bool,
     dropout: Tensor | None,
     zoneout_h: Tensor | None,
     zoneout_c: Tensor | None,
@@ -222,6 +226,7 @@ def lstm_backward(
     lengths: Tensor | None,
     resets: Tensor | None,
     reverse: bool,
+    bfloat16: bool,
     dropout: Tensor | None,
     zoneout_h: Tensor | None,
     zoneout_c: Tensor | None,
@@ -298,6 +303,7 @@ def gru_forward(
     lengths: Tensor | None,
     resets: Tensor | None,
     reverse: bool,
+    bfloat16: bool,
     zoneout_h: Tensor | None,
     h: Tensor,
     gates: Tensor | None,
@@ -322,6 +328,7 @@ def gru_backward(
     lengths: Tensor | None,
     resets: Tensor | None,
     reverse: bool,
+    bfloat16: bool,
     zoneout_h: Tensor | None,
     h: Tensor,
     gates: Tensor,
