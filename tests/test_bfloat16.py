@@ -133,6 +133,19 @@ def test_a_layer_is_no_further_off_than_torchs(kind: str) -> None:
 
 
 @every_kind
+def test_where_torch_has_matrix_units_it_multiplies_the_input(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    layer, x = getattr(nn, kind)(5, 7), torch.randn(4, 3, 5)
+    products = []
+    for units in (False, True):
+        monkeypatch.setattr("unrolled.recurrent.MATRIX_UNITS", units)
+        with torch.autocast("cpu", torch.bfloat16), torch.profiler.profile() as profile:
+            output = layer(x)[0]
+        products.append(any(event.name == "aten::linear" for event in profile.events()))
+        assert_near(output, layer(x)[0])
+    assert products == [not _engine.bfloat16(), True]
+
+
+@every_kind
 def test_a_layer_compiles_under_autocast(kind: str) -> None:
     torch.compiler.reset()
     layer, x = getattr(nn, kind)(5, 7), torch.randn(4, 3, 5)

@@ -30,7 +30,7 @@ def test_singular_values_come_near_one_and_directions_stay(shape: tuple[int, int
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_large_matrices_too_in_whatever_is_quickest(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
-    monkeypatch.setattr(muon, "_quickest", lambda device: dtype)
+    monkeypatch.setattr(muon, "quickest", lambda device: dtype)
     values = torch.linalg.svdvals(orthogonalized(torch.randn(2, 160, 144)))
     assert values.dtype == torch.float32
     assert values.max() < 1.3
@@ -43,7 +43,7 @@ def test_what_is_large_enough_comes_near_one(
     columns: int, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     torch.manual_seed(0)
-    monkeypatch.setattr(muon, "_quickest", lambda device: dtype)
+    monkeypatch.setattr(muon, "quickest", lambda device: dtype)
     u, _, v = torch.linalg.svd(torch.randn(1, 160, columns), full_matrices=False)
     values = torch.logspace(0, math.log10(0.01), columns)
     found = (u.mT @ orthogonalized(u * values @ v) @ v.mT).diagonal(dim1=1, dim2=2)
@@ -58,7 +58,7 @@ def test_a_matrix_of_rank_one_is_no_more_than_it_may_be(
     columns: int, dtype: torch.dtype, scale: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     torch.manual_seed(0)
-    monkeypatch.setattr(muon, "_quickest", lambda device: dtype)
+    monkeypatch.setattr(muon, "quickest", lambda device: dtype)
     made = orthogonalized(scale * torch.randn(3, 160, 1) * torch.randn(3, 1, columns))
     assert (torch.linalg.svdvals(made)[:, 0] - 1).abs().max() < 0.3
 

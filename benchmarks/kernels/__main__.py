@@ -23,12 +23,13 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import machine
-from benchmarks.kernels import limits, memory, products, ragged, step, symbols, training, variants
+from benchmarks.kernels import autocast, limits, memory, products, ragged, step, symbols, training, variants
 from benchmarks.kernels.row import OWN, Case, Limit, Row, measure, turns
 
 RESULTS = Path("benchmarks/results")
 GROUPS: dict[str, Callable[[], Iterable[Case]]] = {
     "training": training.training_cases,
+    "autocast": autocast.autocast_cases,
     "forward": training.forward_cases,
     "calls": training.call_cases,
     "products": products.product_cases,

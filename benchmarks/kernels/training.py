@@ -10,7 +10,7 @@ from benchmarks.kernels.limits import peak, sgemm
 from benchmarks.kernels.peers import GATES, difference, fallback, onnx_lstm, pair
 from benchmarks.kernels.row import OWN, Case, Trial
 
-__all__ = ["call_cases", "forward_cases", "train", "training_cases"]
+__all__ = ["OTHER_CELLS", "SHAPES", "Shape", "call_cases", "forward_cases", "name_of", "train", "training_cases"]
 
 Shape = tuple[int, int, int, int]  # B, T, D, H
 SHAPES: tuple[Shape, ...] = (

@@ -8,12 +8,13 @@ gate, one above another; here each gate's is made alike on its own, which learns
 
 import math
 from collections.abc import Callable, Iterable
-from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
+
+from unrolled.rates import quickest
 
 __all__ = ["Muon", "orthogonalized"]
 
@@ -81,15 +82,8 @@ def orthogonalized(blocks: Tensor) -> Tensor:
     wide = blocks.shape[1] < blocks.shape[2]
     x = blocks.mT if wide else blocks
     by_gram = x.shape[2] <= SMALL
-    found = _by_gram(x) if by_gram else _by_products(x.to(_quickest(x.device.type))).to(blocks.dtype)
+    found = _by_gram(x) if by_gram else _by_products(x.to(quickest(x.device.type))).to(blocks.dtype)
     return found.mT if wide else found
-
-
-@cache
-def _quickest(device: str) -> torch.dtype:
-    """In which numbers this machine multiplies matrices fastest; either is exact enough for singular values."""
-    known: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()  # an older torch may have none
-    return torch.bfloat16 if device != "cpu" or known.get("avx512_bf16") else torch.float32
 
 
 def _by_gram(x: Tensor) -> Tensor:

@@ -5,8 +5,11 @@ parameters and their names and checkpoints come from `torch.nn.RNNBase`; outputs
 to rounding. Which kernel computes an op is not known here.
 
 An output is also what the way back reads: autograd refuses to go back where it was changed in place, as it does
-for torch's LSTM, so what follows a layer is `relu(y)`, not `relu_(y)`. Under autocast the products with the input
-are in the lower precision, all else and the output in float32.
+for torch's LSTM, so what follows a layer is `relu(y)`, not `relu_(y)`.
+
+Under autocast to bfloat16 all products read bfloat16, there and back, on a processor that multiplies it
+(AVX512_BF16); elsewhere, and in float16, those with the input do. Sums, states, gates, gradients and the output
+are float32.
 
 T steps, B rows, D input features, H hidden units, L layers, P projected units.
 """

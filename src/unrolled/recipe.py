@@ -29,7 +29,8 @@ class TrainOptions:
     clip: float = setting(1.0, "Greatest length of the gradient.", above=0)
     precision: str = setting(
         "float32",
-        "Numbers that large matrix products read; weights and states stay float32.",
+        "Numbers that matrix products read, on a machine that multiplies bfloat16 faster; weights and states stay "
+        "float32.",
         choices=("float32", "bfloat16"),
     )
     seed: int = setting(0, "Seed of the weights, the dropout and the order of the data.", at_least=0, below=2**63)

@@ -18,11 +18,13 @@ from unrolled.chrono import chrono
 from unrolled.dispatch import multiplies_bfloat16
 from unrolled.errors import InputError
 from unrolled.packed_sequence import run_packed
+from unrolled.rates import has_matrix_units
 from unrolled.stepper import Floats, Stepper, packed
 from unrolled.variants import LayerVariant
 
 __all__ = ["Input", "Projection", "Recurrent", "Steps", "Tensors", "Trace"]
 
+MATRIX_UNITS = has_matrix_units()  # where the compiler of torch can see it
 Tensors = tuple[Tensor, ...]
 _INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 Input = TypeVar("Input", Tensor, PackedSequence)
@@ -322,8 +324,8 @@ class Recurrent(torch.nn.RNNBase):
     def _projection(
         self, x: Tensor, symbols: Tensor | None, suffix: str, lengths: Tensor | None, bfloat16: bool
     ) -> Projection:
-        """What the op takes; under an autocast that it does not follow, the product is torch's."""
-        if bfloat16 or not _under_autocast(x):
+        """What the op takes; under autocast the product is torch's, unless the op makes it as fast."""
+        if not _under_autocast(x) or (bfloat16 and not MATRIX_UNITS):
             return Projection(x, symbols, self._parameter(f"weight_ih{suffix}"), self._input_bias(suffix))
         if lengths is not None and symbols is None:
             # What stands past a row's length, NaN too, must not reach weight_ih's gradient as 0 * NaN.

@@ -25,6 +25,7 @@ from torch import Tensor
 from unrolled import _engine, checkpoint, modelfile, optimizers
 from unrolled.checkpoint import Checkpoint
 from unrolled.errors import InputError
+from unrolled.rates import quickest
 from unrolled.recipe import TrainOptions, learning_rate_factor
 from unrolled.tasks import Batch, Task
 
@@ -34,6 +35,7 @@ __all__ = [
     "Report",
     "check_out",
     "checkpoint_path",
+    "in_bfloat16",
     "interrupted",
     "log_path",
     "previous_path",
@@ -121,6 +123,13 @@ def _digest(path: Path) -> str | None:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def in_bfloat16(options: TrainOptions) -> bool:
+    """Whether a run's products read bfloat16: where it is to, and this machine multiplies float32 no faster."""
+    accelerator = torch.accelerator.current_accelerator()
+    device = "cpu" if accelerator is None else accelerator.type
+    return options.precision == "bfloat16" and quickest(device) == torch.bfloat16
+
+
 @dataclass(frozen=True)
 class Interrupted:
     """What an interrupted run was started with: all settings, and the paths of its data."""
@@ -183,6 +192,7 @@ class _Run:
             raise InputError(
                 f"{self.accelerator.num_processes} processes were started; training runs in one so far."
             )
+        self.bfloat16 = in_bfloat16(options)
         torch.manual_seed(options.seed)
         model = task.build()
         self.model, *self.optimizers = self.accelerator.prepare(model, *optimizers.make(model, options))
@@ -254,9 +264,8 @@ class _Run:
         return {"state": state} if state else {}
 
     def _autocast(self) -> torch.autocast:
-        """Large matrix products in the chosen precision, in training and in held-out evaluation alike."""
-        wanted = self.options.precision == "bfloat16"
-        return torch.autocast(self.accelerator.device.type, torch.bfloat16, enabled=wanted)
+        """Matrix products in the chosen precision, in training and in held-out evaluation alike."""
+        return torch.autocast(self.accelerator.device.type, torch.bfloat16, enabled=self.bfloat16)
 
     def checkpoint_due(self) -> bool:
         return time.monotonic() - self.saved >= 60 * self.options.checkpoint_minutes
