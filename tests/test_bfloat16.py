@@ -1,5 +1,6 @@
 """Products in bfloat16: what they are exactly, how near they come, who asks for them and who gets them."""
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +11,7 @@ from torch import Tensor
 from test_ops import CELLS, Problem, arguments, op_of, solution
 from tolerances import assert_close, assert_near
 from unrolled import _engine, dispatch, nn, ops
+from unrolled.errors import InputError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -152,6 +154,50 @@ def test_a_layer_compiles_under_autocast(kind: str) -> None:
     compiled: Callable[..., Any] = torch.compile(layer, fullgraph=True, backend="aot_eager")
     with torch.autocast("cpu", torch.bfloat16):
         assert torch.equal(compiled(x)[0], layer(x)[0])
+
+
+@every_cell
+@pytest.mark.parametrize("masks", ["", "lengths resets reverse bfloat16"])
+def test_numbers_that_are_bfloat16_themselves_are_served_and_rounded_once(cell: str, masks: str) -> None:
+    problem = Problem(cell, 9, 17, 63, masks, 5)
+    given = {name: value.detach().bfloat16() for name, value in problem.inputs(torch.float32).items()}
+    factors = {name: value.bfloat16() for name, value in problem.factors(torch.float32).items()}
+
+    def solve(dtype: torch.dtype) -> list[Tensor]:
+        inputs = {name: value.to(dtype).requires_grad_() for name, value in given.items()}
+        states = problem.states(inputs, factors={name: value.to(dtype) for name, value in factors.items()})
+        seen = [*states.values()]
+        grads = [torch.ones_like(state) for state in seen]
+        return [*seen, *torch.autograd.grad(seen, [*inputs.values()], grads)]
+
+    for found, right in zip(*map(solve, (torch.bfloat16, torch.float64)), strict=True):
+        assert found.dtype == torch.bfloat16
+        if cell != "rnn_relu":  # whose slope jumps at 0
+            assert_near(found, right)
+
+
+@every_kind
+def test_a_layer_of_bfloat16_is_near_and_warns_of_nothing(kind: str) -> None:
+    torch.manual_seed(0)
+    layer, x = (
+        getattr(nn, kind)(40, 64, num_layers=2, bidirectional=True, batch_first=True),
+        torch.randn(5, 30, 40),
+    )
+    exact = layer(x)[0]
+    dispatch.warn_reference.cache_clear()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        output = layer.bfloat16()(x.bfloat16())[0]
+        torch.autograd.backward(output.float().sum())
+    assert output.dtype == torch.bfloat16
+    assert_near(output, exact)
+    assert all(parameter.grad.dtype == torch.bfloat16 for parameter in layer.parameters())
+
+
+def test_a_mixture_of_dtypes_is_refused() -> None:
+    inputs = Problem("lstm", 4, 3, 17).inputs(torch.float32)
+    with pytest.raises(InputError, match=r"weight_hh is torch\.float32 on cpu, expected torch\.bfloat16 on cpu"):
+        Problem("lstm", 4, 3, 17).states(inputs | {"x": inputs["x"].bfloat16()})
 
 
 def test_the_state_between_steps_is_float32() -> None:

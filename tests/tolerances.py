@@ -29,8 +29,9 @@ NEAR = 2.0**-6  # four times what rounding to bfloat16 may change of a number
 def assert_near(actual: Tensor, expected: Tensor, what: str = "") -> None:
     """Assert that actual is expected but for products in bfloat16: what differs is small in its norm."""
     assert actual.shape == expected.shape, what
-    off = float((actual.double() - expected.double()).norm())
-    assert off <= NEAR * float(expected.double().norm()), f"{what}: {off} off a norm of {float(expected.norm())}"
+    actual, expected = actual.detach().double(), expected.detach().double()
+    off = float((actual - expected).norm())
+    assert off <= NEAR * float(expected.norm()), f"{what}: {off} off a norm of {float(expected.norm())}"
 
 
 def assert_close(actual: Tensor, expected: Tensor, what: str = "") -> None:

@@ -1,7 +1,7 @@
-"""Which kernel serves an op: the compiled engine on CPU in float32, else `unrolled.reference`, never silently.
+"""Which kernel serves an op: the compiled engine on CPU in float32 and bfloat16, else `unrolled.reference`.
 
-It makes ops, with schema and fake, of the two tables of kernels below; it knows nothing of what an op computes or
-of its gradients.
+The reference serves nobody silently who did not ask for it. This module makes ops, with schema and fake, of two
+tables of kernels; it knows nothing of what an op computes or of its gradients.
 """
 
 import warnings
@@ -59,13 +59,13 @@ REFERENCE: dict[str, Callable[..., None]] = {
 
 def served_by_engine(op: str, device: str, dtype: torch.dtype) -> bool:
     """Whether the engine serves op ("lstm") for tensors of this dtype on this kind of device ("cpu")."""
-    return op in ENGINE and device == "cpu" and dtype == torch.float32
+    return op in ENGINE and device == "cpu" and dtype in (torch.float32, torch.bfloat16)
 
 
 def multiplies_bfloat16(x: Tensor) -> bool:
-    """Whether products with x are to be in bfloat16, which autocast says, and the engine makes them so here."""
-    wanted = torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.bfloat16
-    return wanted and x.device.type == "cpu" and HAS_BFLOAT16
+    """Whether products with x are to be in bfloat16, as x is or autocast says, and the engine has such."""
+    asked = torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.bfloat16
+    return (asked or x.dtype == torch.bfloat16) and x.device.type == "cpu" and HAS_BFLOAT16
 
 
 @dataclass(frozen=True)
@@ -103,6 +103,8 @@ def _run(op: str, inputs: tuple[Tensor | bool | None, ...], outputs: Outputs, *t
     engine = served_by_engine(op, device, dtype)
     if not engine and dtype != torch.float64:  # whoever chooses float64 chooses the reference
         warn_reference(f"unrolled::{op.removesuffix('_backward')} in {dtype} on {device}")
+    if engine and dtype == torch.bfloat16:
+        return _run_widened(op, inputs, outputs, *told)
     if engine:
         # Not as tensors, which the engine would ask for the same in four times the time, and not as arrays: what
         # has been one of NumPy's can never be resized.
@@ -114,6 +116,20 @@ def _run(op: str, inputs: tuple[Tensor | bool | None, ...], outputs: Outputs, *t
         except ValueError as error:
             raise InputError(str(error)) from error
     REFERENCE[op](*[_plain(x).detach() if isinstance(x, Tensor) else x for x in inputs], *outputs, *told)
+
+
+def _run_widened(op: str, inputs: tuple[Tensor | bool | None, ...], outputs: Outputs, *told: bool) -> None:
+    """The same of numbers in bfloat16: in float32 from the first step to the last, and rounded once at the end."""
+    floats = [one for one in inputs if isinstance(one, Tensor) and one.is_floating_point()]
+    if any(one.dtype != torch.bfloat16 for one in floats):
+        raise InputError(_unlike(op, inputs))
+    wide = tuple([one.float() if isinstance(one, Tensor) and one.is_floating_point() else one for one in inputs])
+    # What the kernel is told is whether outputs hold what it adds to.
+    found = [one if one is None else one.float() if any(told) else torch.empty(one.shape) for one in outputs]
+    _run(op, wide, tuple(found), *told)
+    for output, result in zip(outputs, found, strict=True):
+        if output is not None and result is not None:
+            output.copy_(result)
 
 
 def _unlike(op: str, inputs: tuple[Tensor | bool | None, ...]) -> str:

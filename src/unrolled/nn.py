@@ -388,9 +388,9 @@ def accelerate(model: torch.nn.Module) -> Swap:
 
     Only the class of a layer changes: the object, its parameters and their names, hooks, training mode and outputs
     (to rounding) stay, so an optimiser that was made before goes on. Where model is such a layer, it is turned
-    itself. Left as they are, each with its reason: layers that the engine does not serve (not float32 on a CPU),
-    subclasses, parametrized and scripted layers, and cells such as LSTMCell. Raises `InputError` if
-    model is not a Module.
+    itself. Left as they are, each with its reason: layers that the engine does not serve (on another device, or in
+    other numbers than float32 and bfloat16), subclasses, parametrized and scripted layers, and cells such as
+    LSTMCell. Raises `InputError` if model is not a Module.
 
     >>> model = torch.nn.ModuleDict({"encoder": torch.nn.LSTM(3, 5), "step": torch.nn.LSTMCell(5, 5)})
     >>> print(accelerate(model))
