@@ -99,6 +99,18 @@ def test_train_prints_figures_as_json_that_eval_agrees_with(command: Command, te
     assert again["state_carried"] == figures["held_out"]
 
 
+def test_a_text_named_to_be_held_out_is_what_eval_measures_on(
+    command: Command, text: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "valid.txt").write_text(WORDS * 3)
+    done = command("train", "text", text, "--held-out", "valid.txt", "--out", "m.safetensors", "--json", *SMALL)
+    figures = json.loads(done.out)
+    assert figures["held_out"]["count"] == len(WORDS * 3) - 1
+    again = json.loads(command("eval", "m.safetensors", "--json").out)
+    assert again["state_carried"] == figures["held_out"]
+    assert again == json.loads(command("eval", "m.safetensors", "valid.txt", "--json").out)
+
+
 @pytest.mark.parametrize("level", ["byte", "word", "bpe"])
 @pytest.mark.parametrize("cell", ["rnn", "gru"])
 def test_every_level_and_cell_trains_evaluates_and_samples(

@@ -203,6 +203,29 @@ def test_a_vocabulary_that_is_given_is_used(file: Path, level: str) -> None:
     assert everything.tolist() == [*learnt.train.tolist(), *learnt.held_out.tolist()]
 
 
+@pytest.mark.parametrize("level", LEVELS)
+def test_texts_named_to_be_held_out_leave_all_of_the_others_to_train_on(tmp_path: Path, level: str) -> None:
+    train, held_out = write(tmp_path / "1.txt", "old é word\n" * 30), write(tmp_path / "2.txt", "old é\n" * 3)
+    read_back = read([train], level, 300 if level == "bpe" else None, held_out=[held_out])
+    assert decode(read_back.vocabulary, read_back.train) == "old é word\n" * 30
+    assert decode(read_back.vocabulary, read_back.held_out) == "old é\n" * 3
+    assert read_back.names == (str(train),)
+    assert read_back.fingerprint == corpus.fingerprint([train], level)
+    assert read_back.held_out_fingerprint == corpus.fingerprint([held_out], level)
+
+
+def test_characters_are_learnt_from_texts_named_to_be_held_out_too_and_words_are_not(tmp_path: Path) -> None:
+    train, held_out = write(tmp_path / "1.txt", "old " * 9), write(tmp_path / "2.txt", "old new\n")
+    characters = read([train], "char", held_out=[held_out]).vocabulary
+    assert characters.decode(list(range(characters.size))) == "\n delnow"
+    assert 0 in read([train], "word", held_out=[held_out]).held_out.tolist()
+
+
+def test_a_text_without_a_name_is_not_the_folder_that_one_is_in(file: Path) -> None:
+    with pytest.raises(InputError, match="the name of a text is empty; expected that of a file or a folder"):
+        read([file], held_out=[""])
+
+
 def test_a_vocabulary_of_another_level_is_refused(file: Path) -> None:
     with pytest.raises(InputError, match="the vocabulary is of level 'byte'; expected level 'char'"):
         read([file], "char", vocabulary=ByteVocabulary())

@@ -186,6 +186,42 @@ def test_the_held_out_part_is_found_again(tmp_path: Path) -> None:
         held_out_symbols(model)
 
 
+def zeros(task: TextTask) -> dict[str, NDArray[np.float32]]:
+    """Weights for the task's model."""
+    return {name: np.zeros(shape, np.float32) for name, shape in task.architecture.shapes().items()}
+
+
+def test_a_text_that_is_held_out_by_name_is_measured_on_without_the_others(tmp_path: Path) -> None:
+    train, valid = tmp_path / "train.txt", tmp_path / "valid.txt"
+    train.write_text(TEXT)
+    valid.write_text("a faded bead")
+    task = TextTask(TextOptions(hidden=3, embedding=2, batch=2, chunk=5, held_out=str(valid)), [train])
+    assert len(task.corpus.train) == len(TEXT)
+    assert sum(weight for _, weight in task.held_out()) == len("a faded bead")
+    model = TextModel(task.describe(zeros(task), {}))
+    train.unlink()
+    assert model.vocabulary.decode(held_out_symbols(model).tolist()) == "a faded bead"
+    valid.write_text("a faded cafe")
+    with pytest.raises(InputError, match=r"valid\.txt: not the text that was held out of the model's training"):
+        held_out_symbols(model)
+
+
+def test_a_model_of_an_earlier_version_finds_its_held_out_part(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text(TEXT)
+    task = TextTask(TextOptions(hidden=3, embedding=2, batch=2, chunk=5), [path])
+    file = task.describe(zeros(task), {})
+    before = {name: value for name, value in file.training.items() if name not in {"held_out", "held_out_data"}}
+    assert np.array_equal(held_out_symbols(TextModel(replace(file, training=before))), task.corpus.held_out)
+
+
+def test_a_named_text_of_one_symbol_is_too_little_to_hold_out(tmp_path: Path) -> None:
+    path = tmp_path / "one.txt"
+    path.write_text("a")
+    with pytest.raises(InputError, match=r"one\.txt: the held-out part has fewer than 2 symbols"):
+        TextTask(TextOptions(batch=1, chunk=1, held_out=str(path)), [numbered(tmp_path, 100)])
+
+
 def direct_losses(file: ModelFile, symbols: NDArray[np.int64]) -> NDArray[np.float64]:
     """The loss in nats at each symbol but the first, from the equations in float64."""
     network = LanguageModel(file.architecture)

@@ -27,7 +27,7 @@ import numpy.typing as npt
 from unrolled.errors import InputError
 from unrolled.vocabulary import Place, UnknownCharacter, Vocabulary, check_level, learn
 
-__all__ = ["Corpus", "Symbols", "builtin_text", "encode_files", "read"]
+__all__ = ["Corpus", "Symbols", "builtin_text", "encode_files", "fingerprint", "read"]
 
 Symbols = npt.NDArray[np.unsignedinteger]
 
@@ -44,7 +44,8 @@ class Corpus:
     vocabulary: Vocabulary
     train: Symbols
     held_out: Symbols
-    fingerprint: str  # SHA-256 of the level and of all bytes read
+    fingerprint: str  # SHA-256 of the level and of all bytes of the files named in `names`
+    held_out_fingerprint: str | None  # the same of texts that were named to be held out
     names: tuple[str, ...]  # of the files
 
 
@@ -54,10 +55,12 @@ def read(
     vocab_size: int | None = None,
     split: float = 0.9,
     vocabulary: Vocabulary | None = None,
+    held_out: Sequence[str | Path] = (),
 ) -> Corpus:
     """The text of `paths`, joined in that order, or the built-in text if there are none.
 
-    Of a folder, its .txt files are read in the order of their names.
+    Of a folder, its .txt files are read in the order of their names. Where `held_out` names texts, they are held
+    out, all of `paths` is for training and there is no split.
 
     char, byte: of n symbols the first int(`split` * n) are for training, the others are held out. word, bpe:
     a vocabulary must be learnt from the training part alone, before symbols can be counted, so the text is
@@ -74,22 +77,26 @@ def read(
     if vocabulary is not None and vocabulary.level != level:
         raise InputError(f"the vocabulary is of level {vocabulary.level!r}; expected level {level!r}")
     whole = _open(paths, level)
-    if level in ("char", "byte"):
-        if vocabulary is None:
-            vocabulary = learn(level, _texts(whole, level), vocab_size)
-        symbols = _encode(whole, vocabulary)
-        count = int(split * len(symbols))
-        train, held_out = symbols[:count], symbols[count:]
-    else:
-        first, second = _divide(whole, split)
-        if vocabulary is None:
-            vocabulary = learn(level, _texts(first, level), vocab_size)
-        train, held_out = _encode(first, vocabulary), _encode(second, vocabulary)
+    apart = _open(held_out, level) if held_out else []
+    by_symbols = level in ("char", "byte")
+    first, second = (whole, apart) if apart or by_symbols else _divide(whole, split)
+    if vocabulary is None:
+        vocabulary = learn(level, _texts([*first, *second] if by_symbols else first, level), vocab_size)
+    train, left = _encode(first, vocabulary), _encode(second, vocabulary)
+    if by_symbols and not apart:
+        count = int(split * len(train))
+        train, left = train[:count], train[count:]
     names = tuple(span.name for span in whole)
-    for part, use in ((train, "train on"), (held_out, "hold out")):
+    for part, use in ((train, "train on"), (left, "hold out")):
         if not len(part):
             raise InputError(f"{', '.join(names)}: too short, a split of {split} leaves nothing to {use}")
-    return Corpus(vocabulary, train, held_out, _fingerprint(whole, level), names)
+    apart_fingerprint = _fingerprint(apart, level) if apart else None
+    return Corpus(vocabulary, train, left, _fingerprint(whole, level), apart_fingerprint, names)
+
+
+def fingerprint(paths: Sequence[str | Path], level: str) -> str:
+    """SHA-256 of the level and of all bytes of `paths`; raises InputError for the files that `read` refuses."""
+    return _fingerprint(_open(paths, level), level)
 
 
 def encode_files(paths: Sequence[str | Path], vocabulary: Vocabulary) -> Symbols:
@@ -147,6 +154,8 @@ class _Span:
 def _open(paths: Sequence[str | Path], level: str) -> list[_Span]:
     if not paths:
         return [_Span(BUILTIN, None, 0, len(builtin_text().encode()))]
+    if "" in paths:  # which `Path` would take for the folder that one is in
+        raise InputError("the name of a text is empty; expected that of a file or a folder")
     return [_whole_file(file, level) for path in paths for file in _files(Path(path))]
 
 

@@ -226,13 +226,18 @@ class TextModel:
 
 
 def held_out_symbols(model: TextModel) -> NDArray[np.integer]:
-    """The part of the text that the model was not trained on, read again from where it was.
+    """The text that was held out of the model's training, read again from where it was.
 
     Raises `InputError` when the text is no longer there or no longer the same.
     """
     training = model.file.training
+    level, apart = training["level"], training.get("held_out")  # earlier versions' models do not name it
+    if apart is not None:
+        if corpus.fingerprint([apart], level) != training["held_out_data"]:
+            raise InputError(f"{apart}: not the text that was held out of the model's training; name a FILE.")
+        return corpus.encode_files([apart], model.vocabulary)
     names = [] if training["names"] == [corpus.BUILTIN] else training["names"]
-    again = corpus.read(names, training["level"], split=training["split"], vocabulary=model.vocabulary)
+    again = corpus.read(names, level, split=training["split"], vocabulary=model.vocabulary)
     if again.fingerprint != training["data"]:
         raise InputError(
             f"{', '.join(training['names'])}: not the text that the model was trained on; name a FILE."

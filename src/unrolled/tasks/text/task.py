@@ -47,6 +47,7 @@ class TextOptions:
         at_least=2,
         default_help=f"{vocabulary.WORD_VOCABULARY:,} and {vocabulary.BPE_VOCABULARY:,}",
     )
+    held_out: str | None = setting(None, "Text to measure on, a file or a folder, in place of a part of DATA.")
     split: float = setting(0.9, "The part of the text to train on; the rest is held out.", above=0, below=1)
     cell: str = setting("lstm", kinds.HELP, unmet=kinds.unmet)
     embedding: int = setting(64, "Width of an embedded symbol.", at_least=1)
@@ -76,7 +77,8 @@ class TextTask:
     def __init__(self, options: TextOptions, paths: Sequence[str | Path] = (), seed: int = 0) -> None:
         self.options = options
         self.seed = seed
-        self.corpus = corpus.read(paths, options.level, options.vocab_size, options.split)
+        apart = [] if options.held_out is None else [options.held_out]
+        self.corpus = corpus.read(paths, options.level, options.vocab_size, options.split, held_out=apart)
         # A stream is read in whole chunks, from a start that moves by less than a chunk from pass to pass.
         room = len(self.corpus.train) - 1 - options.chunk
         self._chunks = room // options.batch // options.chunk
@@ -87,7 +89,8 @@ class TextTask:
                 f"{(options.batch + 1) * options.chunk + 1:,} (use a smaller batch or chunk, or more text)."
             )
         if len(self.corpus.held_out) < 2:
-            raise InputError(f"{', '.join(self.corpus.names)}: the held-out part has fewer than 2 symbols.")
+            named = options.held_out or ", ".join(self.corpus.names)
+            raise InputError(f"{named}: the held-out part has fewer than 2 symbols.")
 
     @property
     def architecture(self) -> TextArchitecture:
@@ -135,8 +138,9 @@ class TextTask:
         return batches
 
     def settings(self) -> dict[str, Any]:
-        """The options and the fingerprint of the data."""
-        return {**asdict(self.options), "data": self.corpus.fingerprint}
+        """The options and the fingerprints of the data."""
+        prints = {"data": self.corpus.fingerprint, "held_out_data": self.corpus.held_out_fingerprint}
+        return {**asdict(self.options), **prints}
 
     def describe(self, tensors: dict[str, NDArray[np.float32]], training: dict[str, Any]) -> ModelFile:
         """The model file of a model with these weights."""
