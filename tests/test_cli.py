@@ -260,6 +260,25 @@ def test_a_run_is_not_resumed_with_other_settings(command: Command, text: Path, 
     )
 
 
+def test_an_interrupted_run_whose_text_is_not_seen_from_here_says_where_it_looked(
+    command: Command, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    relative, options = Path(text.name), TextOptions(hidden=8, embedding=4, batch=4, chunk=8)
+    run = train(TextTask(options, [text]), TrainOptions(steps=20), tmp_path / "cut", paths=[relative])
+    next(run)
+    run.close()
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    again = ["train", "text", "--resume", "--out", "../cut"]
+    refused(
+        command(*again),
+        f"text.txt, of the interrupted run, is not there in {elsewhere}, expected the folder where the run was "
+        "started; name DATA to go on with.",
+    )
+    assert command(*again[:2], text, *again[2:]).status == 0
+
+
 def test_a_model_that_was_there_is_kept(command: Command, model: Path, text: Path, tmp_path: Path) -> None:
     before = model.read_bytes()
     done = command("train", "text", text, *SMALL, "--seed", 1, "--out", model)

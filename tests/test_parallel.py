@@ -108,6 +108,10 @@ def test_a_comma_names_two_files_unless_a_file_has_it(tmp_path: Path) -> None:
     assert parallel.named("a.tsv") == ["a.tsv"]
     strange = written(tmp_path / "a,b.tsv", "a\tb\n")
     assert parallel.named(str(strange)) == [str(strange)]
+    folder = tmp_path / "new, better"
+    folder.mkdir()
+    both = [str(written(folder / name, "a\n")) for name in ("a.de", "a.en")]
+    assert parallel.named(",".join(both)) == both
 
 
 def test_the_fingerprint_is_that_of_the_sentences() -> None:

@@ -86,10 +86,21 @@ def _add_train_command(kind: type[Task]) -> None:
         if resume:
             before = interrupted(out)
             chosen = recipe.over(settings.known(kinds, before.settings), chosen)
-            files = files or before.data
+            files = files or _still_there(before.data)
         options, train_options = settings.fill(kinds, recipe.over(kind.defaults, chosen))
         task = kind(options, files, train_options.seed)
         _train(task, train_options, out, resume, files, as_json)
+
+
+def _still_there(data: list[Path]) -> list[Path]:
+    """The data of an interrupted run; raises `InputError` for what is not there, seen from where one is."""
+    for path in data:
+        if not path.exists():
+            looked = (
+                "" if path.is_absolute() else f" in {Path.cwd()}, expected the folder where the run was started"
+            )
+            raise InputError(f"{path}, of the interrupted run, is not there{looked}; name DATA to go on with.")
+    return data
 
 
 def _train(

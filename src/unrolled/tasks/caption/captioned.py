@@ -37,8 +37,11 @@ def read(
     refused: Refused,
     size: int | None = None,
     channels: int | None = None,
+    base: str = "",
 ) -> Data:
     """The pictures of the folders `paths` (without: the built-in scenes) to train on, and those held out of them.
+
+    `base` is the folder that relative paths are of.
 
     Lines and pictures that cannot be used go to `refused`. Raises `InputError` for what `pictures.read` refuses,
     and for something held out of nothing.
@@ -50,11 +53,11 @@ def read(
             )
         train, held = (pictures.read([folder], refused, size, channels) for folder in scenes.builtin())
         return Data(train, held, [scenes.BUILTIN])
-    every = pictures.read(paths, refused, size, channels)
+    every = pictures.read(paths, refused, size, channels, base)
     if options.held_out is None:
         train, held = map(every.part, divide(len(every), options.split, seed))
     else:
-        train, held = every, pictures.read([options.held_out], refused, every.size, every.channels)
+        train, held = every, pictures.read([options.held_out], refused, every.size, every.channels, base)
     return Data(train, held, [str(path) for path in paths])
 
 

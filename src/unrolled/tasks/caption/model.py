@@ -17,6 +17,7 @@ from unrolled.examples import ExampleOptions, Refused
 from unrolled.modelfile import ModelFile
 from unrolled.results import Evaluation, Output, Table
 from unrolled.settings import setting
+from unrolled.tasks import whereabouts
 from unrolled.tasks.caption import captioned, panels, pictures, scenes
 from unrolled.tasks.caption.pictures import Pictures
 
@@ -142,11 +143,12 @@ class CaptionModel:
         sizes, training = self.file.architecture, self.file.training
         names = [] if training["names"] == [scenes.BUILTIN] else training["names"]
         options = ExampleOptions(**{field.name: training[field.name] for field in fields(ExampleOptions)})
+        base = whereabouts.base(training, [*names, *([options.held_out] if options.held_out else [])])
         refused = Refused(options.skip_bad)
-        data = captioned.read(options, names, training["seed"], refused, sizes.size, sizes.channels)
+        data = captioned.read(options, names, training["seed"], refused, sizes.size, sizes.channels, base)
         if data.fingerprint != training["data"]:
             raise InputError(
-                f"{', '.join(training['names'])}: not the pictures that the model was trained on; name a folder."
+                f"{', '.join(data.names)}: not the pictures that the model was trained on; name a folder."
             )
         return data.held_out
 

@@ -73,19 +73,28 @@ def normal(caption: str) -> str:
 
 
 def read(
-    folders: Sequence[str | Path], refused: Refused, size: int | None = None, channels: int | None = None
+    folders: Sequence[str | Path],
+    refused: Refused,
+    size: int | None = None,
+    channels: int | None = None,
+    base: str = "",
 ) -> Pictures:
     """The pictures of `folders`, in the order in which their captions.txt first names them.
 
     captions.txt is CSV in UTF-8 with the header `image,caption`; a picture may have several lines. Its file is in
     the folder itself or in `Images` there. `size` is the side S of the squares (default: the longest side of
-    any picture, at most 128); `channels` is 1 or 3 (default: 1 if no picture has colour). Lines and pictures that
-    cannot be used go to `refused`. Raises InputError for a folder without captions.txt, for another header, and
-    where nothing is left.
+    any picture, at most 128); `channels` is 1 or 3 (default: 1 if no picture has colour). `base` is the folder
+    that relative `folders` are of; it is in no picture's name, and so not in the fingerprint. Lines and pictures
+    that cannot be used go to `refused`. Raises InputError for a folder without captions.txt, for another header,
+    and where nothing is left.
     """
     captions: dict[Path, list[str]] = {}
+    names: dict[Path, str] = {}
     for folder in folders:
-        _read_captions(Path(folder), captions, refused)
+        there = Path(base, folder)
+        _read_captions(there, captions, refused)
+        for path in captions.keys() - names:
+            names[path] = str(folder / path.relative_to(there) if path.is_relative_to(there) else path)
     if size is None or channels is None:
         sides, colours = zip(*map(_peek, captions), strict=True) if captions else ((1,), (1,))
         size = size or min(LARGEST, max(1, *sides))
@@ -95,7 +104,7 @@ def read(
         for path, texts in captions.items():
             try:
                 content = path.read_bytes()
-                yield str(path), texts, fit(content, str(path), size, channels), content
+                yield names[path], texts, fit(content, str(path), size, channels), content
             except OSError as error:
                 refused(f"{path} could not be read: {error.strerror}")
             except InputError as error:

@@ -19,6 +19,7 @@ from unrolled.examples import Batches, ExampleOptions, Refused, pad
 from unrolled.modelfile import ModelFile
 from unrolled.results import Evaluation
 from unrolled.settings import setting
+from unrolled.tasks import whereabouts
 from unrolled.tasks.caption import captioned
 from unrolled.tasks.caption.captioned import spoken
 from unrolled.tasks.caption.model import AT_ONCE, CaptionModel
@@ -150,7 +151,7 @@ class CaptionTask:
     def describe(self, tensors: dict[str, NDArray[np.float32]], training: dict[str, Any]) -> ModelFile:
         """The model file of a model with these weights."""
         example = {"example": self.data.held_out.names[0]}
-        document = {"names": self.data.names, **self.settings(), **training, **example}
+        document = {**whereabouts.kept(self.data.names), **self.settings(), **training, **example}
         return ModelFile(self.name, self.architecture, self.vocabulary.to_json(), document, tensors)
 
     def report(self, model: CaptionModel) -> Evaluation:

@@ -17,6 +17,7 @@ from unrolled.modelfile import ModelFile
 from unrolled.results import Evaluation, Output, Table
 from unrolled.settings import setting
 from unrolled.stream import Stream
+from unrolled.tasks import whereabouts
 from unrolled.tasks.label import films, rendered, segments, sequences
 from unrolled.tasks.label.films import Event
 from unrolled.tasks.label.labelling import Labeller, SwitchFilter, viterbi
@@ -187,22 +188,23 @@ class LabelModel:
         refused = Refused(training["skip_bad"])
         builtin = training["names"] == [rendered.NAME]
         if training["held_out"] is not None:
-            series = self.read([training["held_out"]], refused)
+            paths: list[Any] = whereabouts.found(training, [training["held_out"]])
+            series = self.read(paths, refused)
         else:
-            names: list[Any] = [rendered.folder()] if builtin else training["names"]
+            paths = [rendered.folder()] if builtin else whereabouts.found(training, training["names"])
             split, seed = training["split"], training["seed"]
             if (
                 self.kind == "films" and not training["skip_bad"]
             ):  # a film a sequence: only those held out are decoded
-                paths = [source.path for source in sequences.sources(names)]
-                series = self.read([paths[number] for number in divide(len(paths), split, seed)[1]], refused)
+                shown = [source.path for source in sequences.sources(paths)]
+                series = self.read([shown[number] for number in divide(len(shown), split, seed)[1]], refused)
             else:
-                found = self.read(names, refused)
+                found = self.read(paths, refused)
                 series = [found[number] for number in divide(len(found), split, seed)[1]]
         known = [one for one in series if set(one.labels or ()) <= {None, *self.classes}]
         compared = [Series(one.name, [], one.labels) for one in known] if builtin else known
         if sequences.fingerprint(compared) != training["held_out_data"]:
-            given = training["held_out"] or ", ".join(training["names"])
+            given = ", ".join(map(str, paths))
             raise InputError(f"{given}: not the data that the model was trained with; name DATA to measure on.")
         return known
 

@@ -23,6 +23,7 @@ from unrolled.modelfile import ModelFile
 from unrolled.recipe import longest_gap
 from unrolled.results import Evaluation, Table
 from unrolled.settings import setting
+from unrolled.tasks import whereabouts
 from unrolled.tasks.label import rendered, sequences
 from unrolled.tasks.label.augment import Exchange, shaken, stretched
 from unrolled.tasks.label.fronts import Spelling, held
@@ -310,7 +311,8 @@ class LabelTask:
         """The model file of a model with these weights."""
         left_out = len(self.refused.reasons)
         example = self.held[0].name if Path(self.held[0].name).is_file() else None
-        document = {"names": self.names, "left_out": left_out, "example": example, **self.settings(), **training}
+        further = {"left_out": left_out, "example": example, **self.settings(), **training}
+        document = {**whereabouts.kept(self.names), **further}
         encoding = {
             "layout": self.layout.to_json(),
             "classes": self.classes,

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from io import BufferedReader
 from pathlib import Path
@@ -21,6 +21,7 @@ from unrolled.network import Network
 from unrolled.results import Evaluation, Output, Table
 from unrolled.settings import setting
 from unrolled.stream import Stream
+from unrolled.tasks import whereabouts
 from unrolled.tasks.speech import audio, ctc, hearing, transcripts
 from unrolled.tasks.speech.audio import Samples
 from unrolled.tasks.speech.convolutions import Convolutions
@@ -185,10 +186,13 @@ class SpeechModel:
         names = [] if training["names"] == [transcripts.BUILTIN] else training["names"]
         known = {field.name for field in fields(SpeechOptions)} & set(training)  # not those of later versions
         options = SpeechOptions(**{name: training[name] for name in known})
-        data = Data.read(options, names, training["seed"], self.vocabulary)
+        if options.held_out is not None:
+            options = replace(options, held_out=whereabouts.found(training, [options.held_out])[0])
+        paths = whereabouts.found(training, names)
+        data = Data.read(options, paths, training["seed"], self.vocabulary)
         if data.fingerprint != training["data"]:
             raise InputError(
-                f"{', '.join(training['names'])}: not the sounds that the model was trained on; name a TSV."
+                f"{', '.join(data.train.names)}: not the sounds that the model was trained on; name a TSV."
             )
         return data.held_out
 

@@ -17,6 +17,7 @@ from unrolled.architecture import SpeechArchitecture
 from unrolled.examples import Batches
 from unrolled.modelfile import ModelFile
 from unrolled.results import Evaluation
+from unrolled.tasks import whereabouts
 from unrolled.tasks.speech.augment import augmented, mask
 from unrolled.tasks.speech.filterbank import Floats, features
 
@@ -102,7 +103,7 @@ class SpeechTask:
 
     def describe(self, tensors: dict[str, NDArray[np.float32]], training: dict[str, Any]) -> ModelFile:
         """The model file of a model with these weights."""
-        document = {"names": list(self._data.train.names), **self.settings(), **training}
+        document = {**whereabouts.kept(self._data.train.names), **self.settings(), **training}
         encoding = {
             "vocabulary": self._data.vocabulary.to_json(),
             "bank": asdict(self._data.bank),

@@ -17,6 +17,7 @@ from unrolled.network import Network
 from unrolled.results import Evaluation, Output, Table
 from unrolled.settings import setting
 from unrolled.stream import Stream
+from unrolled.tasks import whereabouts
 from unrolled.tasks.text import corpus
 from unrolled.tasks.text.symbols import NextSymbol, Symbols
 
@@ -233,15 +234,15 @@ def held_out_symbols(model: TextModel) -> NDArray[np.integer]:
     training = model.file.training
     level, apart = training["level"], training.get("held_out")  # earlier versions' models do not name it
     if apart is not None:
-        if corpus.fingerprint([apart], level) != training["held_out_data"]:
-            raise InputError(f"{apart}: not the text that was held out of the model's training; name a FILE.")
-        return corpus.encode_files([apart], model.vocabulary)
+        paths = whereabouts.found(training, [apart])
+        if corpus.fingerprint(paths, level) != training["held_out_data"]:
+            raise InputError(f"{paths[0]}: not the text that was held out of the model's training; name a FILE.")
+        return corpus.encode_files(paths, model.vocabulary)
     names = [] if training["names"] == [corpus.BUILTIN] else training["names"]
-    again = corpus.read(names, level, split=training["split"], vocabulary=model.vocabulary)
+    paths = whereabouts.found(training, names)
+    again = corpus.read(paths, level, split=training["split"], vocabulary=model.vocabulary)
     if again.fingerprint != training["data"]:
-        raise InputError(
-            f"{', '.join(training['names'])}: not the text that the model was trained on; name a FILE."
-        )
+        raise InputError(f"{', '.join(again.names)}: not the text that the model was trained on; name a FILE.")
     return again.held_out
 
 

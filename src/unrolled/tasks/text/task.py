@@ -19,6 +19,7 @@ from unrolled.modelfile import ModelFile
 from unrolled.recipe import longest_gap
 from unrolled.results import Evaluation, Table
 from unrolled.settings import setting
+from unrolled.tasks import whereabouts
 from unrolled.tasks.text import corpus, ngram
 
 if TYPE_CHECKING:
@@ -144,7 +145,7 @@ class TextTask:
 
     def describe(self, tensors: dict[str, NDArray[np.float32]], training: dict[str, Any]) -> ModelFile:
         """The model file of a model with these weights."""
-        document = {"names": self.corpus.names, **self.settings(), **training}
+        document = {**whereabouts.kept(self.corpus.names), **self.settings(), **training}
         return ModelFile(self.name, self.architecture, self.corpus.vocabulary.to_json(), document, tensors)
 
     def report(self, model: TextModel) -> Evaluation:

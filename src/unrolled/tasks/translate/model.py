@@ -3,7 +3,7 @@
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
@@ -19,6 +19,7 @@ from unrolled.examples import ExampleOptions, Refused, pad
 from unrolled.modelfile import ModelFile
 from unrolled.results import Evaluation, Output, Table
 from unrolled.settings import setting
+from unrolled.tasks import whereabouts
 from unrolled.tasks.translate import alignment, numberwords, parallel, sentences
 from unrolled.tasks.translate.parallel import Pairs
 from unrolled.tasks.translate.sentences import END, Symbols, encode, labels, pieces
@@ -185,12 +186,14 @@ class TranslateModel:
         """The pairs that the model was not trained on, read again; `InputError` when they are not the same."""
         training = self.file.training
         names = [] if training["names"] == [numberwords.BUILTIN] else training["names"]
-        kept = {field.name: training[field.name] for field in fields(ExampleOptions)}
-        data = sentences.read(ExampleOptions(**kept), names, training["seed"], Refused(training["skip_bad"]))
+        options = ExampleOptions(**{field.name: training[field.name] for field in fields(ExampleOptions)})
+        if options.held_out is not None:
+            held_out = whereabouts.found(training, parallel.named(options.held_out))
+            options = replace(options, held_out=",".join(held_out))
+        paths = whereabouts.found(training, names)
+        data = sentences.read(options, paths, training["seed"], Refused(options.skip_bad))
         if data.fingerprint != training["data"]:
-            raise InputError(
-                f"{', '.join(training['names'])}: not the pairs that the model was trained on; name DATA."
-            )
+            raise InputError(f"{', '.join(data.names)}: not the pairs that the model was trained on; name DATA.")
         return data.held_out
 
     def run(self, inputs: Sequence[str], options: TranslationOptions) -> Iterator[Output]:

@@ -50,9 +50,15 @@ def read(paths: Sequence[str | Path], refused: Refused) -> list[Pair]:
 
 
 def named(data: str) -> list[str]:
-    """The paths in a setting that names a TSV file, or two aligned ones with a comma between them."""
-    parts = data.split(",")
-    return [data] if Path(data).exists() or len(parts) != 2 else parts
+    """The paths in a setting that names a TSV file, or two aligned ones with a comma between them.
+
+    Where there are more commas, the files that are there tell which of them it is.
+    """
+    pairs = [[data[:place], data[place + 1 :]] for place, letter in enumerate(data) if letter == ","]
+    there = [pair for pair in pairs if all(Path(one).exists() for one in pair)]
+    if Path(data).exists() or (len(pairs) != 1 and not there):
+        return [data]
+    return (there or pairs)[0]
 
 
 def fingerprint(pairs: Pairs) -> str:

@@ -20,6 +20,7 @@ from unrolled.examples import Batches, ExampleOptions, Refused, pad
 from unrolled.modelfile import ModelFile
 from unrolled.results import Evaluation
 from unrolled.settings import setting
+from unrolled.tasks import whereabouts
 from unrolled.tasks.translate import sentences
 from unrolled.tasks.translate.parallel import Pair
 from unrolled.tasks.translate.sentences import Symbols, encode, learn
@@ -157,7 +158,7 @@ class TranslateTask:
     def describe(self, tensors: dict[str, NDArray[np.float32]], training: dict[str, Any]) -> ModelFile:
         """The model file of a model with these weights."""
         sample = {"sample": self.data.held_out[len(self.data.held_out) // 2].source}
-        document = {"names": self.data.names, **self.settings(), **training, **sample}
+        document = {**whereabouts.kept(self.data.names), **self.settings(), **training, **sample}
         encoding = {"source": self.source.to_json(), "target": self.target.to_json()}
         return ModelFile(self.name, self.architecture, encoding, document, tensors)
 

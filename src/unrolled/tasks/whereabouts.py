@@ -1,0 +1,52 @@
+"""Where the data that a model was trained with is now.
+
+Names stay as a person gave them, with the folder that they were given in: data and model may move together.
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from unrolled.errors import InputError
+
+__all__ = ["base", "found", "kept"]
+
+
+def kept(names: Sequence[str]) -> dict[str, Any]:
+    """What a model file says of the data `names`: they themselves, and the folder that relative ones are of."""
+    return {"names": list(names), "folder": _here()}
+
+
+def found(training: Mapping[str, Any], names: Sequence[str]) -> list[str]:
+    """The paths of data by `names` in a model's `training`; raises as `base` does."""
+    folder = base(training, names)
+    return [os.path.join(folder, name) for name in names]
+
+
+def base(training: Mapping[str, Any], names: Sequence[str]) -> str:
+    """The folder that has all `names` of a model's `training`: the one that was kept, else the one that one is in.
+
+    The latter is an empty text, so that names stay as they are. Raises `InputError` where neither has them.
+    """
+    here = _here()
+    folders = dict.fromkeys([training.get("folder") or here, here])  # earlier versions kept none
+    missing = ""
+    for folder in folders:
+        lacking = [name for name in names if not os.path.exists(os.path.join(folder, name))]
+        if not lacking:
+            return "" if folder == here else folder
+        missing = missing or lacking[0]
+    if os.path.isabs(missing):
+        raise InputError(f"{missing}, of the model's training, is not there any more; name DATA to measure on.")
+    raise InputError(
+        f"{missing}, of the model's training, is not in {' or in '.join(folders)}; go to the folder that has it, "
+        "or name DATA to measure on."
+    )
+
+
+def _here() -> str:
+    """The folder that one is in; nothing where it has been removed."""
+    try:
+        return os.getcwd()
+    except OSError:
+        return ""

@@ -1,0 +1,122 @@
+"""Data that was named relatively is found from any folder, and where it and the model have moved together."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import unrolled
+from unrolled import modelfile
+from unrolled.errors import InputError
+from unrolled.tasks import TASKS
+from unrolled.tasks.speech import audio
+from unrolled.tasks.whereabouts import found, kept
+
+TINY: dict[str, dict[str, Any]] = {
+    "text": {"hidden": 3, "embedding": 2, "batch": 2, "chunk": 5},
+    "label": {"hidden": 3},
+    "speech": {"hidden": 3, "layers": 1, "mels": 6},
+    "translate": {"hidden": 3, "embedding": 2, "level": "word"},
+    "caption": {"hidden": 3, "embedding": 2},
+}
+
+
+def texts(name: str) -> str:
+    """The name of a text that is written into the folder that one is in."""
+    Path(f"{name}.txt").write_text("a faded cafe had a deaf bee\n" * 9)
+    return f"{name}.txt"
+
+
+def numbers(name: str) -> str:
+    rows = "".join(f"{row},{'up' if row % 2 else 'down'},{row // 4}\n" for row in range(20))
+    Path(f"{name}.csv").write_text(f"x,label,who\n{rows}")
+    return f"{name}.csv"
+
+
+def sounds(name: str) -> str:
+    rng = np.random.default_rng(0)
+    for number in range(3):
+        audio.write(Path(f"{name}{number}.wav"), rng.uniform(-0.1, 0.1, 4000).astype(np.float32), 8000)
+    rows = "".join(f"{name}{number}.wav\t12\n" for number in range(3))
+    Path(f"{name}.tsv").write_text(f"file\ttext\n{rows}")
+    return f"{name}.tsv"
+
+
+def pairs(name: str) -> str:
+    Path(f"{name}.tsv").write_text("rot\tred\nblau\tblue\n" * 5)
+    return f"{name}.tsv"
+
+
+def pictures(name: str) -> str:
+    folder = Path(name)
+    folder.mkdir()
+    for number in range(3):
+        Image.fromarray(np.full((8, 8), 80 * number, np.uint8)).save(folder / f"{number}.png")
+    rows = "".join(f"{number}.png,a shade of grey\n" for number in range(3))
+    (folder / "captions.txt").write_text(f"image,caption\n{rows}")
+    return name
+
+
+WRITERS: dict[str, Callable[[str], str]] = {
+    "text": texts,
+    "label": numbers,
+    "speech": sounds,
+    "translate": pairs,
+    "caption": pictures,
+}
+
+
+def modelled(task: str, data: str, held_out: str | None) -> None:
+    """Write a model of this data, of random weights, into the folder that one is in."""
+    kind = TASKS[task]
+    options = TINY[task] | ({"sequence": "who"} if task == "label" else {})
+    made = kind(kind.Options(held_out=held_out, **options), [data])
+    tensors = {name: value.numpy() for name, value in made.build().state_dict().items()}
+    modelfile.write(Path("model"), made.describe(tensors, {"seed": 0}))
+
+
+@pytest.mark.usefixtures("one_thread")
+@pytest.mark.parametrize("apart", [False, True], ids=["part", "apart"])
+@pytest.mark.parametrize("task", WRITERS)
+def test_what_was_held_out_is_found_from_any_folder_and_where_all_has_moved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, task: str, apart: bool
+) -> None:
+    before, after, elsewhere = tmp_path / "before", tmp_path / "after", tmp_path / "elsewhere"
+    for folder in (before, elsewhere):
+        folder.mkdir()
+    monkeypatch.chdir(before)
+    modelled(task, WRITERS[task]("train"), WRITERS[task]("valid") if apart else None)
+    figures = unrolled.load("model").evaluate().figures
+    monkeypatch.chdir(elsewhere)
+    assert unrolled.load(before / "model").evaluate().figures == figures
+    before.rename(after)
+    model = unrolled.load(after / "model")
+    with pytest.raises(InputError, match=f"of the model's training, is not in {before} or in {elsewhere}; go to"):
+        model.evaluate()
+    monkeypatch.chdir(after)
+    assert model.evaluate().figures == figures
+
+
+def test_the_folder_of_the_training_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, other = tmp_path / "one", tmp_path / "other"
+    for folder in (one, other):
+        folder.mkdir()
+        (folder / "a.txt").write_text("")
+    monkeypatch.chdir(one)
+    training = kept(["a.txt"])
+    assert found(training, ["a.txt"]) == ["a.txt"]
+    monkeypatch.chdir(other)
+    assert found(training, ["a.txt"]) == [str(one / "a.txt")]
+    assert found({"names": ["a.txt"]}, ["a.txt"]) == ["a.txt"]  # as earlier versions wrote it
+
+
+def test_a_whole_path_is_looked_for_once(tmp_path: Path) -> None:
+    path = str(tmp_path / "a.txt")
+    with pytest.raises(InputError) as missing:
+        found(kept([path]), [path])
+    assert (
+        str(missing.value) == f"{path}, of the model's training, is not there any more; name DATA to measure on."
+    )
