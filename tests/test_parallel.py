@@ -94,6 +94,19 @@ def test_bad_pairs_are_left_out_and_counted(tmp_path: Path) -> None:
     assert len(refused.reasons) == 3
 
 
+def test_a_heading_is_refused_and_not_trained_on(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.tsv", "de\ten\nrot\tred\nde\ten\n")
+    with pytest.raises(InputError) as heading:
+        parallel.read([path], Refused(False))
+    assert str(heading.value) == (
+        f"{path}, line 1 is 'de' and 'en', which looks like a heading, expected a sentence, a tab and its "
+        "translation (as a pair it may stand on any other line); --skip-bad leaves such examples out."
+    )
+    refused = Refused(True)
+    assert texts(parallel.read([path], refused)) == [("rot", "red"), ("de", "en")]
+    assert len(refused.reasons) == 1
+
+
 def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"missing\.tsv cannot be read: No such file"):
         parallel.read([tmp_path / "missing.tsv"], Refused(True))

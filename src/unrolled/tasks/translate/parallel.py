@@ -12,6 +12,7 @@ from pathlib import Path
 
 from unrolled.errors import InputError
 from unrolled.examples import Refused
+from unrolled.tasks.translate.headings import is_heading
 
 __all__ = ["Pair", "Pairs", "fingerprint", "named", "read"]
 
@@ -33,8 +34,8 @@ Pairs = Sequence[Pair]
 def read(paths: Sequence[str | Path], refused: Refused) -> list[Pair]:
     """The pairs of `paths`: two aligned files, a sentence a line, or one TSV with source and target on each line.
 
-    A pair that lacks one side, or is not UTF-8, goes to `refused`. Raises `InputError` for files that cannot be
-    read, that have no line, or that are not of one length, and for two files that are both TSVs.
+    A pair that lacks one side, or is not UTF-8, goes to `refused`, and so does a heading. Raises `InputError` for
+    files that cannot be read, that have no line, or that are not of one length, and for two that are both TSVs.
     """
     if len(paths) == 1:
         pairs = _read_columns(Path(paths[0]), refused)
@@ -116,6 +117,11 @@ def _read_columns(path: Path, refused: Refused) -> list[Pair]:
             refused(f"{place} has {counted}, expected 2: a sentence, a tab and its translation")
         elif not all(columns):
             refused(f"{place} has nothing {'after' if columns[0] else 'before'} its tab, expected a sentence")
+        elif number == 1 and is_heading(*columns):
+            refused(
+                f"{place} is {columns[0]!r} and {columns[1]!r}, which looks like a heading, expected a sentence, "
+                "a tab and its translation (as a pair it may stand on any other line)"
+            )
         else:
             pairs.append(Pair(columns[0], columns[1], place))
     return pairs
