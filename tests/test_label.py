@@ -11,6 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from small import label_file
 from tolerances import assert_close
 from unrolled import modelfile
 from unrolled.errors import InputError
@@ -476,6 +477,40 @@ def test_a_column_whose_name_has_a_comma_may_be_left_out(tmp_path: Path) -> None
     table_of(tmp_path / "a.csv", rows, 'who,x,"when, UTC",label')
     task = LabelTask(LabelOptions(sequence="who", ignore='"when, UTC"'), [tmp_path / "a.csv"])
     assert task.layout.features == ("x",)
+
+
+def test_a_column_of_times_is_told_beside_the_steps(tmp_path: Path) -> None:
+    rows = [f"{who},{sign},{'up' if sign > 0 else 'down'}" for who in range(4) for sign in (-1, 1, 1, -1)]
+    path = table_of(tmp_path / "a.csv", rows)
+    task = LabelTask(LabelOptions(sequence="who", hidden=8, split=0.75, dropout=0.0, input_dropout=0.0), [path])
+    model = trained(task, tmp_path / "model", 100)
+    hours = ["1,-3,09:00", "1,-3,09:10", '1,3,"9.20, h"', "2,3,0010", "2,3,"]
+    path = table_of(tmp_path / "b.csv", hours, "who,x,at")
+    told = list(model.run([str(path)], EventOptions(time="at")))
+    assert [one.line for one in told] == [
+        f'# {path}, 1\nstart,end,event,start_time,end_time\n0,2,down,09:00,"9.20, h"',
+        '2,3,up,"9.20, h","9.20, h"',
+        f"# {path}, 2\nstart,end,event,start_time,end_time\n0,2,up,0010,",
+    ]
+    assert told[0].record == {
+        "sequence": f"{path}, 1", "start": 0, "end": 2, "event": "down", "start_time": "09:00",
+        "end_time": "9.20, h",
+    }  # fmt: skip
+    every = list(model.run([str(path)], EventOptions(time="at", every=True)))
+    assert every[0].line == f"# {path}, 1\ntime,event,step_time\n0,down,09:00"
+    assert every[3].record == {"sequence": f"{path}, 2", "time": 0, "event": "up", "step_time": "0010"}
+    with pytest.raises(InputError, match=r"b\.csv has no column 'when', expected it among who, x, at"):
+        next(model.run([str(path)], EventOptions(time="when")))
+    np.save(tmp_path / "b.npy", np.zeros((3, 1)))
+    with pytest.raises(InputError, match=r"b\.npy has no columns with names, expected a table for --time"):
+        next(model.run([str(tmp_path / "b.npy")], EventOptions(time="at")))
+
+
+def test_a_film_and_a_sentence_have_no_column_of_times() -> None:
+    for kind in ("words", "films"):
+        model = LabelModel(label_file(kind))
+        with pytest.raises(InputError, match=f"--time names a column of a table, but the model reads {kind}"):
+            next(model.run(["x"], EventOptions(time="at")))
 
 
 def test_what_was_trained_on_is_in_the_report(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """A finished label model: it labels sequences, films while they are still being decoded, and measures itself."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
@@ -43,6 +43,10 @@ class EventOptions:
         None,
         "Read whole sequences in both directions.",
         default_help="live for films, else as the model was trained",
+    )
+    time: str | None = setting(
+        None,
+        "A table's column of times: also say the time of each start and end (the last: that of the last row).",
     )
     video: str | None = setting(None, "Write the film with a ribbon of its events to this .mp4 file.")
     plot: str | None = setting(None, "Draw the events, and the true ones where known, to .png, .svg or .pdf.")
@@ -169,9 +173,14 @@ class LabelModel:
         """The scores on labelled sequences (default: what was held out); see `measure`."""
         return self.measure(self.read(paths, Refused()) if paths else self.held_out())
 
-    def read(self, paths: Iterable[str | Path], refused: Refused, labelled: bool = True) -> list[Series]:
-        """Sequences from files, as this model takes them; raises `InputError` for others."""
-        kind, series = sequences.read(paths, self.layout, refused, labelled)
+    def read(
+        self, paths: Iterable[str | Path], refused: Refused, labelled: bool = True, time: str | None = None
+    ) -> list[Series]:
+        """Sequences from files, as this model takes them; raises `InputError` for others.
+
+        `time` names the column of a table that has the time of each step.
+        """
+        kind, series = sequences.read(paths, replace(self.layout, time=time), refused, labelled)
         if kind != self.kind:
             raise InputError(f"{series[0].name} has {kind}, but the model reads {self.kind}.")
         for one in series:
@@ -222,6 +231,8 @@ class LabelModel:
             raise InputError(f"--video needs a film, but the model reads {self.kind}.")
         if options.plot and self.kind == "words":
             raise InputError("--plot draws events over time, but the model reads words.")
+        if options.time and self.kind != "numbers":
+            raise InputError(f"--time names a column of a table, but the model reads {self.kind}.")
         if "" in inputs:
             raise InputError("the INPUT is empty, expected a file's name, or a text for a model of words.")
         for given in inputs:
@@ -257,7 +268,9 @@ class LabelModel:
             truth = films.read_events(beside) if options.plot and beside.exists() else None
             yield from self._told(given, self._of_film(path.path, options), options, truth)
             return
-        found = self.read([given], Refused(), labelled=False)
+        found = self.read([given], Refused(), labelled=False, time=options.time)
+        if options.time and found[0].times is None:
+            raise InputError(f"{given} has no columns with names, expected a table for --time.")
         if (options.plot or options.video) and len(found) != 1:
             drawn = "--plot" if options.plot else "--video"
             raise InputError(f"{given} has {len(found):,} sequences, expected one for {drawn}.")
@@ -265,7 +278,8 @@ class LabelModel:
             rate = self.layout.fps if self.kind == "films" else 1.0
             labels = None if one.labels is None else [label or "" for label in one.labels]
             truth = None if labels is None else list(films.steps_to_events(labels, rate))
-            yield from self._told(one.name, self.label(one.inputs, self._offline(options)), options, truth)
+            said = self.label(one.inputs, self._offline(options))
+            yield from self._told(one.name, said, options, truth, one.times)
 
     def _of_film(self, path: Path, options: EventOptions) -> Iterator[str]:
         """The event at each step of a film, as soon as it is known."""
@@ -278,25 +292,38 @@ class LabelModel:
             yield stream.read(frame[None])[0]
 
     def _told(
-        self, name: str, labels: Iterable[str], options: EventOptions, truth: list[Event] | None
+        self,
+        name: str,
+        labels: Iterable[str],
+        options: EventOptions,
+        truth: list[Event] | None,
+        times: Sequence[str] | None = None,
     ) -> Iterator[Output]:
-        """The rows of one sequence, as its labels come, and the pictures of it."""
+        """The rows of one sequence, as its labels come, and the pictures of it.
+
+        `times` has the time of each step, where it is to be told as well.
+        """
         rate = self.layout.fps if self.kind == "films" else 1.0
         kept: list[Event] = []
-        columns = "time,event" if options.every else "start,end,event"
-        heading = f"# {name}\n{columns}\n"
+        columns = ["time", "event"] if options.every else ["start", "end", "event"]
+        columns += [f"{one}_time" for one in (["step"] if options.every else columns[:2]) if times]
+        heading = f"# {name}\n{','.join(columns)}\n"
+
+        def output(values: Sequence[float], event: str, steps: Sequence[int]) -> Output:
+            at = [times[min(step, len(times) - 1)] for step in steps] if times else []
+            cells = [*(f"{value:g}" for value in values), cell(event), *map(cell, at)]
+            record = dict(zip(columns, [*values, event, *at], strict=True))
+            return Output(heading + ",".join(cells), {"sequence": name, **record})
+
         for event in films.steps_to_events(labels, rate) if not options.every else ():
             kept.append(event)
-            line = f"{event.start:g},{event.end:g},{cell(event.name)}"
-            record = {"sequence": name, "start": event.start, "end": event.end, "event": event.name}
-            yield Output(heading + line, record)
+            yield output([event.start, event.end], event.name, [round(event.start), round(event.end)])
             heading = ""
         if options.every:
             said: list[str] = []
             for step, label in enumerate(labels):
                 said.append(label)
-                line = f"{step / rate:g},{cell(label)}"
-                yield Output(heading + line, {"sequence": name, "time": step / rate, "event": label})
+                yield output([step / rate], label, [step])
                 heading = ""
             kept = list(films.steps_to_events(said, rate))
         if options.video:

@@ -26,9 +26,9 @@ class Layout:
 
     In a table, `label` names the column of events, `sequence` the column that tells sequences apart (else a file
     is one, as is a table without that column of which nothing is learned) and `features` the columns of numbers
-    (empty: all others but those in `ignore`). A film is read at `fps` frames a second of `side` x `side` pixels;
-    where its CSV names no event, the event is `background`.
-    Where `missing` is "hold", a number that is not there is NaN, else it is refused.
+    (empty: all others but those in `ignore`); `time` may name a column with the time of each step, for those who
+    tell it. A film is read at `fps` frames a second of `side` x `side` pixels; where its CSV names no event, the
+    event is `background`. Where `missing` is "hold", a number that is not there is NaN, else it is refused.
     """
 
     label: str = "label"
@@ -39,6 +39,7 @@ class Layout:
     side: int = 32
     background: str = "nothing"
     missing: str = "refuse"
+    time: str | None = None
 
     @property
     def gaps(self) -> bool:
@@ -52,8 +53,9 @@ class Layout:
         return cls(**{**document, **lists})
 
     def to_json(self) -> dict[str, Any]:
-        """All of it, as JSON can hold it."""
-        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+        """What a model keeps of it, which is all but `time`, as JSON can hold it."""
+        kept = {name: value for name, value in asdict(self).items() if name != "time"}
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in kept.items()}
 
 
 @dataclass(frozen=True)
@@ -61,13 +63,15 @@ class Series:
     """One sequence: `inputs` [T, ...] (numbers, words or frames) and, where known, the event of each step.
 
     A step whose event is None counts neither in training nor in a score.
-    `features` has the names of the numbers of a step, where they have names.
+    `features` has the names of the numbers of a step, where they have names, and `times` what a table says of the
+    time of each step, where that was asked for.
     """
 
     name: str
     inputs: Any
     labels: Sequence[str | None] | None
     features: tuple[str, ...] = ()
+    times: Sequence[str] | None = None
 
 
 @dataclass(frozen=True)
@@ -82,16 +86,16 @@ Reader = Callable[[Path, Layout, bool, Refused], Iterator[Series]]
 
 
 def _table(path: Path, layout: Layout, labelled: bool, refused: Refused) -> Iterator[Series]:
-    table = tables.read(path, (layout.label, layout.sequence), refused)
+    table = tables.read(path, (layout.label, layout.sequence, layout.time), refused)
     if table is None:
         return
     label, sequence = (
         name if labelled or name in table.columns else None for name in (layout.label, layout.sequence)
     )
     columns = (label, sequence, layout.ignore, layout.features)
-    found = tables.series(table, *columns, refused, layout.gaps)
-    for name, inputs, labels, features in found:
-        yield Series(name, inputs, labels, features)
+    found = tables.series(table, *columns, refused, layout.gaps, layout.time)
+    for name, inputs, labels, features, times in found:
+        yield Series(name, inputs, labels, features, times)
 
 
 def _arrays(path: Path, layout: Layout, labelled: bool, refused: Refused) -> Iterator[Series]:

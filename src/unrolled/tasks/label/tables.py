@@ -112,15 +112,16 @@ def series(
     features: Sequence[str],
     refused: Refused,
     gaps: bool = False,
-) -> Iterator[tuple[str, Floats, list[str] | None, tuple[str, ...]]]:
-    """The name, the numbers [T, D], the events and the names of the numbers of each sequence.
+    time: str | None = None,
+) -> Iterator[tuple[str, Floats, list[str] | None, tuple[str, ...], list[str] | None]]:
+    """The name, the numbers [T, D], the events, the names of the numbers and the times of each sequence.
 
-    `label` and `sequence` name columns, or are None; `features` names those of the numbers (empty: all others
-    but those of `ignore`). `refused` hears of a missing column and of a cell that is not a number; with `gaps`, an
-    empty one is NaN.
+    `label`, `sequence` and `time` name columns, or are None; `features` names those of the numbers (empty: all
+    others but those of `ignore`). `refused` hears of a missing column and of a cell that is not a number; with
+    `gaps`, an empty one is NaN.
     """
-    names = tuple(features) or tuple(n for n in table.columns if n not in {label, sequence, *ignore})
-    wanted = [name for name in (label, sequence) if name is not None] + list(names)
+    names = tuple(features) or tuple(n for n in table.columns if n not in {label, sequence, time, *ignore})
+    wanted = [name for name in (label, sequence, time) if name is not None] + list(names)
     for name in wanted if features else (*wanted, *ignore):
         if name not in table.columns:
             refused(f"{table.path} has no column {name!r}, expected it among {listed(list(table.columns))}")
@@ -143,7 +144,8 @@ def series(
         except InputError as wrong:
             refused(str(wrong))
             continue
-        yield f"{table.path}, {key}" if key else str(table.path), numbers, labels, names
+        times = None if time is None else [_text(table.columns[time][row]) for row in places]
+        yield f"{table.path}, {key}" if key else str(table.path), numbers, labels, names, times
 
 
 def _numbers(table: Table, name: str, rows: list[int], chosen_here: bool, gaps: bool) -> Floats:
