@@ -70,7 +70,7 @@ class BackwardRun {
     BackwardRun(const Cell& cell, const BackwardMemory<Cell>& memory, const Team& team, crew::Member& member)
         : cell_(cell), steps_(cell.steps), memory_(memory), team_(team), member_(member), B_(cell.steps.B), H_(cell.steps.H),
           P_(cell.steps.P), width_(H_ > P_ ? H_ : P_), D_(cell.args.D), K_(G * H_),
-          runs_(cell.grad_runs), projected_(projected(cell)), pairs_(may_pair && cell.steps.bfloat16),
+          runs_(cell.grad_runs), projected_(projected(cell)), pairs_(cell.steps.bfloat16),
           rows_(memory.rows + member.index() * B_), area_(memory.area + member.index() * memory.area_floats) {
         const float** lists = memory.lists + member.index() * 5 * memory.limit;
         gradients_ = lists;
@@ -177,7 +177,6 @@ class BackwardRun {
     Packed recurrent() const { return {memory_.recurrent, packed_when_taken(steps_, team_) ? &BackwardRun::pack_recurrent : nullptr}; }
 
     bool projects() const { return cell_.args.weight_ih; }
-    float* of_words() const { return pairs_ ? area_ : nullptr; }
     // Of the chunk's step slot - 1; slot 0 is the step done before.
     float* gradients_of(int64_t slot, int64_t b) const { return memory_.gradients + (slot * B_ + b) * memory_.stride; }
 
@@ -206,7 +205,7 @@ class BackwardRun {
             if (!gradients)
                 for (int64_t row = 0; row < count; ++row) zero(flows[row] + first_unit, past_unit - first_unit);
             else if (B_ == 1 && count == 1 && !pairs_) multiply_row(gradients[0], flows[0], packed.panels, N, K, first, past);
-            else multiply_rows(gradients, flows, count, packed.panels, nullptr, N, K, first, past, of_words());
+            else multiply_rows(gradients, flows, count, packed.panels, nullptr, N, K, first, past, pairs_, area_);
             for (int64_t row = 0; row < count; ++row) {
                 int64_t u = first_unit;
                 if (row + rows_ahead < count) fetch(row + rows_ahead, first_unit, past_unit - first_unit);
@@ -260,7 +259,7 @@ class BackwardRun {
                 for (int64_t row = first; row < past; ++row)
                     cell_.finish_row(memory_.flow + rows[row] * width_, rows_[row]);
             });
-        if (active < rows.count && cell_.args.grad.x && !memory_.of_symbols)
+        if (active < rows.count && cell_.args.grad.x && !steps_.symbols)
             divide_on(member, rows.count - active, 1, [&](int64_t first, int64_t past) {
                 for (int64_t row = active + first; row < active + past; ++row)
                     zero(cell_.args.grad.x + (t * B_ + rows[row]) * D_, D_);
@@ -349,12 +348,12 @@ class BackwardRun {
         if (projects() && packed_when_taken(steps_, team_))
             return divide_on(member_, blocks_of(D_, panel_width), 1, [&](int64_t first, int64_t past) {
                 pack_input(first, past);
-                multiply_rows(gradients_, grad_inputs_, count, memory_.input, nullptr, D_, K_, first, past, of_words());
+                multiply_rows(gradients_, grad_inputs_, count, memory_.input, nullptr, D_, K_, first, past, pairs_, area_);
             });
         divide_on(member_, count, least_rows, [&](int64_t first, int64_t past) {
             if (projects()) {
                 multiply_rows(gradients_ + first, grad_inputs_ + first, past - first, memory_.input, nullptr, D_, K_, 0,
-                              blocks_of(D_, panel_width), of_words());
+                              blocks_of(D_, panel_width), pairs_, area_);
                 return;
             }
             for (int64_t i = first; i < past; ++i)
@@ -382,11 +381,11 @@ void run_backward(const Cell& cell, int wanted_threads) {
     const Steps& steps = cell.steps;
     const int64_t T = steps.T, B = steps.B, H = steps.H, P = steps.P, K = G * H, D = cell.args.weight_ih ? cell.args.D : 0;
     const int64_t packed = packed_columns_size(P, K), of_projection = BackwardRun<Cell>::projected(cell) ? packed_columns_size(H, P) : 0;
-    const bool pairs = may_pair && steps.bfloat16;
+    const bool pairs = steps.bfloat16;
     const Team team(wanted_threads, B, blocks_of(H, panel_width), (packed + of_projection) * (pairs ? 2 : 4),
                     tile_rows(panel_vectors));
-    const int64_t widest = K > P ? K : P, of_words = pairs ? rows_area(widest) : 0;
-    const int64_t area_floats = of_words > outer_memory(pairs) ? of_words : outer_memory(pairs);
+    const int64_t of_rows = pairs ? rows_area(K > P ? K : P) : 0, of_outer = outer_memory(pairs);
+    const int64_t area_floats = of_rows > of_outer ? of_rows : of_outer;
     const int64_t size = chunk_steps(T, B), of_symbols = steps.symbols ? steps.V * K : 0;
     const int64_t limit = of_symbols && steps.V > size * B ? steps.V : size * B;
     const int64_t stride = BackwardRun<Cell>::stride(cell);

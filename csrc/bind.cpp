@@ -1,4 +1,4 @@
-// The Python module. This file and its parts, bind_*.cpp, are all that knows Python.
+// The Python module. This file, its parts, bind_*.cpp, and arrays.h are all that knows Python.
 #include <cstdlib>
 
 #include "arrays.h"
@@ -44,7 +44,7 @@ NB_MODULE(_engine, m) {
         for (auto at = unrolled::available_kernels(); *at; ++at) names.emplace_back((*at)->isa);
         return names;
     }, "The instruction sets this machine can run, best first.");
-    m.def("bfloat16", [] { return unrolled::kernels().bfloat16; }, "Whether it multiplies bfloat16.");
+    m.def("multiplies_bfloat16", [] { return unrolled::kernels().multiplies_bfloat16; }, "Whether it has products of bfloat16 for sequences.");
     m.def("use_isa", &use_isa, "isa"_a);
     m.def("keep_freed_memory", &unrolled::keep_freed_memory,
           "Keep freed memory in the process (glibc): for programs that train.");

@@ -14,6 +14,9 @@ unrolled::Steps make_steps(const Sequence& h, const AnyRank& x, const Symbols& s
     const int64_t T = h.shape(0), B = h.shape(1), P = h.shape(2);
     const int64_t H = weight_hr ? static_cast<int64_t>(weight_hr->shape(1)) : P;
     if (weight_hr) expect("weight_hr", *weight_hr, {P, H});
+    if (T == 0 || P == 0 || H == 0)
+        throw nb::value_error(("expected at least one step and one unit, got " + std::to_string(T) + " and " +
+                               std::to_string(P < H ? P : H)).c_str());
     if (lengths) {
         expect("lengths", *lengths, {B});
         for (int64_t b = 0; b < B; ++b)
@@ -26,7 +29,7 @@ unrolled::Steps make_steps(const Sequence& h, const AnyRank& x, const Symbols& s
     const int64_t V = symbols && x.ndim() > 0 ? static_cast<int64_t>(x.shape(0)) : T * B;
     const unrolled::Steps s{T, B, H, P, data_or_null(lengths),
                             resets ? reinterpret_cast<const uint8_t*>(resets->data()) : nullptr, reverse, data_or_null(symbols), V,
-                            bfloat16 && unrolled::kernels().bfloat16};
+                            bfloat16 && unrolled::kernels().multiplies_bfloat16};
     if (symbols) {
         expect("symbols", *symbols, {T, B});
         for (int64_t t = 0; t < T; ++t)

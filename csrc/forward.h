@@ -42,7 +42,7 @@ struct ForwardMemory {
     const float** inputs;    // rows to be multiplied, of a chunk or of a step, `limit` for each thread
     float** outputs;         // where the products with them go
     int64_t limit;
-    float* area;             // [threads, area_floats]: words of rows; or null: products are in float32
+    float* area;             // [threads, area_floats]: words of rows, where products are of bfloat16
     int64_t area_floats;
 };
 
@@ -55,10 +55,10 @@ class ForwardRun {
 
     ForwardRun(const Cell& cell, const ForwardMemory<Cell>& memory, const Team& team, crew::Member& member)
         : cell_(cell), steps_(cell.steps), memory_(memory), team_(team), member_(member), H_(cell.steps.H), P_(cell.steps.P),
-          panel_size_(P_ * N * lanes), projected_(projected(cell)), recurrent_(memory.recurrent),
+          panel_size_(P_ * N * lanes), projected_(projected(cell)), pairs_(steps_.bfloat16), recurrent_(memory.recurrent),
           rows_(memory.rows + member.index() * steps_.B), inputs_(memory.inputs + member.index() * memory.limit),
           outputs_(memory.outputs + member.index() * memory.limit),
-          area_(memory.area ? memory.area + member.index() * memory.area_floats : nullptr) {}
+          area_(memory.area + member.index() * memory.area_floats) {}
 
     static bool projected(const Cell& cell) {
         if constexpr (Cell::may_project) return cell.args.variant.weight_hr;
@@ -69,7 +69,7 @@ class ForwardRun {
         const int64_t blocks = blocks_of(H_, Block::units), panels = blocks_of(G * H_, panel_width), D = cell_.args.D;
         if constexpr (Cell::normalised)
             divide_on(member_, panels, 1, [&](int64_t first, int64_t past) {
-                pack_rows(cell_.args.weight_hh, G * H_, P_, first, past, steps_.bfloat16, memory_.recurrent);
+                pack_rows(cell_.args.weight_hh, G * H_, P_, first, past, pairs_, memory_.recurrent);
             });
         else if (!packs_when_taken())
             divide_on(member_, blocks, 1, [&](int64_t first, int64_t past) { pack_units(first, past); });
@@ -78,7 +78,7 @@ class ForwardRun {
         if constexpr (Cell::may_project)
             if (const float* weight_hr = cell_.args.variant.weight_hr)
                 divide_on(member_, blocks_of(P_, panel_width), 1, [&](int64_t first, int64_t past) {
-                    pack_rows(weight_hr, P_, H_, first, past, steps_.bfloat16, memory_.projection);
+                    pack_rows(weight_hr, P_, H_, first, past, pairs_, memory_.projection);
                 });
         member_.meet();
         if (memory_.of_symbols) {
@@ -105,10 +105,10 @@ class ForwardRun {
     bool packs_when_taken() const { return !Cell::normalised && packed_when_taken(steps_, team_); }
     void pack_units(int64_t first, int64_t past) const {
         for (int64_t block = first; block < past; ++block)
-            pack_forward_block<G>(cell_.args.weight_hh, H_, P_, block, steps_.bfloat16, memory_.recurrent);
+            pack_forward_block<G>(cell_.args.weight_hh, H_, P_, block, pairs_, memory_.recurrent);
     }
     void pack_input(int64_t first, int64_t past) const {
-        pack_rows(cell_.args.weight_ih, G * H_, cell_.args.D, first, past, steps_.bfloat16, memory_.input);
+        pack_rows(cell_.args.weight_ih, G * H_, cell_.args.D, first, past, pairs_, memory_.input);
     }
 
     // The row's share of the input at step t, the chunk's step `slot`.
@@ -149,11 +149,11 @@ class ForwardRun {
         if (packs_when_taken())
             return divide(member_, blocks_of(G * H_, panel_width), 1, [&](int64_t first, int64_t past) {
                 pack_input(first, past);
-                multiply_rows(inputs_, outputs_, count, memory_.input, bias, G * H_, D, first, past, area_);
+                multiply_rows(inputs_, outputs_, count, memory_.input, bias, G * H_, D, first, past, pairs_, area_);
             });
         divide(member_, count, least, [&](int64_t first, int64_t past) {
             multiply_rows(inputs_ + first, outputs_ + first, past - first, memory_.input, bias, G * H_, D, 0,
-                          blocks_of(G * H_, panel_width), area_);
+                          blocks_of(G * H_, panel_width), pairs_, area_);
             if constexpr (Cell::normalised)
                 for (int64_t i = first; i < past; ++i) cell_.normalise_input(outputs_[i], outputs_[i] - product);
         });
@@ -167,8 +167,7 @@ class ForwardRun {
             for (int64_t row = 0; row < active; ++row) {
                 const int64_t b = rows[row];
                 rows_[row] = cell_.row({share_of_input(t, b, slot), state_before(t, b), h_now(t, b)}, t, b, memory_.zeros);
-                if constexpr (may_pair)
-                    if (area_) narrow_row(rows_[row].state, P_, area_ + row * words_of_row(P_));
+                if (pairs_) pair_row(rows_[row].state, P_, area_ + row * words_of_row(P_));
             }
             divide(member, blocks_of(H_, Block::units), least_panels(active),
                    [&](int64_t first, int64_t past) {
@@ -196,7 +195,7 @@ class ForwardRun {
             vec sums[R][P][N];
             for (int r = 0; r < R; ++r) {
                 const int64_t later = row + R + r;
-                state[r] = area_ ? area_ + (row + r) * words_of_row(P_) : rows[r].state;
+                state[r] = pairs_ ? area_ + (row + r) * words_of_row(P_) : rows[r].state;
                 if (later < active) fetch(rows_[later], block * Block::units);
                 else fetch(rows_[later - active], (block + P) * Block::units);
 #pragma GCC unroll 4
@@ -215,7 +214,7 @@ class ForwardRun {
                 add_products<R, P, N, pairs>(sums, state, recurrent_ + block * panel_size_, panel_size_, K,
                                              place.ahead(recurrent_, panel_size_, K));
             };
-            if (may_pair && area_) multiply.template operator()<may_pair>();
+            if (may_pair && pairs_) multiply.template operator()<may_pair>();  // where there are none: one copy, not two
             else multiply.template operator()<false>();
 #pragma GCC unroll 4
             for (int p = 0; p < P; ++p)
@@ -249,7 +248,7 @@ class ForwardRun {
             outputs_[row] = cell_.kept() ? sums_of(t, b, slot) + cell_.kept_product() : memory_.products + b * G * H_;
         }
         divide(member, blocks_of(G * H_, panel_width), least_panels(active), [&](int64_t first, int64_t past) {
-            multiply_rows(inputs_, outputs_, active, recurrent_, nullptr, G * H_, P_, first, past, area_);
+            multiply_rows(inputs_, outputs_, active, recurrent_, nullptr, G * H_, P_, first, past, pairs_, area_);
         });
         divide(member, active, 1, [&](int64_t first, int64_t past) {
             for (int64_t row = first; row < past; ++row) {
@@ -278,7 +277,7 @@ class ForwardRun {
             outputs_[row] = cell_.args.h + (t * steps_.B + b) * P_;
         }
         divide(member, blocks_of(P_, panel_width), least_panels(active), [&](int64_t first, int64_t past) {
-            multiply_rows(inputs_, outputs_, active, memory_.projection, nullptr, P_, H_, first, past, area_);
+            multiply_rows(inputs_, outputs_, active, memory_.projection, nullptr, P_, H_, first, past, pairs_, area_);
             const int64_t past_unit = past * panel_width < P_ ? past * panel_width : P_;
             for (int64_t row = 0; row < active; ++row)
                 for (int64_t u = first * panel_width; u < past_unit; u += lanes) {
@@ -295,7 +294,7 @@ class ForwardRun {
     const Team& team_;
     crew::Member& member_;
     const int64_t H_, P_, panel_size_;
-    const bool projected_;
+    const bool projected_, pairs_;
     const float* recurrent_;
     typename Cell::Row* const rows_;
     const float** inputs_;
@@ -311,14 +310,15 @@ void run_forward(const Cell& cell, int wanted_threads) {
     const int64_t T = steps.T, B = steps.B, H = steps.H, P = steps.P, D = cell.args.D;
     const int64_t blocks = blocks_of(H, Block::units);
     const int64_t packed = Cell::normalised ? packed_columns_size(G * H, P) : blocks * Block::units * G * P;
-    const bool projected = ForwardRun<Cell>::projected(cell), pairs = may_pair && steps.bfloat16;
+    const bool projected = ForwardRun<Cell>::projected(cell), pairs = steps.bfloat16;
     const int64_t of_projection = projected ? packed_columns_size(P, H) : 0;
     const bool projects = cell.args.weight_ih;
     const Team team(wanted_threads, B, blocks, (packed + of_projection) * (pairs ? 2 : 4), tile_rows(Block::N));
     const int64_t size = chunk_steps(T, B), of_symbols = projects && steps.symbols ? steps.V * G * H : 0;
     const int64_t of_chunk = projects || projected || Cell::normalised ? size * B : 0;
     const int64_t limit = of_symbols && steps.V > of_chunk ? steps.V : of_chunk;
-    const int64_t widest = H > P ? (H > D ? H : D) : P > D ? P : D, of_states = B * words_of_row(P);
+    const int64_t widest = H > P ? (H > D ? H : D) : P > D ? P : D;
+    const int64_t of_states = (team.by_units ? B : blocks_of(B, team.threads)) * words_of_row(P);
     const int64_t area_floats = !pairs ? 0 : of_states > rows_area(widest) ? of_states : rows_area(widest);
     auto [recurrent, input, projection, symbols, unprojected, sums, products, zeros, rows, order, inputs, outputs, area] = working_memory(
         {packed, projects ? packed_columns_size(G * H, D) : 0, of_projection, of_symbols, projected ? B * H : 0,
@@ -331,7 +331,7 @@ void run_forward(const Cell& cell, int wanted_threads) {
     const ForwardMemory<Cell> memory{recurrent, input, projection, of_symbols ? symbols : nullptr, unprojected, sums, products, zeros,
                                      reinterpret_cast<typename Cell::Row*>(rows), in_order,
                                      reinterpret_cast<const float**>(inputs), reinterpret_cast<float**>(outputs), limit,
-                                     pairs ? area : nullptr, area_floats};
+                                     area, area_floats};
     take_part_in_team(team.threads, [&](crew::Member& member) {
         FlushDenormals flush;
         const ForwardRun<Cell> run(cell, memory, team, member);

@@ -207,8 +207,7 @@ void pack_columns(const float* matrix, int64_t N, int64_t K, int64_t rotation, i
                 store(out, load(matrix + row * N + n, N - n));
             }
         }
-        if constexpr (may_pair)
-            if (pairs) pair_panel(packed + panel * panel_width * K, K, vectors * lanes);
+        if (pairs) pair_panel(packed + panel * panel_width * K, K, vectors * lanes);
     }
 }
 
@@ -223,8 +222,7 @@ void pack_rows(const float* matrix, int64_t N, int64_t K, int64_t first, int64_t
                 pack_vector(matrix + n * K + k, K, N - n, count, out + k * width + v * lanes, width);
             }
         }
-        if constexpr (may_pair)
-            if (pairs) pair_panel(out, K, width);
+        if (pairs) pair_panel(out, K, width);
     }
 }
 
@@ -237,30 +235,29 @@ void pair_panel(float* panel, int64_t K, int64_t width) {
         }
 }
 
-void narrow_row(const float* x, int64_t K, float* words) {
+void pair_row(const float* x, int64_t K, float* words) {
     for (int64_t k = 0; k < K; k += 2 * lanes, words += lanes)
-        store(words, narrow(load(x + k, K - k), K - k > lanes ? load(x + k + lanes, K - k - lanes) : vec{}));
+        store(words, rounded(load(x + k, K - k), K - k > lanes ? load(x + k + lanes, K - k - lanes) : vec{}));
 }
+#else
+void pair_panel(float*, int64_t, int64_t) {}
+void pair_row(const float*, int64_t, float*) {}
 #endif
 
 void multiply_rows(const float* const* x, float* const* y, int64_t rows, const float* packed, const float* bias,
-                   int64_t N, int64_t K, int64_t first, int64_t past, float* area) {
-    if constexpr (may_pair)
-        if (area) {
-            const int64_t words = words_of_row(K), fitting = narrow_floats / words > 1 ? narrow_floats / words : 1;
-            const int64_t together = fitting < most_narrow_rows ? fitting : most_narrow_rows;
-            const float* narrowed[most_narrow_rows];
-            for (int64_t row = 0; row < rows; row += together) {
-                const int64_t count = rows - row < together ? rows - row : together;
-                for (int64_t i = 0; i < count; ++i) {
-                    narrow_row(x[row + i], K, area + i * words);
-                    narrowed[i] = area + i * words;
-                }
-                multiply_all<true>(narrowed, y + row, count, packed, bias, N, K, first, past);
-            }
-            return;
+                   int64_t N, int64_t K, int64_t first, int64_t past, bool pairs, float* area) {
+    if (!may_pair || !pairs) return multiply_all<false>(x, y, rows, packed, bias, N, K, first, past);
+    const int64_t words = words_of_row(K), fitting = rows_area(K) / words;
+    const int64_t together = fitting < most_paired_rows ? fitting : most_paired_rows;
+    const float* paired[most_paired_rows];
+    for (int64_t row = 0; row < rows; row += together) {
+        const int64_t count = rows - row < together ? rows - row : together;
+        for (int64_t i = 0; i < count; ++i) {
+            pair_row(x[row + i], K, area + i * words);
+            paired[i] = area + i * words;
         }
-    multiply_all<false>(x, y, rows, packed, bias, N, K, first, past);
+        multiply_all<may_pair>(paired, y + row, count, packed, bias, N, K, first, past);
+    }
 }
 
 void multiply_row(const float* x, float* y, const float* packed, int64_t N, int64_t K, int64_t first, int64_t past) {

@@ -20,21 +20,21 @@ void pack_columns(const float* matrix, int64_t N, int64_t K, int64_t rotation, i
 // The same of the matrix whose columns are the rows of `matrix` [N, K].
 void pack_rows(const float* matrix, int64_t N, int64_t K, int64_t first, int64_t past, bool pairs, float* packed);
 
-// Makes words of a panel [K][width] in its place.
+// Makes words of a panel [K][width] in its place, where this instruction set has any.
 void pair_panel(float* panel, int64_t K, int64_t width);
 
 // Makes words of a row's K numbers: words_of_row(K).
-void narrow_row(const float* x, int64_t K, float* words);
+void pair_row(const float* x, int64_t K, float* words);
+
+// Working memory for rows of K numbers as words: of so many rows at most, and of no more than fill a part of the second cache.
+constexpr int64_t most_paired_rows = 128, paired_floats = 1 << 16;
+constexpr int64_t rows_area(int64_t K) { return words_of_row(K) > paired_floats ? words_of_row(K) : paired_floats; }
 
 // y[i] [N] = bias [N] (or 0) + x[i] [K] times the packed matrix [K, N], for `rows` rows and the columns of the
-// panels [first, past); every output is one chain of multiply-adds in ascending order of k. Where the matrix is of words,
-// `area` is working memory of rows_area(K) floats, else null.
+// panels [first, past); every output is one chain of multiply-adds in ascending order of k. With `pairs` the panels are of
+// words, and `area` is rows_area(K) floats.
 void multiply_rows(const float* const* x, float* const* y, int64_t rows, const float* packed, const float* bias,
-                   int64_t N, int64_t K, int64_t first, int64_t past, float* area);
-
-// Words of so many rows are made together, at most, and of so many as fill a part of the near cache.
-constexpr int64_t most_narrow_rows = 128, narrow_floats = 1 << 16;
-constexpr int64_t rows_area(int64_t K) { return words_of_row(K) > narrow_floats ? words_of_row(K) : narrow_floats; }
+                   int64_t N, int64_t K, int64_t first, int64_t past, bool pairs, float* area);
 
 // The same of one row, without a bias, for gradients: each output is the sum of four chains, each of a quarter of K, because
 // one vector of outputs alone is too few sums to hide a multiply-add's latency.
@@ -49,7 +49,7 @@ constexpr int64_t outer_memory(bool pairs) { return outer_vectors * lanes * oute
 
 // y[m] [N] += the sum over i of a[i][m] * x[i] [N], for `rows` rows and the outputs m in [first, past); y = where it is
 // `fresh`. Reads rows of a up to outer_outputs - 1 floats beyond `past`. `panel` is working memory of outer_memory(pairs)
-// floats; with `pairs` the numbers of neighbouring rows are words.
+// floats; with `pairs` the numbers of neighbouring rows are words, but for x of fewer columns than a vector and one fresh row.
 void add_outer_products(const float* const* a, const float* const* x, int64_t rows, float* const* y, int64_t N, bool fresh,
                         int64_t first, int64_t past, bool pairs, float* panel);
 

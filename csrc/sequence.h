@@ -34,8 +34,7 @@ UNROLLED_INLINE void pack_forward_block(const float* weight_hh, int64_t H, int64
                 pack_vector(weight_hh + (g * H + unit) * K + k, K, H - unit, count, panel + k * width + (v * G + g) * lanes, width);
             }
     }
-    if constexpr (may_pair)
-        if (pairs) pair_panel(panel, K, width);
+    if (pairs) pair_panel(panel, K, width);
 }
 
 // How a call is shared out. Either rows are stepped by themselves, a part of them through a whole chunk of steps by one

@@ -1,5 +1,6 @@
-// This instruction set's kernels in one table, and for AVX-512 two more: for machines with VNNI, which only products with
-// int8 weights use, and for those that multiply bfloat16 besides, which sequences do that are asked to. Compiled once per instruction set, like every kernel source.
+// This instruction set's kernels in one table, and for AVX-512 two more: for machines with VNNI, which only products with int8
+// weights use, and for those that multiply bfloat16 besides, which sequences do where they are asked to. Compiled once per
+// instruction set, like every kernel source.
 #include "unrolled.h"
 
 namespace unrolled::UNROLLED_ISA {
@@ -30,10 +31,10 @@ namespace {
 #define UNROLLED_NAME(isa) UNROLLED_NAME_(isa)
 
 template <bool vnni>
-constexpr Kernels make_table(const char* isa, bool bfloat16 = false) {
+constexpr Kernels make_table(const char* isa, bool multiplies_bfloat16 = false) {
     return {
         isa,
-        bfloat16,
+        multiplies_bfloat16,
         lstm_forward,
         lstm_backward,
         gru_forward,

@@ -22,7 +22,7 @@ struct Steps {
     bool reverse;
     const int64_t* symbols;  // [T, B]: the rows of x that the steps read, of V; or null: each has its own, V is T * B
     int64_t V;
-    bool bfloat16;  // the factors of products are rounded to bfloat16, where the kernels can; sums are in float32
+    bool bfloat16;  // the factors of products are rounded to it and summed in float32; only with Kernels::multiplies_bfloat16
 
     int64_t length(int64_t b) const { return lengths ? lengths[b] : T; }
     bool reset(int64_t t, int64_t b) const { return resets && resets[t * B + b]; }
@@ -236,11 +236,12 @@ struct StackRun {
     StateRows c;     // LSTM only
 };
 
-// One instruction set's kernels. Each sums over its inner index in ascending order, one chain of
-// multiply-adds an output, so a row's result does not depend on its batch, its tile or the thread count.
+// One instruction set's kernels. Forward, each sums over its inner index in ascending order, one chain of
+// multiply-adds an output, so a row's result does not depend on its batch, its tile or the thread count. On the way back
+// it does not depend on the thread count.
 struct Kernels {
     const char* isa;
-    bool bfloat16;  // whether sequences may have products in bfloat16
+    bool multiplies_bfloat16;  // whether sequences may have products of it; Weights::bfloat16 needs no such instruction
     void (*lstm_forward)(const Steps&, const LstmForward&, int threads);
     void (*lstm_backward)(const Steps&, const LstmBackward&, int threads);
     void (*gru_forward)(const Steps&, const GruForward&, int threads);

@@ -26,7 +26,7 @@ def rounded(x: Tensor) -> Tensor:
 
 @pytest.fixture
 def has_bfloat16() -> None:
-    if not _engine.bfloat16():
+    if not _engine.multiplies_bfloat16():
         pytest.skip("this machine does not multiply bfloat16")
 
 
@@ -68,7 +68,7 @@ def test_results_are_near_those_of_exact_products(isa: str, cell: str, masks: st
         problem = Problem(cell, steps, rows, units, f"{masks} bfloat16", features)
         expected = solution(problem)
         for name, value in problem.solve(torch.float32).items():
-            check = assert_near if _engine.bfloat16() else assert_close
+            check = assert_near if _engine.multiplies_bfloat16() else assert_close
             check(value, expected[name], f"{name} of {problem}")
 
 
@@ -119,7 +119,7 @@ def test_autocast_asks_for_them(kind: str, monkeypatch: pytest.MonkeyPatch) -> N
         layer(x)
     with torch.autocast("cpu", torch.float16):
         layer(x)
-    assert asked == [False, _engine.bfloat16(), False]
+    assert asked == [False, _engine.multiplies_bfloat16(), False]
 
 
 @every_kind
@@ -153,7 +153,7 @@ def test_where_torch_has_matrix_units_it_multiplies_the_input(kind: str, monkeyp
             output = layer(x)[0]
         products.append(any(event.name == "aten::linear" for event in profile.events()))
         assert_near(output, layer(x)[0])
-    assert products == [not _engine.bfloat16(), True]
+    assert products == [not _engine.multiplies_bfloat16(), True]
 
 
 @every_kind
@@ -201,6 +201,45 @@ def test_a_layer_of_bfloat16_is_near_and_warns_of_nothing(kind: str) -> None:
     assert output.dtype == torch.bfloat16
     assert_near(output, exact)
     assert all(parameter.grad.dtype == torch.bfloat16 for parameter in layer.parameters())
+
+
+@pytest.mark.parametrize("kind", ["LSTM", "GRU"])
+def test_what_is_computed_again_is_no_further_off(kind: str) -> None:
+    """Every two steps: rounded at each, the state and the gradients' sums would be off by a tenth and more."""
+
+    def solve(recompute: int | None, dtype: torch.dtype) -> list[Tensor]:
+        torch.manual_seed(0)
+        layer = getattr(nn, kind)(16, 32, recompute=recompute).bfloat16().to(dtype)
+        x = torch.randn(500, 4, 16).bfloat16().to(dtype)
+        output = layer(x)[0]
+        return [output, *torch.autograd.grad(output.square().sum(), [*layer.parameters()])]
+
+    for found, right in zip(solve(2, torch.bfloat16), solve(None, torch.float64), strict=True):
+        assert found.dtype == torch.bfloat16
+        assert_near(found, right)
+
+
+def test_the_default_dtype_is_nothing_to_it() -> None:
+    layer, x = nn.LSTM(4, 5).bfloat16(), torch.randn(3, 2, 4).bfloat16()
+    expected = layer(x)[0]
+    try:
+        torch.set_default_dtype(torch.float64)
+        assert torch.equal(layer(x)[0], expected)
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+@every_kind
+@pytest.mark.filterwarnings("ignore:.*the reference serves it")
+def test_within_vmap_autocast_gives_the_same_dtypes_and_a_float32_state(kind: str) -> None:
+    layer, x = getattr(nn, kind)(5, 7), torch.randn(6, 4, 3, 5)
+    exact = layer(x[0])[0]
+    for given in (x, x.bfloat16()):
+        with torch.autocast("cpu", torch.bfloat16):
+            together, alone = torch.vmap(lambda one: layer(one)[0])(given), layer(given[0])[0]
+        assert together.dtype == alone.dtype == torch.float32
+        assert_near(together[0], exact)
+        assert not torch.equal(rounded(together), together)
 
 
 def test_a_mixture_of_dtypes_is_refused() -> None:

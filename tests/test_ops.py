@@ -9,6 +9,7 @@ from functools import cache, partial
 from itertools import product
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -485,6 +486,36 @@ def test_an_input_of_no_numbers_is_refused(cell: str) -> None:
     op: Callable[..., object] = getattr(ops, op_of(cell))
     with pytest.raises(ValueError, match="weight_ih has no column, expected at least one"):
         op(*arguments(inputs))
+
+
+@pytest.mark.parametrize("cell", ["rnn_tanh", "lstm", "lstm_projected", "gru"])
+def test_no_step_and_no_unit_are_refused(cell: str) -> None:
+    inputs = Problem(cell, 4, 3, 5).inputs(torch.float32)
+    op: Callable[..., object] = getattr(ops, op_of(cell))
+    for keep in ({},) if cell == "rnn_tanh" else ({}, {"keep": False}):
+        with pytest.raises(ValueError, match=r"expected at least one step and one unit, got 0 and \d"):
+            op(*arguments(inputs | {"x": inputs["x"][:0]}), **keep)
+    if cell == "gru":  # its bias says how many units there are
+        return
+    none = {name: value[..., :0] if name == "h0" else value for name, value in inputs.items()}
+    none |= {"weight_hh": inputs["weight_hh"][:, :0]}
+    with pytest.raises(ValueError, match="expected at least one step and one unit, got 4 and 0"):
+        op(*arguments(none))
+
+
+def test_symbols_of_which_no_step_is_taken_need_no_row() -> None:
+    steps, rows, units = 200, 50, 3
+    inputs = {
+        name: x.detach().numpy() for name, x in Problem("rnn_tanh", 1, rows, units).inputs(torch.float32).items()
+    }
+    weight_ih, symbols = np.ones((units, 64), np.float32), np.zeros((steps, rows), np.int64)
+    h, lengths = np.zeros((steps, rows, units), np.float32), np.zeros(rows, np.int64)
+    x = np.zeros((0, 64), np.float32)
+    gradients: list[Any] = [np.empty((0, 64), np.float32), np.empty_like(weight_ih)]
+    gradients += [np.empty(units, np.float32), np.empty_like(inputs["weight_hh"]), np.empty_like(inputs["h0"])]
+    given = (x, symbols, weight_ih, inputs["weight_hh"], inputs["h0"], lengths, None, False, False, False, h)
+    _engine.rnn_backward(h, *given, *gradients)
+    assert not any(gradient.any() for gradient in gradients)
 
 
 @pytest.mark.parametrize("cell", ["lstm", "gru"])

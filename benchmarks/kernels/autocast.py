@@ -18,7 +18,7 @@ WORST = 0.05  # of a result's largest number: both layers round what they multip
 
 def autocast_cases() -> Iterator[Case]:
     """The rows of training, where this machine multiplies bfloat16; elsewhere none."""
-    if not _engine.bfloat16():
+    if not _engine.multiplies_bfloat16():
         return
     for cell, shapes in {"lstm": SHAPES, "gru": OTHER_CELLS, "rnn": OTHER_CELLS}.items():
         for shape in shapes:

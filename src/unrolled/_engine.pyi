@@ -154,8 +154,8 @@ def isa() -> str:
 def isas() -> list[str]:
     """The instruction sets this machine can run, best first."""
 
-def bfloat16() -> bool:
-    """Whether it multiplies bfloat16."""
+def multiplies_bfloat16() -> bool:
+    """Whether it has products of bfloat16 for sequences."""
 
 def use_isa(isa: str) -> None:
     """Run another instruction set's kernels from now on; `ValueError` when this machine does not have it."""

@@ -5,6 +5,7 @@ takes, but for `keep`, and its results are those of OP.
 """
 
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from unrolled.dispatch import REFERENCE, warn_reference
-from unrolled.library import Op
+from unrolled.library import Op, would_be_cast
 
 __all__ = ["Values", "call", "composite", "needs_composite", "schema_of", "transformed"]
 
@@ -44,7 +45,12 @@ def transformed(op: str, *inputs: Any) -> Any:
         transforms = torch._C._are_functorch_transforms_active()
         warn_reference(f"unrolled::{op} {'within torch.func' if transforms else 'with a tangent'}")
     names = [argument.name for argument in schema_of(op).arguments]
-    results = tuple(composite(op, dict(zip(names, inputs, strict=True))).values())
+    device = inputs[0].device.type
+    asked = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
+    # What autocast does to an op of `torch.library`, it would do to the composite's own products.
+    given = [one.float() if asked and would_be_cast(one) else one for one in inputs]
+    with torch.autocast(device, enabled=False) if asked else nullcontext():
+        results = tuple(composite(op, dict(zip(names, given, strict=True))).values())
     return results if len(results) > 1 else results[0]
 
 

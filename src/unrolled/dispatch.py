@@ -33,7 +33,7 @@ __all__ = [
     "warn_reference",
 ]
 
-HAS_BFLOAT16 = _engine.bfloat16()  # where the compiler of torch can see it
+HAS_BFLOAT16 = _engine.multiplies_bfloat16()  # as this was imported: torch.compile cannot trace the call
 LARGE = 4 << 20  # bytes: smaller blocks the C library keeps by itself
 
 Tensors = tuple[Tensor, ...]
@@ -125,11 +125,16 @@ def _run_widened(op: str, inputs: tuple[Tensor | bool | None, ...], outputs: Out
         raise InputError(_unlike(op, inputs))
     wide = tuple([one.float() if isinstance(one, Tensor) and one.is_floating_point() else one for one in inputs])
     # What the kernel is told is whether outputs hold what it adds to.
-    found = [one if one is None else one.float() if any(told) else torch.empty(one.shape) for one in outputs]
-    _run(op, wide, tuple(found), *told)
+    made = (one if one is None else one.float() if any(told) else _widened(one) for one in outputs)
+    found = tuple(made)
+    _run(op, wide, found, *told)
     for output, result in zip(outputs, found, strict=True):
         if output is not None and result is not None:
             output.copy_(result)
+
+
+def _widened(output: Tensor) -> Tensor:
+    return pooled(output.new_empty(output.shape, dtype=torch.float32))
 
 
 def _unlike(op: str, inputs: tuple[Tensor | bool | None, ...]) -> str:

@@ -13,7 +13,7 @@ from torch._ops import OpOverload
 from torch.autograd import forward_ad
 from torch.autograd.function import FunctionMeta
 
-__all__ = ["Op", "declare", "differentiate"]
+__all__ = ["Op", "declare", "differentiate", "would_be_cast"]
 
 _PLAIN = frozenset({Tensor, torch.nn.Parameter, bool, type(None)})
 # What a thread adds to the keys of every call's tensors where nobody traces, transforms or counts: autograd's own
@@ -56,14 +56,15 @@ def _direct(inputs: tuple[Any, ...]) -> bool:
         and inputs[0].device.type == "cpu"
         and torch._C._dispatch_tls_local_include_set().raw_repr() in _UNWATCHED
         and not torch._C._len_torch_function_stack()
-        and not (torch.is_autocast_enabled("cpu") and any(map(_would_be_cast, inputs)))
+        and not (torch.is_autocast_enabled("cpu") and any(map(would_be_cast, inputs)))
         and not torch._C._autograd._profiler_enabled()
     )
 
 
-def _would_be_cast(one: Any) -> bool:
+def would_be_cast(one: Any) -> bool:
     """Whether autocast, which gives ops float32, would change an input."""
-    return isinstance(one, Tensor) and one.is_floating_point() and one.dtype != torch.float32
+    narrow = isinstance(one, Tensor) and one.is_floating_point()
+    return narrow and one.dtype not in (torch.float32, torch.float64)
 
 
 def _needs_gradient(inputs: tuple[Any, ...]) -> bool:

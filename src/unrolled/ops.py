@@ -7,7 +7,7 @@ None (then x is the input's share of the gates with all biases added, [T,B,gates
 (the rows of x, then [V,D] or [V,gates], that the steps read), weight_hh [gates,H], h0 and c0 [B,H], lengths [B]
 int64 on the data's device with values 0 to T in any order, resets [T,B] bool. With `keep` false nothing is kept
 for backward. `bfloat16` lets the factors of products, there and back, be rounded to bfloat16, where the kernel
-can; sums and all else are in the dtype of the data.
+can; sums and all else are in the dtype of the data, or in a wider one.
 """
 
 from typing import Any

@@ -24,7 +24,7 @@ from unrolled.variants import LayerVariant
 
 __all__ = ["Input", "Projection", "Recurrent", "Steps", "Tensors", "Trace"]
 
-MATRIX_UNITS = has_matrix_units()  # where the compiler of torch can see it
+MATRIX_UNITS = has_matrix_units()  # as this was imported: torch.compile cannot trace the call
 Tensors = tuple[Tensor, ...]
 _INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 Input = TypeVar("Input", Tensor, PackedSequence)
