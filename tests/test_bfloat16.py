@@ -11,7 +11,6 @@ from torch import Tensor
 from test_ops import CELLS, Problem, arguments, op_of, solution
 from tolerances import assert_close, assert_near
 from unrolled import _engine, dispatch, nn, ops
-from unrolled.errors import InputError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -165,42 +164,57 @@ def test_a_layer_compiles_under_autocast(kind: str) -> None:
         assert torch.equal(compiled(x)[0], layer(x)[0])
 
 
-@every_cell
-@pytest.mark.parametrize("masks", ["", "lengths resets reverse bfloat16"])
-def test_numbers_that_are_bfloat16_themselves_are_served_and_rounded_once(cell: str, masks: str) -> None:
-    problem = Problem(cell, 9, 17, 63, masks, 5)
-    given = {name: value.detach().bfloat16() for name, value in problem.inputs(torch.float32).items()}
-    factors = {name: value.bfloat16() for name, value in problem.factors(torch.float32).items()}
-
-    def solve(dtype: torch.dtype) -> list[Tensor]:
-        inputs = {name: value.to(dtype).requires_grad_() for name, value in given.items()}
-        states = problem.states(inputs, factors={name: value.to(dtype) for name, value in factors.items()})
-        seen = [*states.values()]
-        grads = [torch.ones_like(state) for state in seen]
-        return [*seen, *torch.autograd.grad(seen, [*inputs.values()], grads)]
-
-    for found, right in zip(*map(solve, (torch.bfloat16, torch.float64)), strict=True):
-        assert found.dtype == torch.bfloat16
-        if cell != "rnn_relu":  # whose slope jumps at 0
-            assert_near(found, right)
+narrow = pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 
 
 @every_kind
-def test_a_layer_of_bfloat16_is_near_and_warns_of_nothing(kind: str) -> None:
+@narrow
+@pytest.mark.parametrize("asked", [False, True])
+def test_a_layer_of_fewer_bits_is_near_and_warns_of_nothing(kind: str, dtype: torch.dtype, asked: bool) -> None:
     torch.manual_seed(0)
-    layer, x = (
-        getattr(nn, kind)(40, 64, num_layers=2, bidirectional=True, batch_first=True),
-        torch.randn(5, 30, 40),
-    )
-    exact = layer(x)[0]
+    layer = getattr(nn, kind)(40, 64, num_layers=2, bidirectional=True, batch_first=True)
+    x = torch.randn(5, 30, 40)
+    exact, lengths = layer(x)[0], torch.tensor([30, 2, 7, 0, 30])
     dispatch.warn_reference.cache_clear()
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), torch.autocast("cpu", torch.bfloat16, enabled=asked):
         warnings.simplefilter("error")
-        output = layer.bfloat16()(x.bfloat16())[0]
-        torch.autograd.backward(output.float().sum())
-    assert output.dtype == torch.bfloat16
+        output, state = layer.to(dtype)(x.to(dtype))
+        again, _ = layer(x.to(dtype), state)
+        cut, *_ = layer(x.to(dtype), lengths=lengths)
+        _, _, traces = layer(x.to(dtype), trace=True)
+    torch.autograd.backward((output + again + cut).float().sum())
+    parts = [part for trace in traces for part in trace if part is not None]
+    finals = state if isinstance(state, tuple) else (state,)
+    assert {part.dtype for part in (output, again, cut, *finals, *parts)} == {dtype}
+    assert {parameter.grad.dtype for parameter in layer.parameters()} == {dtype}
     assert_near(output, exact)
-    assert all(parameter.grad.dtype == torch.bfloat16 for parameter in layer.parameters())
+
+
+def test_gates_that_are_nearly_1_are_not_rounded_to_it() -> None:
+    """A gradient that crosses 1,000 steps is a product of as many forget gates."""
+
+    def solve(dtype: torch.dtype) -> list[Tensor]:
+        torch.manual_seed(0)
+        layer = nn.LSTM(8, 64, init="chrono", longest_gap=1000).bfloat16().to(dtype)
+        x, states = torch.randn(1000, 4, 8), [torch.randn(1, 4, 64) for _ in range(2)]
+        given = [one.bfloat16().to(dtype).requires_grad_() for one in (x, *states)]
+        output = layer(given[0], tuple(given[1:]))[0][-1]
+        return [output, *torch.autograd.grad(output.sum(), [given[2], *layer.parameters()])]
+
+    for found, right in zip(solve(torch.bfloat16), solve(torch.float64), strict=True):
+        assert_near(found, right)
+
+
+@every_kind
+@narrow
+def test_a_layer_of_fewer_bits_can_be_stepped_and_swapped_in(kind: str, dtype: torch.dtype) -> None:
+    model: Any = torch.nn.ModuleList([getattr(torch.nn, kind)(5, 7).to(dtype)])
+    assert nn.accelerate(model).replaced == ("0",)
+    x = torch.randn(4, 1, 5).to(dtype)
+    with torch.no_grad():
+        output = model[0](x)[0]
+    stepped = model[0].stepper().run(x.float().numpy())
+    assert_near(torch.from_numpy(stepped), output)
 
 
 @pytest.mark.parametrize("kind", ["LSTM", "GRU"])
@@ -240,12 +254,6 @@ def test_within_vmap_autocast_gives_the_same_dtypes_and_a_float32_state(kind: st
         assert together.dtype == alone.dtype == torch.float32
         assert_near(together[0], exact)
         assert not torch.equal(rounded(together), together)
-
-
-def test_a_mixture_of_dtypes_is_refused() -> None:
-    inputs = Problem("lstm", 4, 3, 17).inputs(torch.float32)
-    with pytest.raises(InputError, match=r"weight_hh is torch\.float32 on cpu, expected torch\.bfloat16 on cpu"):
-        Problem("lstm", 4, 3, 17).states(inputs | {"x": inputs["x"].bfloat16()})
 
 
 def test_the_state_between_steps_is_float32() -> None:

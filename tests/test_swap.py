@@ -186,7 +186,7 @@ def scripted() -> torch.nn.Module:
         (torch.nn.LSTMCell(3, 5), "LSTMCell is a single step; the loop over steps is the model's own"),
         (Reversed(3, 5), "Reversed is a subclass and may compute something else"),
         (torch.nn.RNN(3, 5, dtype=torch.float64), "torch.float64 on cpu, which no compiled kernel serves"),
-        (torch.nn.GRU(3, 5).half(), "torch.float16 on cpu, which no compiled kernel serves"),
+        (torch.nn.GRU(3, 5, device="meta"), "torch.float32 on meta, which no compiled kernel serves"),
         (torch.nn.GRU(3, 5, device="meta"), "torch.float32 on meta, which no compiled kernel serves"),
         (
             parametrizations.orthogonal(torch.nn.RNN(3, 5), "weight_hh_l0"),

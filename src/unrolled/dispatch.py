@@ -1,4 +1,4 @@
-"""Which kernel serves an op: the compiled engine on CPU in float32 and bfloat16, else `unrolled.reference`.
+"""Which kernel serves an op: the compiled engine on CPU in float32, else `unrolled.reference`.
 
 The reference serves nobody silently who did not ask for it. This module makes ops, with schema and fake, of two
 tables of kernels; it knows nothing of what an op computes or of its gradients.
@@ -29,11 +29,15 @@ __all__ = [
     "define",
     "kernels",
     "multiplies_bfloat16",
+    "pooled",
     "served_by_engine",
     "warn_reference",
+    "wide",
+    "widens",
 ]
 
 HAS_BFLOAT16 = _engine.multiplies_bfloat16()  # as this was imported: torch.compile cannot trace the call
+NARROW = (torch.bfloat16, torch.float16)
 LARGE = 4 << 20  # bytes: smaller blocks the C library keeps by itself
 
 Tensors = tuple[Tensor, ...]
@@ -59,7 +63,17 @@ REFERENCE: dict[str, Callable[..., None]] = {
 
 def served_by_engine(op: str, device: str, dtype: torch.dtype) -> bool:
     """Whether the engine serves op ("lstm") for tensors of this dtype on this kind of device ("cpu")."""
-    return op in ENGINE and device == "cpu" and dtype in (torch.float32, torch.bfloat16)
+    return op in ENGINE and device == "cpu" and dtype == torch.float32
+
+
+def widens(x: Tensor) -> bool:
+    """Whether a layer runs on x in float32, which the engine serves, because x has fewer bits and is on a CPU."""
+    return x.dtype in NARROW and x.device.type == "cpu"
+
+
+def wide(x: Tensor) -> Tensor:
+    """What a layer runs on in the place of x."""
+    return x.float() if widens(x) else x
 
 
 def multiplies_bfloat16(x: Tensor) -> bool:
@@ -85,7 +99,7 @@ def kernels() -> list[KernelRow]:
     rows = []
     for op in REFERENCE:
         for device in ["cpu"] if accelerator is None else ["cpu", accelerator.type]:
-            for dtype in (torch.float32, torch.float64, torch.bfloat16):
+            for dtype in (torch.float32, torch.float64):
                 name = str(dtype).removeprefix("torch.")
                 engine = served_by_engine(op, device, dtype)
                 kernel, isa = ("engine", _engine.isa()) if engine else ("reference", "")
@@ -103,8 +117,6 @@ def _run(op: str, inputs: tuple[Tensor | bool | None, ...], outputs: Outputs, *t
     engine = served_by_engine(op, device, dtype)
     if not engine and dtype != torch.float64:  # whoever chooses float64 chooses the reference
         warn_reference(f"unrolled::{op.removesuffix('_backward')} in {dtype} on {device}")
-    if engine and dtype == torch.bfloat16:
-        return _run_widened(op, inputs, outputs, *told)
     if engine:
         # Not as tensors, which the engine would ask for the same in four times the time, and not as arrays: what
         # has been one of NumPy's can never be resized.
@@ -116,25 +128,6 @@ def _run(op: str, inputs: tuple[Tensor | bool | None, ...], outputs: Outputs, *t
         except ValueError as error:
             raise InputError(str(error)) from error
     REFERENCE[op](*[_plain(x).detach() if isinstance(x, Tensor) else x for x in inputs], *outputs, *told)
-
-
-def _run_widened(op: str, inputs: tuple[Tensor | bool | None, ...], outputs: Outputs, *told: bool) -> None:
-    """The same of numbers in bfloat16: in float32 from the first step to the last, and rounded once at the end."""
-    floats = [one for one in inputs if isinstance(one, Tensor) and one.is_floating_point()]
-    if any(one.dtype != torch.bfloat16 for one in floats):
-        raise InputError(_unlike(op, inputs))
-    wide = tuple([one.float() if isinstance(one, Tensor) and one.is_floating_point() else one for one in inputs])
-    # What the kernel is told is whether outputs hold what it adds to.
-    made = (one if one is None else one.float() if any(told) else _widened(one) for one in outputs)
-    found = tuple(made)
-    _run(op, wide, found, *told)
-    for output, result in zip(outputs, found, strict=True):
-        if output is not None and result is not None:
-            output.copy_(result)
-
-
-def _widened(output: Tensor) -> Tensor:
-    return pooled(output.new_empty(output.shape, dtype=torch.float32))
 
 
 def _unlike(op: str, inputs: tuple[Tensor | bool | None, ...]) -> str:

@@ -7,9 +7,12 @@ to rounding. Which kernel computes an op is not known here.
 An output is also what the way back reads: autograd refuses to go back where it was changed in place, as it does
 for torch's LSTM, so what follows a layer is `relu(y)`, not `relu_(y)`.
 
-Under autocast to bfloat16 all products read bfloat16, there and back, on a processor that multiplies it
+Under autocast to bfloat16 products read bfloat16, there and back, on a processor that multiplies it
 (AVX512_BF16); elsewhere, and in float16, those with the input do. Sums, states, gates, gradients and the output
 are float32.
+
+A layer that is bfloat16 or float16 itself runs likewise on a CPU, from a copy of its parameters in float32. What
+it returns is rounded at the end of each call, so between calls its state has the few bits of its dtype.
 
 T steps, B rows, D input features, H hidden units, L layers, P projected units.
 """
@@ -388,9 +391,9 @@ def accelerate(model: torch.nn.Module) -> Swap:
 
     Only the class of a layer changes: the object, its parameters and their names, hooks, training mode and outputs
     (to rounding) stay, so an optimiser that was made before goes on. Where model is such a layer, it is turned
-    itself. Left as they are, each with its reason: layers that the engine does not serve (on another device, or in
-    other numbers than float32 and bfloat16), subclasses, parametrized and scripted layers, and cells such as
-    LSTMCell. Raises `InputError` if model is not a Module.
+    itself. Left as they are, each with its reason: layers that the engine does not serve (in float64, or on
+    another device), subclasses, parametrized and scripted layers, and cells such as LSTMCell. Raises `InputError`
+    if model is not a Module.
 
     >>> model = torch.nn.ModuleDict({"encoder": torch.nn.LSTM(3, 5), "step": torch.nn.LSTMCell(5, 5)})
     >>> print(accelerate(model))

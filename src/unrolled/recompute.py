@@ -212,13 +212,6 @@ def recomputed(op: str, every: int, *inputs: Tensor | bool | None) -> tuple[Tens
     if needs_composite(inputs):
         h, *c, _ = transformed(op, *inputs, False)
         return h, c[0] if c else None
-    x, *_ = inputs
-    assert isinstance(x, Tensor)
-    if x.dtype == torch.bfloat16 and not torch.is_autocast_enabled(x.device.type):
-        # The state between chunks, and sums over them, are in float32 as those of an op are within it.
-        wide = [one.float() if isinstance(one, Tensor) and one.is_floating_point() else one for one in inputs]
-        of_h, of_c = recomputed(op, every, *wide)
-        return of_h.to(x.dtype), None if of_c is None else of_c.to(x.dtype)
     given = dict(zip(_TAKEN[op], inputs, strict=False))
     tensors = {name: value for name, value in given.items() if isinstance(value, Tensor)}
     names, reverse, bfloat16 = " ".join(tensors), bool(given["reverse"]), bool(given["bfloat16"])

@@ -15,7 +15,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 from unrolled.cells import LayerNorm
 from unrolled.chrono import chrono
-from unrolled.dispatch import multiplies_bfloat16
+from unrolled.dispatch import multiplies_bfloat16, wide, widens
 from unrolled.errors import InputError
 from unrolled.packed_sequence import run_packed
 from unrolled.rates import has_matrix_units
@@ -122,9 +122,10 @@ class Recurrent(torch.nn.RNNBase):
         """
         if self.bidirectional:
             raise InputError("stepper: a bidirectional layer reads the end first, expected bidirectional=False")
-        dtype = self._parameter("weight_ih_l0").dtype
-        if dtype != torch.float32:
-            raise InputError(f"stepper: the layer's parameters are {dtype}, expected torch.float32")
+        if self._parameter("weight_ih_l0").dtype != torch.float32:
+            raise InputError(
+                f"stepper: the layer's parameters are {self._kept('weight_ih_l0').dtype}, expected torch.float32"
+            )
         cell = "lstm_coupled" if self.variant.coupled else self.mode.lower()
         layers = [self._packed_layer(f"_l{layer}") for layer in range(self.num_layers)]
         return Stepper(
@@ -160,6 +161,10 @@ class Recurrent(torch.nn.RNNBase):
         raise NotImplementedError
 
     def _parameter(self, name: str) -> Tensor:
+        """As the layer runs on it: of what has fewer bits than float32 a copy, which sends its gradient back."""
+        return wide(self._kept(name))
+
+    def _kept(self, name: str) -> Tensor:
         parameter: Tensor = getattr(self, name)
         return parameter
 
@@ -282,13 +287,12 @@ class Recurrent(torch.nn.RNNBase):
         self._check_input(x)
         directions = 2 if self.bidirectional else 1
         shapes = [(self.num_layers * directions, rows, width) for width in self._state_widths()]
-        if initial is None:
-            initial = tuple(x.new_zeros(shape) for shape in shapes)
-        _check_states(initial, shapes, x)
+        _check_states(initial or (), shapes, x)
+        bfloat16, x = multiplies_bfloat16(x), wide(x)
+        initial = tuple(map(wide, initial or [x.new_zeros(shape) for shape in shapes]))
         every = int(traced)
         if not traced and _needs_gradient(chain((x, *initial), self.parameters())):
             every = self.recompute or 1
-        bfloat16 = multiplies_bfloat16(x)
         finals: list[Tensors] = []
         traces: list[Trace] = []
         for layer in range(self.num_layers):
@@ -310,7 +314,14 @@ class Recurrent(torch.nn.RNNBase):
             x, symbols = torch.cat(outputs, dim=-1) if self.bidirectional else outputs[0], None
             if layer < self.num_layers - 1:
                 x = F.dropout(x, self.dropout, self.training)
-        return x, tuple(torch.stack(state) for state in zip(*finals, strict=True)), traces
+        final = tuple(torch.stack(state) for state in zip(*finals, strict=True))
+        if not widens(self._kept("weight_ih_l0")):
+            return x, final, traces
+        return self._narrow(x), tuple(map(self._narrow, final)), [trace.laid_out(self._narrow) for trace in traces]
+
+    def _narrow(self, part: Tensor) -> Tensor:
+        """What comes out of a layer that is kept in fewer bits than float32: rounded once, at the end."""
+        return part.to(self._kept("weight_ih_l0").dtype)
 
     def _of_symbols(
         self, symbols: Tensor, embedding: Tensor, lengths: Tensor | None
@@ -347,7 +358,7 @@ class Recurrent(torch.nn.RNNBase):
         return input._replace(data=data) if isinstance(input, PackedSequence) else data
 
     def _check_input(self, x: Tensor) -> None:
-        dtype = self._parameter("weight_ih_l0").dtype
+        dtype = self._kept("weight_ih_l0").dtype
         if x.dtype != dtype and not _under_autocast(x):
             raise ValueError(
                 f"{type(self).__name__} input dtype ({x.dtype}) does not match weight dtype ({dtype}). "

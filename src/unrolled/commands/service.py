@@ -60,12 +60,23 @@ def kernels(as_json: Json = False) -> None:
 
         rows = [asdict(row) for row in dispatch.kernels()]
     if as_json:
-        print_json({"isa": _engine.isa(), "available": _engine.isas(), "kernels": rows})
+        print_json(
+            {
+                "isa": _engine.isa(),
+                "available": _engine.isas(),
+                "multiplies_bfloat16": _engine.multiplies_bfloat16(),
+                "kernels": rows,
+            }
+        )
         return
     table = Table(*rows[0])
     for row in rows:
         table.add_row(*row.values())
     console.print(table)
+    console.print(
+        "Products in bfloat16, where autocast or a layer of bfloat16 asks for them: "
+        + ("in the engine." if _engine.multiplies_bfloat16() else "in float32, which is faster here.")
+    )
     console.print(
         f"Instruction sets here: {', '.join(_engine.isas())}; UNROLLED_ISA chooses another than the first."
     )
