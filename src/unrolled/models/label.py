@@ -47,7 +47,7 @@ class FilmFront(nn.Module):
         """Frames [T, B, side, side, 3] of bytes -> [T, B, embedding]."""
         x = inputs.flatten(0, 1).permute(0, 3, 1, 2).float() / 255 - 0.5
         for convolution, norm in zip(self.convolutions, self.norms, strict=True):
-            x = F.relu(norm(convolution(x)))
+            x = F.relu(norm(convolution(x).float()))  # torch normalises bfloat16 five times as slowly
         return F.relu(self.out(x.flatten(1))).view(*inputs.shape[:2], -1)
 
 
