@@ -111,6 +111,12 @@ def test_a_text_named_to_be_held_out_is_what_eval_measures_on(
     assert again == json.loads(command("eval", "m.safetensors", "valid.txt", "--json").out)
 
 
+def test_what_is_trained_on_is_not_held_out(command: Command, text: Path, tmp_path: Path) -> None:
+    for name in (str(text), os.path.join(tmp_path, ".", text.name)):
+        done = command("train", "text", text, "--held-out", name, "--out", "m.safetensors", *SMALL)
+        refused(done, "which is DATA, too; expected what is not trained on")
+
+
 @pytest.mark.parametrize("level", ["byte", "word", "bpe"])
 @pytest.mark.parametrize("cell", ["rnn", "gru"])
 def test_every_level_and_cell_trains_evaluates_and_samples(
@@ -312,6 +318,14 @@ def test_examples_that_were_left_out_are_counted(command: Command, tmp_path: Pat
         "a.csv: no sequence that can be used",
         "a.csv has no column 'time', expected it among number, label",
     )
+
+
+def test_pairs_that_were_left_out_are_counted(command: Command, tmp_path: Path) -> None:
+    lines = [f"eins {number}\tone {number}" for number in range(40)]
+    (tmp_path / "pairs.tsv").write_text("\n".join([*lines, "no tab"]))
+    sizes = ["--steps", "2", "--hidden", "4", "--embedding", "4"]
+    done = command("train", "translate", "pairs.tsv", *sizes, "--out", "m", "--skip-bad")
+    assert "Left out: 1 of the examples, which could not be used." in done.out
 
 
 def test_choices_are_in_the_help(command: Command) -> None:

@@ -75,7 +75,7 @@ def kernels(as_json: Json = False) -> None:
     console.print(table)
     console.print(
         "Products in bfloat16, where autocast or a layer of bfloat16 asks for them: "
-        + ("in the engine." if _engine.multiplies_bfloat16() else "in float32, which is faster here.")
+        + ("in the engine." if _engine.multiplies_bfloat16() else "the engine's are in float32 here.")
     )
     console.print(
         f"Instruction sets here: {', '.join(_engine.isas())}; UNROLLED_ISA chooses another than the first."

@@ -1,5 +1,6 @@
 """Commands that learn: `train` a task, and `gap`, the experiment that trains every cell."""
 
+import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -88,8 +89,20 @@ def _add_train_command(kind: type[Task]) -> None:
             chosen = recipe.over(settings.known(kinds, before.settings), chosen)
             files = files or _still_there(before.data)
         options, train_options = settings.fill(kinds, recipe.over(kind.defaults, chosen))
+        _check_apart(files, options.held_out)
         task = kind(options, files, train_options.seed)
         _train(task, train_options, out, resume, files, as_json)
+
+
+def _check_apart(data: list[Path], held_out: str | None) -> None:
+    """Raise `InputError` where what is to be measured on is DATA, too."""
+    names = [] if held_out is None else [held_out] if os.path.exists(held_out) else held_out.split(",")
+    for name in filter(os.path.exists, names):
+        if any(os.path.samefile(name, path) for path in filter(os.path.exists, data)):
+            raise InputError(
+                f"--held-out is {name!r}, which is DATA, too; expected what is not trained on, because the "
+                "weights that are kept are the best on it."
+            )
 
 
 def _still_there(data: list[Path]) -> list[Path]:

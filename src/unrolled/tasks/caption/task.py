@@ -4,7 +4,7 @@ Nothing here needs torch but `CaptionTask.build`, and `architecture` where there
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -156,4 +156,5 @@ class CaptionTask:
 
     def report(self, model: CaptionModel) -> Evaluation:
         """BLEU and exact match on the held-out pictures, and a few of its captions beside people's."""
-        return model.measure(self.data.held_out)
+        evaluation = model.measure(self.data.held_out)
+        return replace(evaluation, figures={**evaluation.figures, "left_out": self.left_out})

@@ -5,7 +5,7 @@ the first and after the last. Nothing here needs torch but `TranslateTask.build`
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -164,4 +164,5 @@ class TranslateTask:
 
     def report(self, model: TranslateModel) -> Evaluation:
         """BLEU, chrF and exact matches on the held-out pairs, and some translations."""
-        return model.measure(self.data.held_out)
+        evaluation = model.measure(self.data.held_out)
+        return replace(evaluation, figures={**evaluation.figures, "left_out": self.left_out})
