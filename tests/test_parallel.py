@@ -100,7 +100,8 @@ def test_a_heading_is_refused_and_not_trained_on(tmp_path: Path) -> None:
         parallel.read([path], Refused(False))
     assert str(heading.value) == (
         f"{path}, line 1 is 'de' and 'en', which looks like a heading, expected a sentence, a tab and its "
-        "translation (as a pair it may stand on any other line); --skip-bad leaves such examples out."
+        "translation; take the line away, or, if it is a pair, put it on another line; --skip-bad leaves such "
+        "examples out."
     )
     refused = Refused(True)
     assert texts(parallel.read([path], refused)) == [("rot", "red"), ("de", "en")]

@@ -123,6 +123,15 @@ def test_where_bfloat16_is_slow_a_run_is_in_float32(
     assert exact == asked
 
 
+def test_a_checkpoint_without_its_log_is_told(text: Path, tmp_path: Path) -> None:
+    run = train(TextTask(SMALL, [text]), TrainOptions(steps=20), tmp_path / "cut")
+    next(run)
+    run.close()
+    log_path(tmp_path / "cut").unlink()
+    with pytest.raises(InputError, match=r"cut\.log\.jsonl, of the interrupted run, is not there; move it with"):
+        start(text, tmp_path / "cut", resume=True, steps=20)
+
+
 def test_a_run_in_bfloat16_goes_on_to_the_same_losses(text: Path, tmp_path: Path) -> None:
     options = TrainOptions(steps=20, precision="bfloat16")
     start(text, tmp_path / "whole", steps=20, precision="bfloat16")

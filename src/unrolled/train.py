@@ -313,6 +313,10 @@ class _Run:
         path = log_path(self.out)
         try:
             self.log = open(path, "w+b" if self.log_bytes is None else "r+b")  # noqa: SIM115 closed by train()
+        except FileNotFoundError as error:  # the folder is there
+            raise InputError(
+                f"{path}, of the interrupted run, is not there; move it with the checkpoint."
+            ) from error
         except OSError as error:
             raise InputError(f"{path} cannot be written: {error.strerror}.") from error
         if self.log_bytes is not None:

@@ -236,13 +236,19 @@ def held_out_symbols(model: TextModel) -> NDArray[np.integer]:
     if apart is not None:
         paths = whereabouts.found(training, [apart])
         if corpus.fingerprint(paths, level) != training["held_out_data"]:
-            raise InputError(f"{paths[0]}: not the text that was held out of the model's training; name a FILE.")
+            raise InputError(
+                f"{paths[0]}: not the text that was held out of the model's training any more; name DATA to "
+                "measure on."
+            )
         return corpus.encode_files(paths, model.vocabulary)
     names = [] if training["names"] == [corpus.BUILTIN] else training["names"]
     paths = whereabouts.found(training, names)
     again = corpus.read(paths, level, split=training["split"], vocabulary=model.vocabulary)
     if again.fingerprint != training["data"]:
-        raise InputError(f"{', '.join(again.names)}: not the text that the model was trained on; name a FILE.")
+        raise InputError(
+            f"{', '.join(again.names)}: not the text that the model was trained on any more; name DATA to measure "
+            "on."
+        )
     return again.held_out
 
 

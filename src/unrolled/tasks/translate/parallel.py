@@ -120,7 +120,7 @@ def _read_columns(path: Path, refused: Refused) -> list[Pair]:
         elif number == 1 and is_heading(*columns):
             refused(
                 f"{place} is {columns[0]!r} and {columns[1]!r}, which looks like a heading, expected a sentence, "
-                "a tab and its translation (as a pair it may stand on any other line)"
+                "a tab and its translation; take the line away, or, if it is a pair, put it on another line"
             )
         else:
             pairs.append(Pair(columns[0], columns[1], place))
