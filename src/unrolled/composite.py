@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from unrolled.dispatch import REFERENCE, warn_reference
-from unrolled.library import Op, would_be_cast
+from unrolled.library import Op, under_autocast, would_be_cast
 
 __all__ = ["Values", "call", "composite", "needs_composite", "schema_of", "transformed"]
 
@@ -45,11 +45,10 @@ def transformed(op: str, *inputs: Any) -> Any:
         transforms = torch._C._are_functorch_transforms_active()
         warn_reference(f"unrolled::{op} {'within torch.func' if transforms else 'with a tangent'}")
     names = [argument.name for argument in schema_of(op).arguments]
-    device = inputs[0].device.type
-    asked = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
+    asked = under_autocast(inputs[0])
     # What autocast does to an op of `torch.library`, it would do to the composite's own products.
     given = [one.float() if asked and would_be_cast(one) else one for one in inputs]
-    with torch.autocast(device, enabled=False) if asked else nullcontext():
+    with torch.autocast(inputs[0].device.type, enabled=False) if asked else nullcontext():
         results = tuple(composite(op, dict(zip(names, given, strict=True))).values())
     return results if len(results) > 1 else results[0]
 

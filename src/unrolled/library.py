@@ -13,7 +13,7 @@ from torch._ops import OpOverload
 from torch.autograd import forward_ad
 from torch.autograd.function import FunctionMeta
 
-__all__ = ["Op", "declare", "differentiate", "would_be_cast"]
+__all__ = ["Op", "declare", "differentiate", "under_autocast", "would_be_cast"]
 
 _PLAIN = frozenset({Tensor, torch.nn.Parameter, bool, type(None)})
 # What a thread adds to the keys of every call's tensors where nobody traces, transforms or counts: autograd's own
@@ -59,6 +59,12 @@ def _direct(inputs: tuple[Any, ...]) -> bool:
         and not (torch.is_autocast_enabled("cpu") and any(map(would_be_cast, inputs)))
         and not torch._C._autograd._profiler_enabled()
     )
+
+
+def under_autocast(x: Tensor) -> bool:
+    """Whether autocast is on for x's kind of device."""
+    device = x.device.type
+    return torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
 
 
 def would_be_cast(one: Any) -> bool:

@@ -24,11 +24,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from unrolled import _engine, ops
+from unrolled.arguments import Input
 from unrolled.cells import NOT_NORMALISED, LayerNorm, Variant
 from unrolled.chrono import chrono
 from unrolled.errors import InputError
 from unrolled.recompute import recomputed
-from unrolled.recurrent import Input, Projection, Recurrent, Steps, Tensors, Trace
+from unrolled.recurrent import Projection, Recurrent, Steps, Tensors, Trace
 from unrolled.swap import Swap, swap
 from unrolled.variants import LayerVariant, add_layer_norm, add_peepholes, couple_gates
 

@@ -1,11 +1,11 @@
-"""What recurrent layers share: layouts of input, checks, the stack of layers and directions, traces.
+"""What recurrent layers share: layouts of input, the stack of layers and directions, traces.
 
 `unrolled.nn` has the layers. T steps, B rows, D input features, H hidden units, L layers, P projected units.
 """
 
 from collections.abc import Callable, Iterable
 from itertools import chain
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -13,21 +13,21 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
+from unrolled.arguments import Input, check_dims, check_states, checked_masks, checked_symbols
 from unrolled.cells import LayerNorm
 from unrolled.chrono import chrono
 from unrolled.dispatch import multiplies_bfloat16, wide, widens
 from unrolled.errors import InputError
+from unrolled.library import under_autocast
 from unrolled.packed_sequence import run_packed
 from unrolled.rates import has_matrix_units
 from unrolled.stepper import Floats, Stepper, packed
 from unrolled.variants import LayerVariant
 
-__all__ = ["Input", "Projection", "Recurrent", "Steps", "Tensors", "Trace"]
+__all__ = ["Projection", "Recurrent", "Steps", "Tensors", "Trace"]
 
 MATRIX_UNITS = has_matrix_units()  # as this was imported: torch.compile cannot trace the call
 Tensors = tuple[Tensor, ...]
-_INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
-Input = TypeVar("Input", Tensor, PackedSequence)
 
 
 class Steps(NamedTuple):
@@ -202,7 +202,7 @@ class Recurrent(torch.nn.RNNBase):
         """
         name = type(self).__name__
         if embedding is not None:
-            input = self._checked_symbols(input, embedding)
+            input = checked_symbols(input, embedding)
         if isinstance(input, PackedSequence):
             if traced:
                 raise InputError(f"{name}: trace needs a Tensor with lengths, not a PackedSequence")
@@ -212,9 +212,9 @@ class Recurrent(torch.nn.RNNBase):
             raise TypeError(f"{name}: input must be a Tensor or a PackedSequence, got {type(input).__name__}")
         if input.dim() not in (2, 3):
             raise ValueError(f"{name}: Expected input to be 2D or 3D, got {input.dim()}D instead")
-        _check_dims(initial, input.dim())
+        check_dims(initial, input.dim())
         if input.dim() == 2:
-            lengths, resets = _checked_masks(lengths, resets, (), tuple(input.shape[:1]), input.device)
+            lengths, resets = checked_masks(lengths, resets, (), tuple(input.shape[:1]), input.device)
             output, final, traces = self._stack(
                 input[:, None],
                 None if initial is None else tuple(state[:, None] for state in initial),
@@ -226,7 +226,7 @@ class Recurrent(torch.nn.RNNBase):
             bare = [trace.laid_out(lambda part: part[:, 0]) for trace in traces]
             return output[:, 0], tuple(state[:, 0] for state in final), bare
         rows = input.shape[0 if self.batch_first else 1]
-        lengths, resets = _checked_masks(lengths, resets, (rows,), tuple(input.shape[:2]), input.device)
+        lengths, resets = checked_masks(lengths, resets, (rows,), tuple(input.shape[:2]), input.device)
         if not self.batch_first:
             return self._stack(input, initial, lengths, resets, embedding, traced)
         resets = None if resets is None else self._by_step(resets)
@@ -248,10 +248,10 @@ class Recurrent(torch.nn.RNNBase):
             raise InputError("lengths cannot be given with a PackedSequence, which has its own")
         if input.data.dim() != 2:
             raise RuntimeError(f"input must have 2 dimensions, got {input.data.dim()}")
-        _check_dims(initial, 3)
+        check_dims(initial, 3)
         steps, rows = len(input.batch_sizes), int(input.batch_sizes[0])
         resets_shape = (rows, steps) if self.batch_first else (steps, rows)
-        _, resets = _checked_masks(None, resets, (rows,), resets_shape, input.data.device)
+        _, resets = checked_masks(None, resets, (rows,), resets_shape, input.data.device)
         resets = None if resets is None else self._by_step(resets)
 
         def run(
@@ -287,7 +287,7 @@ class Recurrent(torch.nn.RNNBase):
         self._check_input(x)
         directions = 2 if self.bidirectional else 1
         shapes = [(self.num_layers * directions, rows, width) for width in self._state_widths()]
-        _check_states(initial or (), shapes, x)
+        check_states(initial or (), shapes, x)
         bfloat16, x = multiplies_bfloat16(x), wide(x)
         initial = tuple(map(wide, initial or [x.new_zeros(shape) for shape in shapes]))
         every = int(traced)
@@ -336,7 +336,7 @@ class Recurrent(torch.nn.RNNBase):
         self, x: Tensor, symbols: Tensor | None, suffix: str, lengths: Tensor | None, bfloat16: bool
     ) -> Projection:
         """What the op takes; under autocast the product is torch's, unless the op makes it as fast."""
-        if not _under_autocast(x) or (bfloat16 and not MATRIX_UNITS):
+        if not under_autocast(x) or (bfloat16 and not MATRIX_UNITS):
             return Projection(x, symbols, self._parameter(f"weight_ih{suffix}"), self._input_bias(suffix))
         if lengths is not None and symbols is None:
             # What stands past a row's length, NaN too, must not reach weight_ih's gradient as 0 * NaN.
@@ -347,19 +347,9 @@ class Recurrent(torch.nn.RNNBase):
         """The input's share of the gates, all biases added that can be."""
         return F.linear(x, self._parameter(f"weight_ih{suffix}"), self._input_bias(suffix))
 
-    def _checked_symbols(self, input: Input, embedding: Tensor) -> Input:
-        """Symbols as int64, with a last dimension of 1 as if they were features."""
-        data = input.data if isinstance(input, PackedSequence) else input
-        if not isinstance(data, Tensor) or data.dtype not in _INTEGERS:
-            raise InputError(f"with an embedding the input must be integers, got {_described(data)}")
-        if not isinstance(embedding, Tensor) or embedding.dim() != 2:
-            raise InputError(f"embedding must be a tensor [V,D], got {_described(embedding)}")
-        data = data.to(torch.int64)[..., None]
-        return input._replace(data=data) if isinstance(input, PackedSequence) else data
-
     def _check_input(self, x: Tensor) -> None:
         dtype = self._kept("weight_ih_l0").dtype
-        if x.dtype != dtype and not _under_autocast(x):
+        if x.dtype != dtype and not under_autocast(x):
             raise ValueError(
                 f"{type(self).__name__} input dtype ({x.dtype}) does not match weight dtype ({dtype}). "
                 f"Convert input: input.to({dtype}), or convert model: model.to({x.dtype})"
@@ -377,55 +367,6 @@ def _past(sequence: Tensor, lengths: Tensor) -> Tensor:
 
 def _needs_gradient(tensors: Iterable[Tensor]) -> bool:
     return torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
-
-
-def _under_autocast(x: Tensor) -> bool:
-    device = x.device.type
-    return torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
-
-
-def _check_dims(states: Tensors | None, dims: int) -> None:
-    for state in states or ():
-        if state.dim() != dims:
-            kind = "batched 3-D" if dims == 3 else "unbatched 2-D"
-            raise RuntimeError(f"For {kind} input, hx should also be {dims}-D but got a {state.dim()}-D tensor")
-
-
-def _check_states(states: Tensors, shapes: list[tuple[int, int, int]], x: Tensor) -> None:
-    for name, state, shape in zip(("h_0", "c_0"), states, shapes, strict=False):
-        if state.shape != shape:
-            raise RuntimeError(f"Expected {name} of size {shape}, got {tuple(state.shape)}")
-        if state.device != x.device:
-            raise RuntimeError(f"Expected {name} on {x.device} as input is, got {state.device}")
-        if state.dtype != x.dtype and not _under_autocast(x):
-            raise RuntimeError(f"Expected {name} of dtype {x.dtype} as input is, got {state.dtype}")
-
-
-def _checked_masks(
-    lengths: Tensor | None,
-    resets: Tensor | None,
-    lengths_shape: tuple[int, ...],
-    resets_shape: tuple[int, ...],
-    device: torch.device,
-) -> tuple[Tensor | None, Tensor | None]:
-    """The two on the input's device, with lengths as int64."""
-    if lengths is not None:
-        whole = isinstance(lengths, Tensor) and lengths.dtype in _INTEGERS
-        if not whole or lengths.shape != lengths_shape:
-            raise InputError(f"lengths must be integers of shape {lengths_shape}, got {_described(lengths)}")
-        lengths = lengths.to(device, torch.int64)
-    if resets is not None:
-        boolean = isinstance(resets, Tensor) and resets.dtype == torch.bool
-        if not boolean or resets.shape != resets_shape:
-            raise InputError(f"resets must be bool of shape {resets_shape}, got {_described(resets)}")
-        resets = resets.to(device)
-    return lengths, resets
-
-
-def _described(value: object) -> str:
-    if not isinstance(value, Tensor):
-        return f"a {type(value).__name__}"
-    return f"{str(value.dtype).removeprefix('torch.')} of shape {tuple(value.shape)}"
 
 
 def _final(sequence: Tensor, initial: Tensor, lengths: Tensor | None, reverse: bool) -> Tensor:
