@@ -257,6 +257,24 @@ def test_within_vmap_autocast_gives_the_same_dtypes_and_a_float32_state(kind: st
         assert not torch.equal(rounded(together), together)
 
 
+@pytest.mark.filterwarnings("ignore:.*the reference serves it")
+def test_within_vmap_autocast_gives_an_op_float32_and_does_not_round_its_products() -> None:
+    inputs = Problem("lstm", 4, 3, 17).inputs(torch.float32)
+    x, *rest = arguments(inputs)
+    assert x is not None
+    op: Callable[..., Any] = ops.lstm
+
+    def h_of(x: Tensor) -> Tensor:
+        h: Tensor = op(x, *rest)[0]
+        return h
+
+    narrow = x.detach().bfloat16()
+    expected = h_of(narrow.float())
+    with torch.autocast("cpu", torch.bfloat16):
+        together = torch.vmap(h_of)(narrow[None])[0]
+    assert_close(together, expected)
+
+
 def test_the_state_between_steps_is_float32() -> None:
     """The state that a step takes on has bits that bfloat16 has not."""
     inputs = Problem("lstm", 4, 3, 17).inputs(torch.float32)

@@ -11,6 +11,7 @@ from io import BytesIO, TextIOWrapper
 from pathlib import Path
 
 import pytest
+import torch
 
 import unrolled
 from unrolled import cli, modelfile
@@ -109,6 +110,18 @@ def test_a_text_named_to_be_held_out_is_what_eval_measures_on(
     again = json.loads(command("eval", "m.safetensors", "--json").out)
     assert again["state_carried"] == figures["held_out"]
     assert again == json.loads(command("eval", "m.safetensors", "valid.txt", "--json").out)
+
+
+def test_where_bfloat16_is_slow_a_run_says_that_it_is_in_float32(
+    command: Command, text: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = []
+    for dtype in (torch.float32, torch.bfloat16):
+        monkeypatch.setattr("unrolled.train.quickest", lambda device, dtype=dtype: dtype)
+        out = f"{dtype}.safetensors"
+        done = command("train", "text", text, "--precision", "bfloat16", "--out", out, *SMALL)
+        said.append("this processor multiplies float32 faster, and so does this run" in " ".join(done.err.split()))
+    assert said == [True, False]
 
 
 def test_what_is_trained_on_is_not_held_out(command: Command, text: Path, tmp_path: Path) -> None:
