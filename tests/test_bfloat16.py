@@ -260,18 +260,14 @@ def test_within_vmap_autocast_gives_the_same_dtypes_and_a_float32_state(kind: st
 @pytest.mark.filterwarnings("ignore:.*the reference serves it")
 def test_within_vmap_autocast_gives_an_op_float32_and_does_not_round_its_products() -> None:
     inputs = Problem("lstm", 4, 3, 17).inputs(torch.float32)
-    x, *rest = arguments(inputs)
-    assert x is not None
+    given = [None if one is None else one.detach().bfloat16() for one in arguments(inputs)]
     op: Callable[..., Any] = ops.lstm
-
-    def h_of(x: Tensor) -> Tensor:
-        h: Tensor = op(x, *rest)[0]
-        return h
-
-    narrow = x.detach().bfloat16()
-    expected = h_of(narrow.float())
+    expected = op(*(None if one is None else one.float() for one in given))[0]
+    x, *rest = given
+    assert x is not None
     with torch.autocast("cpu", torch.bfloat16):
-        together = torch.vmap(h_of)(narrow[None])[0]
+        together = torch.vmap(lambda x: op(x, *rest)[0])(x[None])[0]
+    assert together.dtype == torch.float32
     assert_close(together, expected)
 
 
