@@ -93,11 +93,13 @@ def test_what_was_held_out_is_found_from_any_folder_and_where_all_has_moved(
     monkeypatch.chdir(elsewhere)
     assert unrolled.load(before / "model").evaluate().figures == figures
     before.rename(after)
-    model = unrolled.load(after / "model")
-    with pytest.raises(InputError, match=f"of the model's training, is not in {before} or in {elsewhere}; go to"):
-        model.evaluate()
+    assert unrolled.load(after / "model").evaluate().figures == figures
+    alone = (after / "model").rename(tmp_path / "model")
+    looked = f"{before} or in {tmp_path} or in {elsewhere}"
+    with pytest.raises(InputError, match=f"of the model's training, is not in {looked}; go to"):
+        unrolled.load(alone).evaluate()
     monkeypatch.chdir(after)
-    assert model.evaluate().figures == figures
+    assert unrolled.load(alone).evaluate().figures == figures
 
 
 def test_the_folder_of_the_training_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -111,6 +113,18 @@ def test_the_folder_of_the_training_comes_first(tmp_path: Path, monkeypatch: pyt
     monkeypatch.chdir(other)
     assert found(training, ["a.txt"]) == [str(one / "a.txt")]
     assert found({"names": ["a.txt"]}, ["a.txt"]) == ["a.txt"]  # as earlier versions wrote it
+
+
+def test_data_beside_the_model_come_before_those_where_one_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    beside, here = tmp_path / "beside", tmp_path / "here"
+    for folder in (beside, here):
+        folder.mkdir()
+        (folder / "a.txt").write_text("")
+    monkeypatch.chdir(here)
+    training = {"names": ["a.txt"], "folder": str(tmp_path / "gone")}
+    assert found(training, ["a.txt"], str(beside)) == [str(beside / "a.txt")]
 
 
 def test_a_whole_path_is_looked_for_once(tmp_path: Path) -> None:

@@ -7,8 +7,9 @@ refuse a file whose tensors do not fit.
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ class ModelFile:
     `architecture` is of the task's own class (`unrolled.architecture`).
     `encoding` says what the numbers that go in and come out stand for (vocabulary, labels, normalisation), as
     the task reads it; `training` says how the model came to be (data fingerprint, split, seed, steps, metrics).
+    `folder` is the one that the file was read from; a model that is in none yet has an empty text.
     """
 
     task: str
@@ -42,6 +44,7 @@ class ModelFile:
     encoding: dict[str, Any]
     training: dict[str, Any]
     tensors: Tensors
+    folder: str = field(default="", compare=False)
 
     def fingerprint(self) -> str:
         """SHA-256 over the weights: what a saved state is tied to."""
@@ -83,10 +86,11 @@ def read(path: Path) -> ModelFile:
     if "unrolled" not in metadata:
         raise InputError(f"{path} is a safetensors file, but not one written by `unrolled train`.")
     try:
-        return _parse(json.loads(metadata["unrolled"]), tensors)
+        model = _parse(json.loads(metadata["unrolled"]), tensors)
     except (ValueError, KeyError) as error:
         reason = f"no {error} in its description" if isinstance(error, KeyError) else str(error)
         raise InputError(f"{path} cannot be used: {reason.rstrip('.')}.") from error
+    return replace(model, folder=os.path.realpath(path.parent))
 
 
 def _parse(document: Any, tensors: Tensors) -> ModelFile:

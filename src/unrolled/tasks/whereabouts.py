@@ -9,42 +9,50 @@ from typing import Any
 
 from unrolled.errors import InputError
 
-__all__ = ["base", "found", "kept"]
+__all__ = ["base", "found", "here", "kept"]
 
 
 def kept(names: Sequence[str]) -> dict[str, Any]:
     """What a model file says of the data `names`: they themselves, and the folder that relative ones are of."""
-    return {"names": list(names), "folder": _here()}
+    return {"names": list(names), "folder": here()}
 
 
-def found(training: Mapping[str, Any], names: Sequence[str]) -> list[str]:
+def found(training: Mapping[str, Any], names: Sequence[str], beside: str = "") -> list[str]:
     """The paths of data by `names` in a model's `training`; raises as `base` does."""
-    folder = base(training, names)
+    folder = base(training, names, beside)
     return [os.path.join(folder, name) for name in names]
 
 
-def base(training: Mapping[str, Any], names: Sequence[str]) -> str:
-    """The folder that has all `names` of a model's `training`: the one that was kept, else the one that one is in.
+def base(
+    training: Mapping[str, Any],
+    names: Sequence[str],
+    beside: str = "",
+    whose: str = "the model's training",
+    use: str = "measure on",
+) -> str:
+    """The folder that has all `names` of a `training`: the one that was kept, `beside`, or the one that one is in.
 
-    The latter is an empty text, so that names stay as they are. Raises `InputError` where neither has them.
+    `beside` is the folder of the file that names them. The folder that one is in is an empty text, so that names
+    stay as they are. Raises `InputError`, which says `whose` the names are and for what `use` DATA may be named
+    instead, where none of the three has them.
     """
-    here = _here()
-    folders = dict.fromkeys([training.get("folder") or here, here])  # earlier versions kept none
+    now = here()
+    folders = dict.fromkeys([training.get("folder") or now, beside or now, now])  # earlier versions kept none
     missing = ""
     for folder in folders:
         lacking = [name for name in names if not os.path.exists(os.path.join(folder, name))]
         if not lacking:
-            return "" if folder == here else folder
+            return "" if folder == now else folder
         missing = missing or lacking[0]
     if os.path.isabs(missing):
-        raise InputError(f"{missing}, of the model's training, is not there any more; name DATA to measure on.")
+        raise InputError(f"{missing}, of {whose}, is not there any more; name DATA to {use}.")
     raise InputError(
-        f"{missing}, of the model's training, is not in {' or in '.join(folders)}; go to the folder that has it, "
-        "or name DATA to measure on."
+        f"{missing}, of {whose}, is not in {' or in '.join(folders)}; go to the folder that has it, or name DATA "
+        f"to {use}."
     )
 
 
-def _here() -> str:
+def here() -> str:
     """The folder that one is in; nothing where it has been removed."""
     try:
         return os.getcwd()

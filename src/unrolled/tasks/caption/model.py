@@ -143,7 +143,8 @@ class CaptionModel:
         sizes, training = self.file.architecture, self.file.training
         names = [] if training["names"] == [scenes.BUILTIN] else training["names"]
         options = ExampleOptions(**{field.name: training[field.name] for field in fields(ExampleOptions)})
-        base = whereabouts.base(training, [*names, *([options.held_out] if options.held_out else [])])
+        apart = [options.held_out] if options.held_out else []
+        base = whereabouts.base(training, [*names, *apart], self.file.folder)
         refused = Refused(options.skip_bad)
         data = captioned.read(options, names, training["seed"], refused, sizes.size, sizes.channels, base)
         if data.fingerprint != training["data"]:

@@ -197,10 +197,12 @@ class LabelModel:
         refused = Refused(training["skip_bad"])
         builtin = training["names"] == [rendered.NAME]
         if training["held_out"] is not None:
-            paths: list[Any] = whereabouts.found(training, [training["held_out"]])
+            paths: list[Any] = whereabouts.found(training, [training["held_out"]], self.file.folder)
             series = self.read(paths, refused)
         else:
-            paths = [rendered.folder()] if builtin else whereabouts.found(training, training["names"])
+            paths = [rendered.folder()]
+            if not builtin:
+                paths = whereabouts.found(training, training["names"], self.file.folder)
             split, seed = training["split"], training["seed"]
             if (
                 self.kind == "films" and not training["skip_bad"]

@@ -187,8 +187,9 @@ class SpeechModel:
         known = {field.name for field in fields(SpeechOptions)} & set(training)  # not those of later versions
         options = SpeechOptions(**{name: training[name] for name in known})
         if options.held_out is not None:
-            options = replace(options, held_out=whereabouts.found(training, [options.held_out])[0])
-        paths = whereabouts.found(training, names)
+            (held_out,) = whereabouts.found(training, [options.held_out], self.file.folder)
+            options = replace(options, held_out=held_out)
+        paths = whereabouts.found(training, names, self.file.folder)
         data = Data.read(options, paths, training["seed"], self.vocabulary)
         if data.fingerprint != training["data"]:
             raise InputError(

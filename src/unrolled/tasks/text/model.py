@@ -234,7 +234,7 @@ def held_out_symbols(model: TextModel) -> NDArray[np.integer]:
     training = model.file.training
     level, apart = training["level"], training.get("held_out")  # earlier versions' models do not name it
     if apart is not None:
-        paths = whereabouts.found(training, [apart])
+        paths = whereabouts.found(training, [apart], model.file.folder)
         if corpus.fingerprint(paths, level) != training["held_out_data"]:
             raise InputError(
                 f"{paths[0]}: not the text that was held out of the model's training any more; name DATA to "
@@ -242,7 +242,7 @@ def held_out_symbols(model: TextModel) -> NDArray[np.integer]:
             )
         return corpus.encode_files(paths, model.vocabulary)
     names = [] if training["names"] == [corpus.BUILTIN] else training["names"]
-    paths = whereabouts.found(training, names)
+    paths = whereabouts.found(training, names, model.file.folder)
     again = corpus.read(paths, level, split=training["split"], vocabulary=model.vocabulary)
     if again.fingerprint != training["data"]:
         raise InputError(

@@ -188,9 +188,9 @@ class TranslateModel:
         names = [] if training["names"] == [numberwords.BUILTIN] else training["names"]
         options = ExampleOptions(**{field.name: training[field.name] for field in fields(ExampleOptions)})
         if options.held_out is not None:
-            held_out = whereabouts.found(training, parallel.named(options.held_out))
+            held_out = whereabouts.found(training, parallel.named(options.held_out), self.file.folder)
             options = replace(options, held_out=",".join(held_out))
-        paths = whereabouts.found(training, names)
+        paths = whereabouts.found(training, names, self.file.folder)
         data = sentences.read(options, paths, training["seed"], Refused(options.skip_bad))
         if data.fingerprint != training["data"]:
             raise InputError(f"{', '.join(data.names)}: not the pairs that the model was trained on; name DATA.")
