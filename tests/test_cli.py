@@ -279,23 +279,53 @@ def test_a_run_is_not_resumed_with_other_settings(command: Command, text: Path, 
     )
 
 
-def test_an_interrupted_run_whose_text_is_not_seen_from_here_says_where_it_looked(
-    command: Command, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    relative, options = Path(text.name), TextOptions(hidden=8, embedding=4, batch=4, chunk=8)
-    run = train(TextTask(options, [text]), TrainOptions(steps=20), tmp_path / "cut", paths=[relative])
+def interrupted_run(out: Path, data: Path, **options: str | int) -> None:
+    """A run on the text `data`, stopped after its first step."""
+    task = TextTask(TextOptions(hidden=8, embedding=4, batch=4, chunk=8, **options), [data])  # type: ignore[arg-type]
+    run = train(task, TrainOptions(steps=20), out, paths=[data])
     next(run)
     run.close()
+
+
+@pytest.mark.parametrize(
+    "again",
+    [[], ["../text.txt"], ["--held-out", "../valid.txt"], ["../a link", "--held-out", "../../{}/valid.txt"]],
+)
+def test_an_interrupted_run_goes_on_from_any_folder(
+    command: Command, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, again: list[str]
+) -> None:
+    (tmp_path / "valid.txt").write_text(WORDS * 3)
+    (tmp_path / "a link").symlink_to(text)
+    interrupted_run(tmp_path / "cut", Path(text.name), held_out="valid.txt")
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     monkeypatch.chdir(elsewhere)
-    again = ["train", "text", "--resume", "--out", "../cut"]
+    named = [name.format(tmp_path.name) for name in again]
+    assert command("train", "text", *named, "--resume", "--out", "../cut").status == 0
+    assert Path.cwd() == elsewhere
+    training = modelfile.read(tmp_path / "cut").training
+    assert (training["names"], training["held_out"]) == (["text.txt"], "valid.txt")
+    assert training["folder"] == str(tmp_path)
+
+
+def test_data_of_an_interrupted_run_may_have_moved(
+    command: Command, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "valid.txt").write_text(WORDS * 3)
+    interrupted_run(tmp_path / "cut", Path(text.name), held_out="valid.txt")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    for name in ("text.txt", "valid.txt"):
+        (tmp_path / name).rename(elsewhere / name)
     refused(
-        command(*again),
-        f"text.txt, of the interrupted run, is not there in {elsewhere}, expected the folder where the run was "
-        "started; name DATA to go on with.",
+        command("train", "text", "--resume", "--out", "cut"),
+        f"text.txt, of the interrupted run, is not in {tmp_path}; go to the folder that has it, or name DATA to "
+        "go on with.",
     )
-    assert command(*again[:2], text, *again[2:]).status == 0
+    again = ["train", "text", "elsewhere/text.txt", "--resume", "--out", "cut", "--held-out"]
+    (tmp_path / "other.txt").write_text(WORDS * 4)
+    refused(command(*again, "other.txt"), "cut.checkpoint was written with held_out_data")
+    assert command(*again, "elsewhere/valid.txt").status == 0
 
 
 def test_a_model_that_was_there_is_kept(command: Command, model: Path, text: Path, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Data that was named relatively is found from any folder, and where it and the model have moved together."""
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,11 +10,13 @@ import pytest
 from PIL import Image
 
 import unrolled
-from unrolled import modelfile
+from unrolled import cli, modelfile
 from unrolled.errors import InputError
-from unrolled.tasks import TASKS
+from unrolled.recipe import TrainOptions
+from unrolled.tasks import TASKS, Task
 from unrolled.tasks.speech import audio
 from unrolled.tasks.whereabouts import found, kept
+from unrolled.train import train
 
 TINY: dict[str, dict[str, Any]] = {
     "text": {"hidden": 3, "embedding": 2, "batch": 2, "chunk": 5},
@@ -69,13 +72,18 @@ WRITERS: dict[str, Callable[[str], str]] = {
 }
 
 
-def modelled(task: str, data: str, held_out: str | None) -> None:
-    """Write a model of this data, of random weights, into the folder that one is in."""
+def made(task: str, data: str, held_out: str | None) -> Task:
+    """A small task of this data."""
     kind = TASKS[task]
     options = TINY[task] | ({"sequence": "who"} if task == "label" else {})
-    made = kind(kind.Options(held_out=held_out, **options), [data])
-    tensors = {name: value.numpy() for name, value in made.build().state_dict().items()}
-    modelfile.write(Path("model"), made.describe(tensors, {"seed": 0}))
+    return kind(kind.Options(held_out=held_out, **options), [data])
+
+
+def modelled(task: str, data: str, held_out: str | None) -> None:
+    """Write a model of this data, of random weights, into the folder that one is in."""
+    one = made(task, data, held_out)
+    tensors = {name: value.numpy() for name, value in one.build().state_dict().items()}
+    modelfile.write(Path("model"), one.describe(tensors, {"seed": 0}))
 
 
 @pytest.mark.usefixtures("one_thread")
@@ -100,6 +108,30 @@ def test_what_was_held_out_is_found_from_any_folder_and_where_all_has_moved(
         unrolled.load(alone).evaluate()
     monkeypatch.chdir(after)
     assert unrolled.load(alone).evaluate().figures == figures
+
+
+@pytest.mark.usefixtures("one_thread")
+@pytest.mark.parametrize("again", [False, True], ids=["known", "named"])
+@pytest.mark.parametrize("task", WRITERS)
+def test_an_interrupted_run_goes_on_from_any_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, task: str, again: bool
+) -> None:
+    before, elsewhere = tmp_path / "before", tmp_path / "elsewhere"
+    for folder in (before, elsewhere):
+        folder.mkdir()
+    monkeypatch.chdir(before)
+    data, valid = (WRITERS[task](name) for name in ("train", "valid"))
+    run = train(made(task, data, valid), TrainOptions(steps=2), Path("model"), paths=[data])
+    next(run)
+    run.close()
+    monkeypatch.chdir(elsewhere)
+    named = [f"../before/{data}", "--held-out", f"../before/{valid}"] if again else []
+    monkeypatch.setattr(sys, "argv", ["unrolled", "train", task, *named, "--resume", "--out", "../before/model"])
+    with pytest.raises(SystemExit) as end:
+        cli.run()
+    assert not end.value.code
+    training = modelfile.read(before / "model").training
+    assert (training["names"], training["held_out"], training["folder"]) == ([data], valid, str(before))
 
 
 def test_the_folder_of_the_training_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

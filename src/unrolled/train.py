@@ -27,7 +27,7 @@ from unrolled.checkpoint import Checkpoint
 from unrolled.errors import InputError
 from unrolled.rates import quickest
 from unrolled.recipe import TrainOptions, learning_rate_factor
-from unrolled.tasks import Batch, Task
+from unrolled.tasks import Batch, Task, whereabouts
 
 __all__ = [
     "Diverged",
@@ -44,6 +44,7 @@ __all__ = [
 
 DIVERGED = 3.0  # times the first loss, which is that of a model that knows nothing
 EVALUATIONS = 10  # held-out evaluations a run, evenly spaced
+FILES = ("held_out", "backbone_weights")  # settings that name files; what was read of them is compared
 
 
 @dataclass(frozen=True)
@@ -132,16 +133,26 @@ def in_bfloat16(options: TrainOptions) -> bool:
 
 @dataclass(frozen=True)
 class Interrupted:
-    """What an interrupted run was started with: all settings, and the paths of its data."""
+    """What an interrupted run was started with: all settings, the paths of its data, and the folder of both.
+
+    The folder is a text, empty where it is the one that one is in.
+    """
 
     settings: dict[str, Any]
     data: list[Path]
+    folder: str
 
 
-def interrupted(out: Path) -> Interrupted:
-    """The run that wrote the checkpoint beside `out`; raises `InputError` where there is none."""
+def interrupted(out: Path, named: bool = False) -> Interrupted:
+    """The run that wrote the checkpoint beside `out`; raises `InputError` where there is none.
+
+    Raises it, too, where the run's data are not found, unless others are `named` in their place.
+    """
     run = checkpoint.read(checkpoint_path(out)).run
-    return Interrupted(run["settings"], [Path(path) for path in run.get("paths", [])])
+    paths = run.get("paths", [])
+    beside = os.path.realpath(out.parent)
+    folder = whereabouts.base(run, [] if named else paths, beside, "the interrupted run", "go on with")
+    return Interrupted(run["settings"], [Path(path) for path in paths], folder if os.path.isdir(folder) else "")
 
 
 def train(
@@ -179,6 +190,11 @@ def train(
         with suppress(OSError):  # every line was flushed
             run.log.close()
     checkpoint_path(out).unlink(missing_ok=True)
+
+
+def _differ(name: str, was: Any, now: Any) -> bool:
+    """Whether a setting is another than that of the interrupted run; of two files, the names do not matter."""
+    return bool(was != now and not (name in FILES and was and now))
 
 
 class _Run:
@@ -284,6 +300,7 @@ class _Run:
             "log_bytes": self.log.tell(),
             "settings": self._settings(),
             "paths": [str(path) for path in self.paths],
+            "folder": whereabouts.here(),
             "found": self.found,
         }
         checkpoint.write(checkpoint_path(self.out), Checkpoint(run, tensors))
@@ -293,7 +310,7 @@ class _Run:
         path = checkpoint_path(self.out)
         saved = checkpoint.read(path)
         settings, was = self._settings(), saved.run["settings"]
-        if others := [name for name, now in settings.items() if was.get(name) != now]:
+        if others := [name for name, now in settings.items() if _differ(name, was.get(name), now)]:
             now, then = (
                 ", ".join(f"{name} {values.get(name)!r}" for name in others) for values in (settings, was)
             )

@@ -4,6 +4,7 @@ import os
 import shlex
 import sys
 from collections.abc import Sequence
+from contextlib import chdir, nullcontext
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -80,18 +81,18 @@ def _add_train_command(kind: type[Task]) -> None:
             settings.fill(kinds, in_file, str(config))
             recipe.check_length(in_file, str(config))
             chosen = recipe.over(in_file, chosen)
-        from unrolled.train import check_out, interrupted
+        from unrolled.train import check_out
 
-        files = paths(data)
+        files, folder = paths(data), ""
         check_out(out, files)
         if resume:
-            before = interrupted(out)
-            chosen = recipe.over(settings.known(kinds, before.settings), chosen)
-            files = files or _still_there(before.data)
+            chosen, files, folder = _interrupted(out, kinds, chosen, files)
         options, train_options = settings.fill(kinds, recipe.over(kind.defaults, chosen))
-        _check_apart(files, options.held_out)
-        task = kind(options, files, train_options.seed)
-        _train(task, train_options, out, resume, files, as_json)
+        out = out.absolute() if folder else out
+        with chdir(folder) if folder else nullcontext():  # of which the run's paths are
+            _check_apart(files, options.held_out)
+            task = kind(options, files, train_options.seed)
+            _train(task, train_options, out, resume, files, as_json)
 
 
 def _check_apart(data: list[Path], held_out: str | None) -> None:
@@ -105,15 +106,34 @@ def _check_apart(data: list[Path], held_out: str | None) -> None:
             )
 
 
-def _still_there(data: list[Path]) -> list[Path]:
-    """The data of an interrupted run; raises `InputError` for what is not there, seen from where one is."""
-    for path in data:
-        if not path.exists():
-            looked = (
-                "" if path.is_absolute() else f" in {Path.cwd()}, expected the folder where the run was started"
-            )
-            raise InputError(f"{path}, of the interrupted run, is not there{looked}; name DATA to go on with.")
-    return data
+def _interrupted(
+    out: Path, kinds: list[type[Any]], chosen: dict[str, Any], data: list[Path]
+) -> tuple[dict[str, Any], list[Path], str]:
+    """The settings, the DATA and the folder that the interrupted run for `out` goes on with.
+
+    Settings that are `chosen` win, and so do `data` where there are some.
+    """
+    from unrolled.train import FILES, interrupted
+
+    before = interrupted(out, named=bool(data))
+    was, folder = settings.known(kinds, before.settings), before.folder
+    named = {name: _as_it_was(chosen[name], was.get(name), folder) for name in FILES if name in chosen}
+    files = [Path(path) for path in _as_they_were(data, before.data, folder)] if data else before.data
+    return recipe.over(was, chosen | named), files, folder
+
+
+def _as_it_was(given: str, was: str | None, folder: str) -> str:
+    """A setting that names a file, or two with a comma between, as `_as_they_were` has files."""
+    parts = [given] if os.path.exists(given) else given.split(",")
+    return ",".join(map(str, _as_they_were(parts, was.split(",") if was else [], folder)))
+
+
+def _as_they_were(given: Sequence[str | Path], was: Sequence[str | Path], folder: str) -> Sequence[str | Path]:
+    """Files named again, as a run in `folder` names them: as it did before, where they are the same files."""
+    whole = [os.path.abspath(path) for path in given]
+    if list(map(os.path.realpath, whole)) == [os.path.realpath(os.path.join(folder, path)) for path in was]:
+        return was
+    return whole if folder else given
 
 
 def _train(
