@@ -203,6 +203,10 @@ def test_bad_texts_are_refused_in_one_sentence(command: Command, tmp_path: Path)
         (["--cell", "lsmt"], ["'lsmt'", "did you mean 'lstm'"]),
         (["--level", "chars"], ["'chars'", "char, byte, word, bpe"]),
         (["--split", "1.5"], ["split", "1.5", "less than 1"]),
+        (
+            ["--split", "0.8", "--held-out", "v.txt"],
+            ["command line: split is 0.8 and held_out is 'v.txt', expected one of the two."],
+        ),
         (["--hidden", "0"], ["hidden", "at least 1"]),
         (["--lr", "0"], ["lr", "more than 0"]),
         (["--minutes", "-1"], ["minutes", "more than 0"]),

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from unrolled.errors import InputError
-from unrolled.recipe import TrainOptions, check_length, learning_rate_factor, over
+from unrolled.recipe import TrainOptions, check_one_of_two, learning_rate_factor, over
 from unrolled.settings import fill, help_text, read_toml, setting
 from unrolled.tasks.text import TextOptions
 from unrolled.tasks.translate import TranslateOptions
@@ -201,7 +201,16 @@ def test_steps_that_win_take_the_place_of_minutes(
 
 
 def test_a_run_has_one_length_in_one_place() -> None:
-    check_length({"steps": 5, "lr": 1}, "c.toml")
-    check_length({"minutes": 5}, "c.toml")
+    check_one_of_two({"steps": 5, "lr": 1}, "c.toml")
+    check_one_of_two({"minutes": 5}, "c.toml")
     with pytest.raises(InputError, match=r"^c.toml: steps is 5 and minutes is 8, expected one of the two\.$"):
-        check_length({"minutes": 8, "steps": 5}, "c.toml")
+        check_one_of_two({"minutes": 8, "steps": 5}, "c.toml")
+
+
+def test_a_split_and_what_is_held_out_exclude_each_other_in_one_place() -> None:
+    with pytest.raises(
+        InputError, match=r"^c\.toml: split is 0\.8 and held_out is 'a\.txt', expected one of the two"
+    ):
+        check_one_of_two({"split": 0.8, "held_out": "a.txt"}, "c.toml")
+    assert over({"held_out": "a.txt", "seed": 3}, {"split": 0.8}) == {"seed": 3, "split": 0.8}
+    assert over({"split": 0.8}, {"held_out": "a.txt"}) == {"split": 0.8, "held_out": "a.txt"}

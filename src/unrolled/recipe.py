@@ -8,10 +8,11 @@ from typing import Any
 from unrolled.errors import InputError
 from unrolled.settings import setting
 
-__all__ = ["TrainOptions", "check_length", "learning_rate_factor", "longest_gap", "over"]
+__all__ = ["TrainOptions", "check_one_of_two", "learning_rate_factor", "longest_gap", "over"]
 
 WARM_UP = 0.02  # of the run
 FINAL_RATE = 0.02  # of the highest learning rate
+ONE_OF_TWO = {"steps": "minutes", "split": "held_out"}  # the second, where there is one, makes the first idle
 
 
 @dataclass(frozen=True)
@@ -37,18 +38,21 @@ class TrainOptions:
     checkpoint_minutes: float = setting(1.0, "Time between checkpoints.", at_least=0)
 
 
-def check_length(given: Mapping[str, Any], source: str) -> None:
-    """Raise `InputError` where one place gives a run two lengths."""
-    if "steps" in given and "minutes" in given:
-        raise InputError(
-            f"{source}: steps is {given['steps']!r} and minutes is {given['minutes']!r}, expected one of the two."
-        )
+def check_one_of_two(given: Mapping[str, Any], source: str) -> None:
+    """Raise `InputError` where one place gives a run two lengths, or says twice what is held out."""
+    for one, other in ONE_OF_TWO.items():
+        if one in given and other in given:
+            raise InputError(
+                f"{source}: {one} is {given[one]!r} and {other} is {given[other]!r}, expected one of the two."
+            )
 
 
 def over(below: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of two places, of which those `given` win: their steps also over the minutes `below`."""
-    kept = {name: value for name, value in below.items() if name != "minutes" or "steps" not in given}
-    return {**kept, **given}
+    """The settings of two places, of which those `given` win: their steps also over the minutes `below`, their
+    split over what is held out there.
+    """
+    beaten = {ONE_OF_TWO.get(name) for name in given}
+    return {**{name: value for name, value in below.items() if name not in beaten}, **given}
 
 
 def longest_gap() -> Any:

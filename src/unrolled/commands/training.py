@@ -75,11 +75,11 @@ def _add_train_command(kind: type[Task]) -> None:
         kinds = [kind.Options, TrainOptions]
         chosen = {name: value for name, value in given.items() if value is not None}
         settings.fill(kinds, chosen, "command line")
-        recipe.check_length(chosen, "command line")
+        recipe.check_one_of_two(chosen, "command line")
         if config:
             in_file = settings.read_toml(config)
             settings.fill(kinds, in_file, str(config))
-            recipe.check_length(in_file, str(config))
+            recipe.check_one_of_two(in_file, str(config))
             chosen = recipe.over(in_file, chosen)
         from unrolled.train import check_out
 
