@@ -16,7 +16,7 @@ import torch
 import unrolled
 from unrolled import cli, modelfile
 from unrolled.recipe import TrainOptions
-from unrolled.tasks.text import TextOptions, TextTask
+from unrolled.tasks.text import TextOptions, TextTask, corpus
 from unrolled.train import checkpoint_path, log_path, train
 
 WORDS = "the clouds are in the sky\nand i speak fluent french\n"
@@ -328,7 +328,11 @@ def test_data_of_an_interrupted_run_may_have_moved(
     )
     again = ["train", "text", "elsewhere/text.txt", "--resume", "--out", "cut", "--held-out"]
     (tmp_path / "other.txt").write_text(WORDS * 4)
-    refused(command(*again, "other.txt"), "cut.checkpoint was written with held_out_data")
+    hashes = [corpus.fingerprint([path], "char")[:12] for path in ("elsewhere/valid.txt", "other.txt")]
+    refused(
+        command(*again, "other.txt"),
+        "cut.checkpoint was written with held_out_data '{}', but this run has held_out_data '{}'.".format(*hashes),
+    )
     assert command(*again, "elsewhere/valid.txt").status == 0
 
 

@@ -9,6 +9,7 @@ import hashlib
 import json
 import math
 import os
+import re
 import time
 from collections.abc import Generator, Sequence
 from contextlib import suppress
@@ -44,6 +45,7 @@ __all__ = [
 
 DIVERGED = 3.0  # times the first loss, which is that of a model that knows nothing
 EVALUATIONS = 10  # held-out evaluations a run, evenly spaced
+SHA_256 = re.compile(r"\b[0-9a-f]{64}\b")
 FILES = ("held_out", "backbone_weights")  # settings that name files; what was read of them is compared
 
 
@@ -197,6 +199,11 @@ def _differ(name: str, was: Any, now: Any) -> bool:
     return bool(was != now and not (name in FILES and was and now))
 
 
+def _shortened(value: Any) -> Any:
+    """A setting as a sentence has it: of a SHA-256, the first 12 characters."""
+    return SHA_256.sub(lambda found: found[0][:12], value) if isinstance(value, str) else value
+
+
 class _Run:
     """A run between its steps: all that a checkpoint saves, and the few operations of the loop."""
 
@@ -312,7 +319,8 @@ class _Run:
         settings, was = self._settings(), saved.run["settings"]
         if others := [name for name, now in settings.items() if _differ(name, was.get(name), now)]:
             now, then = (
-                ", ".join(f"{name} {values.get(name)!r}" for name in others) for values in (settings, was)
+                ", ".join(f"{name} {_shortened(values.get(name))!r}" for name in others)
+                for values in (settings, was)
             )
             raise InputError(f"{path} was written with {then}, but this run has {now}.")
         self._bare_model().load_state_dict(saved.part("model"))
