@@ -173,8 +173,12 @@ class BackwardRun {
     struct Packed {
         const float* panels;
         void (BackwardRun::*pack)(int64_t first, int64_t past) const;  // or null: they are packed
+        const float* in_place;  // or null; else the matrix itself, for one row
     };
-    Packed recurrent() const { return {memory_.recurrent, packed_when_taken(steps_, team_) ? &BackwardRun::pack_recurrent : nullptr}; }
+    Packed recurrent() const {
+        if (read_in_place(steps_, team_)) return {nullptr, nullptr, cell_.args.weight_hh};
+        return {memory_.recurrent, packed_when_taken(steps_, team_) ? &BackwardRun::pack_recurrent : nullptr, nullptr};
+    }
 
     bool projects() const { return cell_.args.weight_ih; }
     // Of the chunk's step slot - 1; slot 0 is the step done before.
@@ -204,6 +208,7 @@ class BackwardRun {
             // Not by `count` alone: which rows a thread has changes no bits.
             if (!gradients)
                 for (int64_t row = 0; row < count; ++row) zero(flows[row] + first_unit, past_unit - first_unit);
+            else if (packed.in_place && count) multiply_row_in_quarters(gradients[0], flows[0], packed.in_place, N, K, first, past);
             else if (B_ == 1 && count == 1 && !pairs_) multiply_row(gradients[0], flows[0], packed.panels, N, K, first, past);
             else multiply_rows(gradients, flows, count, packed.panels, nullptr, N, K, first, past, pairs_, area_);
             for (int64_t row = 0; row < count; ++row) {
@@ -246,7 +251,7 @@ class BackwardRun {
                           });
                 for (int64_t row = 0; row < active; ++row) gradients_[row] = projected_of(rows_[row].out);
                 gradients = gradients_;
-                weights = {memory_.projection, nullptr};
+                weights = {memory_.projection, nullptr, nullptr};
                 K = P_;
             }
         flow_back(rows, member, gradients, active, weights, H_, K,
@@ -347,6 +352,9 @@ class BackwardRun {
         if (!cell_.args.grad.x) return;
         if (projects() && packed_when_taken(steps_, team_))
             return divide_on(member_, blocks_of(D_, panel_width), 1, [&](int64_t first, int64_t past) {
+                if (read_in_place(steps_, team_) && count)
+                    return multiply_row_by_columns(gradients_[0], grad_inputs_[0], cell_.args.weight_ih, D_, K_, Cell::rotation * H_,
+                                                   first, past);
                 pack_input(first, past);
                 multiply_rows(gradients_, grad_inputs_, count, memory_.input, nullptr, D_, K_, first, past, pairs_, area_);
             });

@@ -103,6 +103,7 @@ class ForwardRun {
 
   private:
     bool packs_when_taken() const { return !Cell::normalised && packed_when_taken(steps_, team_); }
+    bool reads_in_place() const { return !Cell::normalised && read_in_place(steps_, team_); }
     void pack_units(int64_t first, int64_t past) const {
         for (int64_t block = first; block < past; ++block)
             pack_forward_block<G>(cell_.args.weight_hh, H_, P_, block, pairs_, memory_.recurrent);
@@ -148,6 +149,8 @@ class ForwardRun {
         }
         if (packs_when_taken())
             return divide(member_, blocks_of(G * H_, panel_width), 1, [&](int64_t first, int64_t past) {
+                if (reads_in_place() && count)
+                    return multiply_row_by_rows(inputs_[0], outputs_[0], cell_.args.weight_ih, bias, G * H_, D, first, past);
                 pack_input(first, past);
                 multiply_rows(inputs_, outputs_, count, memory_.input, bias, G * H_, D, first, past, pairs_, area_);
             });
@@ -171,7 +174,7 @@ class ForwardRun {
             }
             divide(member, blocks_of(H_, Block::units), least_panels(active),
                    [&](int64_t first, int64_t past) {
-                       if (packs_when_taken()) pack_units(first, past);
+                       if (packs_when_taken() && !reads_in_place()) pack_units(first, past);
                        take_units(active, first, past);
                    });
         }
@@ -214,7 +217,8 @@ class ForwardRun {
                 add_products<R, P, N, pairs>(sums, state, recurrent_ + block * panel_size_, panel_size_, K,
                                              place.ahead(recurrent_, panel_size_, K));
             };
-            if (may_pair && pairs_) multiply.template operator()<may_pair>();  // where there are none: one copy, not two
+            if (R == 1 && reads_in_place()) multiply_in_place(sums[0], state[0], block);
+            else if (may_pair && pairs_) multiply.template operator()<may_pair>();  // where there are none: one copy, not two
             else multiply.template operator()<false>();
 #pragma GCC unroll 4
             for (int p = 0; p < P; ++p)
@@ -227,6 +231,20 @@ class ForwardRun {
                     of_units(H - u, [&](int64_t n) UNROLLED_INLINE_BODY { cell_.finish(of_rows, rows, u, n); });
                 }
         });
+    }
+
+    // A row's sums of P blocks, of weights as they lie.
+    template <int P>
+    void multiply_in_place(vec (&sums)[P][N], const float* state, int64_t block) const {
+        for (int p = 0; p < P; ++p)
+            for (int v = 0; v < Block::vectors; ++v) {
+                const int64_t u = (block + p) * Block::units + v * lanes;
+                if (u >= H_) return;
+                for (int g = 0; g < G; ++g) {
+                    vec& sum = sums[p][v * G + g];
+                    sum = add_row_of_products(sum, state, cell_.args.weight_hh + (g * H_ + u) * P_, H_ - u, P_);
+                }
+            }
     }
 
     // Asks for what a row of a tile to come reads and writes, which lies too far away for the processor to see it coming.

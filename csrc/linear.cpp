@@ -67,23 +67,58 @@ void multiply_all(const float* const* x, float* const* y, int64_t rows, const fl
         });
 }
 
-// sums = x [K] times a panel of V vectors.
-template <int V>
-[[gnu::noinline]] void sum_quarters(vec (&sums)[V], const float* x, const float* panel, int64_t K) {
-    constexpr int parts = 4;
-    const int64_t quarter = K / parts;
+// V vectors of columns of a matrix whose rows are `step` floats apart; of the last one `left` columns, where it is not whole.
+template <int V, bool whole>
+struct Columns {
+    const float* first;
+    int64_t step, left;
+
+    UNROLLED_INLINE_MEMBER vec at(int64_t k, int v) const {
+        return whole ? load(first + k * step + v * lanes) : load(first + k * step + v * lanes, left - v * lanes);
+    }
+    // They lie in lines that are far from one another.
+    UNROLLED_INLINE_MEMBER void ask(int64_t k) const {
+        constexpr int64_t ahead = 8;
+#pragma GCC unroll 4
+        for (int v = 0; v < V; ++v) __builtin_prefetch(first + (k + ahead) * step + v * lanes);
+    }
+};
+
+// sums += x [K] times columns, each in `parts` chains.
+template <int parts, int V, bool whole>
+[[gnu::noinline]] void add_column_products(vec (&sums)[V], const float* x, Columns<V, whole> columns, int64_t K) {
+    const int64_t part_size = K / parts;
     vec sum[parts][V] = {};
-    for (int64_t k = 0; k < quarter; ++k)
+    for (int v = 0; v < V; ++v) sum[0][v] = sums[v];
+    for (int64_t k = 0; k < part_size; ++k)
 #pragma GCC unroll 4
         for (int part = 0; part < parts; ++part) {
-            const int64_t at = part * quarter + k;
+            const int64_t at = part * part_size + k;
             const vec input = splat(x[at]);
+            columns.ask(at);
 #pragma GCC unroll 4
-            for (int v = 0; v < V; ++v) sum[part][v] = fma(input, load(panel + (at * V + v) * lanes), sum[part][v]);
+            for (int v = 0; v < V; ++v) sum[part][v] = fma(input, columns.at(at, v), sum[part][v]);
         }
-    for (int64_t k = parts * quarter; k < K; ++k)
-        for (int v = 0; v < V; ++v) sum[0][v] = fma(splat(x[k]), load(panel + (k * V + v) * lanes), sum[0][v]);
-    for (int v = 0; v < V; ++v) sums[v] = (sum[0][v] + sum[1][v]) + (sum[2][v] + sum[3][v]);
+    for (int64_t k = parts * part_size; k < K; ++k)
+        for (int v = 0; v < V; ++v) sum[0][v] = fma(splat(x[k]), columns.at(k, v), sum[0][v]);
+    for (int v = 0; v < V; ++v)
+        if constexpr (parts == 4) sums[v] = (sum[0][v] + sum[1][v]) + (sum[2][v] + sum[3][v]);
+        else sums[v] = sum[0][v];
+}
+
+// Calls body(Columns at the column n, n) for the columns of a panel [K, N] that is read where it lies.
+template <class Body>
+UNROLLED_INLINE void with_columns(const float* matrix, int64_t N, int64_t panel, Body&& body) {
+    const int64_t n = panel * panel_width;
+    with_vectors(vectors_from(N, panel), [&]<int V>() {
+        if (N - n >= V * lanes) body(Columns<V, true>{matrix + n, N, N - n}, n);
+        else body(Columns<V, false>{matrix + n, N, N - n}, n);
+    });
+}
+
+template <int V>
+UNROLLED_INLINE void store_sums(const vec (&sums)[V], float* y, int64_t left) {
+    for (int v = 0; v < V; ++v) store(y + v * lanes, sums[v], left - v * lanes);
 }
 
 // sums[j][v] = the sum over i of a[i][j] * panel[i][v], j from m on, in ascending order of i; asks for what stands `next`
@@ -264,9 +299,60 @@ void multiply_row(const float* x, float* y, const float* packed, int64_t N, int6
     for (int64_t panel = first; panel < past; ++panel)
         with_vectors(vectors_from(N, panel), [&]<int V>() {
             const int64_t n = panel * panel_width;
-            vec sums[V];
-            sum_quarters<V>(sums, x, packed + n * K, K);
-            for (int v = 0; v < V; ++v) store(y + n + v * lanes, sums[v], N - n - v * lanes);
+            vec sums[V]{};
+            add_column_products<4>(sums, x, Columns<V, true>{packed + n * K, V * lanes, N - n}, K);
+            store_sums(sums, y + n, N - n);
+        });
+}
+
+vec add_row_of_products(vec sum, const float* x, const float* rows, int64_t count, int64_t K) {
+    constexpr int64_t ahead = 64;
+    int64_t k = 0;
+    if (count >= lanes)
+        for (; k + lanes <= K; k += lanes) {
+            vec block[lanes];
+#pragma GCC unroll 16
+            for (int lane = 0; lane < lanes; ++lane) {
+                block[lane] = load(rows + lane * K + k);
+                __builtin_prefetch(rows + lane * K + k + ahead);
+            }
+            transpose(block);
+#pragma GCC unroll 16
+            for (int i = 0; i < lanes; ++i) sum = fma(splat(x[k + i]), block[i], sum);
+        }
+    for (; k < K; ++k) {
+        vec weights{};
+        for (int lane = 0; lane < lanes && lane < count; ++lane) weights[lane] = rows[lane * K + k];
+        sum = fma(splat(x[k]), weights, sum);
+    }
+    return sum;
+}
+
+void multiply_row_by_rows(const float* x, float* y, const float* matrix, const float* bias, int64_t N, int64_t K, int64_t first,
+                          int64_t past) {
+    const int64_t end = past * panel_width < N ? past * panel_width : N;
+    for (int64_t n = first * panel_width; n < end; n += lanes)
+        store(y + n, add_row_of_products(bias ? load(bias + n, N - n) : vec{}, x, matrix + n * K, N - n, K), N - n);
+}
+
+void multiply_row_by_columns(const float* x, float* y, const float* matrix, int64_t N, int64_t K, int64_t rotation, int64_t first,
+                             int64_t past) {
+    for (int64_t panel = first; panel < past; ++panel)
+        with_columns(matrix, N, panel, [&]<int V, bool whole>(Columns<V, whole> columns, int64_t n) {
+            vec sums[V]{};
+            const Columns<V, whole> rotated{columns.first + rotation * N, N, columns.left};
+            add_column_products<1>(sums, x, rotated, K - rotation);
+            if (rotation) add_column_products<1>(sums, x + K - rotation, columns, rotation);
+            store_sums(sums, y + n, N - n);
+        });
+}
+
+void multiply_row_in_quarters(const float* x, float* y, const float* matrix, int64_t N, int64_t K, int64_t first, int64_t past) {
+    for (int64_t panel = first; panel < past; ++panel)
+        with_columns(matrix, N, panel, [&]<int V, bool whole>(Columns<V, whole> columns, int64_t n) {
+            vec sums[V]{};
+            add_column_products<4>(sums, x, columns, K);
+            store_sums(sums, y + n, N - n);
         });
 }
 

@@ -40,6 +40,21 @@ void multiply_rows(const float* const* x, float* const* y, int64_t rows, const f
 // one vector of outputs alone is too few sums to hide a multiply-add's latency.
 void multiply_row(const float* x, float* y, const float* packed, int64_t N, int64_t K, int64_t first, int64_t past);
 
+// A matrix that one row is multiplied with, and only once, is read where it lies: packed, it would be written and read again.
+
+// sum + x [K] times `count` rows of K numbers, `lanes` of them at most: a row gives a lane, in ascending order of k.
+vec add_row_of_products(vec sum, const float* x, const float* rows, int64_t count, int64_t K);
+
+// multiply_rows of one row, by the matrix whose columns are the rows of `matrix` [N, K]; and by `matrix` [K, N] itself, its rows
+// in the order of pack_columns, without a bias.
+void multiply_row_by_rows(const float* x, float* y, const float* matrix, const float* bias, int64_t N, int64_t K, int64_t first,
+                          int64_t past);
+void multiply_row_by_columns(const float* x, float* y, const float* matrix, int64_t N, int64_t K, int64_t rotation, int64_t first,
+                             int64_t past);
+
+// multiply_row by `matrix` [K, N].
+void multiply_row_in_quarters(const float* x, float* y, const float* matrix, int64_t N, int64_t K, int64_t first, int64_t past);
+
 // Sums of outer products: a tile of outputs by vectors of columns fills the registers, while so many rows, at most, of the
 // columns pass, which are gathered before; and so many tiles are made, at most, each time that they are.
 constexpr int outer_vectors = 2, outer_outputs = registers == 32 ? 12 : 6;

@@ -74,6 +74,11 @@ UNROLLED_INLINE bool packed_when_taken(const Steps& steps, const Team& team) {
     return steps.T == 1 && !steps.symbols && (team.by_units || team.threads == 1);
 }
 
+// Whether weights are read where they lie: those that are used once, for one row.
+UNROLLED_INLINE bool read_in_place(const Steps& steps, const Team& team) {
+    return packed_when_taken(steps, team) && steps.B == 1 && !steps.bfloat16;
+}
+
 // Rows that are stepped together: every `parts`-th of the order, so longest first, and the active ones in front.
 struct Rows {
     const int64_t* order;  // [B]

@@ -207,11 +207,11 @@ def test_the_engine_solves_what_takes_several_chunks(isa: str, cell: str, masks:
 @pytest.mark.parametrize("rows", [1, 5, 40])
 @pytest.mark.parametrize("masks", ["", "lengths resets reverse"])
 def test_the_engine_solves_a_single_step_on_two_threads(isa: str, cell: str, rows: int, masks: str) -> None:
-    """Of so many units that threads divide them: each packs what it multiplies with."""
+    """Of so many units that threads divide them: each packs what it multiplies with, or reads it where it lies."""
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        for features in (0, 33):
+        for features in (0, 33, 63):
             assert_solves(Problem(cell, 1, rows, 200, masks, features))
     finally:
         torch.set_num_threads(before)
@@ -342,9 +342,10 @@ def test_nothing_past_a_length_is_read(isa: str, cell: str, masks: str) -> None:
 
 @pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.parametrize("masks", ["", "reverse", "bfloat16"])
-def test_one_pass_is_the_same_sequence_cut_anywhere(isa: str, cell: str, masks: str) -> None:
+@pytest.mark.parametrize("rows", [1, 17])
+def test_one_pass_is_the_same_sequence_cut_anywhere(isa: str, cell: str, masks: str, rows: int) -> None:
     steps, reverse = 7, masks == "reverse"
-    whole = Problem(cell, steps, 17, 63, masks, 9)
+    whole = Problem(cell, steps, rows, 63, masks, 9)
     inputs = whole.inputs(torch.float32)
     expected = whole.states(inputs)
     for cut in range(1, steps):
