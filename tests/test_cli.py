@@ -130,6 +130,41 @@ def test_what_is_trained_on_is_not_held_out(command: Command, text: Path, tmp_pa
         refused(done, "which is DATA, too; expected what is not trained on")
 
 
+def test_what_is_in_a_folder_that_is_trained_on_is_not_held_out(
+    command: Command, text: Path, tmp_path: Path
+) -> None:
+    folder, rest = tmp_path / "data", ["--out", "m.safetensors", *SMALL]
+    (folder / "valid").mkdir(parents=True)
+    (folder / "a.txt").write_text(WORDS * 40)
+    for name in ("b.md", "valid/b.txt"):
+        (folder / name).write_text(WORDS * 3)
+    (tmp_path / "linked.txt").symlink_to(folder / "a.txt")
+    for data, held_out in (("data", "data/a.txt"), ("data", "linked.txt"), ("data/a.txt", "data")):
+        done = command("train", "text", data, text, "--held-out", held_out, *rest)
+        refused(done, f"--held-out is '{held_out if held_out != 'data' else 'data/a.txt'}', which is DATA, too;")
+    for not_read in ("data/b.md", "data/valid"):
+        assert command("train", "text", "data", "--held-out", not_read, *rest).status == 0
+
+
+@pytest.mark.parametrize(
+    ("task", "name", "content"),
+    [
+        ("label", "a.csv", "x,label\n1,up\n2,down\n"),
+        ("speech", "a.tsv", "file\ttext\na.wav\tone\n"),
+        ("caption", "captions.txt", "image,caption\na.png,grey\n"),
+    ],
+)
+def test_a_folder_and_its_file_are_not_held_out_from_each_other(
+    command: Command, tmp_path: Path, task: str, name: str, content: str
+) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / name).write_text(content)
+    (tmp_path / "other").symlink_to(tmp_path / "data")
+    held_out = "other" if task == "caption" else f"data/{name}"
+    done = command("train", task, "data", "--held-out", held_out, "--out", "m")
+    refused(done, "which is DATA, too; expected what is not trained on")
+
+
 @pytest.mark.parametrize("level", ["byte", "word", "bpe"])
 @pytest.mark.parametrize("cell", ["rnn", "gru"])
 def test_every_level_and_cell_trains_evaluates_and_samples(

@@ -90,20 +90,31 @@ def _add_train_command(kind: type[Task]) -> None:
         options, train_options = settings.fill(kinds, recipe.over(kind.defaults, chosen))
         out = out.absolute() if folder else out
         with chdir(folder) if folder else nullcontext():  # of which the run's paths are
-            _check_apart(files, options.held_out)
+            _check_apart(kind, files, options.held_out)
             task = kind(options, files, train_options.seed)
             _train(task, train_options, out, resume, files, as_json)
 
 
-def _check_apart(data: list[Path], held_out: str | None) -> None:
+def _check_apart(kind: type[Task], data: list[Path], held_out: str | None) -> None:
     """Raise `InputError` where what is to be measured on is DATA, too."""
-    names = [] if held_out is None else [held_out] if os.path.exists(held_out) else held_out.split(",")
-    for name in filter(os.path.exists, names):
-        if any(os.path.samefile(name, path) for path in filter(os.path.exists, data)):
+    if not held_out:
+        return
+    trained_on = {_identity(file) for path in data for file in kind.files(path)} - {None}
+    for file in kind.files(held_out):
+        if _identity(file) in trained_on:
             raise InputError(
-                f"--held-out is {name!r}, which is DATA, too; expected what is not trained on, because the "
+                f"--held-out is {str(file)!r}, which is DATA, too; expected what is not trained on, because the "
                 "weights that are kept are the best on it."
             )
+
+
+def _identity(file: str | Path) -> tuple[int, int] | None:
+    """What a file is, however it is spelled or linked to; None where it is not there."""
+    try:
+        found = os.stat(file)
+    except (OSError, ValueError):
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _interrupted(

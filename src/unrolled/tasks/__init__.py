@@ -70,6 +70,10 @@ class Task(Protocol):
 
     def __init__(self, options: Any, paths: Sequence[str | Path] = (), seed: int = 0) -> None: ...
 
+    @staticmethod
+    def files(path: str | Path) -> Sequence[str | Path]:
+        """The files that say what there is in a `path` of DATA, which may be a folder; raises `InputError`."""
+
     def build(self) -> "torch.nn.Module":
         """A fresh model. Called with a Batch (and `state=`, once there is one), it returns the mean loss and the
         state that the next batch goes on from: () where batches have nothing to do with each other.

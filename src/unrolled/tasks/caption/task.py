@@ -23,7 +23,7 @@ from unrolled.tasks import whereabouts
 from unrolled.tasks.caption import captioned
 from unrolled.tasks.caption.captioned import spoken
 from unrolled.tasks.caption.model import AT_ONCE, CaptionModel
-from unrolled.tasks.caption.pictures import Pictures
+from unrolled.tasks.caption.pictures import CAPTIONS, Pictures
 from unrolled.vocabulary import Vocabulary, WordVocabulary
 
 if TYPE_CHECKING:
@@ -85,6 +85,11 @@ class CaptionTask:
         # Not by length: long captions are of other pictures than short ones, and a network that sees now these,
         # now those, learns far more slowly (the built-in scenes, not at all in two minutes).
         self._batches = Batches(np.zeros(len(train), np.int64), options.batch, seed)
+
+    @staticmethod
+    def files(path: str | Path) -> Sequence[Path]:
+        """The captions of the folder `path`."""
+        return [Path(path, CAPTIONS)]
 
     @cached_property
     def architecture(self) -> CaptionArchitecture:

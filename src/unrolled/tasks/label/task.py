@@ -199,6 +199,11 @@ class LabelTask:
                 "deviation": np.where(deviation > 0, deviation, 1.0).tolist(),
             }
 
+    @staticmethod
+    def files(path: str | Path) -> Sequence[Path]:
+        """The files of sequences that `path` is read as."""
+        return [source.path for source in sequences.sources([path])]
+
     @property
     def architecture(self) -> LabelArchitecture:
         """The model's sizes."""

@@ -18,6 +18,7 @@ from unrolled.examples import Batches
 from unrolled.modelfile import ModelFile
 from unrolled.results import Evaluation
 from unrolled.tasks import whereabouts
+from unrolled.tasks.speech import transcripts
 from unrolled.tasks.speech.augment import augmented, mask
 from unrolled.tasks.speech.filterbank import Floats, features
 
@@ -53,6 +54,11 @@ class SpeechTask:
         train = self._data.train
         self._batches = Batches([round(100 * seconds) for seconds in train.seconds], options.batch, seed)
         self._mean, self._deviation = self._measured()
+
+    @staticmethod
+    def files(path: str | Path) -> Sequence[Path]:
+        """The table of transcripts that `path` is read as."""
+        return [transcripts.table(Path(path))]
 
     @property
     def architecture(self) -> SpeechArchitecture:

@@ -17,7 +17,7 @@ from unrolled.examples import Refused
 from unrolled.tasks.speech import audio, tones
 from unrolled.tasks.speech.audio import Samples
 
-__all__ = ["BUILTIN", "HEADER", "Recordings", "builtin", "read", "select"]
+__all__ = ["BUILTIN", "HEADER", "Recordings", "builtin", "read", "select", "table"]
 
 BUILTIN = "keypad-tones"
 BUILTIN_COUNT = 2000
@@ -51,8 +51,8 @@ def read(paths: Sequence[str | Path], rate: int | None, refused: Refused) -> Rec
     `rate` (default: the lowest of the files, at most 16,000) is what sounds are resampled to. Raises
     `InputError` for a table that is not one; a sound that cannot be used goes to `refused`.
     """
-    tables = [_table(Path(path)) for path in paths]
-    rows = [row for table in tables for row in _rows(table, refused)]
+    tables = [table(Path(path)) for path in paths]
+    rows = [row for one in tables for row in _rows(one, refused)]
     usable: list[tuple[str, Path, str]] = []
     digest, rates = hashlib.sha256(), []
     for place, path, text in rows:
@@ -118,7 +118,8 @@ def select(recordings: Recordings, chosen: Sequence[int]) -> Recordings:
     )
 
 
-def _table(path: Path) -> Path:
+def table(path: Path) -> Path:
+    """The table of transcripts that `path` is, or that is in the folder `path`."""
     if not path.is_dir():
         return path
     tables = sorted(path.glob("*.tsv"))

@@ -27,7 +27,7 @@ import numpy.typing as npt
 from unrolled.errors import InputError
 from unrolled.vocabulary import Place, UnknownCharacter, Vocabulary, check_level, learn
 
-__all__ = ["Corpus", "Symbols", "builtin_text", "encode_files", "fingerprint", "read"]
+__all__ = ["Corpus", "Symbols", "builtin_text", "encode_files", "files", "fingerprint", "read"]
 
 Symbols = npt.NDArray[np.unsignedinteger]
 
@@ -156,21 +156,21 @@ def _open(paths: Sequence[str | Path], level: str) -> list[_Span]:
         return [_Span(BUILTIN, None, 0, len(builtin_text().encode()))]
     if "" in paths:  # which `Path` would take for the folder that one is in
         raise InputError("the name of a text is empty; expected that of a file or a folder")
-    return [_whole_file(file, level) for path in paths for file in _files(Path(path))]
+    return [_whole_file(file, level) for path in paths for file in files(Path(path))]
 
 
-def _files(path: Path) -> list[Path]:
+def files(path: Path) -> list[Path]:
     """The file `path`, or those of the folder `path` that are called .txt, by name; not those of folders in it."""
     if not path.is_dir():
         return [path]
     try:
-        files = sorted(file for file in path.iterdir() if file.suffix.lower() == ".txt" and not file.is_dir())
+        found = sorted(file for file in path.iterdir() if file.suffix.lower() == ".txt" and not file.is_dir())
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror}); expected a folder of text") from error
-    files = [file for file in files if not file.name.startswith(".")]
-    if not files:
+    found = [file for file in found if not file.name.startswith(".")]
+    if not found:
         raise InputError(f"{path} is a folder without any .txt file; expected at least one in it")
-    return files
+    return found
 
 
 def _whole_file(path: Path, level: str) -> _Span:

@@ -93,6 +93,11 @@ class TextTask:
             named = options.held_out or ", ".join(self.corpus.names)
             raise InputError(f"{named}: the held-out part has fewer than 2 symbols.")
 
+    @staticmethod
+    def files(path: str | Path) -> Sequence[Path]:
+        """The files of text that `path` is read as."""
+        return corpus.files(Path(path))
+
     @property
     def architecture(self) -> TextArchitecture:
         """The model's sizes."""
