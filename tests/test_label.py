@@ -296,6 +296,7 @@ def test_what_a_step_does_not_tell_is_remembered_and_measured_again_from_the_fil
     assert (tmp_path / "p.png").stat().st_size > 1000
     steps = list(model.run([str(tmp_path / "numbers" / "00.npz")], EventOptions(every=True, offline=False)))
     assert len(steps) == rows[-1].record["end"]
+    assert steps[0].line.splitlines()[1] == "step,event" and steps[2].record["step"] == 2
 
 
 def test_words_are_tagged_from_text_and_from_files(tmp_path: Path) -> None:
@@ -327,7 +328,7 @@ def test_a_film_is_told_while_it_is_decoded_and_drawn_with_its_events(tmp_path: 
         with pytest.raises(InputError, match=reason):
             next(model.run(["film.mp4"], EventOptions(plot=str(tmp_path / name))))
     every = list(model.run([str(film)], EventOptions(every=True)))
-    assert len(every) == 30 and every[-1].line == "2.9,light"
+    assert len(every) == 30 and every[-1].line == "2.9,light" and every[0].line.splitlines()[1] == "time,event"
     assert model.evaluate().figures["causal"]["accuracy"] == 100
 
 
@@ -497,8 +498,8 @@ def test_a_column_of_times_is_told_beside_the_steps(tmp_path: Path) -> None:
         "end_time": "9.20, h",
     }  # fmt: skip
     every = list(model.run([str(path)], EventOptions(time="at", every=True)))
-    assert every[0].line == f"# {path}, 1\ntime,event,step_time\n0,down,09:00"
-    assert every[3].record == {"sequence": f"{path}, 2", "time": 0, "event": "up", "step_time": "0010"}
+    assert every[0].line == f"# {path}, 1\nstep,event,time\n0,down,09:00"
+    assert every[3].record == {"sequence": f"{path}, 2", "step": 0, "event": "up", "time": "0010"}
     with pytest.raises(InputError, match=r"b\.csv has no column 'when', expected it among who, x, at"):
         next(model.run([str(path)], EventOptions(time="when")))
     np.save(tmp_path / "b.npy", np.zeros((3, 1)))

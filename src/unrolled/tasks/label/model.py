@@ -307,8 +307,11 @@ class LabelModel:
         """
         rate = self.layout.fps if self.kind == "films" else 1.0
         kept: list[Event] = []
-        columns = ["time", "event"] if options.every else ["start", "end", "event"]
-        columns += [f"{one}_time" for one in (["step"] if options.every else columns[:2]) if times]
+        columns = ["start", "end", "event", *(["start_time", "end_time"] if times else [])]
+        if options.every:  # of a film the time in seconds, as nothing else tells it
+            columns = (
+                ["time", "event"] if self.kind == "films" else ["step", "event", *(["time"] if times else [])]
+            )
         heading = f"# {name}\n{','.join(columns)}\n"
 
         def output(values: Sequence[float], event: str, steps: Sequence[int]) -> Output:
