@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from io import BytesIO, TextIOWrapper
 from pathlib import Path
 from typing import Any
 
@@ -200,6 +201,18 @@ def test_run_writes_a_caption_and_draws_where_it_looked(model_path: Path, folder
         assert image.format == "PNG" and image.width > image.height
     both = list(model.run([str(folder / "00000.png"), str(folder / "00001.png")], CaptionRunOptions(beam=1)))
     assert both[1].line == f"{folder / '00001.png'}: {both[1].record['caption']}"
+
+
+def test_a_picture_comes_by_standard_input(
+    model_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, picture = unrolled.load(model_path), folder / "00000.png"
+    (expected,) = model.run([str(picture)], CaptionRunOptions())
+    monkeypatch.setattr(sys, "stdin", TextIOWrapper(BytesIO(picture.read_bytes())))
+    (said,) = model.run(["-"], CaptionRunOptions())
+    assert said.line == expected.line
+    with pytest.raises(InputError, match=r"^standard input is not a picture"):  # of which nothing is left
+        next(model.run(["-"], CaptionRunOptions()))
 
 
 def test_attention_is_on_the_grid_and_sums_to_one(model_path: Path, folder: Path) -> None:

@@ -1,7 +1,9 @@
 """The label task: batches, the torch model and the engine's twin of it, decoding, files, films told live."""
 
 import itertools
+import sys
 from dataclasses import asdict, replace
+from io import BytesIO, TextIOWrapper
 from pathlib import Path
 from typing import Any
 
@@ -505,6 +507,35 @@ def test_a_column_of_times_is_told_beside_the_steps(tmp_path: Path) -> None:
     np.save(tmp_path / "b.npy", np.zeros((3, 1)))
     with pytest.raises(InputError, match=r"b\.npy has no columns with names, expected a table for --time"):
         next(model.run([str(tmp_path / "b.npy")], EventOptions(time="at")))
+
+
+def test_a_table_comes_by_standard_input_as_from_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [f"{who},{step},{label}" for who in range(4) for step, label in enumerate(("up", "down"))]
+    path = table_of(tmp_path / "a.csv", rows)
+    _, model = untrained(LabelTask(LabelOptions(sequence="who", hidden=4, split=0.75), [path], seed=1))
+
+    def run(content: str, **options: Any) -> list[str]:
+        monkeypatch.setattr(sys, "stdin", TextIOWrapper(BytesIO(content.encode())))
+        return [one.line for one in model.run(["-"], EventOptions(**options))]
+
+    expected = [one.line.replace(str(path), "standard input") for one in model.run([str(path)], EventOptions())]
+    assert run(path.read_text()) == expected
+    assert run("at\tother\tx\twho\n7\ta\t1\tme\n8\ta\t2\tme\n", time="at", every=True)[1].startswith("1,")
+    with pytest.raises(InputError, match=r"^standard input, line 3, column 'x': 'b', expected a finite number\.$"):
+        run("who,x\n1,1\n1,b\n")
+    with pytest.raises(InputError, match=r"^standard input has no column 'x', expected it among who, y\.$"):
+        run("who,y\n1,1\n")
+    with pytest.raises(InputError, match=r"^standard input has no rows, expected at least one\.$"):
+        run("")
+
+
+def test_what_has_no_names_does_not_come_by_standard_input(tmp_path: Path) -> None:
+    for kind, reads in (("numbers", "arrays, which have no names of columns"), ("films", "films")):
+        _, model = untrained(task_of(kind, tmp_path))
+        with pytest.raises(
+            InputError, match=f"^standard input: the model reads {reads}, expected the name of a file"
+        ):
+            list(model.run(["-"], EventOptions()))
 
 
 def test_a_film_and_a_sentence_have_no_column_of_times() -> None:

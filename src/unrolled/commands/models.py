@@ -89,8 +89,9 @@ def run_model(
 ) -> None:
     """Let a model do what it was trained for, with each INPUT: a file, - for standard input, or a text itself.
 
-    Of a file of sentences each line is one. Sound on standard input is a sound file, or raw PCM that is heard as
-    it comes, with the model's rate: 16 bits, little-endian, one channel.
+    Of a file of sentences each line is one. A table on standard input is CSV or TSV with a heading. Sound on
+    standard input is a sound file, or raw PCM that is heard as it comes, with the model's rate: 16 bits,
+    little-endian, one channel.
     """
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # end quietly when the reader has had enough, as cat does
     loaded = unrolled.load(model)

@@ -7,6 +7,7 @@ and kept on disk as bytes, so that a folder may be far larger than memory. This 
 import csv
 import hashlib
 import io
+import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -136,7 +137,9 @@ def gather(
 
 
 def read_picture(path: str | Path, size: int, channels: int) -> NDArray[np.uint8]:
-    """One picture file as `fit` gives it; `InputError` where there is none."""
+    """One picture file, `-` for standard input, as `fit` gives it; `InputError` where there is none."""
+    if path == "-":
+        return fit(sys.stdin.buffer.read(), "standard input", size, channels)
     try:
         return fit(Path(path).read_bytes(), str(path), size, channels)
     except OSError as error:

@@ -1,5 +1,6 @@
 """A finished label model: it labels sequences, films while they are still being decoded, and measures itself."""
 
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -220,7 +221,7 @@ class LabelModel:
         return known
 
     def run(self, inputs: Sequence[str], options: EventOptions) -> Iterator[Output]:
-        """The events of each of `inputs`: films, files of sequences or, for a model of words, sentences.
+        """The events of each of `inputs`: films, files of sequences, a table by `-` or, of words, sentences.
 
         A film's are told while it is still being decoded, unless `offline`. Raises `InputError` for an input
         that cannot be read.
@@ -262,7 +263,7 @@ class LabelModel:
 
     def _timed(self, given: str, options: EventOptions) -> Iterator[Output]:
         """The events of films, in seconds, or of other sequences, in steps."""
-        if self.kind == "films" and not Path(given).is_dir():
+        if self.kind == "films" and given != "-" and not Path(given).is_dir():
             path = sequences.sources([given])[0]
             if path.kind != "films":
                 raise InputError(f"{given} has {path.kind}, but the model reads films.")
@@ -270,7 +271,7 @@ class LabelModel:
             truth = films.read_events(beside) if options.plot and beside.exists() else None
             yield from self._told(given, self._of_film(path.path, options), options, truth)
             return
-        found = self.read([given], Refused(), labelled=False, time=options.time)
+        found = self._piped(options) if given == "-" else self.read([given], Refused(), False, options.time)
         if options.time and found[0].times is None:
             raise InputError(f"{given} has no columns with names, expected a table for --time.")
         if (options.plot or options.video) and len(found) != 1:
@@ -282,6 +283,14 @@ class LabelModel:
             truth = None if labels is None else list(films.steps_to_events(labels, rate))
             said = self.label(one.inputs, self._offline(options))
             yield from self._told(one.name, said, options, truth, one.times)
+
+    def _piped(self, options: EventOptions) -> list[Series]:
+        """The sequences of a table on standard input, by the names of its columns."""
+        if not self.layout.features:
+            read = "arrays, which have no names of columns" if self.kind == "numbers" else self.kind
+            raise InputError(f"standard input: the model reads {read}, expected the name of a file.")
+        layout = replace(self.layout, time=options.time)
+        return sequences.piped(sys.stdin.buffer.read(), layout, Refused())
 
     def _of_film(self, path: Path, options: EventOptions) -> Iterator[str]:
         """The event at each step of a film, as soon as it is known."""

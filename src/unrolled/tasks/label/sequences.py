@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from unrolled.errors import InputError
 from unrolled.examples import Refused
 from unrolled.tasks.label import arrays, conllu, delimited, films, tables
+from unrolled.tasks.label.delimited import Text
 
-__all__ = ["Layout", "Series", "Source", "fingerprint", "read", "sources"]
+__all__ = ["Layout", "Series", "Source", "fingerprint", "piped", "read", "sources"]
 
 
 @dataclass(frozen=True)
@@ -85,8 +86,8 @@ class Source:
 Reader = Callable[[Path, Layout, bool, Refused], Iterator[Series]]
 
 
-def _table(path: Path, layout: Layout, labelled: bool, refused: Refused) -> Iterator[Series]:
-    table = tables.read(path, (layout.label, layout.sequence, layout.time), refused)
+def _table(source: Path | Text, layout: Layout, labelled: bool, refused: Refused) -> Iterator[Series]:
+    table = tables.read(source, (layout.label, layout.sequence, layout.time), refused)
     if table is None:
         return
     label, sequence = (
@@ -190,6 +191,11 @@ def read(
         names = ", ".join(str(source.path) for source in files)
         raise InputError(f"{names}: no sequence that can be used, expected at least one{refused.first}")
     return files[0].kind, found
+
+
+def piped(content: bytes, layout: Layout, refused: Refused) -> list[Series]:
+    """The sequences of a CSV or TSV table that came by standard input; its events may be missing."""
+    return list(_table(delimited.of_bytes("standard input", content), layout, False, refused))
 
 
 def fingerprint(series: Sequence[Series]) -> str:

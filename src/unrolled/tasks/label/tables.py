@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from unrolled.errors import InputError
 from unrolled.examples import Refused
 from unrolled.tasks.label import delimited
+from unrolled.tasks.label.delimited import Text
 from unrolled.tasks.label.names import cell, listed
 
 __all__ = ["Table", "is_gap", "read", "series"]
@@ -29,24 +30,25 @@ MOST = float(np.finfo(np.float32).max)
 
 @dataclass(frozen=True)
 class Table:
-    """A table's `columns`, each with its values in the order of the rows; `separator` is that of a text."""
+    """A table's `columns`, each with its values in the order of the rows; `separator` is that of a `text`."""
 
-    path: Path
+    name: str
     columns: dict[str, list[Any]]
+    text: Text | None = None
     separator: str = ""
 
     def where(self, row: int) -> str:
         """The place of a row, for people: its line in a text, which is looked for only here."""
-        if self.separator:
+        if self.text:
             try:
-                return f"{self.path}, line {delimited.line_of(self.path, self.separator, row)}"
+                return f"{self.name}, line {delimited.line_of(self.text, self.separator, row)}"
             except (OSError, csv.Error):  # a text that Python's reader does not read as PyArrow does
                 pass
-        return f"{self.path}, row {row + 1}"
+        return f"{self.name}, row {row + 1}"
 
 
-def read(path: Path, texts: Sequence[str | None], refused: Refused) -> Table | None:
-    """A CSV file with a line of names, or a Parquet file; None where `refused` let it pass.
+def read(source: Path | Text, texts: Sequence[str | None], refused: Refused) -> Table | None:
+    """A CSV file, or the text of one, with a line of names, or a Parquet file; None where `refused` let it pass.
 
     The cells of the columns `texts` stay as they are written in a CSV file, whatever they look like.
     """
@@ -55,34 +57,37 @@ def read(path: Path, texts: Sequence[str | None], refused: Refused) -> Table | N
         from pyarrow import parquet
     except ImportError as error:
         raise InputError("reading tables needs PyArrow: pip install 'unrolled[data]'.") from error
-    separator = ""
+    if isinstance(source, Path) and source.name.lower().endswith(delimited.SUFFIXES):
+        source = delimited.of_file(source)
+    text = source if isinstance(source, Text) else None
+    title, separator = text.name if text else str(source), ""
     try:
-        if path.name.lower().endswith(delimited.SUFFIXES):
-            separator = delimited.separator(path)
-            found = _of_text(path, separator, texts)
+        if text:
+            separator = delimited.separator(text)
+            found = _of_text(text, separator, texts)
         else:
-            with parquet.ParquetFile(path) as file:
+            with parquet.ParquetFile(source) as file:
                 found = file.read()
         names = found.column_names
         twice = [name for name, count in Counter(names).items() if count > 1]
         if not found.num_rows:
-            refused(f"{path} has no rows, expected at least one")
+            refused(f"{title} has no rows, expected at least one")
         elif twice:
-            refused(f"{path} has {names.count(twice[0])} columns {twice[0]!r}, expected each name once")
+            refused(f"{title} has {names.count(twice[0])} columns {twice[0]!r}, expected each name once")
         else:
-            return Table(path, found.to_pydict(), separator)
+            return Table(title, found.to_pydict(), text, separator)
     except (pyarrow.ArrowException, OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
-        refused(_fault(path, separator) or f"{path} is not a table that can be read: {_first_line(error)}")
+        refused(_fault(text, separator) or f"{title} is not a table that can be read: {_first_line(error)}")
     return None
 
 
-def _of_text(path: Path, separator: str, texts: Sequence[str | None]) -> Any:
+def _of_text(text: Text, separator: str, texts: Sequence[str | None]) -> Any:
     """A table of text as PyArrow has it; raises `ArrowException` and others where it is none, or not UTF-8."""
     import pyarrow
     from pyarrow import csv as reader
 
-    as_text = {name: pyarrow.string() for name in delimited.heading(path, separator) if name.strip() in texts}
-    with pyarrow.input_stream(str(path), compression="gzip" if delimited.is_gzipped(path) else None) as file:
+    as_text = {name: pyarrow.string() for name in delimited.heading(text, separator) if name.strip() in texts}
+    with text.opened() as file:
         found = reader.read_csv(
             file,
             parse_options=reader.ParseOptions(delimiter=separator, newlines_in_values=True),
@@ -93,9 +98,9 @@ def _of_text(path: Path, separator: str, texts: Sequence[str | None]) -> Any:
     return found.rename_columns([name.strip() for name in found.column_names])
 
 
-def _fault(path: Path, separator: str) -> str:
+def _fault(text: Text | None, separator: str) -> str:
     try:
-        return delimited.fault(path, separator) if separator else ""
+        return delimited.fault(text, separator) if text and separator else ""
     except (OSError, EOFError, zlib.error, csv.Error):  # then PyArrow's own words have to do
         return ""
 
@@ -124,10 +129,10 @@ def series(
     wanted = [name for name in (label, sequence, time) if name is not None] + list(names)
     for name in wanted if features else (*wanted, *ignore):
         if name not in table.columns:
-            refused(f"{table.path} has no column {name!r}, expected it among {listed(list(table.columns))}")
+            refused(f"{table.name} has no column {name!r}, expected it among {listed(list(table.columns))}")
             return
     if not names:
-        refused(f"{table.path} has no column of numbers beside {listed(wanted)}, expected at least one")
+        refused(f"{table.name} has no column of numbers beside {listed(wanted)}, expected at least one")
         return
     groups: dict[str, list[int]] = {}
     rows = len(next(iter(table.columns.values())))
@@ -145,7 +150,7 @@ def series(
             refused(str(wrong))
             continue
         times = None if time is None else [_text(table.columns[time][row]) for row in places]
-        yield f"{table.path}, {key}" if key else str(table.path), numbers, labels, names, times
+        yield f"{table.name}, {key}" if key else table.name, numbers, labels, names, times
 
 
 def _numbers(table: Table, name: str, rows: list[int], chosen_here: bool, gaps: bool) -> Floats:
