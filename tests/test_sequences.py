@@ -329,6 +329,27 @@ def test_a_quote_within_a_name_is_none_around_it(tmp_path: Path) -> None:
     assert one(written(tmp_path / "a.csv", 'disk 5";y;label\n1;2;a\n')).features == ('disk 5"', "y")
 
 
+@pytest.mark.parametrize(
+    ("who", "layout", "told"),
+    [
+        ("aabbcc", Layout(), True),
+        ("aabbaa", Layout(), False),
+        ("aaaaaa", Layout(), False),
+        ("abcdef", Layout(), False),
+        ("aabbcc", Layout(sequence="x"), False),
+    ],
+)
+def test_a_column_that_tells_sequences_apart_may_be_named_so(
+    tmp_path: Path, who: str, layout: Layout, told: bool
+) -> None:
+    rows = "".join(f"{name},{number},up\n" for number, name in enumerate(who))
+    with pytest.raises(
+        InputError, match=r"column 'whose is it': 'a', expected .*; --ignore 'whose is it' lea"
+    ) as error:
+        one(written(tmp_path / "a.csv", f"whose is it,x,label\n{rows}"), layout)
+    assert ("and --sequence 'whose is it' tells sequences apart by it" in str(error.value)) == told
+
+
 def test_white_space_around_a_name_is_none_of_it(tmp_path: Path) -> None:
     found = one(written(tmp_path / "a.csv", "x, y , label\n1, 2, 01\n"))
     assert found.features == ("x", "y") and found.inputs.tolist() == [[1, 2]] and found.labels == ["01"]

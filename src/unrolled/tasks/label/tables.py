@@ -9,6 +9,7 @@ import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -144,7 +145,8 @@ def series(
         refused(f"{table.where(first)}, column {sequence!r}: nothing, expected the sequence that the row is of")
     for key, places in groups.items():
         try:
-            numbers = np.stack([_numbers(table, name, places, not features, gaps) for name in names], axis=1)
+            read = (_numbers(table, name, places, not features, sequence is None, gaps) for name in names)
+            numbers = np.stack(list(read), axis=1)
             labels = None if label is None else _labels(table, label, places)
         except InputError as wrong:
             refused(str(wrong))
@@ -153,7 +155,11 @@ def series(
         yield f"{table.name}, {key}" if key else table.name, numbers, labels, names, times
 
 
-def _numbers(table: Table, name: str, rows: list[int], chosen_here: bool, gaps: bool) -> Floats:
+def _numbers(table: Table, name: str, rows: list[int], chosen_here: bool, whole: bool, gaps: bool) -> Floats:
+    """The numbers of a column, which is one of numbers for want of a better use where it is `chosen_here`.
+
+    `whole` says that the table is one sequence.
+    """
     values = table.columns[name]
     found = np.empty(len(rows))
     for place, row in enumerate(rows):
@@ -167,6 +173,8 @@ def _numbers(table: Table, name: str, rows: list[int], chosen_here: bool, gaps: 
         if not np.isfinite(found[place]) and not (gaps and nothing):
             said = "nothing" if value is None else repr(str(value))
             hint = f"; {_without(name)}" if chosen_here and not nothing else ""
+            if hint and whole and _tells_apart(values):
+                hint += f", and --sequence {shlex.quote(name)} tells sequences apart by it"
             hint = "; training with --missing hold takes the one before it" if nothing else hint
             raise InputError(f"{table.where(row)}, column {name!r}: {said}, expected a finite number{hint}")
     narrow = found.astype(np.float32)
@@ -183,6 +191,13 @@ def _numbers(table: Table, name: str, rows: list[int], chosen_here: bool, gaps: 
 
 def _without(name: str) -> str:
     return f"--ignore {shlex.quote(cell(name))} leaves out the column"
+
+
+def _tells_apart(values: Sequence[Any]) -> bool:
+    """Whether a column seems to name the sequence of each row: its values come in blocks, each of them in one."""
+    names = [_text(value) for value in values]
+    blocks = 1 + sum(one != other for one, other in pairwise(names))
+    return blocks == len(set(names)) and 2 <= blocks <= len(names) / 2
 
 
 def is_gap(value: Any) -> bool:
