@@ -16,6 +16,8 @@ from unrolled.tasks.translate.headings import is_heading
         ("pt_BR", "zh_Hans"),
         ("German", "English"),
         ("english sentence", "french sentence"),
+        ('"de"', '"en"'),
+        ("'Source'", '" target "'),
     ],
 )
 def test_names_of_columns_are_a_heading(source: str, target: str) -> None:
@@ -29,6 +31,9 @@ def test_names_of_columns_are_a_heading(source: str, target: str) -> None:
         ("Text", "text"),
         ("Englisch", "English"),
         ("ja", "yes"),
+        ('"ja"', '"yes"'),
+        ('"so"', '"So"'),
+        ('""', '"en"'),
         ("so", "so"),
         ("no", "No"),
         ("Geh!", "Go!"),

@@ -19,10 +19,14 @@ LANGUAGES = (
     "ukrainian urdu vietnamese"
 )
 KNOWN = frozenset(f"{ROLES} {CODES} {LANGUAGES}".split())
+QUOTES = " \"'"
 REGION = re.compile(r"(?<=^[a-z]{2})[-_][a-z]{2,4}$")  # en-US, zh_Hans
 
 
 def is_heading(source: str, target: str) -> bool:
-    """Whether two cells are names of columns: `source` and `target`, `de` and `en-GB`, `German text` and so on."""
-    cells = [REGION.sub("", cell.lower()) for cell in (source, target)]
+    """Whether two cells are names of columns: `source` and `target`, `de` and `en-GB`, `German text` and so on.
+
+    Each may stand in quotes.
+    """
+    cells = [REGION.sub("", cell.strip(QUOTES).lower()) for cell in (source, target)]
     return cells[0] != cells[1] and all(set(re.split(r"[ _-]", cell)) <= KNOWN for cell in cells)
