@@ -68,7 +68,7 @@ def served_by_engine(op: str, device: str, dtype: torch.dtype) -> bool:
 
 def widens(x: Tensor) -> bool:
     """Whether a layer runs on x in float32, which the engine serves, because x has fewer bits and is on a CPU."""
-    return x.dtype in NARROW and x.device.type == "cpu"
+    return x.dtype in NARROW and x.is_cpu
 
 
 def wide(x: Tensor) -> Tensor:
@@ -79,7 +79,7 @@ def wide(x: Tensor) -> Tensor:
 def multiplies_bfloat16(x: Tensor) -> bool:
     """Whether products with x are to be in bfloat16, as x is or autocast says, and the engine has such."""
     asked = torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.bfloat16
-    return (asked or x.dtype == torch.bfloat16) and x.device.type == "cpu" and HAS_BFLOAT16
+    return (asked or x.dtype == torch.bfloat16) and x.is_cpu and HAS_BFLOAT16
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,8 @@ def _run(op: str, inputs: tuple[Tensor | bool | None, ...], outputs: Outputs, *t
     if engine:
         # Not as tensors, which the engine would ask for the same in four times the time, and not as arrays: what
         # has been one of NumPy's can never be resized.
-        given = [torch._C._to_dlpack(_plain(x)) if isinstance(x, Tensor) else x for x in (*inputs, *outputs)]
+        given = [torch._C._to_dlpack(_plain(x)) if isinstance(x, Tensor) else x for x in inputs]
+        given += [None if x is None else torch._C._to_dlpack(x) for x in outputs]
         try:
             return ENGINE[op](*given, *told)
         except TypeError as error:
@@ -147,7 +148,7 @@ def _unlike(op: str, inputs: tuple[Tensor | bool | None, ...]) -> str:
 
 def _plain(x: Tensor) -> Tensor:
     """What can be read from one end to the other; x itself, if it can."""
-    return x.contiguous().resolve_neg()
+    return x if x.is_contiguous() and not x.is_neg() else x.contiguous().resolve_neg()
 
 
 @cache

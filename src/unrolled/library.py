@@ -53,7 +53,7 @@ def _direct(inputs: tuple[Any, ...]) -> bool:
     return (
         not torch.compiler.is_compiling()
         and _PLAIN.issuperset(map(type, inputs))
-        and inputs[0].device.type == "cpu"
+        and inputs[0].is_cpu
         and torch._C._dispatch_tls_local_include_set().raw_repr() in _UNWATCHED
         and not torch._C._len_torch_function_stack()
         and not (torch.is_autocast_enabled("cpu") and any(map(would_be_cast, inputs)))
@@ -63,6 +63,8 @@ def _direct(inputs: tuple[Any, ...]) -> bool:
 
 def under_autocast(x: Tensor) -> bool:
     """Whether autocast is on for x's kind of device."""
+    if x.is_cpu:
+        return torch.is_autocast_enabled("cpu")
     device = x.device.type
     return torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
 

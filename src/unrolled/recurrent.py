@@ -165,8 +165,9 @@ class Recurrent(torch.nn.RNNBase):
         return wide(self._kept(name))
 
     def _kept(self, name: str) -> Tensor:
-        parameter: Tensor = getattr(self, name)
-        return parameter
+        # An attribute takes the module ten times as long; only there is what parametrize makes of others.
+        parameter: Tensor | None = self._parameters.get(name)
+        return getattr(self, name) if parameter is None else parameter
 
     def _weight_hh(self, suffix: str) -> Tensor:
         """The recurrent weight; with weight_drop, some of it is 0 in training, the same at all steps of a call."""
@@ -289,9 +290,15 @@ class Recurrent(torch.nn.RNNBase):
         shapes = [(self.num_layers * directions, rows, width) for width in self._state_widths()]
         check_states(initial or (), shapes, x)
         bfloat16, x = multiplies_bfloat16(x), wide(x)
-        initial = tuple(map(wide, initial or [x.new_zeros(shape) for shape in shapes]))
+        if initial is None:
+            starts = [tuple([x.new_zeros(shape[1:]) for shape in shapes])] * shapes[0][0]
+        else:
+            starts = list(zip(*[wide(state).unbind() for state in initial], strict=True))
         every = int(traced)
-        if not traced and _needs_gradient(chain((x, *initial), self.parameters())):
+        # The layer's own first, for `parameters` walks through modules.
+        if not traced and _needs_gradient(
+            chain((x, *(initial or ())), self._parameters.values(), self.parameters())
+        ):
             every = self.recompute or 1
         finals: list[Tensors] = []
         traces: list[Trace] = []
@@ -299,7 +306,7 @@ class Recurrent(torch.nn.RNNBase):
             outputs = []
             for reverse in (False, True)[:directions]:
                 suffix = f"_l{layer}_reverse" if reverse else f"_l{layer}"
-                before = tuple(state[len(finals)] for state in initial)
+                before = starts[len(finals)]
                 projection = self._projection(x, symbols, suffix, lengths, bfloat16)
                 trace = self._sequence(
                     projection, suffix, before, Steps(lengths, resets, reverse, bfloat16), every
@@ -365,8 +372,8 @@ def _past(sequence: Tensor, lengths: Tensor) -> Tensor:
     return torch.arange(len(sequence), device=sequence.device)[:, None] >= lengths
 
 
-def _needs_gradient(tensors: Iterable[Tensor]) -> bool:
-    return torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
+def _needs_gradient(tensors: Iterable[Tensor | None]) -> bool:
+    return torch.is_grad_enabled() and any(tensor is not None and tensor.requires_grad for tensor in tensors)
 
 
 def _final(sequence: Tensor, initial: Tensor, lengths: Tensor | None, reverse: bool) -> Tensor:
