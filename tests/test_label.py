@@ -487,17 +487,17 @@ def test_a_column_of_times_is_told_beside_the_steps(tmp_path: Path) -> None:
     path = table_of(tmp_path / "a.csv", rows)
     task = LabelTask(LabelOptions(sequence="who", hidden=8, split=0.75, dropout=0.0, input_dropout=0.0), [path])
     model = trained(task, tmp_path / "model", 100)
-    hours = ["1,-3,09:00", "1,-3,09:10", '1,3,"9.20, h"', "2,3,0010", "2,3,"]
+    hours = ["1,-3,09:00", "1,-3,09:10", "1,3,10:00", "2,3,0010", "2,3,"]
     path = table_of(tmp_path / "b.csv", hours, "who,x,at")
     told = list(model.run([str(path)], EventOptions(time="at")))
     assert [one.line for one in told] == [
-        f'# {path}, 1\nstart,end,event,start_time,end_time\n0,2,down,09:00,"9.20, h"',
-        '2,3,up,"9.20, h","9.20, h"',
+        f"# {path}, 1\nstart,end,event,start_time,end_time\n0,2,down,09:00,10:00",
+        "2,3,up,10:00,10:00",
         f"# {path}, 2\nstart,end,event,start_time,end_time\n0,2,up,0010,",
     ]
     assert told[0].record == {
         "sequence": f"{path}, 1", "start": 0, "end": 2, "event": "down", "start_time": "09:00",
-        "end_time": "9.20, h",
+        "end_time": "10:00",
     }  # fmt: skip
     every = list(model.run([str(path)], EventOptions(time="at", every=True)))
     assert every[0].line == f"# {path}, 1\nstep,event,time\n0,down,09:00"
@@ -507,6 +507,23 @@ def test_a_column_of_times_is_told_beside_the_steps(tmp_path: Path) -> None:
     np.save(tmp_path / "b.npy", np.zeros((3, 1)))
     with pytest.raises(InputError, match=r"b\.npy has no columns with names, expected a table for --time"):
         next(model.run([str(tmp_path / "b.npy")], EventOptions(time="at")))
+
+
+@pytest.mark.parametrize(
+    ("times", "reason"),
+    [
+        (["noon"], r"line 2, column 'at': 'noon', expected a time: a number, 9:30, or as 2026-11-30 09:30\.$"),
+        (["2", "1"], r"line 3, column 'at': '1' after '2', expected times that never fall within a sequence\.$"),
+        (["", "9:59", "na", "9:30"], r"line 5, column 'at': '9:30' after '9:59', expected times"),
+    ],
+)
+def test_a_column_that_has_no_times_is_refused(tmp_path: Path, times: list[str], reason: str) -> None:
+    rows = [f"{who},{step},{label}" for who in range(4) for step, label in enumerate(("up", "down"))]
+    options = LabelOptions(sequence="who", hidden=4, split=0.75)
+    _, model = untrained(LabelTask(options, [table_of(tmp_path / "a.csv", rows)], seed=1))
+    path = table_of(tmp_path / "b.csv", [f"1,0,{time}" for time in times], "who,x,at")
+    with pytest.raises(InputError, match=reason):
+        next(model.run([str(path)], EventOptions(time="at")))
 
 
 def test_a_table_comes_by_standard_input_as_from_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

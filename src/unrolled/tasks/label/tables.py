@@ -4,6 +4,7 @@ PyArrow reads the files; this file says what is wrong with one, and where.
 """
 
 import csv
+import math
 import shlex
 import zlib
 from collections import Counter
@@ -21,6 +22,7 @@ from unrolled.examples import Refused
 from unrolled.tasks.label import delimited
 from unrolled.tasks.label.delimited import Text
 from unrolled.tasks.label.names import cell, listed
+from unrolled.tasks.label.times import moment
 
 __all__ = ["Table", "is_gap", "read", "series"]
 
@@ -123,8 +125,8 @@ def series(
     """The name, the numbers [T, D], the events, the names of the numbers and the times of each sequence.
 
     `label`, `sequence` and `time` name columns, or are None; `features` names those of the numbers (empty: all
-    others but those of `ignore`). `refused` hears of a missing column and of a cell that is not a number; with
-    `gaps`, an empty one is NaN.
+    others but those of `ignore`). `refused` hears of a missing column, of a cell that is not a number, and of
+    one that is no time or before the last. With `gaps`, an empty number is NaN; a time may always be empty.
     """
     names = tuple(features) or tuple(n for n in table.columns if n not in {label, sequence, time, *ignore})
     wanted = [name for name in (label, sequence, time) if name is not None] + list(names)
@@ -148,10 +150,10 @@ def series(
             read = (_numbers(table, name, places, not features, sequence is None, gaps) for name in names)
             numbers = np.stack(list(read), axis=1)
             labels = None if label is None else _labels(table, label, places)
+            times = None if time is None else _times(table, time, places)
         except InputError as wrong:
             refused(str(wrong))
             continue
-        times = None if time is None else [_text(table.columns[time][row]) for row in places]
         yield f"{table.name}, {key}" if key else table.name, numbers, labels, names, times
 
 
@@ -213,6 +215,23 @@ def _labels(table: Table, name: str, rows: list[int]) -> list[str]:
     if "" in labels:
         raise InputError(f"{table.where(rows[labels.index('')])}, column {name!r}: nothing, expected an event")
     return labels
+
+
+def _times(table: Table, name: str, rows: list[int]) -> list[str]:
+    """The times of a sequence's rows as they are written."""
+    before, last = "", -math.inf
+    times = [_text(table.columns[name][row]) for row in rows]
+    for row, time in zip(rows, times, strict=True):
+        if is_gap(time):
+            continue
+        now = moment(table.columns[name][row])
+        if now is None or now < last:
+            found, expected = repr(time), "a time: a number, 9:30, or as 2026-11-30 09:30"
+            if now is not None:
+                found, expected = f"{time!r} after {before!r}", "times that never fall within a sequence"
+            raise InputError(f"{table.where(row)}, column {name!r}: {found}, expected {expected}")
+        before, last = time, now
+    return times
 
 
 def _text(value: Any) -> str:
