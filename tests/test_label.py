@@ -555,6 +555,13 @@ def test_what_has_no_names_does_not_come_by_standard_input(tmp_path: Path) -> No
             list(model.run(["-"], EventOptions()))
 
 
+def test_the_millionth_step_is_told_whole() -> None:
+    model = LabelModel(label_file("numbers"))
+    labels = itertools.chain(itertools.repeat("left", 1_234_567), ["right"])
+    told = list(model._told("x", labels, EventOptions(), None))
+    assert [one.line.splitlines()[-1] for one in told] == ["0,1234567,left", "1234567,1234568,right"]
+
+
 def test_a_film_and_a_sentence_have_no_column_of_times() -> None:
     for kind in ("words", "films"):
         model = LabelModel(label_file(kind))

@@ -325,7 +325,7 @@ class LabelModel:
 
         def output(values: Sequence[float], event: str, steps: Sequence[int]) -> Output:
             at = [times[min(step, len(times) - 1)] for step in steps] if times else []
-            cells = [*(f"{value:g}" for value in values), cell(event), *map(cell, at)]
+            cells = [*map(_written, values), cell(event), *map(cell, at)]
             record = dict(zip(columns, [*values, event, *at], strict=True))
             return Output(heading + ",".join(cells), {"sequence": name, **record})
 
@@ -389,6 +389,11 @@ def encode_labels(series: Series, classes: Sequence[str]) -> NDArray[np.int64]:
                 f"{listed(classes)}"
             )
     return np.array([numbers[label] for label in series.labels or ()], np.int64)
+
+
+def _written(number: float) -> str:
+    """A step or a time in seconds, with no exponent however many there are."""
+    return f"{number:.6f}".rstrip("0").rstrip(".")
 
 
 def _title(name: str) -> str:
