@@ -340,7 +340,8 @@ def test_an_interrupted_run_goes_on_from_any_folder(
     elsewhere.mkdir()
     monkeypatch.chdir(elsewhere)
     named = [name.format(tmp_path.name) for name in again]
-    assert command("train", "text", *named, "--resume", "--out", "../cut").status == 0
+    done = command("train", "text", *named, "--resume", "--out", "../cut")
+    assert done.status == 0 and f"The model is {tmp_path / 'cut'}." in done.out
     assert Path.cwd() == elsewhere
     training = modelfile.read(tmp_path / "cut").training
     assert (training["names"], training["held_out"]) == (["text.txt"], "valid.txt")

@@ -88,7 +88,7 @@ def _add_train_command(kind: type[Task]) -> None:
         if resume:
             chosen, files, folder = _interrupted(out, kinds, chosen, files)
         options, train_options = settings.fill(kinds, recipe.over(kind.defaults, chosen))
-        out = out.absolute() if folder else out
+        out = out.parent.resolve() / out.name if folder else out
         with chdir(folder) if folder else nullcontext():  # of which the run's paths are
             _check_apart(kind, files, options.held_out)
             task = kind(options, files, train_options.seed)
