@@ -372,6 +372,20 @@ def test_data_of_an_interrupted_run_may_have_moved(
     assert command(*again, "elsewhere/valid.txt").status == 0
 
 
+def test_an_interrupted_run_may_move_with_its_data(
+    command: Command, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, after = tmp_path / "before", tmp_path / "after"
+    before.mkdir()
+    text.rename(before / "text.txt")
+    monkeypatch.chdir(before)
+    interrupted_run(Path("cut"), Path("text.txt"))
+    before.rename(after)
+    monkeypatch.chdir(tmp_path)
+    assert command("train", "text", "--resume", "--out", "after/cut").status == 0
+    assert modelfile.read(after / "cut").training["folder"] == str(after)
+
+
 def test_a_model_that_was_there_is_kept(command: Command, model: Path, text: Path, tmp_path: Path) -> None:
     before = model.read_bytes()
     done = command("train", "text", text, *SMALL, "--seed", 1, "--out", model)
