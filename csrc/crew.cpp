@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cstring>
 #include <mutex>
 #include <system_error>
 #include <thread>
@@ -24,30 +25,36 @@ struct Left {
     uint64_t word() const { return round << 16 | front << 8 | past; }
 };
 
-// Whether there is work, for how many members, and how many helpers are at it.
-struct Gate {
-    uint32_t number, members, helping;
-    bool open;
+// Which piece of work there is, and for how many members.
+struct Number {
+    uint64_t count, members;
 
-    static Gate from(uint32_t word) { return {word >> 16, word >> 9 & 127, word & 255, (word >> 8 & 1) != 0}; }
-    uint32_t word() const { return number << 16 | members << 9 | uint32_t{open} << 8 | helping; }
+    static Number from(uint64_t word) { return {word >> 8, word & 255}; }
+    uint64_t word() const { return count << 8 | members; }
 };
-constexpr uint32_t open_bit = 1 << 8;
+
+// A piece of work. Helpers that spin read this one cache line again and again.
+struct Call {
+    std::atomic<uint64_t> number{0};
+    void (*work)(const void* context, Member& member) = nullptr;
+    size_t size = 0;  // of the context
+    uint64_t round = 0, parts = 0;  // before it
+};
+
+struct Helper {
+    alignas(64) std::atomic<uint32_t> asleep{0};
+    // The last piece of work that this helper went to, or was too late for; whichever, one exchange decides.
+    alignas(64) std::atomic<uint64_t> seat{0};
+    std::atomic<uint64_t> gone{0};  // the last one that it went from
+};
 
 struct Crew {
     std::mutex in_use;  // by one caller at a time
     int helpers = 0;
-    uint32_t number = 0;  // of the pieces of work
-
-    alignas(64) std::atomic<uint32_t> gate{0};
-    void (*work)(const void* context, Member& member) = nullptr;  // these three while the gate is open
-    const void* context = nullptr;
-    uint64_t round = 0;
-
+    alignas(64) Call call;  // what is not atomic, and the context, belong to the caller until it gives the call its number
+    alignas(64) std::byte context[most_context] = {};
     Rounds rounds;
-    struct alignas(64) {
-        std::atomic<uint32_t> asleep{0};
-    } helper[most_members];
+    Helper helper[most_members];
 };
 
 // Never destroyed: helpers wait at it until the process ends.
@@ -77,40 +84,58 @@ bool await(Ready ready, int64_t more = 0) {
     return true;
 }
 
-// Whether the gate was open for this helper, and it went in.
-bool enter(Crew& all, int index, uint32_t& last) {
-    uint32_t word = all.gate.load();
-    for (;;) {
-        Gate gate = Gate::from(word);
-        if (!gate.open || gate.number == last || index >= static_cast<int>(gate.members)) return false;
-        const uint32_t number = gate.number;
-        ++gate.helping;
-        if (all.gate.compare_exchange_weak(word, gate.word(), std::memory_order_acq_rel)) {
-            last = number;
-            return true;
-        }
-    }
+// Whether there is work for this helper that it is in time for; then its number is `last`, and the call stays as it is until
+// the helper has gone, or has told that it takes part in the call's last round.
+bool enter(Crew& all, uint64_t index, uint64_t& last) {
+    std::atomic<uint64_t>& seat = all.helper[index].seat;
+    uint64_t taken = seat.load();  // before the number: the caller changes it before the next call has one
+    const uint64_t number = all.call.number.load();
+    if (number == last) return false;
+    last = number;
+    return index < Number::from(number).members && number != taken && seat.compare_exchange_strong(taken, number);
 }
 
 [[noreturn]] void help(int index) {
     constexpr int64_t more = 5000;  // some hundred microseconds: a stream's next step may be near
     Crew& all = crew();
-    uint32_t last = ~0u;
+    uint64_t last = all.helper[index].seat;
     for (;;) {
         const auto entered = [&] { return enter(all, index, last); };
         if (!await(entered, more)) {
             std::atomic<uint32_t>& asleep = all.helper[index].asleep;
             do {
-                asleep = 1;  // from here on whoever opens the gate wakes this thread
+                asleep = 1;  // from here on whoever has work wakes this thread
                 if (entered()) break;
                 asleep.wait(1);
             } while (!entered());
             asleep = 0;
         }
-        const Gate gate = Gate::from(all.gate.load(std::memory_order_relaxed));
-        Member member(all.rounds, index, static_cast<int>(gate.members), all.round, gate.number & 1);
-        all.work(all.context, member);
-        all.gate.fetch_sub(1, std::memory_order_release);
+        const Call& call = all.call;
+        alignas(64) std::byte context[most_context];
+        std::memcpy(context, all.context, call.size);
+        const Number number = Number::from(last);
+        Member member(all.rounds, index, static_cast<int>(number.members), call.round, call.parts, number.count & 1);
+        call.work(context, member);
+        all.helper[index].gone.store(last, std::memory_order_release);
+    }
+}
+
+// Waits until the helper has no more to do with the call, and it will not.
+void part_with(Crew& all, int index, uint64_t number, uint64_t last_round) {
+    if (Left::from(all.rounds.places[index].told.load(std::memory_order_acquire)).round == last_round) return;
+    Helper& helper = all.helper[index];
+    uint64_t taken = helper.seat.load();
+    if (taken != number && helper.seat.compare_exchange_strong(taken, number)) return;
+    await([&] { return helper.gone.load(std::memory_order_acquire) == number; });
+}
+
+// Gives helpers a copy of the context. Only what differs from the one before is written: a helper has the rest near.
+void put(Crew& all, const void* context, size_t size) {
+    constexpr size_t line = 64;
+    const auto* from = static_cast<const std::byte*>(context);
+    for (size_t i = 0; i < size; i += line) {
+        const size_t n = std::min(line, size - i);
+        if (std::memcmp(all.context + i, from + i, n)) std::memcpy(all.context + i, from + i, n);
     }
 }
 
@@ -147,22 +172,27 @@ bool Member::take(int64_t& first, int64_t& past) {
         past = n_;
         return done_++ == 0;
     }
-    bool taken = take_of(index_, !turned_, first, past);
-    for (int i = 1; !taken && i < members_; ++i) taken = take_of((index_ + i) % members_, turned_, first, past);
-    done_ += taken;
-    return taken;
+    if (working_) rounds_->places[index_].done.store(++done_, std::memory_order_release);
+    working_ = take_of(index_, !turned_, first, past);
+    for (int i = 1; !working_ && i < members_; ++i) working_ = take_of((index_ + i) % members_, turned_, first, past);
+    return working_;
 }
 
 bool Member::take_of(int owner, bool from_front, int64_t& first, int64_t& past) {
-    std::atomic<uint64_t>& left = rounds_->places[owner].left;
-    uint64_t word = left.load(std::memory_order_acquire);
+    Rounds::Place& place = rounds_->places[owner];
+    if (owner != index_) {
+        const Left told = Left::from(place.told.load(std::memory_order_relaxed));
+        if (told.round > round_ || (told.round == round_ && told.front == told.past)) return false;
+    }
+    uint64_t word = place.left.load(std::memory_order_acquire);
     for (;;) {
         Left now = Left::from(word);
         if (now.round > round_) return false;
         if (now.round < round_) now = {round_, 0, static_cast<uint64_t>(parts_of(owner))};
         if (now.front == now.past) return false;
         const uint64_t part = from_front ? now.front++ : --now.past;
-        if (left.compare_exchange_weak(word, now.word(), std::memory_order_acq_rel)) {
+        if (place.left.compare_exchange_weak(word, now.word(), std::memory_order_acq_rel)) {
+            if (owner == index_) place.told.store(now.word(), std::memory_order_release);
             first = first_of(owner) + static_cast<int64_t>(part) * size_;
             past = std::min(first + size_, first_of(owner + 1));
             return true;
@@ -172,16 +202,14 @@ bool Member::take_of(int owner, bool from_front, int64_t& first, int64_t& past) 
 
 void Member::meet() {
     if (members_ == 1) return;
-    Rounds::Place* const places = rounds_->places;
-    places[index_].done.store(done_, std::memory_order_release);
     await([&] {
         uint64_t done = 0;
-        for (int owner = 0; owner < members_; ++owner) done += places[owner].done.load(std::memory_order_acquire);
+        for (int owner = 0; owner < members_; ++owner) done += rounds_->places[owner].done.load(std::memory_order_acquire);
         return done >= expected_;
     });
 }
 
-void run(int members, void (*work)(const void* context, Member& member), const void* context) {
+void run(int members, void (*work)(const void* context, Member& member), const void* context, size_t size) {
     Crew& all = crew();
     members = std::min(members, most_members);
     std::unique_lock<std::mutex> lock;
@@ -191,21 +219,24 @@ void run(int members, void (*work)(const void* context, Member& member), const v
         return work(context, alone);
     }
     provide_helpers(all, members - 1);
-    for (int i = 0; i < members; ++i) all.rounds.places[i].done.store(0, std::memory_order_relaxed);
-    all.work = work;
-    all.context = context;
-    all.number = (all.number + 1) & 0xffff;
-    all.gate.store(Gate{all.number, static_cast<uint32_t>(members), 0, true}.word());
+    Call& call = all.call;
+    call.work = work;
+    call.size = size;
+    call.parts = 0;
+    for (int i = 0; i < members; ++i) call.parts += all.rounds.places[i].done.load(std::memory_order_relaxed);
+    put(all, context, size);
+    const Number number{Number::from(call.number.load(std::memory_order_relaxed)).count + 1, static_cast<uint64_t>(members)};
+    call.number.store(number.word(), std::memory_order_release);
+    // One that falls asleep just now, seen here as awake, misses this call; the next one wakes it.
     for (int i = 1; i < members; ++i)
-        if (all.helper[i].asleep) {
+        if (all.helper[i].asleep.load(std::memory_order_relaxed)) {
             all.helper[i].asleep = 0;
             all.helper[i].asleep.notify_one();
         }
-    Member member(all.rounds, 0, members, all.round, all.number & 1);
+    Member member(all.rounds, 0, members, call.round, call.parts, number.count & 1);
     work(context, member);
-    all.gate.fetch_and(~open_bit, std::memory_order_acq_rel);
-    await([&] { return Gate::from(all.gate.load(std::memory_order_acquire)).helping == 0; });
-    all.round = member.round();
+    for (int i = 1; i < members; ++i) part_with(all, i, number.word(), member.round());
+    call.round = member.round();
 }
 
 }  // namespace unrolled::crew

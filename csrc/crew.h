@@ -3,16 +3,20 @@
 #pragma once
 
 #include <atomic>
+#include <cstddef>
 #include <cstdint>
 
 namespace unrolled::crew {
 
 constexpr int most_members = 64;
 
-// What members share of their rounds, which they count from one on: a place for each, on a cache line of its own.
+// What members share of their rounds, which they count from one on: a place for each. What others read there is on another
+// cache line than what its owner exchanges: a line that somebody else has read costs its owner a tenth of a microsecond.
 struct Rounds {
-    struct alignas(64) Place {
-        std::atomic<uint64_t> left{0}, done{0};
+    struct Place {
+        alignas(64) std::atomic<uint64_t> left{0};  // which parts of the owner's share are left
+        alignas(64) std::atomic<uint64_t> told{0};  // the same as the owner last saw it: others may have taken more
+        std::atomic<uint64_t> done{0};              // parts, of whomever's share, by the owner, in all rounds there have been
     };
     Place places[most_members];
 };
@@ -24,8 +28,10 @@ class Member {
   public:
     // The only one.
     Member() = default;
-    Member(Rounds& rounds, int index, int members, uint64_t round = 0, bool turned = false)
-        : rounds_(&rounds), index_(index), members_(members), round_(round), turned_(turned) {}
+    // After so many rounds, in which so many parts were done.
+    Member(Rounds& rounds, int index, int members, uint64_t round = 0, uint64_t parts = 0, bool turned = false)
+        : rounds_(&rounds), index_(index), members_(members), round_(round), turned_(turned),
+          done_(rounds.places[index].done.load(std::memory_order_relaxed)), expected_(parts) {}
 
     // 0: who called `run`.
     int index() const { return index_; }
@@ -51,13 +57,17 @@ class Member {
     Rounds* rounds_ = nullptr;
     int index_ = 0, members_ = 1;
     uint64_t round_ = 0;
-    bool turned_ = false;
+    bool turned_ = false, working_ = false;
     int64_t n_ = 0, size_ = 1;
     uint64_t done_ = 0, expected_ = 0;  // parts: by this member, and by all when the round is over
 };
 
+constexpr size_t most_context = 512;
+
 // Calls work(context, member) on this thread, and on those helpers that come before it returns: `members` at most, and
-// most_members. Where helpers are busy with another thread's work, this one does its own alone.
-void run(int members, void (*work)(const void* context, Member& member), const void* context);
+// most_members. Each helper has a copy of the `size` bytes of context, and when this returns all parts are done and no
+// helper reads anything else that the caller knows of. Where helpers are busy with another thread's work, this one does its
+// own alone.
+void run(int members, void (*work)(const void* context, Member& member), const void* context, size_t size);
 
 }  // namespace unrolled::crew

@@ -57,7 +57,7 @@ void multiply(const float* x, const float* packed, float* y, int64_t M, int64_t 
     const int64_t blocks = blocks_of(N, block_outputs);
     const int64_t area_bytes = blocks_of(M * (sizeof(typename Product::Row) + Product::row_bytes(K)), 64) * 64;
     uint8_t* areas = reinterpret_cast<uint8_t*>(scratch(threads * area_bytes / 4));
-    take_part(threads, [&](crew::Member& member) {
+    take_part(threads, [=](crew::Member& member) {
         uint8_t* area = areas + member.index() * area_bytes;
         if (M >= blocks)
             divide(member, M, blocks_of(M, threads), [&](int64_t row, int64_t past) {

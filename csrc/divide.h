@@ -3,15 +3,20 @@
 
 #include <omp.h>
 
+#include <type_traits>
+
 #include "crew.h"
 #include "simd.h"
 
 namespace unrolled::UNROLLED_ISA {
 
-// Calls work(member) on this thread and on as many helpers as make it `threads`, if they come.
+// Calls work(member) on this thread and on as many helpers as make it `threads`, if they come, each with a copy of it: it may
+// not refer to what is the caller's own.
 template <class Work>
 void take_part(int threads, const Work& work) {
-    crew::run(threads, [](const void* context, crew::Member& member) { (*static_cast<const Work*>(context))(member); }, &work);
+    static_assert(std::is_trivially_copyable_v<Work> && sizeof(Work) <= crew::most_context);
+    crew::run(threads, [](const void* context, crew::Member& member) { (*static_cast<const Work*>(context))(member); }, &work,
+              sizeof work);
 }
 
 // The same on OpenMP's threads, torch's own, which after its operators are still awake where helpers would have to share a

@@ -103,12 +103,13 @@ class Runner {
         const bool by_panels = blocks_ >= threads && worth_meeting();
         threads = static_cast<int>(by_panels ? threads : std::min<int64_t>(threads, run_.B));
         provide_memory(threads);
-        if (by_panels) take_part(threads, [this](crew::Member& member) { execute({0, run_.B, member, area_of(member)}); });
+        if (by_panels)
+            take_part(threads, [run = *this](crew::Member& member) { run.execute({0, run.run_.B, member, run.area_of(member)}); });
         else
-            take_part(threads, [this, threads](crew::Member& member) {
-                divide(member, run_.B, blocks_of(run_.B, threads), [&](int64_t row, int64_t past) {
+            take_part(threads, [run = *this, threads](crew::Member& member) {
+                divide(member, run.run_.B, blocks_of(run.run_.B, threads), [&](int64_t row, int64_t past) {
                     crew::Member alone;
-                    execute({row, past - row, alone, area_of(member)});
+                    run.execute({row, past - row, alone, run.area_of(member)});
                 });
             });
     }
@@ -227,11 +228,13 @@ class Runner {
         divide(share.member, panels, least_panels, [&](int64_t first, int64_t past) { cover_with<Product, width>(rows, first, past, body); });
     }
 
-    // The share's rows of x [count, B, K], made ready for products; returns where free memory goes on.
+    // The share's rows of x [count, B, K], made ready for products; returns where free memory goes on. A helper asks for a single
+    // row at once: another processor wrote it, and its lines would come one by one.
     uint8_t* prepare(const Rows& x, int64_t K, int64_t count, const Share& share, Row* rows, uint8_t* bytes) const {
         for (int64_t t = 0; t < count; ++t)
             for (int64_t b = share.row; b < share.row + share.rows; ++b, bytes += Product::row_bytes(K))
                 *rows++ = Product::row(x[t * run_.B + b], K, bytes);
+        if (count * share.rows == 1 && share.member.index() > 0) ask(x[share.row], K);
         return bytes;
     }
 
@@ -306,6 +309,8 @@ class Runner {
             for (int r = 0; r < R; ++r) {
                 factors[0].rows[r] = rows[i + r];
                 factors[1].rows[r] = states[i + r];
+                const int64_t u = block * B::units, units = std::min<int64_t>(P * B::units, H_ - u);
+                ask_to_write(after + (share.row + i + r) * H_ + u, units);
                 for (int p = 0; p < P; ++p)
                     starts[r][p] = whole ? panel + p * layout.size : begins[share.row + i + r] + (block + p) * N * lanes;
             }
@@ -336,8 +341,8 @@ class Runner {
                 }
     }
 
-    const PackedStack& stack_;
-    const StackRun& run_;
+    const PackedStack stack_;
+    const StackRun run_;
     const int64_t H_, P_, blocks_, gates_;  // gates_: floats of a row's gates, in blocks
     int64_t chunk_, area_bytes_;
     float* gates_of_steps_;

@@ -1,9 +1,11 @@
 """Threads that help with steps: whoever is there takes a part, and nobody's coming or going changes a bit."""
 
 import os
+import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -85,3 +87,17 @@ def test_a_forked_child_steps_without_the_helpers_that_it_does_not_have() -> Non
     environment = os.environ | {"PYTHONPATH": os.path.dirname(__file__), "OMP_NUM_THREADS": "2"}
     result = subprocess.run([sys.executable, "-c", FORK], env=environment, capture_output=True, text=True)
     assert (result.stdout, result.stderr) == ("0\n", "")
+
+
+def test_no_thread_reads_what_another_writes(tmp_path: Path) -> None:
+    """The crew alone, compiled with a sanitizer: what the tests above run by chance it sees in every order."""
+    here, program, compiler = Path(__file__).parent, tmp_path / "races", shutil.which("c++")
+    if compiler is None:
+        pytest.skip("no C++ compiler")
+    sources = [here / "crew_races.cpp", here.parent / "csrc" / "crew.cpp"]
+    options = ["-std=c++20", "-O1", "-fsanitize=thread", "-pthread", "-I", here.parent / "csrc", "-o", program]
+    built = subprocess.run([compiler, *sources, *options], capture_output=True, text=True)
+    if built.returncode:
+        pytest.skip("the compiler has no sanitizer for threads")
+    ran = subprocess.run([program], capture_output=True, text=True)
+    assert (ran.stdout, ran.stderr) == ("right\n", "")
