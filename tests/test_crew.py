@@ -95,8 +95,8 @@ def test_no_thread_reads_what_another_writes(tmp_path: Path) -> None:
     if compiler is None:
         pytest.skip("no C++ compiler")
     sources = [here / "crew_races.cpp", here.parent / "csrc" / "crew.cpp"]
-    options = ["-std=c++20", "-O1", "-fsanitize=thread", "-pthread", "-I", here.parent / "csrc", "-o", program]
-    built = subprocess.run([compiler, *sources, *options], capture_output=True, text=True)
+    options = ["-std=c++20", "-O1", "-fsanitize=thread", "-pthread", f"-I{here.parent / 'csrc'}"]
+    built = subprocess.run([compiler, *options, *sources, "-o", program], capture_output=True, text=True)
     if built.returncode:
         pytest.skip("the compiler has no sanitizer for threads")
     ran = subprocess.run([program], capture_output=True, text=True)
