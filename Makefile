@@ -20,7 +20,7 @@ setup: $(INSTALLED)  ## Make .venv and install the project with everything into 
 $(INSTALLED): $(SOURCES)
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "Installing unrolled and what it needs into $(VENV) ..."
-	@$(BIN)/pip install --quiet --constraint constraints.txt scikit-build-core nanobind cmake ninja
+	@$(BIN)/pip install --quiet --constraint constraints.txt scikit-build-core nanobind numpy cmake ninja
 	@$(BIN)/pip install --quiet --constraint constraints.txt --no-build-isolation --editable '.[dev]'
 	@touch $@
 

@@ -1,4 +1,7 @@
 // Packed layers: steppers and dense layers, whose calls may be over in a microsecond.
+#define NPY_NO_DEPRECATED_API NPY_1_7_API_VERSION
+#include <numpy/arrayobject.h>
+
 #include <algorithm>
 #include <span>
 #include <string_view>
@@ -62,28 +65,34 @@ void add_layer(unrolled::Stack& stack, In<2> weight_ih, In<2> weight_hh, MaybeIn
 struct Type {
     const char* name;
     std::string_view format;  // the buffer protocol's
+    int number;               // NumPy's
 };
-constexpr Type float32{"float32", "f"}, int64{"int64", "l"};
+constexpr Type float32{"float32", "f", NPY_FLOAT}, int64{"int64", "l", NPY_LONG};
 enum Access {
     reading = PyBUF_C_CONTIGUOUS,
     writing = PyBUF_C_CONTIGUOUS | PyBUF_WRITABLE,
     writing_rows = PyBUF_STRIDES | PyBUF_WRITABLE,
 };
 
-// A NumPy array's memory, taken through the buffer protocol: the way with the least overhead, for calls that are
-// over in a microsecond. Refuses what is not of the expected type and shape, or does not lie as `access` wants it.
+bool fit(std::span<const int64_t> expected, std::span<const int64_t> found) {
+    return std::ranges::equal(expected, found, [](int64_t one, int64_t other) { return one == any || one == other; });
+}
+
+// An array's memory. Refuses what is not of the expected type and shape, or does not lie as `access` wants it. An array of
+// NumPy's says all that is asked in its own fields, for calls that are over in a microsecond; what else there may be is taken
+// through the buffer protocol, which needs a tenth of one.
 class Memory {
   public:
     Memory(const char* name, nb::handle array, Type type, std::span<const int64_t> shape, Access access) {
+        if (access != writing_rows && look_at(array, type, shape, access)) return;
         if (PyObject_GetBuffer(array.ptr(), &view_, PyBUF_FORMAT | access)) {
             PyErr_Clear();
             throw nb::type_error((std::string(name) + ": expected a" + (access == writing_rows ? "" : " C-contiguous") +
                                   (access == reading ? " " : " writable ") + type.name + " array").c_str());
         }
-        const auto fits = [](int64_t expected, int64_t found) { return expected == any || expected == found; };
         const std::string_view format(view_.format);
-        if (format == type.format && std::equal(shape.begin(), shape.end(), view_.shape, view_.shape + view_.ndim, fits)) return;
         const std::vector<int64_t> found(view_.shape, view_.shape + view_.ndim);
+        if (format == type.format && fit(shape, found)) return;
         std::vector<int64_t> expected(shape.begin(), shape.end());
         if (found.size() == expected.size())
             for (size_t i = 0; i < found.size(); ++i)
@@ -112,6 +121,19 @@ class Memory {
     }
 
   private:
+    // Takes the memory of a plain array of NumPy's, which whoever called holds for as long as the call lasts.
+    bool look_at(nb::handle object, Type type, std::span<const int64_t> shape, Access access) {
+        if (!PyArray_Check(object.ptr())) return false;
+        auto* const array = reinterpret_cast<PyArrayObject*>(object.ptr());
+        const bool plain = access == writing ? PyArray_ISCARRAY(array) : PyArray_ISCARRAY_RO(array);
+        if (!plain || PyArray_TYPE(array) != type.number) return false;
+        if (!fit(shape, {PyArray_DIMS(array), static_cast<size_t>(PyArray_NDIM(array))})) return false;
+        view_ = {};  // of nobody
+        view_.buf = PyArray_DATA(array);
+        view_.len = PyArray_NBYTES(array);
+        view_.shape = PyArray_DIMS(array);
+        return true;
+    }
     // How many floats on the next of this dimension begins.
     int64_t apart(int dimension) const {
         return size(dimension) > 1 ? view_.strides[dimension] / static_cast<int64_t>(sizeof(float)) : 0;
@@ -193,13 +215,18 @@ class Steps {
     Steps(const unrolled::Stack& stack, nb::handle h, nb::handle c)
         : stack_(stack), layers_(stack.layers()), state_(stack, h, c, any) {}
 
-    // x [B, D], or symbols [B], -> y [B, P].
-    void step(nb::handle x, nb::handle y) const {
+    // x [B, D], or symbols [B], -> y [B, P], a new array where it is None.
+    nb::object step(nb::handle x, nb::object y) const {
         if (stack_.layers() != layers_) throw nb::value_error("the stack has other layers than when its state was given");
-        const int64_t shape[] = {state_.rows(), stack_.P};
+        int64_t shape[] = {state_.rows(), stack_.P};
         const Inputs inputs(stack_, x, std::span(shape).first(1));
+        if (y.is_none()) {
+            y = nb::steal(PyArray_SimpleNew(2, shape, float32.number));
+            if (!y.is_valid()) throw nb::python_error();
+        }
         const Memory outputs("y", y, float32, shape, writing);
         inputs.run(stack_, outputs.floats(), state_.rows_h, state_.rows_c, 1, shape[0]);
+        return y;
     }
 
   private:
@@ -229,6 +256,7 @@ void run_linear(const unrolled::Linear& linear, nb::handle x, nb::handle y) {
 }  // namespace
 
 void bind_stack(nb::module_& m) {
+    if (PyArray_ImportNumPyAPI() < 0) throw nb::python_error();
     nb::class_<unrolled::Linear>(m, "Linear")
         .def("__init__", [](unrolled::Linear* self, In<2> weight, std::optional<In<1>> bias, const std::string& weights) {
             const int64_t N = weight.shape(0), K = weight.shape(1);
@@ -263,5 +291,5 @@ void bind_stack(nb::module_& m) {
         .def_prop_ro("threads", [](const unrolled::Stack& stack) { return stack.threads(1, 1); });
     nb::class_<Steps>(m, "Steps")
         .def(nb::init<const unrolled::Stack&, nb::handle, nb::handle>(), "stack"_a, "h"_a, "c"_a.none(), nb::keep_alive<1, 2>())
-        .def("step", &Steps::step, "x"_a, "y"_a);
+        .def("step", &Steps::step, "x"_a, "y"_a.none() = nb::none());
 }

@@ -49,9 +49,6 @@ class State:
             self.c[:, rows] = state.c
 
 
-FLOAT32 = np.dtype(np.float32)  # made once: a step may take no longer than making it
-
-
 def zero_state(layers: int, batch: int, widths: Sequence[int]) -> State:
     """The state before anything was consumed; `widths` are those of h and, for an LSTM, of c."""
     h, *c = (np.zeros((layers, batch, width), np.float32) for width in widths)
@@ -154,9 +151,7 @@ class Stepper:
         (symbols: int64): raises `TypeError` for others, `ValueError` for another shape or an unknown symbol, and
         consumes nothing then.
         """
-        y: Floats = np.empty(self._output_shape, FLOAT32) if out is None else out
-        self._steps.step(x, y)
-        return y
+        return self._steps.step(x, out)
 
     def run(self, xs: NDArray[Any]) -> Floats:
         """Consume xs [T, B, D]; returns the last layer's h of every step, [T, B, P]. Raises as `step` does."""
