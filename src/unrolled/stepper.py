@@ -151,7 +151,8 @@ class Stepper:
         (symbols: int64): raises `TypeError` for others, `ValueError` for another shape or an unknown symbol, and
         consumes nothing then.
         """
-        return self._steps.step(x, out)
+        y: Floats = self._steps.step(x, out)
+        return y
 
     def run(self, xs: NDArray[Any]) -> Floats:
         """Consume xs [T, B, D]; returns the last layer's h of every step, [T, B, P]. Raises as `step` does."""
