@@ -23,12 +23,15 @@ Buffer allocate(size_t floats) {
     return Buffer(p);
 }
 
-// Threads for so many multiply-adds of a small batch. Reading a weight is what it spends its time on, and a narrow one is
-// read faster. Helpers (crew.h) are sooner there than OpenMP's threads.
-int helped_threads(double multiply_adds, Weights weights) {
-    constexpr double worth_a_helper = 5e4;
-    return threads_for(multiply_adds / (weights == Weights::float32 ? 1 : weights == Weights::bfloat16 ? 2 : 4), worth_a_helper);
+// So many multiply-adds of a small batch, as many as would take as long in float32: reading a weight is what it spends its time
+// on, and a narrow one is read faster.
+double in_float32(double multiply_adds, Weights weights) {
+    return multiply_adds / (weights == Weights::float32 ? 1 : weights == Weights::bfloat16 ? 2 : 4);
 }
+
+// From how many of them on a thread may be worth it, and up to how many in all that is to be tried. Helpers (crew.h) are sooner
+// there than OpenMP's threads.
+constexpr double worth_a_helper = 3e4, worth_trying = 2e5;
 
 // Symbols whose projections take more memory than this are multiplied at each step instead. A row is read faster than it
 // is made, however many there are; what grows is the memory, and the time in which a model is loaded.
@@ -42,7 +45,7 @@ Linear::Linear(const float* weight, const float* bias, int64_t N, int64_t K, Wei
 }
 
 void Linear::run(const float* x, float* y, int64_t M) const {
-    const int threads = helped_threads(static_cast<double>(M) * N * K, weights);
+    const int threads = threads_for(in_float32(static_cast<double>(M) * N * K, weights), worth_a_helper);
     kernels_->dense(weights, x, packed_.get(), y, M, N, K, threads);
 }
 
@@ -80,12 +83,14 @@ void Stack::project(const Layer& layer, int64_t width) {
     projected_ = true;
 }
 
-int Stack::threads(int64_t T, int64_t B) const {
+double Stack::work(int64_t T, int64_t B) const {
     double weights_read = 0;
     for (const PackedLayer& layer : layers_)
         weights_read += static_cast<double>(H * (gates_of(cell) * (layer.D + P) + (projects_state ? P : 0)));
-    return helped_threads(weights_read * T * B, weights);
+    return in_float32(weights_read * T * B, weights);
 }
+
+int Stack::threads(int64_t T, int64_t B) const { return threads_for(work(T, B), worth_a_helper); }
 
 void Stack::run(const float* x, float* y, const StateRows& h, const StateRows& c, int64_t T, int64_t B) const {
     run(Rows{x, D, nullptr}, y, h, c, T, B);
@@ -97,8 +102,12 @@ void Stack::run(const int64_t* symbols, float* y, const StateRows& h, const Stat
 
 void Stack::run(const Rows& x, float* y, const StateRows& h, const StateRows& c, int64_t T, int64_t B) const {
     if (T == 0 || B == 0) return;
-    kernels_->run_stack({cell, weights, H, P, layers(), projects_state, layers_.data(), projected_}, {T, B, x, y, h, c},
-                        threads(T, B));
+    const auto run_by = [&](int threads) {
+        kernels_->run_stack({cell, weights, H, P, layers(), projects_state, layers_.data(), projected_}, {T, B, x, y, h, c}, threads);
+    };
+    const int most = threads(T, B);
+    if (T == 1 && most > 1 && work(T, B) < worth_trying) pace_(most, run_by);
+    else run_by(most);
 }
 
 }  // namespace unrolled

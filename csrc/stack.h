@@ -5,6 +5,7 @@
 #include <memory>
 #include <vector>
 
+#include "pace.h"
 #include "unrolled.h"
 
 namespace unrolled {
@@ -47,7 +48,7 @@ class Stack {
     void run(const int64_t* symbols, float* y, const StateRows& h, const StateRows& c, int64_t T, int64_t B) const;
 
     int64_t layers() const { return static_cast<int64_t>(layers_.size()); }
-    // Threads that a run asks for.
+    // Threads that a run asks for, at most.
     int threads(int64_t T, int64_t B) const;
     // Bytes of weights that a step reads.
     size_t bytes() const { return bytes_; }
@@ -61,8 +62,10 @@ class Stack {
     Buffer packed(const Layer& layer) const;
     void project(const Layer& layer, int64_t width);
     void run(const Rows& x, float* y, const StateRows& h, const StateRows& c, int64_t T, int64_t B) const;
+    double work(int64_t T, int64_t B) const;
 
     const Kernels* kernels_;
+    mutable Pace pace_;
     int64_t width_;
     Buffer of_symbols_;  // [V, width_], what each stands for: its row of the embedding, or that row's projection
     bool projected_ = false;
