@@ -117,17 +117,6 @@ def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
         parallel.read([tmp_path] * 3, Refused(True))
 
 
-def test_a_comma_names_two_files_unless_a_file_has_it(tmp_path: Path) -> None:
-    assert parallel.named("a.de,a.en") == ["a.de", "a.en"]
-    assert parallel.named("a.tsv") == ["a.tsv"]
-    strange = written(tmp_path / "a,b.tsv", "a\tb\n")
-    assert parallel.named(str(strange)) == [str(strange)]
-    folder = tmp_path / "new, better"
-    folder.mkdir()
-    both = [str(written(folder / name, "a\n")) for name in ("a.de", "a.en")]
-    assert parallel.named(",".join(both)) == both
-
-
 def test_the_fingerprint_is_that_of_the_sentences() -> None:
     pairs = [Pair("a", "b", "x, line 1"), Pair("c", "d", "x, line 2")]
     assert parallel.fingerprint(pairs) == parallel.fingerprint([Pair("a", "b", "y"), Pair("c", "d", "y")])

@@ -15,7 +15,7 @@ from unrolled.errors import InputError
 from unrolled.recipe import TrainOptions
 from unrolled.tasks import TASKS, Task
 from unrolled.tasks.speech import audio
-from unrolled.tasks.whereabouts import found, kept
+from unrolled.tasks.whereabouts import found, kept, named
 from unrolled.train import train
 
 TINY: dict[str, dict[str, Any]] = {
@@ -110,6 +110,21 @@ def test_what_was_held_out_is_found_from_any_folder_and_where_all_has_moved(
     assert unrolled.load(alone).evaluate().figures == figures
 
 
+def interrupted_run(task: str, data: str, held_out: str | None) -> None:
+    """A run in the folder that one is in, stopped after its first step."""
+    run = train(made(task, data, held_out), TrainOptions(steps=2), Path("model"), paths=[data])
+    next(run)
+    run.close()
+
+
+def resume(monkeypatch: pytest.MonkeyPatch, task: str, *arguments: str) -> None:
+    """The command that goes on with a run."""
+    monkeypatch.setattr(sys, "argv", ["unrolled", "train", task, "--resume", *arguments])
+    with pytest.raises(SystemExit) as end:
+        cli.run()
+    assert not end.value.code
+
+
 @pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("again", [False, True], ids=["known", "named"])
 @pytest.mark.parametrize("task", WRITERS)
@@ -121,17 +136,69 @@ def test_an_interrupted_run_goes_on_from_any_folder(
         folder.mkdir()
     monkeypatch.chdir(before)
     data, valid = (WRITERS[task](name) for name in ("train", "valid"))
-    run = train(made(task, data, valid), TrainOptions(steps=2), Path("model"), paths=[data])
-    next(run)
-    run.close()
+    interrupted_run(task, data, valid)
     monkeypatch.chdir(elsewhere)
-    named = [f"../before/{data}", "--held-out", f"../before/{valid}"] if again else []
-    monkeypatch.setattr(sys, "argv", ["unrolled", "train", task, *named, "--resume", "--out", "../before/model"])
-    with pytest.raises(SystemExit) as end:
-        cli.run()
-    assert not end.value.code
+    files = [f"../before/{data}", "--held-out", f"../before/{valid}"] if again else []
+    resume(monkeypatch, task, *files, "--out", "../before/model")
     training = modelfile.read(before / "model").training
     assert (training["names"], training["held_out"], training["folder"]) == ([data], valid, str(before))
+
+
+def test_a_comma_names_two_files_unless_a_file_has_it(tmp_path: Path) -> None:
+    assert named("a.de,a.en") == ["a.de", "a.en"]
+    assert named("a.tsv") == ["a.tsv"]
+    folder = tmp_path / "new, better"
+    folder.mkdir()
+    for name in ("a,b.tsv", "a.de", "a.en", "x,1.de", "x,1.en"):
+        (folder / name).write_text("")
+    both = [str(folder / name) for name in ("a.de", "a.en")]
+    assert named(",".join(both)) == both
+    for names in (["a,b.tsv"], ["a.de", "a.en"], ["x,1.de", "x,1.en"]):
+        assert named(",".join(names), str(folder)) == names
+
+
+COMMAS = {"one": ["my,valid.tsv"], "two": ["x,1.de", "x,1.en"]}
+
+
+def pairs_apart(names: list[str]) -> str:
+    """Write a TSV of pairs, or two aligned files, into the folder that one is in; they are named with a comma."""
+    sides = ["rot\nblau\n", "red\nblue\n"] if len(names) == 2 else ["rot\tred\nblau\tblue\n"]
+    for name, side in zip(names, sides, strict=True):
+        Path(name).write_text(side)
+    return ",".join(names)
+
+
+@pytest.mark.usefixtures("one_thread")
+@pytest.mark.parametrize("names", COMMAS.values(), ids=COMMAS)
+def test_commas_in_the_names_of_what_is_held_out_are_read_where_the_files_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, names: list[str]
+) -> None:
+    before, after = tmp_path / "before", tmp_path / "after"
+    before.mkdir()
+    monkeypatch.chdir(before)
+    modelled("translate", pairs("train"), pairs_apart(names))
+    figures = unrolled.load("model").evaluate().figures
+    monkeypatch.chdir(tmp_path)
+    assert unrolled.load(before / "model").evaluate().figures == figures
+    before.rename(after)
+    assert unrolled.load(after / "model").evaluate().figures == figures
+
+
+@pytest.mark.usefixtures("one_thread")
+@pytest.mark.parametrize("names", COMMAS.values(), ids=COMMAS)
+def test_what_was_held_out_is_named_again_with_commas_in_its_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, names: list[str]
+) -> None:
+    before, elsewhere = tmp_path / "before", tmp_path / "elsewhere"
+    for folder in (before, elsewhere):
+        folder.mkdir()
+    monkeypatch.chdir(before)
+    data, valid = pairs("train"), pairs_apart(names)
+    interrupted_run("translate", data, valid)
+    monkeypatch.chdir(elsewhere)
+    again = ",".join(f"../before/{name}" for name in names)
+    resume(monkeypatch, "translate", "--held-out", again, "--out", "../before/model")
+    assert modelfile.read(before / "model").training["held_out"] == valid
 
 
 def test_the_folder_of_the_training_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,7 +30,7 @@ from unrolled.memory import curves
 from unrolled.memory.gap import QUICK, QUICK_PROBLEM, Experiment, GapOptions
 from unrolled.memory.problems import PROBLEMS
 from unrolled.recipe import TrainOptions
-from unrolled.tasks import TASKS, Task
+from unrolled.tasks import TASKS, Task, whereabouts
 
 train_app = typer.Typer(
     no_args_is_help=True,
@@ -135,8 +135,8 @@ def _interrupted(
 
 def _as_it_was(given: str, was: str | None, folder: str) -> str:
     """A setting that names a file, or two with a comma between, as `_as_they_were` has files."""
-    parts = [given] if os.path.exists(given) else given.split(",")
-    return ",".join(map(str, _as_they_were(parts, was.split(",") if was else [], folder)))
+    before = whereabouts.named(was, folder) if was else []
+    return ",".join(map(str, _as_they_were(whereabouts.named(given), before, folder)))
 
 
 def _as_they_were(given: Sequence[str | Path], was: Sequence[str | Path], folder: str) -> Sequence[str | Path]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from unrolled.errors import InputError
 
-__all__ = ["base", "found", "here", "kept"]
+__all__ = ["base", "found", "here", "kept", "named"]
 
 
 def kept(names: Sequence[str]) -> dict[str, Any]:
@@ -23,6 +23,22 @@ def found(training: Mapping[str, Any], names: Sequence[str], beside: str = "") -
     return [os.path.join(folder, name) for name in names]
 
 
+def named(data: str, folder: str = "") -> list[str]:
+    """The paths, of `folder`, in a setting that names a file, or two with a comma between them.
+
+    Where there are more commas, the files that are there tell which of them it is.
+    """
+    pairs = [[data[:place], data[place + 1 :]] for place, letter in enumerate(data) if letter == ","]
+    there = [pair for pair in pairs if _are_there(pair, folder)]
+    if _are_there([data], folder) or (len(pairs) != 1 and not there):
+        return [data]
+    return (there or pairs)[0]
+
+
+def _are_there(names: Sequence[str], folder: str) -> bool:
+    return all(os.path.exists(os.path.join(folder, name)) for name in names)
+
+
 def base(
     training: Mapping[str, Any],
     names: Sequence[str],
@@ -32,15 +48,15 @@ def base(
 ) -> str:
     """The folder that has all `names` of a `training`: the one that was kept, `beside`, or the one that one is in.
 
-    `beside` is the folder of the file that names them. The folder that one is in is an empty text, so that names
-    stay as they are. Raises `InputError`, which says `whose` the names are and for what `use` DATA may be named
-    instead, where none of the three has them.
+    A name may be that of two files, as `named` has it. `beside` is the folder of the file that names them. The
+    folder that one is in is an empty text, so that names stay as they are. Raises `InputError`, which says `whose`
+    the names are and for what `use` DATA may be named instead, where none of the three has them.
     """
     now = here()
     folders = dict.fromkeys([training.get("folder") or now, beside or now, now])  # earlier versions kept none
     missing = ""
     for folder in folders:
-        lacking = [name for name in names if not os.path.exists(os.path.join(folder, name))]
+        lacking = [name for name in names if not _are_there(named(name, folder), folder)]
         if not lacking:
             return "" if folder == now else folder
         missing = missing or lacking[0]

@@ -1,5 +1,6 @@
 """A finished translation model: beam search, alignments, BLEU. It needs torch, where its network runs."""
 
+import os
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
@@ -188,8 +189,9 @@ class TranslateModel:
         names = [] if training["names"] == [numberwords.BUILTIN] else training["names"]
         options = ExampleOptions(**{field.name: training[field.name] for field in fields(ExampleOptions)})
         if options.held_out is not None:
-            held_out = whereabouts.found(training, parallel.named(options.held_out), self.file.folder)
-            options = replace(options, held_out=",".join(held_out))
+            folder = whereabouts.base(training, [options.held_out], self.file.folder)
+            apart = (os.path.join(folder, name) for name in whereabouts.named(options.held_out, folder))
+            options = replace(options, held_out=",".join(apart))
         paths = whereabouts.found(training, names, self.file.folder)
         data = sentences.read(options, paths, training["seed"], Refused(options.skip_bad))
         if data.fingerprint != training["data"]:

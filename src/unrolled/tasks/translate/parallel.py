@@ -14,7 +14,7 @@ from unrolled.errors import InputError
 from unrolled.examples import Refused
 from unrolled.tasks.translate.headings import is_heading
 
-__all__ = ["Pair", "Pairs", "fingerprint", "named", "read"]
+__all__ = ["Pair", "Pairs", "fingerprint", "read"]
 
 GZIP = b"\x1f\x8b"
 
@@ -48,18 +48,6 @@ def read(paths: Sequence[str | Path], refused: Refused) -> list[Pair]:
             f"{', '.join(map(str, paths))}: there is no pair of sentences that can be used{refused.first}"
         )
     return pairs
-
-
-def named(data: str) -> list[str]:
-    """The paths in a setting that names a TSV file, or two aligned ones with a comma between them.
-
-    Where there are more commas, the files that are there tell which of them it is.
-    """
-    pairs = [[data[:place], data[place + 1 :]] for place, letter in enumerate(data) if letter == ","]
-    there = [pair for pair in pairs if all(Path(one).exists() for one in pair)]
-    if Path(data).exists() or (len(pairs) != 1 and not there):
-        return [data]
-    return (there or pairs)[0]
 
 
 def fingerprint(pairs: Pairs) -> str:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from unrolled import vocabulary
 from unrolled.examples import ExampleOptions, Refused, divide
+from unrolled.tasks import whereabouts
 from unrolled.tasks.translate import numberwords, parallel
 from unrolled.tasks.translate.parallel import Pairs
 from unrolled.vocabulary import Vocabulary, WordVocabulary
@@ -51,7 +52,7 @@ def read(options: ExampleOptions, paths: Sequence[str | Path], seed: int, refuse
         always, pairs = every[: numberwords.ALWAYS_KNOWN] * SMALL_TIMES, every[numberwords.ALWAYS_KNOWN :]
     if options.held_out is not None:
         train: Pairs = [*always, *pairs]
-        held_out: Pairs = parallel.read(parallel.named(options.held_out), refused)
+        held_out: Pairs = parallel.read(whereabouts.named(options.held_out), refused)
     else:
         first, second = divide(len(pairs), options.split, seed)
         train, held_out = [*always, *(pairs[n] for n in first)], [pairs[n] for n in second]

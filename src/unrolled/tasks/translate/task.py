@@ -21,7 +21,7 @@ from unrolled.modelfile import ModelFile
 from unrolled.results import Evaluation
 from unrolled.settings import setting
 from unrolled.tasks import whereabouts
-from unrolled.tasks.translate import parallel, sentences
+from unrolled.tasks.translate import sentences
 from unrolled.tasks.translate.parallel import Pair
 from unrolled.tasks.translate.sentences import Symbols, encode, learn
 
@@ -113,7 +113,7 @@ class TranslateTask:
     @staticmethod
     def files(path: str | Path) -> Sequence[str | Path]:
         """The file of sentences `path`, or two with a comma between."""
-        return parallel.named(str(path))
+        return whereabouts.named(str(path))
 
     @property
     def architecture(self) -> TranslateArchitecture:
