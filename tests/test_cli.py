@@ -359,10 +359,13 @@ def test_data_of_an_interrupted_run_may_have_moved(
         (tmp_path / name).rename(elsewhere / name)
     refused(
         command("train", "text", "--resume", "--out", "cut"),
-        f"text.txt, of the interrupted run, is not in {tmp_path}; go to the folder that has it, or name DATA to "
-        "go on with.",
+        f"text.txt, of the interrupted run, is not in {tmp_path}; go to the folder that has it, or name it "
+        "again, where it is now.",
     )
     again = ["train", "text", "elsewhere/text.txt", "--resume", "--out", "cut", "--held-out"]
+    refused(
+        command(*again[:-1]), f"valid.txt, of the interrupted run, is not in {tmp_path}; go to the folder that"
+    )
     (tmp_path / "other.txt").write_text(WORDS * 4)
     hashes = [corpus.fingerprint([path], "char")[:12] for path in ("elsewhere/valid.txt", "other.txt")]
     refused(
@@ -372,18 +375,25 @@ def test_data_of_an_interrupted_run_may_have_moved(
     assert command(*again, "elsewhere/valid.txt").status == 0
 
 
+@pytest.mark.parametrize(
+    ("data", "again"), [("text.txt", []), ("text.txt", ["after/text.txt"]), ("{}/whole.txt", [])]
+)
 def test_an_interrupted_run_may_move_with_its_data(
-    command: Command, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, data: str, again: list[str]
 ) -> None:
     before, after = tmp_path / "before", tmp_path / "after"
     before.mkdir()
-    text.rename(before / "text.txt")
+    (before / "valid.txt").write_text(WORDS * 3)
+    for path in (before / "text.txt", tmp_path / "whole.txt"):
+        path.write_text(WORDS * 40)
     monkeypatch.chdir(before)
-    interrupted_run(Path("cut"), Path("text.txt"))
+    interrupted_run(Path("cut"), Path(data.format(tmp_path)), held_out="valid.txt")
     before.rename(after)
     monkeypatch.chdir(tmp_path)
-    assert command("train", "text", "--resume", "--out", "after/cut").status == 0
-    assert modelfile.read(after / "cut").training["folder"] == str(after)
+    assert command("train", "text", *again, "--resume", "--out", "after/cut").status == 0
+    training = modelfile.read(after / "cut").training
+    assert (training["names"], training["held_out"]) == ([data.format(tmp_path)], "valid.txt")
+    assert training["folder"] == str(after)
 
 
 def test_a_model_that_was_there_is_kept(command: Command, model: Path, text: Path, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import math
 import os
 import re
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Collection, Generator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -145,16 +145,18 @@ class Interrupted:
     folder: str
 
 
-def interrupted(out: Path, named: bool = False) -> Interrupted:
+def interrupted(out: Path, data: bool = False, chosen: Collection[str] = ()) -> Interrupted:
     """The run that wrote the checkpoint beside `out`; raises `InputError` where there is none.
 
-    Raises it, too, where the run's data are not found, unless others are `named` in their place.
+    Raises it, too, where files of the run are not found, unless others are named in their place: `data` says so
+    of its data, `chosen` has the settings of which it is so.
     """
     run = checkpoint.read(checkpoint_path(out)).run
-    paths = run.get("paths", [])
-    beside = os.path.realpath(out.parent)
-    folder = whereabouts.base(run, [] if named else paths, beside, "the interrupted run", "go on with")
-    return Interrupted(run["settings"], [Path(path) for path in paths], folder if os.path.isdir(folder) else "")
+    settings, paths = run["settings"], run.get("paths", [])
+    further = [settings[name] for name in FILES if settings.get(name) and name not in chosen]
+    names, beside = [*([] if data else paths), *further], os.path.realpath(out.parent)
+    folder = whereabouts.base(run, names, beside, "the interrupted run", "name it again, where it is now")
+    return Interrupted(settings, [Path(path) for path in paths], folder)
 
 
 def train(

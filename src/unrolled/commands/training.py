@@ -126,7 +126,7 @@ def _interrupted(
     """
     from unrolled.train import FILES, interrupted
 
-    before = interrupted(out, named=bool(data))
+    before = interrupted(out, bool(data), chosen)
     was, folder = settings.known(kinds, before.settings), before.folder
     named = {name: _as_it_was(chosen[name], was.get(name), folder) for name in FILES if name in chosen}
     files = [Path(path) for path in _as_they_were(data, before.data, folder)] if data else before.data

@@ -44,27 +44,28 @@ def base(
     names: Sequence[str],
     beside: str = "",
     whose: str = "the model's training",
-    use: str = "measure on",
+    instead: str = "name DATA to measure on",
 ) -> str:
     """The folder that has all `names` of a `training`: the one that was kept, `beside`, or the one that one is in.
 
     A name may be that of two files, as `named` has it. `beside` is the folder of the file that names them. The
-    folder that one is in is an empty text, so that names stay as they are. Raises `InputError`, which says `whose`
-    the names are and for what `use` DATA may be named instead, where none of the three has them.
+    folder that one is in is an empty text, so that names stay as they are. A folder that is gone has not even
+    names that are whole paths. Raises `InputError`, which says `whose` the names are and what to do `instead`,
+    where none of the three has them.
     """
     now = here()
     folders = dict.fromkeys([training.get("folder") or now, beside or now, now])  # earlier versions kept none
     missing = ""
     for folder in folders:
         lacking = [name for name in names if not _are_there(named(name, folder), folder)]
-        if not lacking:
+        if lacking:
+            missing = missing or lacking[0]
+        elif folder == now or os.path.isdir(folder):
             return "" if folder == now else folder
-        missing = missing or lacking[0]
     if os.path.isabs(missing):
-        raise InputError(f"{missing}, of {whose}, is not there any more; name DATA to {use}.")
+        raise InputError(f"{missing}, of {whose}, is not there any more; {instead}.")
     raise InputError(
-        f"{missing}, of {whose}, is not in {' or in '.join(folders)}; go to the folder that has it, or name DATA "
-        f"to {use}."
+        f"{missing}, of {whose}, is not in {' or in '.join(folders)}; go to the folder that has it, or {instead}."
     )
 
 
