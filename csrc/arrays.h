@@ -8,6 +8,10 @@
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
+#include <cxxabi.h>
+#include <unistd.h>
+
+#include <exception>
 #include <optional>
 #include <string>
 #include <vector>
@@ -70,6 +74,27 @@ inline unrolled::LayerNorm norm_of(int64_t G, int64_t H, bool has_weight_ih, con
     if (gain_c) expect("gain_c", *gain_c, {H});
     if (bias_c) expect("bias_c", *bias_c, {H});
     return {data_or_null(gain_ih), data_or_null(gain_hh), data_or_null(gain_c), data_or_null(bias_c)};
+}
+
+// Runs without the lock of the interpreter. Where that has ended meanwhile, it ends the thread that asks for the lock, a
+// daemon's, by unwinding its stack, which C++ may not let through: such a thread stays here for the moment that is left.
+template <class Run>
+void unlocked(const Run& run) {
+    PyThreadState* const state = PyEval_SaveThread();
+    const auto lock = [state] {
+        try {
+            PyEval_RestoreThread(state);
+        } catch (abi::__forced_unwind&) {
+            for (;;) pause();
+        }
+    };
+    try {
+        run();
+    } catch (const std::exception&) {
+        lock();
+        throw;
+    }
+    lock();
 }
 
 // The parts of the module.

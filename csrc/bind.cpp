@@ -30,6 +30,7 @@ void use_isa(const std::string& isa) {
 }  // namespace
 
 NB_MODULE(_engine, m) {
+    nb::set_leak_warnings(false);  // a daemon thread holds its layers to the end
     m.doc() = "The compiled recurrent engine; csrc/unrolled.h says what each argument is.";
     if (const char* wanted = std::getenv("UNROLLED_ISA"); wanted && *wanted) use_isa(wanted);
 

@@ -115,10 +115,11 @@ void lstm_forward(AnyRank x, Symbols symbols, MaybeIn<2> weight_ih, MaybeIn<1> b
     if (symbols && gain_ih) throw nb::value_error("symbols: expected only without gain_ih");
     const auto variant = variant_of(s, G, weight_hr, peephole, norm, dropout, zoneout_h, zoneout_c);
     if (gates) expect("gates", *gates, {s.T, s.B, variant.kept(s.H)});
-    nb::gil_scoped_release release;
-    unrolled::kernels().lstm_forward(
-        s, {x.data(), weight_hh.data(), h0.data(), c0.data(), h.data(), c.data(), data_or_null(gates),
-            every, data_or_null(weight_ih), data_or_null(bias), D, variant}, threads_for(s, G, D));
+    unlocked([&] {
+        unrolled::kernels().lstm_forward(
+            s, {x.data(), weight_hh.data(), h0.data(), c0.data(), h.data(), c.data(), data_or_null(gates),
+                every, data_or_null(weight_ih), data_or_null(bias), D, variant}, threads_for(s, G, D));
+    });
 }
 
 unrolled::Gradients gradients(const unrolled::Steps& s, int64_t gates, int64_t D, const MaybeIn<2>& weight_ih,
@@ -164,12 +165,13 @@ void lstm_backward(In<3> grad_h, MaybeIn<3> grad_c, AnyRank x, Symbols symbols, 
     expect_gradient("gain_c", gain_c, grad_gain_c);
     expect_gradient("bias_c", bias_c, grad_bias_c);
     const auto grad = gradients(s, G, D, weight_ih, grad_x, grad_weight_ih, grad_weight_hh, grad_bias, grad_h0, continued);
-    nb::gil_scoped_release release;
-    unrolled::kernels().lstm_backward(
-        s, {grad_h.data(), data_or_null(grad_c), x.data(), data_or_null(weight_ih), weight_hh.data(), h0.data(),
-            c0.data(), h.data(), c.data(), gates.data(), D, variant, grad, grad_c0.data(),
-            data_or_null(grad_weight_hr), data_or_null(grad_peephole), data_or_null(grad_gain_ih),
-            data_or_null(grad_gain_hh), data_or_null(grad_gain_c), data_or_null(grad_bias_c)}, threads_for(s, G, D));
+    unlocked([&] {
+        unrolled::kernels().lstm_backward(
+            s, {grad_h.data(), data_or_null(grad_c), x.data(), data_or_null(weight_ih), weight_hh.data(), h0.data(),
+                c0.data(), h.data(), c.data(), gates.data(), D, variant, grad, grad_c0.data(),
+                data_or_null(grad_weight_hr), data_or_null(grad_peephole), data_or_null(grad_gain_ih),
+                data_or_null(grad_gain_hh), data_or_null(grad_gain_c), data_or_null(grad_bias_c)}, threads_for(s, G, D));
+    });
 }
 
 void gru_forward(AnyRank x, Symbols symbols, MaybeIn<2> weight_ih, MaybeIn<1> bias, In<2> weight_hh, In<1> bias_hn, In<2> h0,
@@ -182,10 +184,11 @@ void gru_forward(AnyRank x, Symbols symbols, MaybeIn<2> weight_ih, MaybeIn<1> bi
     expect("bias_hn", bias_hn, {s.H});
     expect("h0", h0, {s.B, s.H});
     if (gates) expect("gates", *gates, {s.T, s.B, 4 * s.H});
-    nb::gil_scoped_release release;
-    unrolled::kernels().gru_forward(
-        s, {x.data(), weight_hh.data(), bias_hn.data(), h0.data(), h.data(), data_or_null(gates),
-            data_or_null(weight_ih), data_or_null(bias), D, zoneout}, threads_for(s, 3, D));
+    unlocked([&] {
+        unrolled::kernels().gru_forward(
+            s, {x.data(), weight_hh.data(), bias_hn.data(), h0.data(), h.data(), data_or_null(gates),
+                data_or_null(weight_ih), data_or_null(bias), D, zoneout}, threads_for(s, 3, D));
+    });
 }
 
 void gru_backward(In<3> grad_h, AnyRank x, Symbols symbols, MaybeIn<2> weight_ih, In<2> weight_hh, In<2> h0, Lengths lengths,
@@ -201,10 +204,11 @@ void gru_backward(In<3> grad_h, AnyRank x, Symbols symbols, MaybeIn<2> weight_ih
     expect("gates", gates, {s.T, s.B, 4 * s.H});
     expect("grad_bias_hn", grad_bias_hn, {s.H});
     const auto grad = gradients(s, 3, D, weight_ih, grad_x, grad_weight_ih, grad_weight_hh, grad_bias, grad_h0, continued);
-    nb::gil_scoped_release release;
-    unrolled::kernels().gru_backward(
-        s, {grad_h.data(), x.data(), data_or_null(weight_ih), weight_hh.data(), h0.data(), h.data(), gates.data(), D,
-            zoneout, grad, grad_bias_hn.data()}, threads_for(s, 3, D));
+    unlocked([&] {
+        unrolled::kernels().gru_backward(
+            s, {grad_h.data(), x.data(), data_or_null(weight_ih), weight_hh.data(), h0.data(), h.data(), gates.data(), D,
+                zoneout, grad, grad_bias_hn.data()}, threads_for(s, 3, D));
+    });
 }
 
 void rnn_forward(AnyRank x, Symbols symbols, MaybeIn<2> weight_ih, MaybeIn<1> bias, In<2> weight_hh, In<2> h0, Lengths lengths,
@@ -214,9 +218,10 @@ void rnn_forward(AnyRank x, Symbols symbols, MaybeIn<2> weight_ih, MaybeIn<1> bi
     expect_bias("bias", bias, weight_ih, s.H);
     expect("weight_hh", weight_hh, {s.H, s.H});
     expect("h0", h0, {s.B, s.H});
-    nb::gil_scoped_release release;
-    unrolled::kernels().rnn_forward(s, {x.data(), weight_hh.data(), h0.data(), h.data(), relu,
-                                        data_or_null(weight_ih), data_or_null(bias), D}, threads_for(s, 1, D));
+    unlocked([&] {
+        unrolled::kernels().rnn_forward(s, {x.data(), weight_hh.data(), h0.data(), h.data(), relu,
+                                            data_or_null(weight_ih), data_or_null(bias), D}, threads_for(s, 1, D));
+    });
 }
 
 void rnn_backward(In<3> grad_h, AnyRank x, Symbols symbols, MaybeIn<2> weight_ih, In<2> weight_hh, In<2> h0, Lengths lengths,
@@ -228,9 +233,10 @@ void rnn_backward(In<3> grad_h, AnyRank x, Symbols symbols, MaybeIn<2> weight_ih
     expect("h0", h0, {s.B, s.H});
     expect("h", h, {s.T, s.B, s.H});
     const auto grad = gradients(s, 1, D, weight_ih, grad_x, grad_weight_ih, grad_weight_hh, grad_bias, grad_h0);
-    nb::gil_scoped_release release;
-    unrolled::kernels().rnn_backward(s, {grad_h.data(), x.data(), data_or_null(weight_ih), weight_hh.data(),
-                                         h0.data(), h.data(), D, grad, relu}, threads_for(s, 1, D));
+    unlocked([&] {
+        unrolled::kernels().rnn_backward(s, {grad_h.data(), x.data(), data_or_null(weight_ih), weight_hh.data(),
+                                             h0.data(), h.data(), D, grad, relu}, threads_for(s, 1, D));
+    });
 }
 
 }  // namespace

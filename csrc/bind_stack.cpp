@@ -112,6 +112,10 @@ class Memory {
         return {static_cast<const int64_t*>(view_.buf), static_cast<size_t>(view_.len) / sizeof(int64_t)};
     }
     int64_t size(int dimension) const { return view_.shape[dimension]; }
+    bool overlap(const Memory& other) const {
+        const auto begin = [](const Memory& one) { return static_cast<const char*>(one.view_.buf); };
+        return begin(*this) < begin(other) + other.view_.len && begin(other) < begin(*this) + view_.len;
+    }
     // Of a state [L, B, H], whose rows may be parts of something larger.
     unrolled::StateRows state(const char* name) const {
         const auto whole = [&](int dimension) { return size(dimension) < 2 || view_.strides[dimension] % sizeof(float) == 0; };
@@ -146,9 +150,8 @@ class Memory {
 template <class Run>
 void run_unlocked(double bytes_read, Run run) {
     constexpr double worth_it = 1 << 20;
-    std::optional<nb::gil_scoped_release> release;
-    if (bytes_read >= worth_it) release.emplace();
-    run();
+    if (bytes_read >= worth_it) unlocked(run);
+    else run();
 }
 
 void expect_symbols(std::span<const int64_t> symbols, int64_t V) {
@@ -164,6 +167,7 @@ class Inputs {
     Inputs(const unrolled::Stack& stack, nb::handle x, std::span<const int64_t> steps)
         : memory_("x", x, stack.V ? int64 : float32, shape(stack, steps), reading), symbols_(stack.V) {}
     int64_t size(int dimension) const { return memory_.size(dimension); }
+    bool overlap(const Memory& other) const { return memory_.overlap(other); }
 
     void run(const unrolled::Stack& stack, float* y, const unrolled::StateRows& h, const unrolled::StateRows& c, int64_t T,
              int64_t B) const {
@@ -225,6 +229,7 @@ class Steps {
             if (!y.is_valid()) throw nb::python_error();
         }
         const Memory outputs("y", y, float32, shape, writing);
+        if (inputs.overlap(outputs)) throw nb::value_error("y: expected memory of its own, got that of x");
         inputs.run(stack_, outputs.floats(), state_.rows_h, state_.rows_c, 1, shape[0]);
         return y;
     }

@@ -12,6 +12,15 @@
 #endif
 
 namespace unrolled::crew {
+
+#if defined(UNROLLED_HESITATES)
+void hesitate();  // a test's: waits now and then, so that others come between what one thread does
+constexpr int64_t spins = 50, more_spins = 20;
+#else
+inline void hesitate() {}
+constexpr int64_t spins = 2000, more_spins = 5000;  // some 50 microseconds; some hundred: a stream's next step may be near
+#endif
+
 namespace {
 
 constexpr int parts_of_a_member = 8;
@@ -75,7 +84,7 @@ void pause() {
 // for. Returns whether it is ready, at the latest after so many spins more; 0: waits as long as it takes.
 template <class Ready>
 bool await(Ready ready, int64_t more = 0) {
-    constexpr int64_t spins = 2000, between = 32;  // some 50 microseconds, and 1: to yield takes the system half of one
+    constexpr int64_t between = 32;  // some microsecond: to yield takes the system half of one
     for (int64_t i = 0; !ready(); ++i) {
         if (more && i >= spins + more) return false;
         if (i < spins || i % between) pause();
@@ -89,40 +98,48 @@ bool await(Ready ready, int64_t more = 0) {
 bool enter(Crew& all, uint64_t index, uint64_t& last) {
     std::atomic<uint64_t>& seat = all.helper[index].seat;
     uint64_t taken = seat.load();  // before the number: the caller changes it before the next call has one
+    hesitate();
     const uint64_t number = all.call.number.load();
+    hesitate();
     if (number == last) return false;
     last = number;
     return index < Number::from(number).members && number != taken && seat.compare_exchange_strong(taken, number);
 }
 
 [[noreturn]] void help(int index) {
-    constexpr int64_t more = 5000;  // some hundred microseconds: a stream's next step may be near
     Crew& all = crew();
     uint64_t last = all.helper[index].seat;
     for (;;) {
         const auto entered = [&] { return enter(all, index, last); };
-        if (!await(entered, more)) {
+        if (!await(entered, more_spins)) {
             std::atomic<uint32_t>& asleep = all.helper[index].asleep;
             do {
                 asleep = 1;  // from here on whoever has work wakes this thread
                 if (entered()) break;
+                hesitate();
                 asleep.wait(1);
             } while (!entered());
             asleep = 0;
         }
+        hesitate();
         const Call& call = all.call;
         alignas(64) std::byte context[most_context];
         std::memcpy(context, all.context, call.size);
         const Number number = Number::from(last);
         Member member(all.rounds, index, static_cast<int>(number.members), call.round, call.parts, number.count & 1);
+        hesitate();
         call.work(context, member);
+        hesitate();
         all.helper[index].gone.store(last, std::memory_order_release);
     }
 }
 
-// Waits until the helper has no more to do with the call, and it will not.
+// Waits until the helper has no more to do with the call, and it will not: all parts are done, so one that has told of the last
+// round has none of it left.
 void part_with(Crew& all, int index, uint64_t number, uint64_t last_round) {
-    if (Left::from(all.rounds.places[index].told.load(std::memory_order_acquire)).round == last_round) return;
+    const uint64_t told = Left::from(all.rounds.places[index].told.load(std::memory_order_acquire)).round;
+    if (told == last_round && last_round != all.call.round) return;
+    hesitate();
     Helper& helper = all.helper[index];
     uint64_t taken = helper.seat.load();
     if (taken != number && helper.seat.compare_exchange_strong(taken, number)) return;
@@ -172,6 +189,7 @@ bool Member::take(int64_t& first, int64_t& past) {
         past = n_;
         return done_++ == 0;
     }
+    hesitate();
     if (working_) rounds_->places[index_].done.store(++done_, std::memory_order_release);
     working_ = take_of(index_, !turned_, first, past);
     for (int i = 1; !working_ && i < members_; ++i) working_ = take_of((index_ + i) % members_, turned_, first, past);
@@ -187,11 +205,13 @@ bool Member::take_of(int owner, bool from_front, int64_t& first, int64_t& past) 
     uint64_t word = place.left.load(std::memory_order_acquire);
     for (;;) {
         Left now = Left::from(word);
+        hesitate();
         if (now.round > round_) return false;
         if (now.round < round_) now = {round_, 0, static_cast<uint64_t>(parts_of(owner))};
         if (now.front == now.past) return false;
         const uint64_t part = from_front ? now.front++ : --now.past;
         if (place.left.compare_exchange_weak(word, now.word(), std::memory_order_acq_rel)) {
+            hesitate();
             if (owner == index_) place.told.store(now.word(), std::memory_order_release);
             first = first_of(owner) + static_cast<int64_t>(part) * size_;
             past = std::min(first + size_, first_of(owner + 1));
@@ -235,6 +255,7 @@ void run(int members, void (*work)(const void* context, Member& member), const v
         }
     Member member(all.rounds, 0, members, call.round, call.parts, number.count & 1);
     work(context, member);
+    member.meet();
     for (int i = 1; i < members; ++i) part_with(all, i, number.word(), member.round());
     call.round = member.round();
 }

@@ -1,5 +1,5 @@
 // Work for several threads. It is taken in parts: whoever is there takes the next one, so nothing waits for a thread that
-// sleeps, or whose processor another program has; only for one that has begun a part.
+// sleeps, or has not begun; only for one that is at it, even where another program then takes its processor.
 #pragma once
 
 #include <atomic>
@@ -65,9 +65,9 @@ class Member {
 constexpr size_t most_context = 512;
 
 // Calls work(context, member) on this thread, and on those helpers that come before it returns: `members` at most, and
-// most_members. Each helper has a copy of the `size` bytes of context, and when this returns all parts are done and no
-// helper reads anything else that the caller knows of. Where helpers are busy with another thread's work, this one does its
-// own alone.
+// most_members. Each helper has a copy of the `size` bytes of context. When this returns all parts are done, and no helper
+// reads anything that the context points to, as long as none does after the last `take` of the last round. Where helpers are
+// busy with another thread's work, this one does its own alone.
 void run(int members, void (*work)(const void* context, Member& member), const void* context, size_t size);
 
 }  // namespace unrolled::crew

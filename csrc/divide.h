@@ -10,8 +10,8 @@
 
 namespace unrolled::UNROLLED_ISA {
 
-// Calls work(member) on this thread and on as many helpers as make it `threads`, if they come, each with a copy of it: it may
-// not refer to what is the caller's own.
+// Calls work(member) on this thread and on as many helpers as make it `threads`, if they come, each with a copy of it: after
+// its last round it may not read what is the caller's own.
 template <class Work>
 void take_part(int threads, const Work& work) {
     static_assert(std::is_trivially_copyable_v<Work> && sizeof(Work) <= crew::most_context);

@@ -179,8 +179,10 @@ class Runner {
             if constexpr (is_lstm(cell)) {
                 float* raw = projected ? nullptr : gates_of_steps_ + t * run_.B * gates_;
                 if (normalised) step_rows(l, layout, raw, begins.from(t * run_.B), states, before, h, share);
-                const float* panels = layer.panels + blocks_ * layout.size + (normalised ? Vectors<cell>::size(H_) : 0);
-                if (stack_.projects_state) project_state(panels, states, bytes, before, after, share);
+                if (stack_.projects_state) {
+                    const float* panels = layer.panels + blocks_ * layout.size + (normalised ? Vectors<cell>::size(H_) : 0);
+                    project_state(panels, states, bytes, before, after, share);
+                }
             }
             share.member.turn();
         }

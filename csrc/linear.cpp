@@ -67,7 +67,7 @@ void multiply_all(const float* const* x, float* const* y, int64_t rows, const fl
         });
 }
 
-// V vectors of columns of a matrix whose rows are `step` floats apart; of the last one `left` columns, where it is not whole.
+// V vectors of columns of a matrix whose rows are `step` floats apart; where they are not `whole`, `left` columns in all.
 template <int V, bool whole>
 struct Columns {
     const float* first;
@@ -87,6 +87,7 @@ struct Columns {
 // sums += x [K] times columns, each in `parts` chains.
 template <int parts, int V, bool whole>
 [[gnu::noinline]] void add_column_products(vec (&sums)[V], const float* x, Columns<V, whole> columns, int64_t K) {
+    static_assert(parts == 1 || parts == 4);
     const int64_t part_size = K / parts;
     vec sum[parts][V] = {};
     for (int v = 0; v < V; ++v) sum[0][v] = sums[v];

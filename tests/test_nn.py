@@ -646,3 +646,13 @@ def test_autograd_names_the_op_whose_output_was_changed() -> None:
 def test_a_length_out_of_range_is_an_input_error(dtype: torch.dtype) -> None:
     with pytest.raises(InputError, match=r"lengths\[0\] is 9, expected 0 to 3"):
         nn.LSTM(4, 6, dtype=dtype)(torch.zeros(3, 2, 4, dtype=dtype), lengths=torch.tensor([9, 1]))
+
+
+def test_a_weight_that_is_made_of_what_others_learn_has_a_way_back() -> None:
+    layer = nn.LSTM(3, 5).requires_grad_(False)
+    weight = layer.weight_hh_l0.detach().clone()
+    del layer.weight_hh_l0
+    scale = torch.ones((), requires_grad=True)
+    layer.weight_hh_l0 = weight * scale
+    layer(torch.ones(4, 2, 3))[0].sum().backward()
+    assert scale.grad is not None and scale.grad != 0

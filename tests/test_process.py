@@ -85,6 +85,28 @@ def test_layers_train_in_a_forked_child() -> None:
     assert (result.stdout, result.stderr) == ("0\n", "")
 
 
+DAEMON = """
+import threading, time
+import numpy as np
+from unrolled import nn
+
+stepper, x, y = nn.LSTM(512, 512).stepper(), np.zeros((1, 512), np.float32), np.zeros((1, 512), np.float32)
+
+def step():
+    while True:
+        stepper.step(x, out=y)
+
+threading.Thread(target=step, daemon=True).start()
+time.sleep(0.05)
+"""
+
+
+def test_a_process_ends_while_a_daemon_thread_steps() -> None:
+    # The lock of the interpreter, which the thread wants back after each step, is gone then.
+    result = subprocess.run([sys.executable, "-c", DAEMON], capture_output=True, text=True)
+    assert (result.returncode, result.stderr) == (0, "")
+
+
 class Encoded(Dataset[Tensor]):
     """Examples that a layer makes in the worker that loads them."""
 

@@ -439,6 +439,15 @@ def test_a_step_that_does_not_fit_is_refused_and_consumes_nothing(
     assert np.array_equal(one.state.h, before[1].h)
 
 
+def test_an_output_that_is_the_input_is_refused() -> None:
+    one, memory = stepper("lstm", 17, 17), random(3, 17)
+    for x, out in ((memory[:1], memory[:1]), (memory[1:2], memory.reshape(-1)[30:47].reshape(1, 17))):
+        with pytest.raises(ValueError, match=r"^y: expected memory of its own, got that of x$"):
+            one.step(x, out)
+    assert not one.state.h.any()
+    assert np.array_equal(one.step(memory[:1], memory[1:2]), one.state.h[-1])
+
+
 def test_what_cannot_be_stepped_is_refused() -> None:
     with pytest.raises(InputError, match="bidirectional"):
         nn.LSTM(3, 5, bidirectional=True).stepper()

@@ -295,10 +295,10 @@ class Recurrent(torch.nn.RNNBase):
         else:
             starts = list(zip(*[wide(state).unbind() for state in initial], strict=True))
         every = int(traced)
-        # The layer's own first, for `parameters` walks through modules.
-        if not traced and _needs_gradient(
-            chain((x, *(initial or ())), self._parameters.values(), self.parameters())
-        ):
+        # The layer's own first, for `parameters` walks through modules; last what is made of others, by whomever.
+        made = map(self._kept, self._flat_weights_names)
+        learned = chain(self._parameters.values(), self.parameters(), made)
+        if not traced and _needs_gradient(chain((x, *(initial or ())), learned)):
             every = self.recompute or 1
         finals: list[Tensors] = []
         traces: list[Trace] = []

@@ -148,8 +148,8 @@ class Stepper:
         """Consume one step x [B, D]; returns the last layer's h [B, P].
 
         The result is a new array, or `out`; with `out` a step allocates nothing. Arrays are C-contiguous float32
-        (symbols: int64): raises `TypeError` for others, `ValueError` for another shape or an unknown symbol, and
-        consumes nothing then.
+        (symbols: int64): raises `TypeError` for others, `ValueError` for another shape, an unknown symbol or an
+        `out` that shares memory with x, and consumes nothing then.
         """
         y: Floats = self._steps.step(x, out)
         return y
