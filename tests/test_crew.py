@@ -91,7 +91,7 @@ def test_a_forked_child_steps_without_the_helpers_that_it_does_not_have() -> Non
 
 def test_no_thread_reads_what_another_writes(tmp_path: Path) -> None:
     """The crew alone, with a sanitizer, and made to hesitate: in orders that the tests above see by chance."""
-    here, program, compiler = Path(__file__).parent, tmp_path / "races", shutil.which("c++")
+    here, program, compiler = Path(__file__).parent, tmp_path / "races", shutil.which("c++") or "c++"
 
     def compiled(*sources: Path) -> subprocess.CompletedProcess[str]:
         options = ["-std=c++20", "-O1", "-fsanitize=thread", "-DUNROLLED_HESITATES", "-pthread"]
@@ -99,7 +99,7 @@ def test_no_thread_reads_what_another_writes(tmp_path: Path) -> None:
         return subprocess.run([compiler, *options, *sources, "-o", program], capture_output=True, text=True)
 
     (tmp_path / "empty.cpp").write_text("int main() {}")
-    if compiler is None or compiled(tmp_path / "empty.cpp").returncode:
+    if not shutil.which(compiler) or compiled(tmp_path / "empty.cpp").returncode:
         pytest.skip("no C++ compiler with a sanitizer for threads")
     built = compiled(here / "crew_races.cpp", here.parent / "csrc" / "crew.cpp")
     assert not built.returncode, built.stderr

@@ -649,7 +649,7 @@ def test_a_length_out_of_range_is_an_input_error(dtype: torch.dtype) -> None:
 
 
 def test_a_weight_that_is_made_of_what_others_learn_has_a_way_back() -> None:
-    layer = nn.LSTM(3, 5).requires_grad_(False)
+    layer: Any = nn.LSTM(3, 5).requires_grad_(False)
     weight = layer.weight_hh_l0.detach().clone()
     del layer.weight_hh_l0
     scale = torch.ones((), requires_grad=True)

@@ -1,5 +1,6 @@
 """Data that was named relatively is found from any folder, and where it and the model have moved together."""
 
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -199,6 +200,25 @@ def test_what_was_held_out_is_named_again_with_commas_in_its_names(
     again = ",".join(f"../before/{name}" for name in names)
     resume(monkeypatch, "translate", "--held-out", again, "--out", "../before/model")
     assert modelfile.read(before / "model").training["held_out"] == valid
+
+
+@pytest.mark.usefixtures("one_thread")
+@pytest.mark.parametrize("task", ["label", "caption"])
+def test_what_to_try_next_can_be_read_in_the_folder_where_a_run_was_resumed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], task: str
+) -> None:
+    before, elsewhere = tmp_path / "the lab", tmp_path / "elsewhere"
+    for folder in (before, elsewhere):
+        folder.mkdir()
+    monkeypatch.chdir(before)
+    monkeypatch.setitem(TINY, "label", {"hidden": 3, "ignore": "who"})  # a file is a sequence, and may be tried
+    interrupted_run(task, WRITERS[task]("train"), WRITERS[task]("valid"))
+    monkeypatch.chdir(elsewhere)
+    resume(monkeypatch, task, "--out", "../the lab/model")
+    command = capsys.readouterr().out.partition("Try next:")[2].strip().splitlines()[0]
+    _, run, model, example, *_ = shlex.split(command)
+    assert (run, model) == ("run", str(before / "model"))
+    assert next(unrolled.load(model).run([example], unrolled.load(model).RunOptions()))
 
 
 def test_the_folder_of_the_training_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,7 +30,8 @@ from unrolled.memory import curves
 from unrolled.memory.gap import QUICK, QUICK_PROBLEM, Experiment, GapOptions
 from unrolled.memory.problems import PROBLEMS
 from unrolled.recipe import TrainOptions
-from unrolled.tasks import TASKS, Task, whereabouts
+from unrolled.results import Evaluation
+from unrolled.tasks import TASKS, Model, Task, whereabouts
 
 train_app = typer.Typer(
     no_args_is_help=True,
@@ -92,7 +93,8 @@ def _add_train_command(kind: type[Task]) -> None:
         with chdir(folder) if folder else nullcontext():  # of which the run's paths are
             _check_apart(kind, files, options.held_out)
             task = kind(options, files, train_options.seed)
-            _train(task, train_options, out, resume, files, as_json)
+            model, report = _trained(task, train_options, out, resume, files)
+        _tell(model, report, out, as_json)
 
 
 def _check_apart(kind: type[Task], data: list[Path], held_out: str | None) -> None:
@@ -147,9 +149,10 @@ def _as_they_were(given: Sequence[str | Path], was: Sequence[str | Path], folder
     return whole if folder else given
 
 
-def _train(
-    task: Task, options: TrainOptions, out: Path, resume: bool, data: Sequence[Path], as_json: bool
-) -> None:
+def _trained(
+    task: Task, options: TrainOptions, out: Path, resume: bool, data: Sequence[Path]
+) -> tuple[Model, Evaluation]:
+    """The finished model and how good it is; ends the program where training ends before it should."""
     from unrolled.progress import train_with_progress
     from unrolled.train import Diverged
 
@@ -159,8 +162,12 @@ def _train(
         fail(f"{error}.", 1)
     if not finished:
         sys.exit(130)
-    model = unrolled.load(out)
-    report = task.report(model)
+    model: Model = unrolled.load(out)
+    return model, task.report(model)
+
+
+def _tell(model: Model, report: Evaluation, out: Path, as_json: bool) -> None:
+    """Print what came of training, and what to try next in the folder that one is in."""
     if as_json:
         print_json({"model": str(out), **report.figures})
         return

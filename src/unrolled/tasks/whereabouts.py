@@ -9,7 +9,7 @@ from typing import Any
 
 from unrolled.errors import InputError
 
-__all__ = ["base", "found", "here", "kept", "named"]
+__all__ = ["base", "found", "here", "kept", "named", "path"]
 
 
 def kept(names: Sequence[str]) -> dict[str, Any]:
@@ -21,6 +21,12 @@ def found(training: Mapping[str, Any], names: Sequence[str], beside: str = "") -
     """The paths of data by `names` in a model's `training`; raises as `base` does."""
     folder = base(training, names, beside)
     return [os.path.join(folder, name) for name in names]
+
+
+def path(training: Mapping[str, Any], name: str) -> str:
+    """The path of one file by `name` in a model's `training`, in the folder that was kept, whether it is there."""
+    folder, now = training.get("folder") or here(), here()
+    return name if folder == now else os.path.join(folder, name)
 
 
 def named(data: str, folder: str = "") -> list[str]:

@@ -186,7 +186,8 @@ class CaptionModel:
 
     def next_commands(self, path: str) -> list[str]:
         """Commands that a person may like to try next with this model, which is in the file `path`."""
-        example = shlex.quote(self.file.training["example"])
+        training = self.file.training
+        example = shlex.quote(whereabouts.path(training, training["example"]))
         return [f"unrolled run {path} {example} --attention looked.png", f"unrolled eval {path}"]
 
 

@@ -1,5 +1,6 @@
 """A finished label model: it labels sequences, films while they are still being decoded, and measures itself."""
 
+import shlex
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -372,11 +373,12 @@ class LabelModel:
 
     def next_commands(self, path: str) -> list[str]:
         """Commands that a person may like to try next with this model, which is in the file `path`."""
-        example = self.file.training.get("example")
+        training = self.file.training
         if self.kind == "words":
             return [f"unrolled run {path} 'The old man the boat .'", f"unrolled eval {path}"]
-        run = f"unrolled run {path} {example}" if example else f"unrolled run {path} FILE"
-        return [run, f"unrolled eval {path}"]
+        example = training.get("example")
+        read = shlex.quote(whereabouts.path(training, example)) if example else "FILE"
+        return [f"unrolled run {path} {read}", f"unrolled eval {path}"]
 
 
 def encode_labels(series: Series, classes: Sequence[str]) -> NDArray[np.int64]:
