@@ -1,6 +1,7 @@
 """The label task: batches, the torch model and the engine's twin of it, decoding, files, films told live."""
 
 import itertools
+import json
 import sys
 from dataclasses import asdict, replace
 from io import BytesIO, TextIOWrapper
@@ -499,9 +500,11 @@ def test_a_column_of_times_is_told_beside_the_steps(tmp_path: Path) -> None:
         "sequence": f"{path}, 1", "start": 0, "end": 2, "event": "down", "start_time": "09:00",
         "end_time": "10:00",
     }  # fmt: skip
+    assert json.dumps(told[0].record).startswith(f'{{"sequence": "{path}, 1", "start": 0, "end": 2, "event"')
     every = list(model.run([str(path)], EventOptions(time="at", every=True)))
     assert every[0].line == f"# {path}, 1\nstep,event,time\n0,down,09:00"
     assert every[3].record == {"sequence": f"{path}, 2", "step": 0, "event": "up", "time": "0010"}
+    assert '"step": 0, ' in json.dumps(every[3].record)  # a whole number
     with pytest.raises(InputError, match=r"b\.csv has no column 'when', expected it among who, x, at"):
         next(model.run([str(path)], EventOptions(time="when")))
     np.save(tmp_path / "b.npy", np.zeros((3, 1)))

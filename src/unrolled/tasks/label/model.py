@@ -324,21 +324,23 @@ class LabelModel:
             )
         heading = f"# {name}\n{','.join(columns)}\n"
 
-        def output(values: Sequence[float], event: str, steps: Sequence[int]) -> Output:
+        def output(values: Sequence[float], event: str) -> Output:
+            steps = list(map(round, values))
             at = [times[min(step, len(times) - 1)] for step in steps] if times else []
-            cells = [*map(_written, values), cell(event), *map(cell, at)]
-            record = dict(zip(columns, [*values, event, *at], strict=True))
+            told = values if self.kind == "films" else steps
+            cells = [*map(_written, told), cell(event), *map(cell, at)]
+            record = dict(zip(columns, [*told, event, *at], strict=True))
             return Output(heading + ",".join(cells), {"sequence": name, **record})
 
         for event in films.steps_to_events(labels, rate) if not options.every else ():
             kept.append(event)
-            yield output([event.start, event.end], event.name, [round(event.start), round(event.end)])
+            yield output([event.start, event.end], event.name)
             heading = ""
         if options.every:
             said: list[str] = []
             for step, label in enumerate(labels):
                 said.append(label)
-                yield output([step / rate], label, [step])
+                yield output([step / rate], label)
                 heading = ""
             kept = list(films.steps_to_events(said, rate))
         if options.video:
