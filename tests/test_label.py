@@ -512,21 +512,47 @@ def test_a_column_of_times_is_told_beside_the_steps(tmp_path: Path) -> None:
         next(model.run([str(tmp_path / "b.npy")], EventOptions(time="at")))
 
 
-@pytest.mark.parametrize(
-    ("times", "reason"),
-    [
-        (["noon"], r"line 2, column 'at': 'noon', expected a time: a number, 9:30, or as 2026-11-30 09:30\.$"),
-        (["2", "1"], r"line 3, column 'at': '1' after '2', expected times that never fall within a sequence\.$"),
-        (["", "9:59", "na", "9:30"], r"line 5, column 'at': '9:30' after '9:59', expected times"),
-    ],
-)
-def test_a_column_that_has_no_times_is_refused(tmp_path: Path, times: list[str], reason: str) -> None:
+def timed(tmp_path: Path, *columns: list[str]) -> tuple[LabelModel, list[str]]:
+    """A model, and for each of `columns` a table of one sequence that has it as the column `at`."""
     rows = [f"{who},{step},{label}" for who in range(4) for step, label in enumerate(("up", "down"))]
     options = LabelOptions(sequence="who", hidden=4, split=0.75)
     _, model = untrained(LabelTask(options, [table_of(tmp_path / "a.csv", rows)], seed=1))
-    path = table_of(tmp_path / "b.csv", [f"1,0,{time}" for time in times], "who,x,at")
-    with pytest.raises(InputError, match=reason):
-        next(model.run([str(path)], EventOptions(time="at")))
+    paths = [tmp_path / f"b{number}.csv" for number in range(len(columns))]
+    for path, times in zip(paths, columns, strict=True):
+        table_of(path, [f"1,0,{time}" for time in times], "who,x,at")
+    return model, list(map(str, paths))
+
+
+@pytest.mark.parametrize("times", [["noon"], ["", "na", "noon", "true"]])
+def test_a_column_that_has_no_times_is_refused(tmp_path: Path, times: list[str]) -> None:
+    model, paths = timed(tmp_path, times)
+    line = 2 + times.index("noon")
+    with pytest.raises(
+        InputError,
+        match=rf"b0\.csv, line {line}, column 'at': 'noon', expected times, but no cell has a digit\.$",
+    ):
+        next(model.run(paths, EventOptions(time="at")))
+
+
+@pytest.mark.parametrize(
+    ("times", "said"),
+    [
+        (["9:30", "", "10:00", "na"], ""),
+        (["9:30:30", "9:31"], ""),
+        (["", ""], ""),
+        (["23:59", "00:00"], "step 1: the time '00:00' comes after '23:59'"),
+        (["11/30/2026 9:30 AM"], "step 0: the time '11/30/2026 9:30 AM' cannot be read"),
+        (["noon", "2026-11-30 9:30"], "step 0: the time 'noon' cannot be read"),
+    ],
+)
+def test_times_are_told_as_they_stand_and_once_what_is_odd(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], times: list[str], said: str
+) -> None:
+    model, paths = timed(tmp_path, times, times)
+    told = list(model.run(paths, EventOptions(time="at", every=True)))
+    assert [one.record["time"] for one in told] == times * 2
+    note = f"unrolled: {paths[0]}, 1, {said}; times are told as they stand.\n" if said else ""
+    assert capsys.readouterr().err == note
 
 
 def test_a_table_comes_by_standard_input_as_from_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,32 +1,39 @@
-"""What a cell of a table says of the time, in an order that can be compared."""
-
-from datetime import UTC, date, datetime, time, timedelta
-from itertools import pairwise
-from typing import Any
+"""Where the times of a sequence look odd, which are told as they stand."""
 
 import pytest
 
-from unrolled.tasks.label.times import moment
+from unrolled.tasks.label.times import oddity
 
 
 @pytest.mark.parametrize(
-    "cells",
+    "times",
     [
-        ["-1", "0", 2, " 3.5 ", "1e3"],
-        ["9:30", "09:31", "10:00"],
+        ["-1", "0", "2", "3.5", "1e3"],
+        ["9:30", "", "09:31", "na", "10:00"],
         ["0:59.5", "59:59", "1:00:00", "25:00:00.25"],
-        ["2026-11-30", "2026-11-30 09:30", "2026-11-30T09:30:00.5", "2026-11-30T09:30:00-02:00"],
-        [date(2026, 1, 1), datetime(2026, 1, 1, 1), datetime(2026, 1, 1, 2, tzinfo=UTC)],
-        [time(9, 30), time(9, 30, 1)],
-        [timedelta(seconds=1), timedelta(days=2)],
+        ["9:30:30", "9:31"],
+        ["2026-11-30", "2026-11-30 09:30", "2026-11-30T09:30:00.5"],
+        ["2026-11-30T09:30:00+02:00", "2026-11-30T08:00:00Z"],
+        ["2026-10-25T02:59:00+02:00", "2026-10-25T02:00:00+01:00"],
+        ["2026-10-25 12:00", "7:00", "3"],
     ],
 )
-def test_later_times_are_greater(cells: list[Any]) -> None:
-    for one, other in pairwise(cells):
-        now, then = moment(one), moment(other)
-        assert now is not None and then is not None and now < then
+def test_times_that_grow_are_not_odd(times: list[str]) -> None:
+    assert oddity(times) == ""
 
 
-@pytest.mark.parametrize("cell", ["noon", "", "nan", "inf", "9:3", "2026-13-01", "true", "1,5"])
-def test_what_is_no_time_says_none(cell: str) -> None:
-    assert moment(cell) is None
+@pytest.mark.parametrize(
+    "times",
+    [["2", "1"], ["23:59", "", "00:00"], ["2026-10-25 02:59", "2026-10-25 02:00"], ["1:00:00", "0:59:59"]],
+)
+def test_times_that_fall_are_odd(times: list[str]) -> None:
+    step = len(times) - 1
+    assert oddity([*times, "noon"]) == f"step {step}: the time {times[-1]!r} comes after {times[0]!r}"
+
+
+@pytest.mark.parametrize(
+    "time",
+    ["noon", "9:3", "9:30 PM", "2026-11", "2026-11-30 9:30", "30.11.2026", "11/30/2026 9:30 AM", "2026-13-01"],
+)
+def test_times_that_cannot_be_read_are_odd(time: str) -> None:
+    assert oddity(["", time]) == f"step 1: the time {time!r} cannot be read"

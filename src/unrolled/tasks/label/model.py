@@ -20,7 +20,7 @@ from unrolled.results import Evaluation, Output, Table
 from unrolled.settings import setting
 from unrolled.stream import Stream
 from unrolled.tasks import whereabouts
-from unrolled.tasks.label import films, rendered, segments, sequences
+from unrolled.tasks.label import films, rendered, segments, sequences, times
 from unrolled.tasks.label.films import Event
 from unrolled.tasks.label.labelling import Labeller, SwitchFilter, viterbi
 from unrolled.tasks.label.names import cell, listed
@@ -239,11 +239,12 @@ class LabelModel:
             raise InputError(f"--time names a column of a table, but the model reads {self.kind}.")
         if "" in inputs:
             raise InputError("the INPUT is empty, expected a file's name, or a text for a model of words.")
+        odd: list[str] = []
         for given in inputs:
             if self.kind == "words":
                 yield from self._sentences(given, options)
             else:
-                yield from self._timed(given, options)
+                yield from self._timed(given, options, odd)
 
     def _offline(self, options: EventOptions) -> bool:
         if options.offline is None:
@@ -262,8 +263,11 @@ class LabelModel:
             line = " ".join(f"{word}/{event}" for word, event in zip(words, events, strict=True))
             yield Output(line, {"words": words, "events": events})
 
-    def _timed(self, given: str, options: EventOptions) -> Iterator[Output]:
-        """The events of films, in seconds, or of other sequences, in steps."""
+    def _timed(self, given: str, options: EventOptions, odd: list[str]) -> Iterator[Output]:
+        """The events of films, in seconds, or of other sequences, in steps.
+
+        What is `odd` about times is said on standard error once, and kept there.
+        """
         if self.kind == "films" and given != "-" and not Path(given).is_dir():
             path = sequences.sources([given])[0]
             if path.kind != "films":
@@ -279,6 +283,9 @@ class LabelModel:
             drawn = "--plot" if options.plot else "--video"
             raise InputError(f"{given} has {len(found):,} sequences, expected one for {drawn}.")
         for one in found:
+            if not odd and (oddity := times.oddity(one.times or ())):
+                odd.append(f"{one.name}, {oddity}")
+                print(f"unrolled: {odd[0]}; times are told as they stand.", file=sys.stderr)
             rate = self.layout.fps if self.kind == "films" else 1.0
             labels = None if one.labels is None else [label or "" for label in one.labels]
             truth = None if labels is None else list(films.steps_to_events(labels, rate))

@@ -4,7 +4,6 @@ PyArrow reads the files; this file says what is wrong with one, and where.
 """
 
 import csv
-import math
 import shlex
 import zlib
 from collections import Counter
@@ -22,7 +21,6 @@ from unrolled.examples import Refused
 from unrolled.tasks.label import delimited
 from unrolled.tasks.label.delimited import Text
 from unrolled.tasks.label.names import cell, listed
-from unrolled.tasks.label.times import moment
 
 __all__ = ["Table", "is_gap", "read", "series"]
 
@@ -125,8 +123,8 @@ def series(
     """The name, the numbers [T, D], the events, the names of the numbers and the times of each sequence.
 
     `label`, `sequence` and `time` name columns, or are None; `features` names those of the numbers (empty: all
-    others but those of `ignore`). `refused` hears of a missing column, of a cell that is not a number, and of
-    one that is no time or before the last. With `gaps`, an empty number is NaN; a time may always be empty.
+    others but those of `ignore`). `refused` hears of a missing column, of a cell that is not a number, and of a
+    column of times that has none. With `gaps`, an empty number is NaN; a time may be anything.
     """
     names = tuple(features) or tuple(n for n in table.columns if n not in {label, sequence, time, *ignore})
     wanted = [name for name in (label, sequence, time) if name is not None] + list(names)
@@ -136,6 +134,12 @@ def series(
             return
     if not names:
         refused(f"{table.name} has no column of numbers beside {listed(wanted)}, expected at least one")
+        return
+    moments = [] if time is None else [_text(value) for value in table.columns[time]]
+    said = [row for row, moment in enumerate(moments) if not is_gap(moment)]
+    if said and not any(map(str.isdigit, "".join(moments))):
+        row = said[0]
+        refused(f"{table.where(row)}, column {time!r}: {moments[row]!r}, expected times, but no cell has a digit")
         return
     groups: dict[str, list[int]] = {}
     rows = len(next(iter(table.columns.values())))
@@ -150,7 +154,7 @@ def series(
             read = (_numbers(table, name, places, not features, sequence is None, gaps) for name in names)
             numbers = np.stack(list(read), axis=1)
             labels = None if label is None else _labels(table, label, places)
-            times = None if time is None else _times(table, time, places)
+            times = None if time is None else [moments[row] for row in places]
         except InputError as wrong:
             refused(str(wrong))
             continue
@@ -215,23 +219,6 @@ def _labels(table: Table, name: str, rows: list[int]) -> list[str]:
     if "" in labels:
         raise InputError(f"{table.where(rows[labels.index('')])}, column {name!r}: nothing, expected an event")
     return labels
-
-
-def _times(table: Table, name: str, rows: list[int]) -> list[str]:
-    """The times of a sequence's rows as they are written."""
-    before, last = "", -math.inf
-    times = [_text(table.columns[name][row]) for row in rows]
-    for row, time in zip(rows, times, strict=True):
-        if is_gap(time):
-            continue
-        now = moment(table.columns[name][row])
-        if now is None or now < last:
-            found, expected = repr(time), "a time: a number, 9:30, or as 2026-11-30 09:30"
-            if now is not None:
-                found, expected = f"{time!r} after {before!r}", "times that never fall within a sequence"
-            raise InputError(f"{table.where(row)}, column {name!r}: {found}, expected {expected}")
-        before, last = time, now
-    return times
 
 
 def _text(value: Any) -> str:
