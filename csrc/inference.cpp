@@ -160,7 +160,7 @@ class Runner {
 
     // input [count, B, D] -> output [count, B, P] and c after it.
     void run_layer(int64_t l, const Rows& input, float* output, int64_t count, const Share& share) const {
-        const PackedLayer& layer = stack_.layers[l];
+        const PackedLayer layer = stack_.layers[l];  // a helper may be here still when the caller has gone
         const Layout<cell, Product> layout(layer.D, P_, layer.modified);
         Row* rows = reinterpret_cast<Row*>(share.area);
         uint8_t* bytes = share.area + (count + 1) * share.rows * sizeof(Row);
