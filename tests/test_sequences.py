@@ -141,7 +141,7 @@ LINE = "1\ta\t_\t{}\t_\t_\t_\t_\t_\t_\n"
 @pytest.mark.parametrize(
     ("make", "reason"),
     [
-        (text_file("a.csv", "x,y\n1,2\n"), "a.csv has no column 'label', expected it among x, y"),
+        (text_file("a.csv", "x,y\n1,2\n"), "a.csv has no column 'label', expected it among x, y; --label names"),
         (text_file("a.csv", "label\nrun\n"), "a.csv has no column of numbers beside label"),
         (
             text_file("a.csv", "x,label\n1,a\nfast,a\n"),

@@ -130,7 +130,10 @@ def series(
     wanted = [name for name in (label, sequence, time) if name is not None] + list(names)
     for name in wanted if features else (*wanted, *ignore):
         if name not in table.columns:
-            refused(f"{table.name} has no column {name!r}, expected it among {listed(list(table.columns))}")
+            option = "; --label names the column of events" if name == label else ""
+            refused(
+                f"{table.name} has no column {name!r}, expected it among {listed(list(table.columns))}{option}"
+            )
             return
     if not names:
         refused(f"{table.name} has no column of numbers beside {listed(wanted)}, expected at least one")
