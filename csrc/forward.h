@@ -192,7 +192,7 @@ class ForwardRun {
     // The blocks of units [begin, end) of the first `active` rows, in tiles.
     void take_units(int64_t active, int64_t begin, int64_t end) const {
         const int64_t H = H_;
-        cover<N>(active, begin, end, blocks_of(H, Block::units), [&]<int R, int P>(int64_t row, int64_t block, Place place) {
+        cover<N>(active, begin, end, blocks_of(H, Block::units), [&]<int R, int P>(int64_t row, int64_t block, const Place& place) {
             const typename Cell::Row* rows = rows_ + row;
             const float* state[R];
             vec sums[R][P][N];

@@ -23,7 +23,7 @@ template <int V, bool whole, bool pairs>
 void multiply_panels(const float* const* x, float* const* y, int64_t rows, const float* packed, const float* bias,
                      int64_t N, int64_t K, int64_t first, int64_t past) {
     const int64_t depth = pairs ? pairs_of(K) : K;
-    cover<V>(rows, first, past, blocks_of(N, panel_width), [&]<int R, int P>(int64_t row, int64_t panel, Place place) {
+    cover<V>(rows, first, past, blocks_of(N, panel_width), [&]<int R, int P>(int64_t row, int64_t panel, const Place& place) {
         const float* inputs[R];
         vec sums[R][P][V];
 #pragma GCC unroll 4

@@ -2,6 +2,7 @@
 // nothing of any cell's equations: those are the Cell classes of lstm.cpp, gru.cpp and rnn.cpp.
 #pragma once
 
+#include <algorithm>
 #include <array>
 
 #include "divide.h"
@@ -46,7 +47,8 @@ struct Team {
 
     Team(int wanted, int64_t B, int64_t blocks, size_t weight_bytes, int rows_of_a_tile) {
         constexpr size_t share_of_cache = 1 << 19, worth_a_meeting = 1 << 17;  // bytes, bytes read a step
-        bool enough_rows = B >= int64_t{wanted} * rows_of_a_tile;
+        constexpr int worth_reading_all = 4;  // rows: fewer wait for weights from the second cache
+        const bool enough_rows = B >= int64_t{wanted} * std::min(rows_of_a_tile, worth_reading_all);
         by_units = blocks >= wanted && B * weight_bytes >= worth_a_meeting && (!enough_rows || weight_bytes > share_of_cache);
         threads = static_cast<int>(by_units ? wanted : B < wanted ? B : wanted);
         if (threads <= 1) {  // a batch may have no rows
