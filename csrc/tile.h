@@ -46,13 +46,16 @@ constexpr int tile_panels(int R, int N) {
 }
 
 // Asks for n floats before they are used, or written: a processor sees neither coming where they lie far from what came
-// before, and stores to lines that are not near wait for one another.
+// before, and stores to lines that are not near wait for one another. The last may stand on a line more, where rows are no
+// whole lines.
 constexpr int64_t floats_of_a_line = 16;
 UNROLLED_INLINE void ask(const float* p, int64_t n) {
     for (int64_t i = 0; i < n; i += floats_of_a_line) __builtin_prefetch(p + i);
+    __builtin_prefetch(p + n - 1);
 }
 UNROLLED_INLINE void ask_to_write(const float* p, int64_t n) {
     for (int64_t i = 0; i < n; i += floats_of_a_line) __builtin_prefetch(p + i, 1);
+    __builtin_prefetch(p + n - 1, 1);
 }
 
 // Weights to be read soon: `step` floats further with each k.
