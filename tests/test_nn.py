@@ -623,10 +623,79 @@ def test_an_embedding_must_be_a_tensor() -> None:
         layer(symbols, embedding=torch.nn.Embedding(4, D))
 
 
+@pytest.mark.parametrize(
+    ("symbols", "width", "message"),
+    [
+        (torch.zeros(T, B, 1), D, "the input must be integers, got float32 of shape (6, 4, 1)"),
+        (torch.zeros(T, B, 1).long(), D, "the input must have one dimension or two, got int64 of shape (6, 4, 1)"),
+        (torch.tensor(3), D, "the input must have one dimension or two, got int64 of shape ()"),
+        (pack_sequence([torch.zeros(T, 1).long()]), D, "one dimension when packed, got int64 of shape (6, 1)"),
+        (torch.zeros(T, B).long(), 9, "embedding must be a tensor [V,3], got float32 of shape (4, 9)"),
+    ],
+)
+def test_symbols_and_an_embedding_that_do_not_fit_are_refused(symbols: Any, width: int, message: str) -> None:
+    with pytest.raises(InputError, match=re.escape(message)):
+        nn.LSTM(D, H)(symbols, embedding=torch.zeros(4, width))
+
+
+def test_an_embedding_of_another_dtype_is_named() -> None:
+    with pytest.raises(
+        ValueError, match=r"^LSTM embedding dtype \(torch.float64\).*embedding.to\(torch.float32\)"
+    ):
+        nn.LSTM(D, H)(torch.zeros(T, B).long(), embedding=torch.zeros(4, D).double())
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.uint16, torch.uint32, torch.uint64, torch.int8])
+def test_integers_of_any_width_are_symbols_and_lengths(dtype: torch.dtype) -> None:
+    layer, embedding = nn.GRU(D, H), torch.randn(4, D)
+    symbols, lengths = torch.randint(0, 4, (T, B)), torch.randint(0, T + 1, (B,))
+    expected, _ = layer(symbols, lengths=lengths, embedding=embedding)
+    found, _ = layer(symbols.to(dtype), lengths=lengths.to(dtype), embedding=embedding)
+    assert torch.equal(found, expected)
+
+
+@pytest.mark.parametrize(
+    ("layer", "expected"),
+    [
+        (nn.LSTM(3, 5, 2, batch_first=True), "LSTM(3, 5, num_layers=2, batch_first=True)"),
+        (nn.LSTM(3, 5, proj_size=2, peephole=True), "LSTM(3, 5, proj_size=2, peephole=True)"),
+        (nn.LSTM(3, 5, coupled=True, zoneout=(0.1, 0.2)), "LSTM(3, 5, coupled=True, zoneout=(0.1, 0.2))"),
+        (nn.LSTM(3, 5, zoneout=0.1, recompute=4), "LSTM(3, 5, zoneout=0.1, recompute=4)"),
+        (
+            nn.GRU(3, 5, zoneout=0.1, init="chrono", longest_gap=9),
+            "GRU(3, 5, zoneout=0.1, init='chrono', longest_gap=9)",
+        ),
+        (nn.RNN(3, 5, weight_drop=0.5), "RNN(3, 5, weight_drop=0.5)"),
+    ],
+)
+def test_a_layer_prints_as_it_was_made(layer: torch.nn.Module, expected: str) -> None:
+    assert repr(layer) == expected
+    assert repr(eval(f"nn.{expected}")) == expected
+
+
 def test_zoneout_of_one_state_alone_is_refused() -> None:
     zoneout: Any = (0.1,)
     with pytest.raises(InputError, match="expected a probability, or a pair of two"):
         nn.LSTM(D, H, zoneout=zoneout)
+
+
+@pytest.mark.parametrize("state", [None, torch.zeros(1, B, H).numpy()])
+def test_a_state_that_is_no_tensor_is_named(state: Any) -> None:
+    with pytest.raises(TypeError, match=f"^hx: c_0 must be a Tensor, got {type(state).__name__}$"):
+        nn.LSTM(D, H)(X, (ZEROS, state))
+
+
+@every_layer
+@pytest.mark.parametrize("dtype", [torch.float64, torch.int64])
+def test_autocast_brings_no_float64_and_no_integers_to_float32(kind: str, dtype: torch.dtype) -> None:
+    layer = getattr(nn, kind)(D, H)
+    with torch.autocast("cpu"):
+        with pytest.raises(ValueError, match=rf"input dtype \({dtype}\) does not match weight dtype"):
+            layer(X.to(dtype))
+        with pytest.raises(RuntimeError, match=f"Expected h_0 of dtype torch.float32 as input is, got {dtype}"):
+            layer(X, as_hx(layer, ZEROS.to(dtype)))
+        with pytest.raises(ValueError, match=r"does not match weight dtype \(torch.float64\)"):
+            layer.double()(X)
 
 
 def test_a_weight_of_another_dtype_is_named() -> None:

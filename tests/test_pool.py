@@ -114,7 +114,9 @@ def test_what_a_pool_cannot_do_is_said() -> None:
     for wrong in (two, -1, 7):
         with pytest.raises(InputError, match=f"stream {wrong} is not open"):
             pool.step([wrong], [1])
-    with pytest.raises(InputError, match="capacity is 0"):
-        StreamPool(model_of("text"), 0)
+    capacities: list[Any] = [0, 2.5, "2"]
+    for capacity in capacities:
+        with pytest.raises(InputError, match=f"capacity is {capacity!r}, expected a whole number, 1 or more"):
+            StreamPool(model_of("text"), capacity)
     with pytest.raises(InputError, match="goes to feed"):
         StreamPool(model_of("speech"), 1).step([0], [0.5])

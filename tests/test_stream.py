@@ -337,3 +337,34 @@ def test_a_copy_of_a_stream_goes_on_by_itself() -> None:
     with pytest.raises(TypeError, match=r"its snapshot\(\) can"):
         pickle.dumps(stream)
     assert pickle.loads(pickle.dumps(stream.snapshot())) == stream.snapshot() != other.snapshot()
+
+
+@pytest.mark.parametrize("model", [None, "model.safetensors", Path("model.safetensors")])
+def test_what_is_no_model_is_named(model: Any) -> None:
+    sentence = f"model is a {type(model).__name__}, expected a model that unrolled.load opened"
+    with pytest.raises(InputError, match=sentence):
+        Stream(model)
+    with pytest.raises(InputError, match=sentence):
+        StreamPool(model, 2)
+
+
+@pytest.mark.parametrize("history", [-1, 2.5, None])
+def test_a_history_of_no_number_of_calls_is_refused(history: Any) -> None:
+    with pytest.raises(InputError, match=f"history is {history}, expected a whole number of calls, 0 or more"):
+        Stream(model_of("text"), history=history)
+
+
+def test_a_state_that_is_no_snapshot_is_refused(stream: Stream) -> None:
+    snapshot: Any = stream.snapshot().to_bytes()
+    with pytest.raises(InputError, match="the state is a bytes, expected a Snapshot"):
+        stream.restore(snapshot)
+    with pytest.raises(InputError, match="the state is a bytes, expected a Snapshot"):
+        StreamPool(model_of("text"), 1).open(snapshot)
+
+
+@pytest.mark.parametrize("weights", ["float32", "int8"])
+def test_a_text_model_can_be_pickled_and_copied(weights: str) -> None:
+    model = TextModel(text_file(), weights)
+    for other in (pickle.loads(pickle.dumps(model)), copy.deepcopy(model)):
+        assert np.array_equal(Stream(other).feed(SYMBOLS), Stream(model).feed(SYMBOLS))
+        assert other.score("a cab fed") == model.score("a cab fed")

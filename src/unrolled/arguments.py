@@ -12,15 +12,30 @@ from torch.nn.utils.rnn import PackedSequence
 from unrolled.errors import InputError
 from unrolled.library import under_autocast
 
-__all__ = ["Input", "check_dims", "check_states", "checked_masks", "checked_symbols"]
+__all__ = ["Input", "agree", "check_dims", "check_states", "checked_masks", "checked_symbols"]
 
-INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
+INTEGERS = (
+    *(torch.int64, torch.int32, torch.int16, torch.int8),
+    *(torch.uint64, torch.uint32, torch.uint16, torch.uint8),
+)
+CAST = (torch.float32, torch.bfloat16, torch.float16)  # what autocast makes one
+STATES = ("h_0", "c_0")
 Input = TypeVar("Input", Tensor, PackedSequence)
 
 
+def agree(x: Tensor, dtype: torch.dtype) -> bool:
+    """Whether x goes together with what is of this dtype: it is, too, or autocast sees to it."""
+    return x.dtype == dtype or (x.dtype in CAST and dtype in CAST and under_autocast(x))
+
+
 def check_dims(states: tuple[Tensor, ...] | None, dims: int) -> None:
-    """Raise `RuntimeError`, as torch's layers do, for states of other than `dims` dimensions."""
-    for state in states or ():
+    """Raise `RuntimeError`, as torch's layers do, for states of other than `dims` dimensions.
+
+    Raise `TypeError` for what is no Tensor.
+    """
+    for name, state in zip(STATES, states or (), strict=False):
+        if not isinstance(state, Tensor):
+            raise TypeError(f"hx: {name} must be a Tensor, got {type(state).__name__}")
         if state.dim() != dims:
             kind = "batched 3-D" if dims == 3 else "unbatched 2-D"
             raise RuntimeError(f"For {kind} input, hx should also be {dims}-D but got a {state.dim()}-D tensor")
@@ -28,12 +43,12 @@ def check_dims(states: tuple[Tensor, ...] | None, dims: int) -> None:
 
 def check_states(states: tuple[Tensor, ...], shapes: list[tuple[int, int, int]], x: Tensor) -> None:
     """Raise `RuntimeError` for states of other shapes, or not as the input x is; autocast lets dtypes differ."""
-    for name, state, shape in zip(("h_0", "c_0"), states, shapes, strict=False):
+    for name, state, shape in zip(STATES, states, shapes, strict=False):
         if state.shape != shape:
             raise RuntimeError(f"Expected {name} of size {shape}, got {tuple(state.shape)}")
         if state.device != x.device:
             raise RuntimeError(f"Expected {name} on {x.device} as input is, got {state.device}")
-        if state.dtype != x.dtype and not under_autocast(x):
+        if not agree(state, x.dtype):
             raise RuntimeError(f"Expected {name} of dtype {x.dtype} as input is, got {state.dtype}")
 
 
@@ -58,13 +73,19 @@ def checked_masks(
     return lengths, resets
 
 
-def checked_symbols(input: Input, embedding: Tensor) -> Input:
-    """Symbols as int64, with a last dimension of 1 as if they were features."""
-    data = input.data if isinstance(input, PackedSequence) else input
+def checked_symbols(input: Input, embedding: Tensor, width: int) -> Input:
+    """Symbols as int64, with a last dimension of 1 as if they were features; `width` is the embedding's D."""
+    packed = isinstance(input, PackedSequence)
+    data = input.data if packed else input
     if not isinstance(data, Tensor) or data.dtype not in INTEGERS:
         raise InputError(f"with an embedding the input must be integers, got {_described(data)}")
+    if data.dim() not in ((1,) if packed else (1, 2)):
+        expected = "one dimension when packed" if packed else "one dimension or two"
+        raise InputError(f"with an embedding the input must have {expected}, got {_described(data)}")
     if not isinstance(embedding, Tensor) or embedding.dim() != 2:
         raise InputError(f"embedding must be a tensor [V,D], got {_described(embedding)}")
+    if embedding.shape[1] != width:
+        raise InputError(f"embedding must be a tensor [V,{width}], got {_described(embedding)}")
     data = data.to(torch.int64)[..., None]
     return input._replace(data=data) if isinstance(input, PackedSequence) else data
 

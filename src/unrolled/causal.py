@@ -148,7 +148,9 @@ class Causal:
         return Snapshot(self.weights, int(state["position"]), {name: np.array(state[name]) for name in names})
 
     def restored(self, snapshot: Snapshot) -> Records:
-        """The state [1] of a snapshot; raises `InputError` for one of another model."""
+        """The state [1] of a snapshot; raises `InputError` for one of another model, and for what is none."""
+        if not isinstance(snapshot, Snapshot):
+            raise InputError(f"the state is a {type(snapshot).__name__}, expected a Snapshot")
         if snapshot.weights != self.weights:
             raise InputError(
                 f"the state belongs to a model of weights {snapshot.weights[:12]}…, not to this one of "

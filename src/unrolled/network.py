@@ -25,7 +25,7 @@ class Network:
 
     def __init__(self, model: ModelFile, weights: str = "float32") -> None:
         tensors, sizes = model.tensors, model.architecture
-        self._model = model
+        self._model, self._weights = model, weights
         embedding = tensors.get("embedding.weight")
         self.symbols = None if embedding is None else len(embedding)
         self.width: int = tensors["recurrent.0.weight_ih_l0"].shape[1]
@@ -46,6 +46,12 @@ class Network:
         projected = kind.arguments(sizes.hidden).get("proj_size", 0)
         self._stack = packed(kind.engine, self.width, sizes.hidden, layers, weights, embedding, projected)
         self._head = _engine.Linear(tensors["head.weight"], tensors["head.bias"], weights)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Network, (self._model, self._weights)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Network":
+        return self  # which nothing changes
 
     def with_weights(self, weights: str) -> "Network":
         """The same model with its weights in another format."""

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from unrolled.errors import InputError
 from unrolled.network import Floats
 from unrolled.snapshot import Snapshot
-from unrolled.stream import CausalModel
+from unrolled.stream import CausalModel, causal_of
 
 __all__ = ["StreamPool"]
 
@@ -24,9 +24,9 @@ class StreamPool:
     """
 
     def __init__(self, model: CausalModel, capacity: int, weights: str = "float32") -> None:
-        if capacity < 1:
-            raise InputError(f"capacity is {capacity}, expected 1 or more")
-        self._causal = model.causal.with_weights(weights)
+        if not isinstance(capacity, int | np.integer) or capacity < 1:
+            raise InputError(f"capacity is {capacity!r}, expected a whole number, 1 or more")
+        self._causal = causal_of(model, weights)
         self._states = self._causal.initial(capacity)
         self._open = np.zeros(capacity, bool)
         self._free = list(range(capacity - 1, -1, -1))

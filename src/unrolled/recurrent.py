@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
-from unrolled.arguments import Input, check_dims, check_states, checked_masks, checked_symbols
+from unrolled.arguments import Input, agree, check_dims, check_states, checked_masks, checked_symbols
 from unrolled.cells import LayerNorm
 from unrolled.chrono import chrono
 from unrolled.dispatch import multiplies_bfloat16, wide, widens
@@ -110,6 +110,15 @@ class Recurrent(torch.nn.RNNBase):
 
     variant: LayerVariant
 
+    def extra_repr(self) -> str:
+        """What torch's says, and what the constructor was told beyond what torch's takes."""
+        of_states = [getattr(self.variant, f"zoneout_{name}") for name in "hc"[: len(self._state_widths())]]
+        told = {name: value for name, value in vars(self.variant).items() if not name.startswith("zoneout")}
+        told["zoneout"] = of_states[0] if len(set(of_states)) == 1 else tuple(of_states)
+        told["init"] = None if self.longest_gap is None else "chrono"
+        told |= {"longest_gap": self.longest_gap, "recompute": self.recompute}
+        return ", ".join([super().extra_repr(), *(f"{name}={value!r}" for name, value in told.items() if value)])
+
     def flatten_parameters(self) -> None:
         """Do nothing: kernels pack the weights themselves. Programs written for torch.nn call it."""
 
@@ -118,7 +127,7 @@ class Recurrent(torch.nn.RNNBase):
 
         `batch` is how many rows are stepped together; `weights` the format of the packed weights, "float32",
         "bfloat16" or "int8". Later changes of the parameters do not reach it, and there is no dropout. Raises
-        `InputError` for a bidirectional layer and for parameters that are not float32.
+        `InputError` for a bidirectional layer and for parameters that float32 does not hold, as float64.
         """
         if self.bidirectional:
             raise InputError("stepper: a bidirectional layer reads the end first, expected bidirectional=False")
@@ -140,9 +149,12 @@ class Recurrent(torch.nn.RNNBase):
         names += ["peephole"] if self.variant.peephole else []
         names += LayerNorm._fields if self.variant.layer_norm else []
         # By name, for a parameter may stand in several places, or be made of others (torch.nn.utils.parametrize).
-        learned: dict[str, Floats] = {
-            name: self._parameter(f"{name}{suffix}").detach().cpu().contiguous().numpy() for name in names
-        }
+        learned: dict[str, Floats] = {}
+        for name in names:
+            parameter = self._parameter(f"{name}{suffix}")
+            if parameter.dtype != torch.float32:
+                raise InputError(f"stepper: {name}{suffix} is {parameter.dtype}, expected torch.float32")
+            learned[name] = parameter.detach().cpu().contiguous().numpy()
         for name, width in zip("hc", self._state_widths(), strict=False):
             if part := getattr(self.variant, f"zoneout_{name}"):
                 learned[f"zoneout_{name}"] = np.full(width, part, np.float32)
@@ -203,7 +215,7 @@ class Recurrent(torch.nn.RNNBase):
         """
         name = type(self).__name__
         if embedding is not None:
-            input = checked_symbols(input, embedding)
+            input = checked_symbols(input, embedding, self.input_size)
         if isinstance(input, PackedSequence):
             if traced:
                 raise InputError(f"{name}: trace needs a Tensor with lengths, not a PackedSequence")
@@ -285,7 +297,7 @@ class Recurrent(torch.nn.RNNBase):
         symbols = None
         if embedding is not None:
             x, symbols = self._of_symbols(x[:, :, 0], embedding, lengths)
-        self._check_input(x)
+        self._check_input(x, "input" if embedding is None else "embedding")
         directions = 2 if self.bidirectional else 1
         shapes = [(self.num_layers * directions, rows, width) for width in self._state_widths()]
         check_states(initial or (), shapes, x)
@@ -354,12 +366,12 @@ class Recurrent(torch.nn.RNNBase):
         """The input's share of the gates, all biases added that can be."""
         return F.linear(x, self._parameter(f"weight_ih{suffix}"), self._input_bias(suffix))
 
-    def _check_input(self, x: Tensor) -> None:
+    def _check_input(self, x: Tensor, name: str) -> None:
         dtype = self._kept("weight_ih_l0").dtype
-        if x.dtype != dtype and not under_autocast(x):
+        if not agree(x, dtype):
             raise ValueError(
-                f"{type(self).__name__} input dtype ({x.dtype}) does not match weight dtype ({dtype}). "
-                f"Convert input: input.to({dtype}), or convert model: model.to({x.dtype})"
+                f"{type(self).__name__} {name} dtype ({x.dtype}) does not match weight dtype ({dtype}). "
+                f"Convert {name}: {name}.to({dtype}), or convert model: model.to({x.dtype})"
             )
         if x.shape[-1] != self.input_size:
             raise RuntimeError(

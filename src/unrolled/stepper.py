@@ -8,7 +8,7 @@ T steps, B rows, D input features, H hidden units, L layers, P width of h: with 
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -104,6 +104,8 @@ class Stepper:
     """
 
     def __init__(self, stack: _engine.Stack, batch: int = 1) -> None:
+        if not isinstance(batch, int | np.integer):
+            raise InputError(f"batch is {batch!r}, expected a whole number")
         if batch < 1:
             raise InputError(f"batch is {batch}, expected at least 1")
         self.stack = stack
@@ -118,6 +120,8 @@ class Stepper:
 
     @state.setter
     def state(self, state: State) -> None:
+        if not isinstance(state, State):
+            raise InputError(f"state is a {type(state).__name__}, expected a State, as `state` gives it")
         own = self._state
         for name, mine, theirs in (("h", own.h, state.h), ("c", own.c, state.c)):
             if _shape(theirs) != _shape(mine):
@@ -133,6 +137,9 @@ class Stepper:
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         return self.__copy__()
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a Stepper cannot be pickled, for its packed weights cannot; its state can")
 
     def _carry(self, state: State) -> None:
         """Make these arrays the state, which every step brings up to date."""
@@ -156,10 +163,15 @@ class Stepper:
 
     def run(self, xs: NDArray[Any]) -> Floats:
         """Consume xs [T, B, D]; returns the last layer's h of every step, [T, B, P]. Raises as `step` does."""
+        if not isinstance(xs, np.ndarray):
+            raise TypeError(f"x: expected an array of NumPy's, got a {type(xs).__name__}")
+        batch = self._output_shape[0]
+        if xs.shape[1:2] != (batch,):
+            raise ValueError(f"x: expected {batch} rows at each step, got shape {list(xs.shape)}")
         y = np.empty((len(xs), *self._output_shape), np.float32)
         self.stack.run(xs, y, self._state.h, self._state.c)
         return y
 
 
 def _shape(array: Floats | None) -> list[int] | None:
-    return None if array is None else list(array.shape)
+    return None if array is None else list(np.shape(array))

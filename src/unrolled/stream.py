@@ -15,7 +15,7 @@ from unrolled.errors import InputError
 from unrolled.network import Floats
 from unrolled.snapshot import Snapshot
 
-__all__ = ["CausalModel", "Snapshot", "Stream"]
+__all__ = ["CausalModel", "Snapshot", "Stream", "causal_of"]
 
 HISTORY = 64
 
@@ -26,6 +26,13 @@ class CausalModel(Protocol):
     @property
     def causal(self) -> Causal:
         """The model as a stream sees it; raises `InputError` with the reason for one that cannot read a stream."""
+
+
+def causal_of(model: CausalModel, weights: str) -> Causal:
+    """The model as a stream sees it, with its weights in this format; raises `InputError` for what is no model."""
+    if not hasattr(model, "causal"):
+        raise InputError(f"model is a {type(model).__name__}, expected a model that unrolled.load opened")
+    return model.causal.with_weights(weights)
 
 
 class Stream:
@@ -42,7 +49,9 @@ class Stream:
     """
 
     def __init__(self, model: CausalModel, weights: str = "float32", history: int = HISTORY) -> None:
-        self._causal = model.causal.with_weights(weights)
+        self._causal = causal_of(model, weights)
+        if not isinstance(history, int) or history < 0:
+            raise InputError(f"history is {history!r}, expected a whole number of calls, 0 or more")
         self._state = self._causal.initial()
         self._history: deque[NDArray[np.void]] = deque(maxlen=history)
 
