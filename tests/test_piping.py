@@ -143,7 +143,10 @@ def test_a_state_of_another_model_is_refused(tmp_path: Path, model: Path) -> Non
     Stream(model_of("numbers")).snapshot().write(tmp_path / "state")
     process = start(model, "--state", tmp_path / "state")
     _, err = process.communicate(b"abc\n")
-    assert process.returncode == 2 and b"belongs to a model of weights" in err
+    assert (
+        process.returncode == 2
+        and f"{tmp_path / 'state'}: the state belongs to a model of weights" in err.decode()
+    )
 
 
 def test_a_sentence_starts_from_nothing_as_run_reads_it(tmp_path: Path) -> None:
@@ -182,6 +185,10 @@ def test_the_heading_of_the_training_table_is_passed_over(columns: Path) -> None
     expected = run(b"1,2,3\n4,5,6\n", columns)
     assert run(b'\xef\xbb\xbfx, "y, m",z\r\n1,"2",3\r\n"4", 5 ,6\r\n', columns) == expected
     assert run(b"\xef\xbb\xbf1,2,3\n4,5,6\n", columns) == expected
+
+
+def test_true_and_false_are_the_numbers_that_they_were_in_training(columns: Path) -> None:
+    assert run(b"true, FALSE,True\nfalse,2,true\n", columns) == run(b"1,0,1\n0,2,1\n", columns)
 
 
 @pytest.mark.parametrize(

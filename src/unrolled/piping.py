@@ -26,13 +26,18 @@ __all__ = ["opened", "piped"]
 
 CHUNK = 0.1  # seconds of sound
 COLUMNS = 50  # that a sentence about a heading lists
+TRUTHS = {"true": 1.0, "false": 0.0}
 
 
 def opened(model: Any, state: Path | None) -> Stream:
     """A stream that goes on from the file `state`, if that is there; raises `InputError` for another model's."""
     stream = Stream(model, history=0)
     if state is not None and state.exists():
-        stream.restore(Snapshot.read(state))
+        snapshot = Snapshot.read(state)
+        try:
+            stream.restore(snapshot)
+        except InputError as error:
+            raise InputError(f"{state}: {error}") from error
     return stream
 
 
@@ -95,9 +100,14 @@ def _is_heading(model: LabelModel, content: bytes, refused: Callable[[str], None
     return True
 
 
+def _number(cell: str) -> float:
+    """What a cell is to a model of tables, of which true and false are 1 and 0; raises `ValueError` for none."""
+    return float(TRUTHS.get(cell.strip().lower(), cell))
+
+
 def _is_number(cell: str) -> bool:
     try:
-        float(cell)
+        _number(cell)
     except ValueError:
         return False
     return True
@@ -142,7 +152,7 @@ def _of_numbers(stream: Stream, bare: str) -> Output:
         stream.reset()
         return Output("", {"position": stream.position})
     try:
-        row = [None if is_gap(cell) else float(cell) for cell in _cells(bare)]
+        row = [None if is_gap(cell) else _number(cell) for cell in _cells(bare)]
     except ValueError as error:
         raise InputError(f"{bare[:80]!r} is no row of numbers with commas between them") from error
     if any(number is not None and math.isinf(number) for number in row):
