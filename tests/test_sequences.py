@@ -1,6 +1,7 @@
 """Files of sequences: what is read from each kind, and the one sentence about each that cannot be used."""
 
 import gzip
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -286,6 +287,19 @@ def test_the_line_of_an_error_is_that_of_the_file(tmp_path: Path) -> None:
     written(path, rows.replace("fast,c,u", "fast"))
     with pytest.raises(InputError, match=r"a\.csv, line 7: 1 column, expected 3 as in the heading"):
         one(path, Layout(ignore=("note",)))
+
+
+def test_a_cell_that_is_no_number_is_told_as_it_is_written(tmp_path: Path) -> None:
+    for cell in ("2026-03-29T00:30:00+02:00", "1e400", "2026-03-29 00:30"):
+        path = written(tmp_path / "a.csv", f"x,y,label\n1,{cell},u\n")
+        with pytest.raises(InputError, match=re.escape(f"a.csv, line 2, column 'y': {cell!r}, expected a finite")):
+            one(path)
+
+
+def test_a_table_that_is_only_measured_is_not_told_of_an_option_of_training(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.csv", "x,y\n1,2\n")
+    with pytest.raises(InputError, match=r"has no column 'label', expected it among x, y\.$"):
+        read([path], Layout(features=("x", "y")), Refused())
 
 
 @pytest.mark.parametrize("separator", [",", ";", "\t"])

@@ -11,7 +11,7 @@ from io import BytesIO, TextIOWrapper
 from pathlib import Path
 from typing import BinaryIO, cast
 
-__all__ = ["SUFFIXES", "Text", "fault", "heading", "line_of", "of_bytes", "of_file", "separator"]
+__all__ = ["SUFFIXES", "Text", "fault", "heading", "of_bytes", "of_file", "row_of", "separator"]
 
 SUFFIXES = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
 SEPARATORS = (",", ";", "\t")
@@ -60,11 +60,11 @@ def _rows(text: Text, separator: str) -> Iterator[tuple[int, list[str]]]:
             before = reader.line_num
 
 
-def line_of(text: Text, separator: str, row: int) -> int:
-    """The line where a row begins, row 0 the first after the heading; raises `csv.Error` for one too many."""
-    for number, (line, _) in enumerate(_rows(text, separator), -1):
+def row_of(text: Text, separator: str, row: int) -> tuple[int, list[str]]:
+    """The line where a row begins, and its cells; 0 is the first after the heading, `csv.Error` one too many."""
+    for number, found in enumerate(_rows(text, separator), -1):
         if number == row:
-            return line
+            return found
     raise csv.Error(f"there is no row {row}")
 
 

@@ -40,12 +40,23 @@ class Table:
 
     def where(self, row: int) -> str:
         """The place of a row, for people: its line in a text, which is looked for only here."""
-        if self.text:
-            try:
-                return f"{self.name}, line {delimited.line_of(self.text, self.separator, row)}"
-            except (OSError, csv.Error):  # a text that Python's reader does not read as PyArrow does
-                pass
-        return f"{self.name}, row {row + 1}"
+        written = self._written(row)
+        return f"{self.name}, line {written[0]}" if written else f"{self.name}, row {row + 1}"
+
+    def said(self, row: int, column: str) -> str:
+        """A cell for people, as it is written in a text: PyArrow may have made a time in another zone of it."""
+        value = self.columns[column][row]
+        if value is None:
+            return "nothing"
+        _, cells = self._written(row) or (0, [])
+        return repr(dict(zip(self.columns, cells, strict=False)).get(column, str(value)))
+
+    def _written(self, row: int) -> tuple[int, list[str]] | None:
+        """The line where a row of a text begins, and its cells."""
+        try:
+            return delimited.row_of(self.text, self.separator, row) if self.text else None
+        except (OSError, csv.Error):  # a text that Python's reader does not read as PyArrow does
+            return None
 
 
 def read(source: Path | Text, texts: Sequence[str | None], refused: Refused) -> Table | None:
@@ -130,7 +141,7 @@ def series(
     wanted = [name for name in (label, sequence, time) if name is not None] + list(names)
     for name in wanted if features else (*wanted, *ignore):
         if name not in table.columns:
-            option = "; --label names the column of events" if name == label else ""
+            option = "; --label names the column of events" if name == label and not features else ""
             refused(
                 f"{table.name} has no column {name!r}, expected it among {listed(list(table.columns))}{option}"
             )
@@ -180,11 +191,11 @@ def _numbers(table: Table, name: str, rows: list[int], chosen_here: bool, whole:
             number = np.nan
         found[place] = number if abs(number) <= MOST else np.nan
         if not np.isfinite(found[place]) and not (gaps and nothing):
-            said = "nothing" if value is None else repr(str(value))
             hint = f"; {_without(name)}" if chosen_here and not nothing else ""
             if hint and whole and _tells_apart(values):
                 hint += f", and --sequence {shlex.quote(name)} tells sequences apart by it"
             hint = "; training with --missing hold takes the one before it" if nothing else hint
+            said = table.said(row, name)
             raise InputError(f"{table.where(row)}, column {name!r}: {said}, expected a finite number{hint}")
     narrow = found.astype(np.float32)
     changes = np.diff(found) != 0
