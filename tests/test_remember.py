@@ -279,10 +279,26 @@ def test_a_page_is_html(trained: Any, tmp_path: Path) -> None:
 
 def test_data_may_be_given(trained: Any, tmp_path: Path) -> None:
     (tmp_path / "other.txt").write_text("abcdabcdab" * 30)
-    assert remember.remember(trained, [tmp_path / "other.txt"]).full > 0
+    found = remember.remember(trained, [tmp_path / "other.txt"])
+    assert found.full > 0
+    assert remember.remember(trained, tmp_path / "other.txt") == found
+    assert remember.remember(trained, str(tmp_path / "other.txt")) == found
     (tmp_path / "short.txt").write_text("abcd" * 20)
     with pytest.raises(InputError, match="the data have 79 characters to look at, expected at least 100"):
         remember.remember(trained, [tmp_path / "short.txt"])
     (tmp_path / "unknown.txt").write_text("xyz")
     with pytest.raises(InputError, match="unknown"):
         remember.remember(trained, [tmp_path / "unknown.txt"])
+
+
+def test_what_cannot_be_asked_is_said(trained: Any) -> None:
+    for model in (None, torch.nn.LSTM(3, 5)):
+        with pytest.raises(InputError, match=f"model is a {type(model).__name__}, expected a model that unrolled"):
+            remember.remember(model)
+    number: Any
+    for number in (1, 2.5, "3"):
+        with pytest.raises(InputError, match=f"steps is {number!r}, expected a whole number, at least 2"):
+            remember.remember(trained, steps=number)
+    for number in (-1, 1.5, None):
+        with pytest.raises(InputError, match=f"seed is {number!r}, expected a whole number, at least 0"):
+            remember.remember(trained, seed=number)

@@ -5,7 +5,7 @@ the layers. Each is imported when it is first asked for: torch takes a second, a
 its threads before.
 """
 
-from importlib import import_module
+from importlib import import_module, metadata
 from typing import TYPE_CHECKING, Any
 
 from unrolled.errors import InputError
@@ -31,4 +31,10 @@ def __getattr__(name: str) -> Any:
         return import_module("unrolled.nn")
     if name in _HOMES:
         return getattr(import_module(_HOMES[name]), name)
+    if name == "__version__":
+        return metadata.version("unrolled")
     raise AttributeError(f"module 'unrolled' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__, "__version__"})

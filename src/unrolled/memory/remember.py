@@ -127,18 +127,21 @@ class Memory:
         return Evaluation(self.figures(), tables, self.verdict())
 
 
-def remember(model: Any, paths: Sequence[str | Path] = (), seed: int = 0, steps: int = ENDURANCE) -> Memory:
-    """Look at a trained model on data (default: what was held out of its training).
+def remember(
+    model: Any, paths: str | Path | Sequence[str | Path] = (), seed: int = 0, steps: int = ENDURANCE
+) -> Memory:
+    """Look at a model that `unrolled.load` opened on data (default: what was held out of its training).
 
     `seed` chooses the steps that are looked at; `steps` are run without a reset at the end.
 
-    Raises `InputError` for data that it cannot read, `steps` under 2 and a negative seed.
+    Raises `InputError` for data that it cannot read, what is no such model, `steps` under 2 and a negative seed.
     """
-    if steps < 2:
-        raise InputError(f"steps is {steps}, expected at least 2")
-    if seed < 0:
-        raise InputError(f"seed is {seed}, expected at least 0")
+    if not isinstance(steps, int) or steps < 2:
+        raise InputError(f"steps is {steps!r}, expected a whole number, at least 2")
+    if not isinstance(seed, int) or seed < 0:
+        raise InputError(f"seed is {seed!r}, expected a whole number, at least 0")
     _engine.keep_freed_memory()
+    paths = [paths] if isinstance(paths, str | Path) else paths
     looked_at = subject(model, paths)
     return of_subject(looked_at, looked_at.passages(seed), seed, steps)
 

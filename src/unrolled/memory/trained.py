@@ -43,7 +43,7 @@ def subject(model: Any, paths: Sequence[str | Path] = (), seed: int = 0) -> Subj
         return _translate(model, paths, seed)
     if isinstance(model, CaptionModel):
         return _caption(model, paths, seed)
-    raise InputError(f"its task is {model.file.task!r}, which remember does not know.")
+    raise InputError(f"model is a {type(model).__name__}, expected a model that unrolled.load opened")
 
 
 def _text(model: TextModel, paths: Sequence[str | Path]) -> Subject:
