@@ -217,7 +217,7 @@ struct Int8 {
     // The greatest size among weights; NaN where one of them is.
     static float greatest(const float* weights, int64_t K) {
         float most = 0;
-        for (int64_t k = 0; k < K; ++k)
+        for (int64_t k = 0; k < K && !std::isnan(most); ++k)
             if (!(std::fabs(weights[k]) <= most)) most = std::fabs(weights[k]);
         return most;
     }

@@ -286,6 +286,19 @@ def test_tiny_inputs_of_a_row_are_zero_and_not_nan(isa: str, weights: str) -> No
     assert np.array_equal(tiny, zero)
 
 
+@every_format
+@pytest.mark.parametrize("poison", [np.nan, np.inf, -np.inf])
+def test_a_weight_that_is_no_number_shows_in_its_output_and_no_other(
+    isa: str, weights: str, poison: float
+) -> None:
+    y = np.empty((1, 3), np.float32)
+    for place in range(5):
+        weight = np.ones((3, 5), np.float32)
+        weight[1, place] = poison
+        _engine.Linear(weight, None, weights).run(np.ones((1, 5), np.float32), y)
+        assert np.isfinite(y).tolist() == [[True, False, True]], f"weight {place}"
+
+
 @pytest.mark.parametrize("weights", ["bfloat16", "int8"])
 def test_narrow_weights_take_less_memory(weights: str) -> None:
     bytes_of = {
