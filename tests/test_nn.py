@@ -378,6 +378,38 @@ def test_a_layer_exports_and_is_saved_and_loaded(kind: str) -> None:
             assert_close(got, wanted)
 
 
+@every_layer
+@pytest.mark.parametrize("strict", [False, True])
+def test_a_layer_exports_for_any_number_of_steps_and_rows(kind: str, strict: bool) -> None:
+    layer = getattr(nn, kind)(D, H, batch_first=True, **{} if kind == "RNN" else {"recompute": 3})
+    rows, rows_and_steps = {0: torch.export.Dim.DYNAMIC}, dict.fromkeys((0, 1), torch.export.Dim.DYNAMIC)
+
+    def arguments(steps: int, batch: int, symbols: bool) -> dict[str, Tensor]:
+        x = torch.randint(0, 9, (batch, steps)) if symbols else torch.randn(batch, steps, D)
+        resets = torch.rand(batch, steps) < 0.2
+        return {"input": x, "lengths": torch.randint(0, steps + 1, (batch,)), "resets": resets}
+
+    shapes: Any = {"input": rows_and_steps, "lengths": rows, "resets": rows_and_steps}
+    for symbols in (False, True):
+        whole: Any = Embedded(layer) if symbols else layer
+        program = torch.export.export(
+            whole, (), arguments(T, B, symbols), dynamic_shapes=shapes, strict=strict
+        ).module()
+        for size in ((T, B), (2, 2), (T + 5, B + 1)):
+            given = arguments(*size, symbols)
+            for got, wanted in zip(flat(program(**given)), flat(whole(**given)), strict=True):
+                assert_close(got, wanted)
+
+
+class Embedded(torch.nn.Module):
+    def __init__(self, layer: torch.nn.Module) -> None:
+        super().__init__()
+        self.layer, self.embedding = layer, torch.nn.Embedding(9, D)
+
+    def forward(self, input: Tensor, lengths: Tensor, resets: Tensor) -> Any:
+        return self.layer(input, lengths=lengths, resets=resets, embedding=self.embedding.weight)
+
+
 X = torch.randn(T, B, D)
 ZEROS = torch.zeros(1, B, H)
 MISTAKES: dict[str, Callable[[Any], object]] = {

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch._dynamo.testing import CompileCounter
 
 from tolerances import assert_close
 from unrolled import nn
@@ -173,6 +174,15 @@ def test_without_gradients_and_in_traces_it_changes_nothing(kind: str) -> None:
         assert all(a is None or torch.equal(a, b) for a, b in zip(trace, right, strict=True))
     with torch.no_grad():
         assert torch.equal(recomputing(x)[0], kept(x)[0])
+
+
+def test_sequences_of_any_length_are_compiled_once() -> None:
+    counter: Any = CompileCounter()
+    layer = nn.GRU(3, 5, recompute=4)
+    compiled: Any = torch.compile(layer, backend=counter, dynamic=True)
+    for steps in (9, 20, 6, 31):
+        compiled(torch.randn(steps, 2, 3))
+    assert counter.frame_count == 1
 
 
 @every_kind

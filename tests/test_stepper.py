@@ -2,6 +2,7 @@
 
 import copy
 import os
+import pickle
 import shutil
 import subprocess
 import sys
@@ -452,6 +453,25 @@ def test_a_step_that_does_not_fit_is_refused_and_consumes_nothing(
     assert np.array_equal(one.state.h, before[1].h)
 
 
+@pytest.mark.parametrize(
+    ("xs", "error", "message"),
+    [
+        (np.zeros((7, 3, 6), np.float32), ValueError, r"x: expected 2 rows at each step, got shape \[7, 3, 6\]"),
+        (np.zeros(7, np.float32), ValueError, r"x: expected 2 rows at each step, got shape \[7\]"),
+        (np.zeros((7, 2, 5), np.float32), ValueError, r"x: expected shape \[7, 2, 6\], got \[7, 2, 5\]"),
+        ([[[0.0] * 6] * 2], TypeError, "x: expected an array of NumPy's, got a list"),
+        (None, TypeError, "x: expected an array of NumPy's, got a NoneType"),
+    ],
+)
+def test_a_sequence_that_does_not_fit_is_refused_and_consumes_nothing(
+    xs: Any, error: type[Exception], message: str
+) -> None:
+    one = stepper("lstm", 6, 17, batch=2)
+    with pytest.raises(error, match=f"^{message}$"):
+        one.run(xs)
+    assert not one.state.h.any()
+
+
 def test_an_output_that_is_the_input_is_refused() -> None:
     one, memory = stepper("lstm", 17, 17), random(3, 17)
     for x, out in ((memory[:1], memory[:1]), (memory[1:2], memory.reshape(-1)[30:47].reshape(1, 17))):
@@ -466,14 +486,26 @@ def test_what_cannot_be_stepped_is_refused() -> None:
         nn.LSTM(3, 5, bidirectional=True).stepper()
     with pytest.raises(InputError, match=r"parameters are torch.float64, expected torch.float32"):
         nn.GRU(3, 5).double().stepper()
+    mixed = nn.GRU(3, 5)
+    mixed.weight_hh_l0.data = mixed.weight_hh_l0.data.double()
+    with pytest.raises(InputError, match=r"stepper: weight_hh_l0 is torch.float64, expected torch.float32"):
+        mixed.stepper()
     with pytest.raises(InputError, match="batch is 0, expected at least 1"):
         nn.GRU(3, 5).stepper(batch=0)
+    batches: list[Any] = [2.5, "2", None]
+    for batch in batches:
+        with pytest.raises(InputError, match=f"batch is {batch!r}, expected a whole number"):
+            nn.GRU(3, 5).stepper(batch=batch)
     with pytest.raises(InputError, match="weights is 'int4', expected one of float32, bfloat16, int8"):
         nn.GRU(3, 5).stepper(weights="int4")
 
 
 def test_a_state_of_another_shape_is_refused() -> None:
     one = stepper("lstm", 6, 17)
+    states: list[Any] = [None, (np.zeros((1, 1, 17)), np.zeros((1, 1, 17)))]
+    for state in states:
+        with pytest.raises(InputError, match=f"state is a {type(state).__name__}, expected a State"):
+            one.state = state
     with pytest.raises(InputError, match=r"state.h: expected shape \[1, 1, 17\], got \[1, 1, 5\]"):
         one.state = stepper("lstm", 6, 5).state
     with pytest.raises(InputError, match=r"state.c: expected shape \[1, 1, 17\], got None"):
@@ -488,3 +520,5 @@ def test_a_copy_of_a_stepper_goes_on_by_itself() -> None:
     after = other.step(x)
     assert np.array_equal(stepper.state.h[0], before) and not np.array_equal(before, after)
     assert np.array_equal(copy.deepcopy(stepper).step(x), after)
+    with pytest.raises(TypeError, match="a Stepper cannot be pickled"):
+        pickle.dumps(stepper)

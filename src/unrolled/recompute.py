@@ -79,7 +79,8 @@ class _Call:
     @property
     def size(self) -> int:
         """How many steps a chunk has, but for the last, which may be shorter: `every` at most."""
-        return -(-len(self.read) // -(-len(self.read) // self.every))
+        steps = self.read.shape[0]  # len() would be a number where torch traces shapes
+        return -(-steps // -(-steps // self.every))
 
     @property
     def read(self) -> Tensor:
@@ -105,7 +106,7 @@ class _Call:
         """Uninitialised h [T,B,H], and of an LSTM the c after each chunk [chunks,B,H], else empty."""
         x, (h0, *c0) = self.values["x"], self.states
         h = x.new_empty(*self.read.shape[:2], h0.shape[1])
-        return h, x.new_empty(-(-len(h) // self.size), *c0[0].shape) if c0 else x.new_empty(0)
+        return h, x.new_empty(-(-h.shape[0] // self.size), *c0[0].shape) if c0 else x.new_empty(0)
 
     def forward(self) -> Tensors:
         """The outputs, filled."""

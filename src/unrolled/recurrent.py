@@ -311,7 +311,7 @@ class Recurrent(torch.nn.RNNBase):
         made = map(self._kept, self._flat_weights_names)
         learned = chain(self._parameters.values(), self.parameters(), made)
         if not traced and _needs_gradient(chain((x, *(initial or ())), learned)):
-            every = self.recompute or 1
+            every = 1 if torch.compiler.is_exporting() else self.recompute or 1
         finals: list[Tensors] = []
         traces: list[Trace] = []
         for layer in range(self.num_layers):
@@ -348,7 +348,9 @@ class Recurrent(torch.nn.RNNBase):
         """The embedding [V,D] and symbols [T,B], or, where there are fewer steps than symbols, x [T,B,D]."""
         if lengths is not None:
             symbols = symbols.masked_fill(_past(symbols, lengths), 0)
-        few = embedding.shape[0] <= symbols.numel() and not self.variant.layer_norm
+        # An exported program has one way for any number of steps; so, above, it does not recompute.
+        once = not self.variant.layer_norm and not torch.compiler.is_exporting()
+        few = once and embedding.shape[0] <= symbols.numel()
         return (embedding, symbols) if few else (F.embedding(symbols, embedding), None)
 
     def _projection(
@@ -381,7 +383,7 @@ class Recurrent(torch.nn.RNNBase):
 
 def _past(sequence: Tensor, lengths: Tensor) -> Tensor:
     """Where [T,B] of a sequence [T,B,...] a row's steps are over."""
-    return torch.arange(len(sequence), device=sequence.device)[:, None] >= lengths
+    return torch.arange(sequence.shape[0], device=sequence.device)[:, None] >= lengths
 
 
 def _needs_gradient(tensors: Iterable[Tensor | None]) -> bool:
@@ -393,5 +395,5 @@ def _final(sequence: Tensor, initial: Tensor, lengths: Tensor | None, reverse: b
     if lengths is None:
         return sequence[0 if reverse else -1]
     last = torch.zeros_like(lengths) if reverse else (lengths - 1).clamp(min=0)
-    at_last = sequence[last, torch.arange(len(lengths), device=lengths.device)]
+    at_last = sequence[last, torch.arange(lengths.shape[0], device=lengths.device)]
     return torch.where((lengths > 0)[:, None], at_last, initial)
