@@ -44,7 +44,8 @@ struct BackwardMemory {
     float* flow;           // [B, the wider of H and P]
     const float* zeros;    // [stride]
     float* biases;         // [runs*H]: the gradients' sums over all steps
-    float* of_symbols;     // [V, G*H], the gates in the order of the runs: the sums for each symbol; or null
+    float* of_symbols;     // [V, G*H], the gates in the order of the runs: the sums for each symbol; or null; and
+                           // outer_outputs floats more, as add_outer_products reads beyond the last row
     float* area;           // [threads, area_floats]: for sums of outer products, and words of rows
     int64_t area_floats;
     const int64_t* order;  // [B]: see Rows
@@ -400,7 +401,7 @@ void run_backward(const Cell& cell, int wanted_threads) {
     auto [recurrent, input, projection, gradients, initial, flow, zeros, biases, symbols, area, order, rows, lists,
           outputs] = working_memory(
         {packed, packed_columns_size(D, K), of_projection, (size + 1) * B * stride, B * stride, B * (H > P ? H : P), stride,
-         cell.grad_runs * H, of_symbols, team.threads * area_floats, numbers(B + T + 1),
+         cell.grad_runs * H, of_symbols + outer_outputs, team.threads * area_floats, numbers(B + T + 1),
          floats_of<typename Cell::Row>(team.threads * B), numbers(team.threads * 5 * limit), numbers(2 * K + P)});
     zero(zeros, stride);
     const auto in_order = reinterpret_cast<int64_t*>(order);
