@@ -27,7 +27,7 @@ from small import inputs_for, label_file, model_of, poisoned, speech_file, text_
 from unrolled import Stream, load, modelfile
 from unrolled.client import AsyncClient, Client, ServerError
 from unrolled.errors import InputError
-from unrolled.server.access import add_token
+from unrolled.server.access import add_token, read_tokens
 from unrolled.server.app import create_app
 from unrolled.server.feeding import Feed
 from unrolled.server.service import Service
@@ -294,6 +294,49 @@ def test_a_text_that_is_being_written_ends_when_the_server_stops(tmp_path: Path,
         assert (kind, error["code"]) == ("event: error", "stopping")
         assert json.loads(before.removeprefix("data: "))["position"] == error["position"] < 100_000
         assert server.stop() == 0
+
+
+def test_a_request_that_does_not_become_whole_is_told_that_the_server_stops(
+    tmp_path: Path, models: list[Path]
+) -> None:
+    service = Service({"text": load(models[0])}, ServeSettings(store=f"sqlite:///{tmp_path / 'streams.db'}"))
+    app, sent = create_app(service), []
+
+    async def stopped() -> None:
+        waits = asyncio.Event()
+
+        async def receive() -> Any:
+            waits.set()
+            await asyncio.Event().wait()
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        headers = [(b"content-type", b"application/json"), (b"content-length", b"9")]
+        scope = {"type": "http", "method": "POST", "path": "/streams", "query_string": b"", "headers": headers}
+        request: asyncio.Task[None] = asyncio.create_task(app(scope, receive, send))  # type: ignore[arg-type]
+        await waits.wait()
+        request.cancel()  # as uvicorn does when it has waited for long enough
+        await request
+
+    asyncio.run(stopped())
+    start, body = sent
+    assert (start["status"], json.loads(body["body"])["error"]["code"]) == (503, "stopping")
+
+
+def test_an_address_with_a_slash_more_is_none(client: Client) -> None:
+    answer = httpx.get(f"{client._http.base_url}/streams/")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (404, "not_found")
+
+
+@pytest.mark.parametrize("end", ["", "\n"])
+def test_a_token_goes_on_a_line_of_its_own(tmp_path: Path, end: str) -> None:
+    tokens = tmp_path / "tokens"
+    add_token(tokens, "alice")
+    tokens.write_text(tokens.read_text().removesuffix("\n") + end)
+    add_token(tokens, "bob")
+    assert list(read_tokens(tokens).values()) == ["alice", "bob"]
+    assert tokens.read_text().count("\n") == 2
 
 
 def test_tenants_do_not_see_each_other(tmp_path: Path, models: list[Path]) -> None:

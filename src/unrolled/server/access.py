@@ -31,8 +31,11 @@ def add_token(path: Path, tenant: str) -> str:
     if not LINE.fullmatch(line):
         raise InputError(f"tenant is {tenant!r}, expected 1 to 64 letters, digits or . _ -")
     try:
-        with open(path, "a", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
-            file.write(line + "\n")
+        with open(path, "ab+", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
+            if file.tell():
+                file.seek(-1, os.SEEK_END)
+                line = line if file.read() == b"\n" else f"\n{line}"  # of an editor that ends no last line
+            file.write(f"{line}\n".encode())
     except OSError as error:
         raise InputError(f"{path} cannot be written: {error.strerror}") from error
     return token

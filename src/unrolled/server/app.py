@@ -88,6 +88,7 @@ def create_app(service: Service) -> ASGIApp:
         version="1",
         lifespan=lifespan,
         redoc_url=None,
+        redirect_slashes=False,  # to an address that the server cannot know behind a balancer with TLS
     )
     app.add_exception_handler(Refusal, _refusal)
     app.add_exception_handler(InputError, _bad_input)

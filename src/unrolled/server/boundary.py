@@ -40,14 +40,14 @@ class Boundary:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        begin, status = time.perf_counter(), 500
+        begin, status, begun = time.perf_counter(), 500, False
         given = Headers(scope=scope).get("x-request-id", "")
         request_id = given if REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
 
         async def sending(message: Message) -> None:
-            nonlocal status
+            nonlocal status, begun
             if message["type"] == "http.response.start":
-                status = message["status"]
+                status, begun = message["status"], True
                 MutableHeaders(scope=message)["X-Request-Id"] = request_id
             await send(message)
 
@@ -55,6 +55,10 @@ class Boundary:
             await self._app(scope, self._bounded(scope, receive), sending)
         except Refusal as refusal:
             await refused(refusal)(scope, receive, sending)
+        except asyncio.CancelledError:  # the server stops, and has waited long enough
+            if not begun:
+                stopping = Refusal(503, "stopping", "the server stops; send the same request again.")
+                await refused(stopping)(scope, receive, sending)
         except Exception as error:  # logged without what users sent, then raised as it is
             log("error", request_id=request_id, error=type(error).__name__, where=_where(error))
             raise
