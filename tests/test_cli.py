@@ -284,6 +284,25 @@ def test_an_unknown_command_or_option_exits_with_2(command: Command, model: Path
     assert command("info", model, "--jsn").status == 2
 
 
+def test_a_prompt_on_standard_input_is_read_as_that_of_a_file(
+    command: Command, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = ["--length", "10", "--prompt"]
+    expected = command("sample", model, *options, "the clouds").out
+    monkeypatch.setattr(sys, "stdin", TextIOWrapper(BytesIO("\ufeffthe clouds".encode())))
+    assert command("sample", model, *options, "-").out == expected
+    monkeypatch.setattr(sys, "stdin", TextIOWrapper(BytesIO(b"the \xff")))
+    refused(command("sample", model, *options, "-"), "standard input: byte 0xFF at offset 4 is not UTF-8")
+
+
+@pytest.mark.parametrize("words", [("stream",), ("run", "-"), ("sample", "--prompt", "-")])
+def test_standard_input_that_is_closed_is_told(
+    command: Command, model: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
+) -> None:
+    monkeypatch.setattr(sys, "stdin", None)
+    refused(command(words[0], model, *words[1:]), "standard input is closed, expected something to read")
+
+
 def test_divergence_exits_with_1(command: Command, text: Path) -> None:
     done = command("train", "text", text, "--out", "m.safetensors", *SMALL, "--lr", "1e30")
     assert done.status == 1

@@ -151,6 +151,11 @@ def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
         read_toml(tmp_path)
 
 
+def test_a_file_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    (tmp_path / "train.toml").write_bytes(b"\xef\xbb\xbfsteps = 3\r\nlr = 0.5\r\n")
+    assert read_toml(tmp_path / "train.toml") == {"steps": 3, "lr": 0.5}
+
+
 def test_a_name_written_both_ways_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "train.toml"
     path.write_text("weight-decay = 0.5\nweight_decay = 0.1\n")

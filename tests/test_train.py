@@ -20,7 +20,7 @@ from unrolled.errors import InputError
 from unrolled.rates import quickest
 from unrolled.recipe import TrainOptions, learning_rate_factor
 from unrolled.tasks.text import TextOptions, TextTask
-from unrolled.train import Diverged, Report, checkpoint_path, log_path, previous_path, train
+from unrolled.train import Diverged, Report, check_out, checkpoint_path, log_path, previous_path, train
 
 pytestmark = pytest.mark.usefixtures("one_thread")  # these models are too small for two
 
@@ -384,6 +384,15 @@ def test_a_model_takes_the_place_of_a_model_of_an_older_version(text: Path, tmp_
     out.write_bytes(older)
     start(text, out, steps=1)
     assert previous_path(out).read_bytes() == older != out.read_bytes()
+
+
+def test_a_name_that_leaves_no_room_for_the_files_beside_it_is_refused(text: Path, tmp_path: Path) -> None:
+    most = os.pathconf(tmp_path, "PC_NAME_MAX") - len("..checkpoint.partial")
+    check_out(tmp_path / ("m" * most), [text])
+    with pytest.raises(
+        InputError, match=r"mm cannot be written: its name is 2 bytes too long for the files beside"
+    ):
+        check_out(tmp_path / ("ä" * (most // 2) + "mm" + "m" * (most % 2)), [text])
 
 
 def test_a_folder_that_is_missing_is_named(text: Path, tmp_path: Path) -> None:

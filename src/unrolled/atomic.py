@@ -7,7 +7,12 @@ from pathlib import Path
 
 from unrolled.errors import InputError
 
-__all__ = ["replacing"]
+__all__ = ["replacing", "temporary_path"]
+
+
+def temporary_path(path: Path) -> Path:
+    """Where `path` is written before it is renamed."""
+    return path.with_name(f".{path.name}.partial")
 
 
 @contextmanager
@@ -18,7 +23,7 @@ def replacing(path: Path) -> Iterator[Path]:
     temporary name is always the same, so that what a killed process left is overwritten by the next one. A
     disk that is full, or a folder that cannot be written, raises `InputError` and keeps the old file.
     """
-    temporary = path.with_name(f".{path.name}.partial")
+    temporary = temporary_path(path)
     try:
         yield temporary
         with open(temporary, "rb") as file:

@@ -7,7 +7,7 @@ stopped by SIGTERM (training saves first).
 import os
 import sys
 from contextlib import redirect_stdout
-from typing import Any, TextIO, cast
+from typing import Any, NoReturn, TextIO, cast
 
 from unrolled.commands import app
 from unrolled.commands.frame import fail
@@ -21,6 +21,7 @@ def run() -> None:
     stream: TextIO | None = sys.stdout
     if stream is None:
         fail("standard output is closed, expected a place for what is printed.", 1)
+    sys.stdin = sys.stdin or cast(TextIO, _NoInput())
     try:
         with redirect_stdout(cast(TextIO, _Output(stream))) as output:
             try:
@@ -34,6 +35,14 @@ def run() -> None:
         if error.broken_pipe:
             sys.exit(1)
         fail(str(error), 1)
+
+
+class _NoInput:
+    """Standard input that is closed."""
+
+    @property
+    def buffer(self) -> NoReturn:
+        raise InputError("standard input is closed, expected something to read.")
 
 
 class _OutputError(Exception):

@@ -60,8 +60,7 @@ def help_text(
 def read_toml(path: Path) -> dict[str, Any]:
     """The settings of a TOML file, with the names of the command line (`-` or `_` alike)."""
     try:
-        with open(path, "rb") as file:
-            content = tomllib.load(file)
+        content = tomllib.loads(path.read_bytes().decode("utf-8-sig"))
     except OSError as error:
         raise InputError(f"{path} could not be read: {error.strerror}.") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

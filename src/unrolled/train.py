@@ -24,6 +24,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from unrolled import _engine, checkpoint, modelfile, optimizers
+from unrolled.atomic import temporary_path
 from unrolled.checkpoint import Checkpoint
 from unrolled.errors import InputError
 from unrolled.rates import quickest
@@ -91,6 +92,9 @@ def check_out(out: Path, paths: Sequence[str | Path] = ()) -> None:
         raise InputError(f"{out} is a folder, expected the name of a file for the model.")
     if not os.path.isdir(out.parent):
         raise InputError(f"{out} cannot be written: there is no folder {out.parent}.")
+    longest, most = temporary_path(checkpoint_path(out)), os.pathconf(out.parent, "PC_NAME_MAX")
+    if (over := len(os.fsencode(longest.name)) - most) > 0:
+        raise InputError(f"{out} cannot be written: its name is {over} bytes too long for the files beside it.")
     for written in (out, log_path(out), checkpoint_path(out), previous_path(out)):
         if any(_are_one(written, path) for path in paths):
             raise InputError(f"{written} is DATA, and the run would write over it; expected another --out.")

@@ -12,7 +12,7 @@ import typer
 from rich.table import Table
 
 import unrolled
-from unrolled import piping, plots, settings
+from unrolled import piping, plots, settings, texts
 from unrolled.commands.frame import (
     Data,
     Json,
@@ -56,7 +56,7 @@ def sample(
 ) -> None:
     """Let a text model write, one step a symbol, printed as it is written."""
     if prompt == "-":
-        prompt = sys.stdin.read()
+        prompt = texts.whole(prompt)
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # end quietly when the reader has had enough, as cat does
     loaded = unrolled.load(model)
     if not isinstance(loaded, TextModel):
