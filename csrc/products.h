@@ -227,6 +227,11 @@ struct Int8 {
         __builtin_memcpy(&word, from, 4);
         return word - ivec{};
     }
+    // Wraps, as sums do on the way.
+    UNROLLED_INLINE_MEMBER static ivec plus(ivec a, ivec b) {
+        typedef uint32_t words __attribute__((vector_size(lanes * 4)));
+        return (ivec)((words)a + (words)b);
+    }
     // sum + the four products of unsigned inputs and signed weights in each lane.
     UNROLLED_INLINE_MEMBER static ivec dot(ivec inputs, ivec weights, ivec sum) {
         if constexpr (vnni) {
@@ -235,13 +240,13 @@ struct Int8 {
             return sum;
         }
 #if defined(__AVX512BW__)
-        return sum + (ivec)_mm512_madd_epi16(_mm512_maddubs_epi16((__m512i)inputs, (__m512i)weights), _mm512_set1_epi16(1));
+        return plus(sum, (ivec)_mm512_madd_epi16(_mm512_maddubs_epi16((__m512i)inputs, (__m512i)weights), _mm512_set1_epi16(1)));
 #elif defined(__AVX2__)
-        return sum + (ivec)_mm256_madd_epi16(_mm256_maddubs_epi16((__m256i)inputs, (__m256i)weights), _mm256_set1_epi16(1));
+        return plus(sum, (ivec)_mm256_madd_epi16(_mm256_maddubs_epi16((__m256i)inputs, (__m256i)weights), _mm256_set1_epi16(1)));
 #else
         const auto even = [](ivec words) { return _mm_srai_epi16(_mm_slli_epi16((__m128i)words, 8), 8); };
         const auto odd = [](ivec words) { return _mm_srai_epi16((__m128i)words, 8); };  // no input is over 127
-        return sum + (ivec)_mm_madd_epi16(even(inputs), even(weights)) + (ivec)_mm_madd_epi16(odd(inputs), odd(weights));
+        return plus(plus(sum, (ivec)_mm_madd_epi16(even(inputs), even(weights))), (ivec)_mm_madd_epi16(odd(inputs), odd(weights)));
 #endif
     }
 };
