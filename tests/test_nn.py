@@ -6,7 +6,7 @@ import pickle
 import re
 from collections.abc import Callable
 from itertools import product
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -361,6 +361,8 @@ def test_a_layer_compiles_without_a_graph_break(kind: str) -> None:
         strict=True,
     ):
         assert_close(got, wanted)
+    with torch.no_grad():
+        assert_close(compiled(x)[0], ours(x)[0])
 
 
 @every_layer
@@ -399,6 +401,19 @@ def test_a_layer_exports_for_any_number_of_steps_and_rows(kind: str, strict: boo
             given = arguments(*size, symbols)
             for got, wanted in zip(flat(program(**given)), flat(whole(**given)), strict=True):
                 assert_close(got, wanted)
+
+
+@every_layer
+@pytest.mark.filterwarnings("ignore:.*deprecated", "ignore::torch.jit.TracerWarning")
+def test_a_layer_is_traced_saved_and_loaded(kind: str) -> None:
+    _, layer = twins(kind, {"num_layers": 2})
+    file, x, jit = io.BytesIO(), torch.randn(T + 3, B + 1, D), cast("Any", torch.jit)
+    jit.save(jit.trace(layer, sequences({})), file)
+    file.seek(0)
+    found = flat(jit.load(file)(x))
+    for got, wanted in zip(found, flat(layer(x)), strict=True):
+        assert_close(got, wanted)
+    torch.autograd.backward(found[0].sum())
 
 
 class Embedded(torch.nn.Module):

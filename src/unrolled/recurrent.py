@@ -387,7 +387,9 @@ def _past(sequence: Tensor, lengths: Tensor) -> Tensor:
 
 
 def _needs_gradient(tensors: Iterable[Tensor | None]) -> bool:
-    return torch.is_grad_enabled() and any(tensor is not None and tensor.requires_grad for tensor in tensors)
+    """Whether what the way back needs is to be kept; `torch.jit.trace` expects one program with it and without."""
+    wanted = torch.is_grad_enabled() and any(tensor is not None and tensor.requires_grad for tensor in tensors)
+    return wanted or torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
 
 
 def _final(sequence: Tensor, initial: Tensor, lengths: Tensor | None, reverse: bool) -> Tensor:
