@@ -71,8 +71,8 @@ struct Bfloat16 {
     UNROLLED_INLINE_MEMBER static void add(vec (&sums)[R][P][N], const Row (&rows)[R], const float* panel,
                                            int64_t panel_stride, int64_t K) {
         // Two more instructions a word than float32 has, so a processor looks half as far ahead by itself.
-        constexpr int64_t floats_ahead = 512, worth_asking = registers == 32 ? 256 : INT64_MAX;
-        if (K >= worth_asking) add_words<floats_ahead>(sums, rows, panel, panel_stride, K);
+        constexpr int64_t floats_ahead = 512, worth_asking = 256;
+        if (registers == 32 && K >= worth_asking) add_words<floats_ahead>(sums, rows, panel, panel_stride, K);
         else add_words<0>(sums, rows, panel, panel_stride, K);
     }
 
