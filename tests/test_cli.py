@@ -15,6 +15,7 @@ import torch
 
 import unrolled
 from unrolled import cli, modelfile
+from unrolled.__main__ import main
 from unrolled.recipe import TrainOptions
 from unrolled.tasks.text import TextOptions, TextTask, corpus
 from unrolled.train import checkpoint_path, log_path, train
@@ -301,6 +302,17 @@ def test_standard_input_that_is_closed_is_told(
 ) -> None:
     monkeypatch.setattr(sys, "stdin", None)
     refused(command(words[0], model, *words[1:]), "standard input is closed, expected something to read")
+
+
+def test_ctrl_c_while_the_program_is_loaded_is_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Loading:
+        def __getattr__(self, name: str) -> None:
+            raise KeyboardInterrupt
+
+    monkeypatch.setitem(sys.modules, "unrolled.cli", Loading())
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 130
 
 
 def test_divergence_exits_with_1(command: Command, text: Path) -> None:

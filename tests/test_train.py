@@ -395,6 +395,18 @@ def test_a_name_that_leaves_no_room_for_the_files_beside_it_is_refused(text: Pat
         check_out(tmp_path / ("ä" * (most // 2) + "mm" + "m" * (most % 2)), [text])
 
 
+def test_a_second_run_for_the_same_model_is_refused_while_the_first_goes_on(text: Path, tmp_path: Path) -> None:
+    out, options = tmp_path / "m", TrainOptions(steps=3)
+    first = train(TextTask(SMALL, [text]), options, out)
+    next(first)
+    for resume in (False, True):
+        with pytest.raises(InputError, match=r"m is what another process trains at this moment"):
+            next(train(TextTask(SMALL, [text]), options, out, resume))
+    assert [report.step for report in first] == [2, 3]
+    assert [json.loads(line)["step"] for line in log_path(out).read_text().splitlines()] == [1, 2, 3]
+    assert [report.step for report in train(TextTask(SMALL, [text]), options, out)] == [1, 2, 3]
+
+
 def test_a_folder_that_is_missing_is_named(text: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"nodir/m cannot be written: there is no folder .*/nodir\.$"):
         start(text, tmp_path / "nodir" / "m", steps=1)

@@ -21,6 +21,8 @@ def main() -> None:
     except ImportError as error:  # the engine refuses an instruction set that UNROLLED_ISA names
         print(f"unrolled: {error}", file=sys.stderr)
         sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)
     run()
 
 

@@ -5,6 +5,7 @@ gives a `Report` after every step, so that whoever draws progress, logs or stops
 precision and several processes come from Accelerate.
 """
 
+import fcntl
 import hashlib
 import json
 import math
@@ -15,7 +16,7 @@ from collections.abc import Collection, Generator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
@@ -171,10 +172,12 @@ def train(
     A checkpoint is written before the first step, and one now and then.
     Closing the generator (`break`, Ctrl-C) ends the run with a checkpoint, from which `resume` goes on; it has the
     `paths` that the task was made of, for `interrupted`. A model that is at `out` already goes to `previous_path`.
-    Raises `InputError` as `check_out` does, for a checkpoint that does not fit and for a file that cannot be
-    written, and `Diverged`.
+    Raises `InputError` as `check_out` does, for a checkpoint that does not fit, for a file that cannot be
+    written and while another process trains for `out`, and `Diverged`.
     """
     check_out(out, paths)
+    with suppress(OSError), open(log_path(out), "rb") as log:  # before a checkpoint of that process is judged
+        _lock(log, out)
     run = _Run(task, options, out, paths)
     if resume:
         run.restore()
@@ -198,6 +201,18 @@ def train(
         with suppress(OSError):  # every line was flushed
             run.log.close()
     checkpoint_path(out).unlink(missing_ok=True)
+
+
+def _lock(log: BinaryIO, out: Path) -> None:
+    """Hold the log of the run for `out` while it is open; raises `InputError` where another process does."""
+    try:
+        fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise InputError(
+            f"{out} is what another process trains at this moment; expected another --out, or that it ends first."
+        ) from error
+    except OSError:  # a file system without locks
+        pass
 
 
 def _differ(name: str, was: Any, now: Any) -> bool:
@@ -343,16 +358,17 @@ class _Run:
         """A fresh log, or the old one cut back to the checkpoint: the steps after it are done again."""
         path = log_path(self.out)
         try:
-            self.log = open(path, "w+b" if self.log_bytes is None else "r+b")  # noqa: SIM115 closed by train()
+            flags = os.O_RDWR | (os.O_CREAT if self.log_bytes is None else 0)
+            self.log = os.fdopen(os.open(path, flags, 0o666), "r+b")  # closed by train()
         except FileNotFoundError as error:  # the folder is there
             raise InputError(
                 f"{path}, of the interrupted run, is not there; move it with the checkpoint."
             ) from error
         except OSError as error:
             raise InputError(f"{path} cannot be written: {error.strerror}.") from error
-        if self.log_bytes is not None:
-            self.log.truncate(self.log_bytes)
-            self.log.seek(0, os.SEEK_END)
+        _lock(self.log, self.out)
+        self.log.truncate(self.log_bytes or 0)
+        self.log.seek(0, os.SEEK_END)
 
     def _settings(self) -> dict[str, Any]:
         """What must be the same for a resumed run to go on as the one that was interrupted."""
