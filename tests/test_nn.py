@@ -599,6 +599,12 @@ def test_an_initialisation_that_cannot_be_is_refused(options: dict[str, Any], se
         nn.LSTM(2, 3, **options)
 
 
+@pytest.mark.parametrize("layer", [torch.nn.RNN(2, 3), nn.RNN(2, 3), torch.nn.Linear(2, 3), None])
+def test_chrono_is_for_what_has_gates(layer: Any) -> None:
+    with pytest.raises(InputError, match=f"layer is a {type(layer).__name__}, expected an LSTM or a GRU"):
+        nn.chrono(layer, 9)
+
+
 @every_variant
 @pytest.mark.parametrize("lengths", [[40, 3, 2, 1, 1], [2, 1, 30, 29, 1, 2, 14, 1], [17, 1, 1]])
 def test_packed_rows_of_very_different_length_are_torchs(

@@ -12,8 +12,10 @@ def chrono(layer: torch.nn.RNNBase, longest_gap: int) -> None:
 
     What keeps the state (f of an LSTM, z of a GRU) gets the bias log(u), u uniform in 1 to longest_gap - 1, so
     that a unit forgets in about u steps, and an LSTM's i gets its negative, which is all where f is coupled to it.
-    Other biases stay. Raises `InputError` for a gap under 2 and for layers without bias.
+    Other biases stay. Raises `InputError` for a gap under 2, for layers without bias and for other kinds.
     """
+    if not isinstance(layer, torch.nn.RNNBase) or layer.mode not in ("LSTM", "GRU"):
+        raise InputError(f"layer is a {type(layer).__name__}, expected an LSTM or a GRU, whose gates it opens")
     if not isinstance(longest_gap, int) or longest_gap < 2:
         raise InputError(f"longest_gap is {longest_gap!r}, expected a whole number from 2")
     if not layer.bias:
