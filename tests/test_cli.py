@@ -147,6 +147,19 @@ def test_what_is_in_a_folder_that_is_trained_on_is_not_held_out(
         assert command("train", "text", "data", "--held-out", not_read, *rest).status == 0
 
 
+def test_a_file_is_data_once_unless_other_data_are_held_out(command: Command, text: Path, tmp_path: Path) -> None:
+    for again in (text, tmp_path):
+        done = command("train", "text", text, again, "--out", "m", *SMALL)
+        refused(done, "DATA has", "text.txt' twice", "expected each file once, or --held-out")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "b.txt").write_text(WORDS * 20)
+    assert command("train", "text", text, text, "--held-out", "other", "--out", "m", *SMALL).status == 0
+    (tmp_path / "other" / "a.txt").write_text("".join(f"word {n}\n" for n in range(40)))
+    both = ["other/a.txt"] * 2
+    options = ["--steps", "2", "--hidden", "4", "--embedding", "4", "--batch", "4"]
+    assert command("train", "translate", *both, "--out", "copy", *options).status == 0
+
+
 @pytest.mark.parametrize(
     ("task", "name", "content"),
     [

@@ -98,8 +98,10 @@ def _add_train_command(kind: type[Task]) -> None:
 
 
 def _check_apart(kind: type[Task], data: list[Path], held_out: str | None) -> None:
-    """Raise `InputError` where what is to be measured on is DATA, too."""
+    """Raise `InputError` where what is to be measured on is DATA, too, or a part of a file that is DATA twice."""
     if not held_out:
+        if kind is not TASKS["translate"]:  # whose SOURCE and TARGET may be one file
+            _check_once([file for path in data for file in kind.files(path)])
         return
     trained_on = {_identity(file) for path in data for file in kind.files(path)} - {None}
     for file in kind.files(held_out):
@@ -108,6 +110,18 @@ def _check_apart(kind: type[Task], data: list[Path], held_out: str | None) -> No
                 f"--held-out is {str(file)!r}, which is DATA, too; expected what is not trained on, because the "
                 "weights that are kept are the best on it."
             )
+
+
+def _check_once(files: Sequence[str | Path]) -> None:
+    """Raise `InputError` where one of the files is there twice, however it is spelled or linked to."""
+    known: set[tuple[int, int]] = set()
+    for file in files:
+        if (identity := _identity(file)) in known:
+            raise InputError(
+                f"DATA has {str(file)!r} twice, and what is held out of one would be trained on in the other; "
+                "expected each file once, or --held-out."
+            )
+        known |= {identity} if identity else set()
 
 
 def _identity(file: str | Path) -> tuple[int, int] | None:
