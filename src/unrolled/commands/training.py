@@ -1,6 +1,7 @@
 """Commands that learn: `train` a task, and `gap`, the experiment that trains every cell."""
 
 import os
+import re
 import shlex
 import sys
 from collections.abc import Sequence
@@ -32,6 +33,8 @@ from unrolled.memory.problems import PROBLEMS
 from unrolled.recipe import TrainOptions
 from unrolled.results import Evaluation
 from unrolled.tasks import TASKS, Model, Task, whereabouts
+
+NO_MEMORY = re.compile("can't allocate memory|out of memory")  # of torch's errors, which on a CPU have no kind
 
 train_app = typer.Typer(
     no_args_is_help=True,
@@ -174,6 +177,10 @@ def _trained(
         finished = train_with_progress(task, options, out, resume, Console(stderr=True, highlight=False), data)
     except Diverged as error:
         fail(f"{error}.", 1)
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and not NO_MEMORY.search(str(error)):
+            raise
+        fail("there is not enough memory for this run; a smaller network or batch needs less.", 1)
     if not finished:
         sys.exit(130)
     model: Model = unrolled.load(out)
