@@ -27,8 +27,10 @@ unrolled::Steps make_steps(const Sequence& h, const AnyRank& x, const Symbols& s
     }
     if (resets) expect("resets", *resets, {T, B});
     const int64_t V = symbols && x.ndim() > 0 ? static_cast<int64_t>(x.shape(0)) : T * B;
+    static constexpr int64_t nothing = 0;  // a tensor of no rows has no memory, and is there all the same
+    const int64_t* rows_of_x = symbols && !symbols->data() ? &nothing : data_or_null(symbols);
     const unrolled::Steps s{T, B, H, P, data_or_null(lengths),
-                            resets ? reinterpret_cast<const uint8_t*>(resets->data()) : nullptr, reverse, data_or_null(symbols), V,
+                            resets ? reinterpret_cast<const uint8_t*>(resets->data()) : nullptr, reverse, rows_of_x, V,
                             bfloat16 && unrolled::kernels().multiplies_bfloat16};
     if (symbols) {
         expect("symbols", *symbols, {T, B});

@@ -149,3 +149,13 @@ def test_what_is_no_symbol_is_refused(count: int) -> None:
         layer(symbols, embedding=embedding[0])
     with pytest.raises(RuntimeError, match="Expected 3, got 2"):
         layer(symbols_of(count), embedding=embedding[:, :2])
+
+
+def test_no_rows_of_symbols_give_no_outputs_and_gradients_of_zero() -> None:
+    embedding, weight_ih, bias = embedding_of(FEW), torch.randn(3 * H, D), torch.randn(3 * H)
+    weights = [one.requires_grad_() for one in (weight_ih, bias, torch.randn(3 * H, H), torch.randn(H))]
+    x, h0 = torch.zeros(T, 0, dtype=torch.int64), torch.zeros(0, H)
+    h, _ = torch.ops.unrolled.gru(embedding, x, *weights, h0, None, None, False, False, None, True)
+    assert h.shape == (T, 0, H)
+    for gradient in torch.autograd.grad(h.sum(), [embedding, *weights]):
+        assert not gradient.any()
