@@ -751,6 +751,26 @@ def test_autocast_brings_no_float64_and_no_integers_to_float32(kind: str, dtype:
             layer.double()(X)
 
 
+@every_layer
+def test_an_input_on_another_device_is_the_error_that_torch_raises(kind: str) -> None:
+    theirs, ours = twins(kind, {})
+    for layer in (theirs, ours):
+        with pytest.raises(RuntimeError, match="found input tensor at meta and parameter tensor at cpu"):
+            layer(X.to("meta"))
+        with pytest.raises(RuntimeError, match="found input tensor at cpu and parameter tensor at meta"):
+            layer.to("meta")(X)
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors", "ignore:Sparse")
+def test_an_input_that_is_not_dense_is_refused() -> None:
+    rows: Any = [torch.randn(2, D), torch.randn(3, D)]
+    for layout in (torch.strided, torch.jagged):
+        with pytest.raises(TypeError, match=r"^LSTM: input must be a dense Tensor, with lengths .* a nested one$"):
+            nn.LSTM(D, H)(torch.nested.nested_tensor(rows, layout=layout))
+    with pytest.raises(TypeError, match=r"with lengths where rows differ, got layout torch.sparse_coo$"):
+        nn.LSTM(D, H)(X.to_sparse())
+
+
 def test_a_weight_of_another_dtype_is_named() -> None:
     layer = nn.LSTM(4, 6)
     layer.weight_hh_l0.data = layer.weight_hh_l0.data.double()

@@ -391,7 +391,8 @@ def accelerate(model: torch.nn.Module) -> Swap:
     """Turn every torch.nn.LSTM, GRU and RNN inside model into ours, in place, and say what was done.
 
     Only the class of a layer changes: the object, its parameters and their names, hooks, training mode and outputs
-    (to rounding) stay, so an optimiser that was made before goes on. Where model is such a layer, it is turned
+    (to rounding) stay, so an optimiser that was made before goes on. But it is no torch.nn.LSTM any more to a
+    program that asks by isinstance; torch.nn.RNNBase it stays. Where model is such a layer, it is turned
     itself. Left as they are, each with its reason: layers that the engine does not serve (in float64, or on
     another device), subclasses, parametrized and scripted layers, and cells such as LSTMCell. Raises `InputError`
     if model is not a Module.

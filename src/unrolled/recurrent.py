@@ -223,6 +223,9 @@ class Recurrent(torch.nn.RNNBase):
             return packed, final, []
         if not isinstance(input, Tensor):
             raise TypeError(f"{name}: input must be a Tensor or a PackedSequence, got {type(input).__name__}")
+        if input.is_nested or input.layout != torch.strided:
+            found = "a nested one" if input.is_nested else f"layout {input.layout}"
+            raise TypeError(f"{name}: input must be a dense Tensor, with lengths where rows differ, got {found}")
         if input.dim() not in (2, 3):
             raise ValueError(f"{name}: Expected input to be 2D or 3D, got {input.dim()}D instead")
         check_dims(initial, input.dim())
@@ -369,7 +372,13 @@ class Recurrent(torch.nn.RNNBase):
         return F.linear(x, self._parameter(f"weight_ih{suffix}"), self._input_bias(suffix))
 
     def _check_input(self, x: Tensor, name: str) -> None:
-        dtype = self._kept("weight_ih_l0").dtype
+        weight = self._kept("weight_ih_l0")
+        dtype = weight.dtype
+        if x.device != weight.device:
+            raise RuntimeError(
+                "Input and parameter tensors are not at the same device, found "
+                f"{name} tensor at {x.device} and parameter tensor at {weight.device}"
+            )
         if not agree(x, dtype):
             raise ValueError(
                 f"{type(self).__name__} {name} dtype ({x.dtype}) does not match weight dtype ({dtype}). "
