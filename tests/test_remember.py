@@ -277,6 +277,11 @@ def test_a_page_is_html(trained: Any, tmp_path: Path) -> None:
         shading.check(trained, tmp_path / "page.png")
 
 
+def test_a_page_without_a_folder_is_refused_before_anything_is_looked_at(trained: Any, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"page\.html: there is no folder .*none for the page\.$"):
+        shading.check(trained, tmp_path / "none" / "page.html")
+
+
 def test_data_may_be_given(trained: Any, tmp_path: Path) -> None:
     (tmp_path / "other.txt").write_text("abcdabcdab" * 30)
     found = remember.remember(trained, [tmp_path / "other.txt"])

@@ -20,11 +20,13 @@ SHOWN = 400  # symbols of a passage
 
 
 def check(model: Any, path: Path) -> None:
-    """Raise `InputError` for a model that reads no text, and for a page that is not .html."""
+    """Raise `InputError` for a model that reads no text, and for a page that is not .html or has no folder."""
     if not isinstance(model, TextModel):
         raise InputError(f"--page shows text, but the model is one of the task {model.file.task!r}.")
     if path.suffix != ".html":
         raise InputError(f"{path}: expected a name ending in .html.")
+    if not path.parent.is_dir():
+        raise InputError(f"{path}: there is no folder {path.parent} for the page.")
 
 
 def write(path: Path, model: TextModel, paths: Sequence[str | Path] = (), seed: int = 0) -> None:
