@@ -147,7 +147,8 @@ def test_what_is_no_symbol_is_refused(count: int) -> None:
         layer(symbols.float(), embedding=embedding)
     with pytest.raises(InputError, match=re.escape("embedding must be a tensor [V,D], got float32 of shape (3,)")):
         layer(symbols, embedding=embedding[0])
-    with pytest.raises(RuntimeError, match="Expected 3, got 2"):
+    sentence = f"embedding must be a tensor [V,3], got float32 of shape ({count}, 2)"
+    with pytest.raises(InputError, match=re.escape(sentence)):
         layer(symbols_of(count), embedding=embedding[:, :2])
 
 

@@ -95,7 +95,8 @@ class _HiddenOnly(Recurrent):
             of `Trace`, one for each layer and direction in hx's order.
 
         Raises:
-            InputError: lengths, resets or symbols do not fit, or a PackedSequence is to be traced; a ValueError.
+            InputError: lengths, resets, symbols or embedding do not fit, or a PackedSequence is to be traced; a
+                ValueError.
             IndexError: a symbol is not a row of the embedding.
             ValueError: input has the wrong dtype or number of dimensions.
             RuntimeError: input or hx has a wrong size.
