@@ -285,6 +285,21 @@ def test_symbols_may_be_of_any_whole_type(model: TextModel) -> None:
         assert model.score_symbols(symbols.astype(np.uint8), window) == model.score_symbols(symbols, window)
 
 
+@pytest.mark.parametrize(
+    ("symbols", "sentence"),
+    [
+        (np.array([0.5, 1.5]), r"symbols are float64 of shape \[2\], expected whole numbers in one dimension"),
+        (np.zeros((3, 2), int), r"symbols are int64 of shape \[3, 2\], expected whole numbers in one dimension"),
+        ([0, 1, 99], r"symbols\[2\] is 99, expected 0 to \d+"),
+        ([0, -1], r"symbols\[1\] is -1, expected 0 to \d+"),
+        ([], "the text has 0 symbols"),
+    ],
+)
+def test_what_are_no_symbols_of_a_model_is_not_scored(model: TextModel, symbols: Any, sentence: str) -> None:
+    with pytest.raises(InputError, match=sentence):
+        model.score_symbols(symbols)
+
+
 def test_a_model_that_knows_nothing_is_as_perplexed_as_a_die(random_model: MakeModel) -> None:
     file = random_model()
     tensors = {name: np.zeros_like(tensor) for name, tensor in file.tensors.items()}

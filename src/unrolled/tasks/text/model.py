@@ -168,7 +168,10 @@ class TextModel:
 
         By default the state is carried through the whole text. With `window`, the text is cut into pieces of so
         many predictions, each from the zero state, as a model of fixed context would see it.
+
+        Raises `InputError` for what are no symbols [T] of the model's vocabulary, and fewer than two of them.
         """
+        symbols = self._checked(symbols)
         count = len(symbols) - 1
         if count < 1:
             raise InputError(f"the text has {len(symbols)} symbols; at least 2 are needed to score it.")
@@ -185,6 +188,15 @@ class TextModel:
         if whole * window < count:
             total += self._loss(symbols[whole * window :, None])
         return Score(total / count, count)
+
+    def _checked(self, symbols: NDArray[np.integer]) -> NDArray[np.integer]:
+        array, size = np.asarray(symbols), self.vocabulary.size
+        if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
+            found = f"{array.dtype} of shape {list(array.shape)}"
+            raise InputError(f"symbols are {found}, expected whole numbers in one dimension.")
+        for place in np.flatnonzero((array < 0) | (array >= size))[:1]:
+            raise InputError(f"symbols[{place}] is {array[place]}, expected 0 to {size - 1}.")
+        return array
 
     def symbols(self, paths: Sequence[str | Path] = ()) -> NDArray[np.integer]:
         """The symbols [T] of texts (default: the held-out part of its own)."""
