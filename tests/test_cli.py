@@ -257,6 +257,7 @@ def test_bad_texts_are_refused_in_one_sentence(command: Command, tmp_path: Path)
             ["command line: split is 0.8 and held_out is 'v.txt', expected one of the two."],
         ),
         (["--hidden", "0"], ["hidden", "at least 1"]),
+        (["--layers", "1001"], ["layers", "1001", "less than 1001"]),
         (["--lr", "0"], ["lr", "more than 0"]),
         (["--minutes", "-1"], ["minutes", "more than 0"]),
         (["--dropout", "1"], ["dropout", "less than 1"]),

@@ -19,6 +19,7 @@ __all__ = [
     "BATCH_NORM",
     "CONVOLUTIONS",
     "CONVOLVED_STACK",
+    "MOST_LAYERS",
     "Architecture",
     "CaptionArchitecture",
     "LabelArchitecture",

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unrolled import kinds
-from unrolled.architecture import LabelArchitecture
+from unrolled.architecture import MOST_LAYERS, LabelArchitecture
 from unrolled.errors import InputError
 from unrolled.examples import Batches, ExampleOptions, Refused, divide, pad
 from unrolled.modelfile import ModelFile
@@ -61,12 +61,14 @@ class LabelOptions(ExampleOptions):
     background: str = setting("nothing", "The event of a film where its CSV names none.")
     cell: str = setting("lstm", kinds.HELP, unmet=kinds.unmet)
     hidden: int = setting(128, "Hidden units of a layer.", at_least=1)
-    layers: int = setting(1, "Recurrent layers.", at_least=1)
+    layers: int = setting(1, "Recurrent layers.", at_least=1, below=MOST_LAYERS + 1)
     longest_gap: int | None = longest_gap()
     embedding: int = setting(64, "Width of a word's vector, or of what is made of a frame.", at_least=1)
     spelling: int = setting(50, "Units that read a word's characters from each side.", at_least=1)
     bidirectional: bool = setting(False, "Also read backward, for whole sequences; it still runs live.")
-    members: int = setting(1, "Networks trained side by side whose mean is what the model says.", at_least=1)
+    members: int = setting(
+        1, "Networks trained side by side whose mean is what the model says.", at_least=1, below=MOST_LAYERS + 1
+    )
     dropout: float = setting(0.2, "Dropout between layers and before the head.", at_least=0, below=1)
     input_dropout: float = setting(0.2, "Dropout on what the layers read.", at_least=0, below=1)
     word_dropout: float = setting(0.25, "Words of this count are unknown half of the time.", at_least=0)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Self
 
 from unrolled import examples, kinds
-from unrolled.architecture import CONVOLVED_STACK, convolved_context, convolved_mels
+from unrolled.architecture import CONVOLVED_STACK, MOST_LAYERS, convolved_context, convolved_mels
 from unrolled.errors import InputError
 from unrolled.examples import ExampleOptions, Refused
 from unrolled.settings import setting
@@ -42,7 +42,7 @@ class SpeechOptions(AugmentOptions, ExampleOptions):
     )
     cell: str = setting("lstm", kinds.HELP, unmet=kinds.unmet)
     hidden: int = setting(256, "Hidden units of a layer.", at_least=1)
-    layers: int = setting(2, "Recurrent layers.", at_least=1)
+    layers: int = setting(2, "Recurrent layers.", at_least=1, below=MOST_LAYERS + 1)
     dropout: float = setting(
         0.1, "Dropout on what a layer gives to the next and to the head.", at_least=0, below=1
     )

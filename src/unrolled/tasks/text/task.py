@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unrolled import kinds, vocabulary
-from unrolled.architecture import TextArchitecture
+from unrolled.architecture import MOST_LAYERS, TextArchitecture
 from unrolled.errors import InputError
 from unrolled.modelfile import ModelFile
 from unrolled.recipe import longest_gap
@@ -53,7 +53,7 @@ class TextOptions:
     cell: str = setting("lstm", kinds.HELP, unmet=kinds.unmet)
     embedding: int = setting(64, "Width of an embedded symbol.", at_least=1)
     hidden: int = setting(256, "Hidden units of a layer.", at_least=1)
-    layers: int = setting(1, "Recurrent layers.", at_least=1)
+    layers: int = setting(1, "Recurrent layers.", at_least=1, below=MOST_LAYERS + 1)
     longest_gap: int | None = longest_gap()
     dropout: float = setting(
         0.1, "Dropout on what a layer gives to the next and to the head.", at_least=0, below=1

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unrolled import kinds, vocabulary
-from unrolled.architecture import TranslateArchitecture
+from unrolled.architecture import MOST_LAYERS, TranslateArchitecture
 from unrolled.errors import InputError
 from unrolled.examples import Batches, ExampleOptions, Refused, pad
 from unrolled.modelfile import ModelFile
@@ -58,7 +58,7 @@ class TranslateOptions(ExampleOptions):
     cell: str = setting("lstm", "The recurrent cell: rnn, gru or lstm.", choices=kinds.PLAIN)
     embedding: int = setting(128, "Width of an embedded symbol.", at_least=1)
     hidden: int = setting(256, "Hidden units of the decoder and of each direction of the encoder.", at_least=1)
-    layers: int = setting(1, "Recurrent layers of the encoder.", at_least=1)
+    layers: int = setting(1, "Recurrent layers of the encoder.", at_least=1, below=MOST_LAYERS + 1)
     dropout: float = setting(
         0.1, "Dropout on embedded symbols, on what the encoder gives and on attended vectors.", at_least=0, below=1
     )
