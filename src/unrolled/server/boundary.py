@@ -56,7 +56,7 @@ class Boundary:
         except Refusal as refusal:
             await refused(refusal)(scope, receive, sending)
         except asyncio.CancelledError:  # the server stops, and has waited long enough
-            if not begun:
+            if not begun:  # else the connection ends amid the answer, which a client sees
                 stopping = Refusal(503, "stopping", "the server stops; send the same request again.")
                 await refused(stopping)(scope, receive, sending)
         except Exception as error:  # logged without what users sent, then raised as it is
