@@ -302,7 +302,13 @@ def test_a_request_that_does_not_become_whole_is_told_that_the_server_stops(
     service = Service({"text": load(models[0])}, ServeSettings(store=f"sqlite:///{tmp_path / 'streams.db'}"))
     app, sent = create_app(service), []
 
+    async def told() -> None: ...
+
     async def stopped() -> None:
+        async with service.running(told):
+            await cancelled()
+
+    async def cancelled() -> None:
         waits = asyncio.Event()
 
         async def receive() -> Any:

@@ -2,6 +2,8 @@
 
 import shutil
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -188,6 +190,13 @@ def test_the_log_of_a_busy_store_does_not_grow_for_ever(tmp_path: Path, monkeypa
         store.save([Change(ONE, version, moment(version + 1))])
     assert (tmp_path / "streams.db-wal").stat().st_size < 150 * 2048  # of 300 pages that were written
     store.close()
+
+
+def test_a_store_that_nobody_closes_keeps_no_process_from_its_end(tmp_path: Path) -> None:
+    address = f"sqlite:///{tmp_path / 'streams.db'}"
+    program = f"from unrolled.store import open_store; store = open_store({address!r}, {HISTORY})"
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+    open_store(address, HISTORY).close()
 
 
 def test_what_is_no_store_is_said(tmp_path: Path) -> None:

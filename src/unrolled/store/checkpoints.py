@@ -25,7 +25,8 @@ class Checkpoints:
         self._saved, self._log = 0, 0
         self._wanted: SimpleQueue[bool] = SimpleQueue()
         self._busy = False
-        self._thread = threading.Thread(target=self._work, name="checkpoints")
+        # A store that nobody closes keeps no process from its end: what was committed is safe in the log.
+        self._thread = threading.Thread(target=self._work, name="checkpoints", daemon=True)
         self._thread.start()
 
     def saved(self, moments: int) -> None:
