@@ -13,6 +13,8 @@
 //   fetch(row, u, n)                asks for what that reads at n units from u on
 //   finish(flow[count], row, u, n)  makes them, for n units from u on or for `count` whole vectors of these: `flow` is the
 //                                   gradient at h[t] from later steps
+//   carried_floats()                how many floats it carries from step to step, which stand in the gradients of the initial
+//                                   states where these are wanted; else carry_in(memory) says where
 //   finish_initial(flow, b, u, n)   the gradient at the initial state
 //   finish_bias(sums)               stores the biases' gradients: `sums` of the runs from sums_run on over all steps
 //   may_project                     whether h may be projected (P wide), which args.variant says; then `finish` also puts h
@@ -40,7 +42,7 @@ struct BackwardMemory {
     float* input;          // weight_ih [G*H, D], packed by columns, its gates in the order of the runs
     float* projection;     // weight_hr [P, H], packed by columns
     float* gradients;      // [chunk + 1, B, stride]: of the gates; first those of the step done before the chunk
-    float* initial;        // [B, stride]: those of each row's first step
+    float* initial;        // [B, stride]: those of each row's first step; or null: nobody wants the initial states'
     float* flow;           // [B, the wider of H and P]
     const float* zeros;    // [stride]
     float* biases;         // [runs*H]: the gradients' sums over all steps
@@ -96,8 +98,8 @@ class BackwardRun {
         divide_on(member_, K_, least_floats, [&](int64_t first, int64_t past) {
             for (int64_t k = first; k < past; ++k) {
                 const int64_t row = k + Cell::rotation * H_ < K_ ? k + Cell::rotation * H_ : k + (Cell::rotation - G) * H_;
-                grad_weight_hh_[k] = args.grad.weight_hh + k * P_;
-                if (projects()) grad_weight_ih_[k] = args.grad.weight_ih + row * D_;
+                if (args.grad.weight_hh) grad_weight_hh_[k] = args.grad.weight_hh + k * P_;
+                if (args.grad.weight_ih) grad_weight_ih_[k] = args.grad.weight_ih + row * D_;
             }
         });
         if constexpr (Cell::may_project)
@@ -127,11 +129,11 @@ class BackwardRun {
         if (memory_.of_symbols) add_to_symbols(count);
         else of_input(count, of_sums(), fresh);
         add_biases(count);
-        add_products_of(recurrent_gradients_, before_, count, grad_weight_hh_, K_, P_, fresh);
+        if (cell_.args.grad.weight_hh) add_products_of(recurrent_gradients_, before_, count, grad_weight_hh_, K_, P_, fresh);
         if (projected_) add_to_projection(count, fresh);
         divide(member_, B_, 1, [&](int64_t first, int64_t past) {
             for (int64_t b = first; b < past; ++b) {
-                keep_first(begin, end, b);
+                if (memory_.initial) keep_first(begin, end, b);
                 copy(gradients_of(end - begin, b), gradients_of(0, b), runs_ * H_);
             }
         });
@@ -139,18 +141,7 @@ class BackwardRun {
 
     // After all chunks.
     void finish() {
-        divide_rows(team_, member_, memory_.order, B_, [&](const Rows& rows, crew::Member& member) {
-            const int64_t count = cell_.args.grad.continued ? rows.active(steps_, 0) : rows.count;  // the others' go on as they are
-            for (int64_t row = 0; row < count; ++row) {
-                const int64_t b = rows[row];
-                const bool stepped = steps_.length(b) > 0, cut = !stepped || steps_.reset(first_of(b), b);
-                gradients_[row] = cut ? memory_.zeros : memory_.initial + b * memory_.stride + Cell::recurrent_run * H_;
-            }
-            flow_back(rows, member, gradients_, count, recurrent(), P_, K_, [](int64_t, int64_t, int64_t) {},
-                      [&]<int vectors>(int64_t row, int64_t u, const vec (&flow)[vectors], int64_t n) {
-                          for (int v = 0; v < vectors; ++v) cell_.finish_initial(flow[v], rows[row], u + v * lanes, n);
-                      });
-        });
+        if (memory_.initial) send_to_initial();
         divide_on(member_, 1, 1, [&](int64_t, int64_t) { cell_.finish_bias(memory_.biases + Cell::sums_run * H_); });
         if (memory_.of_symbols) {
             member_.meet();
@@ -164,6 +155,21 @@ class BackwardRun {
     }
 
   private:
+    void send_to_initial() {
+        divide_rows(team_, member_, memory_.order, B_, [&](const Rows& rows, crew::Member& member) {
+            const int64_t count = cell_.args.grad.continued ? rows.active(steps_, 0) : rows.count;  // the others' go on as they are
+            for (int64_t row = 0; row < count; ++row) {
+                const int64_t b = rows[row];
+                const bool stepped = steps_.length(b) > 0, cut = !stepped || steps_.reset(first_of(b), b);
+                gradients_[row] = cut ? memory_.zeros : memory_.initial + b * memory_.stride + Cell::recurrent_run * H_;
+            }
+            flow_back(rows, member, gradients_, count, recurrent(), P_, K_, [](int64_t, int64_t, int64_t) {},
+                      [&]<int vectors>(int64_t row, int64_t u, const vec (&flow)[vectors], int64_t n) {
+                          for (int v = 0; v < vectors; ++v) cell_.finish_initial(flow[v], rows[row], u + v * lanes, n);
+                      });
+        });
+    }
+
     void pack_recurrent(int64_t first, int64_t past) const {
         pack_columns(cell_.args.weight_hh, P_, K_, 0, first, past, pairs_, memory_.recurrent);
     }
@@ -237,6 +243,7 @@ class BackwardRun {
             const bool cut = steps_.last(t, b) || steps_.reset(after, b);
             flows |= !cut;
             gradients_[row] = cut ? memory_.zeros : gradients_of(slot, b) + Cell::recurrent_run * H_;
+            if (team_.by_units && active == 1) ask(gradients_[row], K_);  // what others wrote of it, at once
             rows_[row] = cell_.row(t, b, gradients_of(slot + 1, b), memory_.zeros);
         }
         const float* const* gradients = flows ? gradients_ : nullptr;
@@ -314,7 +321,7 @@ class BackwardRun {
     // The gradients of x, and of weight_ih, from those of `count` rows, which begin `from` floats behind gradients_.
     void of_input(int64_t count, int64_t from, bool fresh) const {
         input_gradients(count, from);
-        if (projects()) add_products_of(gradients_, inputs_, count, grad_weight_ih_, K_, D_, fresh);
+        if (cell_.args.grad.weight_ih) add_products_of(gradients_, inputs_, count, grad_weight_ih_, K_, D_, fresh);
     }
 
     // Keeps the gradients of the row's first step, where that is one of the chunk's.
@@ -385,7 +392,7 @@ class BackwardRun {
 };
 
 template <class Cell>
-void run_backward(const Cell& cell, int wanted_threads) {
+void run_backward(Cell cell, int wanted_threads) {
     constexpr int G = Cell::gates;
     const Steps& steps = cell.steps;
     const int64_t T = steps.T, B = steps.B, H = steps.H, P = steps.P, K = G * H, D = cell.args.weight_ih ? cell.args.D : 0;
@@ -398,15 +405,18 @@ void run_backward(const Cell& cell, int wanted_threads) {
     const int64_t size = chunk_steps(T, B), of_symbols = steps.symbols ? steps.V * K : 0;
     const int64_t limit = of_symbols && steps.V > size * B ? steps.V : size * B;
     const int64_t stride = BackwardRun<Cell>::stride(cell);
-    auto [recurrent, input, projection, gradients, initial, flow, zeros, biases, symbols, area, order, rows, lists,
+    const bool wants_initial = cell.args.grad.h0;
+    auto [recurrent, input, projection, gradients, initial, carried, flow, zeros, biases, symbols, area, order, rows, lists,
           outputs] = working_memory(
-        {packed, packed_columns_size(D, K), of_projection, (size + 1) * B * stride, B * stride, B * (H > P ? H : P), stride,
+        {packed, packed_columns_size(D, K), of_projection, (size + 1) * B * stride, wants_initial ? B * stride : 0,
+         wants_initial ? 0 : cell.carried_floats(), B * (H > P ? H : P), stride,
          cell.grad_runs * H, of_symbols + outer_outputs, team.threads * area_floats, numbers(B + T + 1),
          floats_of<typename Cell::Row>(team.threads * B), numbers(team.threads * 5 * limit), numbers(2 * K + P)});
     zero(zeros, stride);
+    if (!wants_initial) cell.carry_in(carried);
     const auto in_order = reinterpret_cast<int64_t*>(order);
     order_rows(steps, in_order, in_order + B);
-    const BackwardMemory<Cell> memory{recurrent, input, projection, gradients, initial, flow, zeros, biases,
+    const BackwardMemory<Cell> memory{recurrent, input, projection, gradients, wants_initial ? initial : nullptr, flow, zeros, biases,
                                       of_symbols ? symbols : nullptr, area, area_floats, in_order,
                                       reinterpret_cast<typename Cell::Row*>(rows), reinterpret_cast<const float**>(lists),
                                       reinterpret_cast<float**>(outputs), stride, limit};

@@ -126,17 +126,17 @@ void lstm_forward(AnyRank x, Symbols symbols, MaybeIn<2> weight_ih, MaybeIn<1> b
 
 unrolled::Gradients gradients(const unrolled::Steps& s, int64_t gates, int64_t D, const MaybeIn<2>& weight_ih,
                               const std::optional<AnyRankOut>& grad_x, const MaybeOut<2>& grad_weight_ih,
-                              const Out<2>& grad_weight_hh, const MaybeOut<1>& grad_bias, const Out<2>& grad_h0,
+                              const MaybeOut<2>& grad_weight_hh, const MaybeOut<1>& grad_bias, const MaybeOut<2>& grad_h0,
                               bool continued = false) {
     if (grad_x) expect("grad_x", *grad_x, shape_of_x(s, D));
-    if (weight_ih.has_value() != grad_weight_ih.has_value())
-        throw nb::value_error("grad_weight_ih: expected where weight_ih is given, and only there");
+    if (grad_weight_ih && !weight_ih) throw nb::value_error("grad_weight_ih: expected only where weight_ih is given");
+    if (continued && !grad_h0) throw nb::value_error("continued: expected only with the gradients of the initial states");
     if (grad_weight_ih) expect("grad_weight_ih", *grad_weight_ih, {gates * s.H, D});
-    expect("grad_weight_hh", grad_weight_hh, {gates * s.H, s.P});
+    if (grad_weight_hh) expect("grad_weight_hh", *grad_weight_hh, {gates * s.H, s.P});
     if (grad_bias) expect("grad_bias", *grad_bias, {gates * s.H});
-    expect("grad_h0", grad_h0, {s.B, s.P});
-    return {data_or_null(grad_x), data_or_null(grad_weight_ih), grad_weight_hh.data(), data_or_null(grad_bias),
-            grad_h0.data(), continued};
+    if (grad_h0) expect("grad_h0", *grad_h0, {s.B, s.P});
+    return {data_or_null(grad_x), data_or_null(grad_weight_ih), data_or_null(grad_weight_hh), data_or_null(grad_bias),
+            data_or_null(grad_h0), continued};
 }
 
 void lstm_backward(In<3> grad_h, MaybeIn<3> grad_c, AnyRank x, Symbols symbols, MaybeIn<2> weight_ih, In<2> weight_hh,
@@ -144,9 +144,9 @@ void lstm_backward(In<3> grad_h, MaybeIn<3> grad_c, AnyRank x, Symbols symbols, 
                    MaybeIn<1> gain_c, MaybeIn<1> bias_c, In<2> h0, In<2> c0, Lengths lengths, Resets resets,
                    bool reverse, bool bfloat16, MaybeFactors dropout, MaybeFactors zoneout_h, MaybeFactors zoneout_c, In<3> h,
                    In<3> c, In<3> gates, std::optional<AnyRankOut> grad_x, MaybeOut<2> grad_weight_ih, MaybeOut<1> grad_bias,
-                   Out<2> grad_weight_hh, MaybeOut<2> grad_weight_hr, MaybeOut<2> grad_peephole,
+                   MaybeOut<2> grad_weight_hh, MaybeOut<2> grad_weight_hr, MaybeOut<2> grad_peephole,
                    MaybeOut<1> grad_gain_ih, MaybeOut<1> grad_gain_hh, MaybeOut<1> grad_gain_c,
-                   MaybeOut<1> grad_bias_c, Out<2> grad_h0, Out<2> grad_c0, bool continued) {
+                   MaybeOut<1> grad_bias_c, MaybeOut<2> grad_h0, MaybeOut<2> grad_c0, bool continued) {
     const auto s = make_steps(grad_h, x, symbols, lengths, resets, reverse, bfloat16, weight_hr);
     const int64_t G = gates_of(s, weight_hh), D = expect_input(s, G, x, weight_ih);
     if (grad_c) expect("grad_c", *grad_c, {s.T, s.B, s.H});
@@ -155,7 +155,8 @@ void lstm_backward(In<3> grad_h, MaybeIn<3> grad_c, AnyRank x, Symbols symbols, 
     expect("c0", c0, {s.B, s.H});
     expect("h", h, {s.T, s.B, s.P});
     expect("c", c, {s.T, s.B, s.H});
-    expect("grad_c0", grad_c0, {s.B, s.H});
+    if (grad_h0.has_value() != grad_c0.has_value()) throw nb::value_error("grad_c0: expected together with grad_h0");
+    if (grad_c0) expect("grad_c0", *grad_c0, {s.B, s.H});
     const auto norm = norm_of(G, s.H, weight_ih.has_value(), gain_ih, gain_hh, gain_c, bias_c);
     if (symbols && gain_ih) throw nb::value_error("symbols: expected only without gain_ih");
     const auto variant = variant_of(s, G, weight_hr, peephole, norm, dropout, zoneout_h, zoneout_c);
@@ -170,7 +171,7 @@ void lstm_backward(In<3> grad_h, MaybeIn<3> grad_c, AnyRank x, Symbols symbols, 
     unlocked([&] {
         unrolled::kernels().lstm_backward(
             s, {grad_h.data(), data_or_null(grad_c), x.data(), data_or_null(weight_ih), weight_hh.data(), h0.data(),
-                c0.data(), h.data(), c.data(), gates.data(), D, variant, grad, grad_c0.data(),
+                c0.data(), h.data(), c.data(), gates.data(), D, variant, grad, data_or_null(grad_c0),
                 data_or_null(grad_weight_hr), data_or_null(grad_peephole), data_or_null(grad_gain_ih),
                 data_or_null(grad_gain_hh), data_or_null(grad_gain_c), data_or_null(grad_bias_c)}, threads_for(s, G, D));
     });
@@ -195,8 +196,8 @@ void gru_forward(AnyRank x, Symbols symbols, MaybeIn<2> weight_ih, MaybeIn<1> bi
 
 void gru_backward(In<3> grad_h, AnyRank x, Symbols symbols, MaybeIn<2> weight_ih, In<2> weight_hh, In<2> h0, Lengths lengths,
                   Resets resets, bool reverse, bool bfloat16, MaybeFactors zoneout_h, In<3> h, In<3> gates, std::optional<AnyRankOut> grad_x,
-                  MaybeOut<2> grad_weight_ih, MaybeOut<1> grad_bias, Out<2> grad_weight_hh, Out<1> grad_bias_hn,
-                  Out<2> grad_h0, bool continued) {
+                  MaybeOut<2> grad_weight_ih, MaybeOut<1> grad_bias, MaybeOut<2> grad_weight_hh, Out<1> grad_bias_hn,
+                  MaybeOut<2> grad_h0, bool continued) {
     const auto s = make_steps(grad_h, x, symbols, lengths, resets, reverse, bfloat16);
     const auto zoneout = factors("zoneout_h", zoneout_h, s, s.H);
     const int64_t D = expect_input(s, 3, x, weight_ih);
@@ -228,7 +229,7 @@ void rnn_forward(AnyRank x, Symbols symbols, MaybeIn<2> weight_ih, MaybeIn<1> bi
 
 void rnn_backward(In<3> grad_h, AnyRank x, Symbols symbols, MaybeIn<2> weight_ih, In<2> weight_hh, In<2> h0, Lengths lengths,
                   Resets resets, bool reverse, bool bfloat16, bool relu, In<3> h, std::optional<AnyRankOut> grad_x, MaybeOut<2> grad_weight_ih,
-                  MaybeOut<1> grad_bias, Out<2> grad_weight_hh, Out<2> grad_h0) {
+                  MaybeOut<1> grad_bias, MaybeOut<2> grad_weight_hh, MaybeOut<2> grad_h0) {
     const auto s = make_steps(grad_h, x, symbols, lengths, resets, reverse, bfloat16);
     const int64_t D = expect_input(s, 1, x, weight_ih);
     expect("weight_hh", weight_hh, {s.H, s.H});
@@ -257,8 +258,8 @@ void bind_sequences(nb::module_& m) {
     const auto grad_x = "grad_x"_a.noconvert().none();
     const auto grad_w_ih = "grad_weight_ih"_a.noconvert().none();
     const auto grad_bias = "grad_bias"_a.noconvert().none();
-    const auto grad_w_hh = "grad_weight_hh"_a.noconvert();
-    const auto grad_h0 = "grad_h0"_a.noconvert();
+    const auto grad_w_hh = "grad_weight_hh"_a.noconvert().none();
+    const auto grad_h0 = "grad_h0"_a.noconvert().none();
     const auto w_hr = "weight_hr"_a.noconvert().none();
     const auto zoneout_h = "zoneout_h"_a.noconvert().none(), zoneout_c = "zoneout_c"_a.noconvert().none();
     const auto peephole = "peephole"_a.noconvert().none(), dropout = "dropout"_a.noconvert().none();
@@ -270,7 +271,7 @@ void bind_sequences(nb::module_& m) {
           gain_hh, gain_c, bias_c, h0, c0, lengths, resets, "reverse"_a, "bfloat16"_a, dropout, zoneout_h, zoneout_c, h, c,
           "gates"_a.noconvert(), grad_x, grad_w_ih, grad_bias, grad_w_hh, "grad_weight_hr"_a.noconvert().none(),
           "grad_peephole"_a.noconvert().none(), "grad_gain_ih"_a.noconvert().none(), "grad_gain_hh"_a.noconvert().none(),
-          "grad_gain_c"_a.noconvert().none(), "grad_bias_c"_a.noconvert().none(), grad_h0, "grad_c0"_a.noconvert(), "continued"_a = false);
+          "grad_gain_c"_a.noconvert().none(), "grad_bias_c"_a.noconvert().none(), grad_h0, "grad_c0"_a.noconvert().none(), "continued"_a = false);
     m.def("gru_forward", &gru_forward, x, symbols, w_ih, bias, w_hh, "bias_hn"_a.noconvert(), h0, lengths, resets,
           "reverse"_a, "bfloat16"_a, zoneout_h, h, "gates"_a.noconvert().none());
     m.def("gru_backward", &gru_backward, grad_h, x, symbols, w_ih, w_hh, h0, lengths, resets, "reverse"_a, "bfloat16"_a, zoneout_h, h,

@@ -170,6 +170,7 @@ class ForwardRun {
             for (int64_t row = 0; row < active; ++row) {
                 const int64_t b = rows[row];
                 rows_[row] = cell_.row({share_of_input(t, b, slot), state_before(t, b), h_now(t, b)}, t, b, memory_.zeros);
+                if (team_.by_units && active == 1) ask(rows_[row].state, P_);  // what others wrote of it, at once
                 if (pairs_) pair_row(rows_[row].state, P_, area_ + row * words_of_row(P_));
             }
             divide(member, blocks_of(H_, Block::units), least_panels(active),

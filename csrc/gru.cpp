@@ -68,7 +68,10 @@ struct GruBackwardCell {
     static constexpr int gates = 3, grad_runs = 4, rotation = 2, recurrent_run = 1, sums_run = 0;
     static constexpr bool may_project = false, normalised = false;
     const Steps& steps;
-    const GruBackward& args;
+    GruBackward args;
+
+    int64_t carried_floats() const { return steps.B * steps.H; }
+    void carry_in(float* memory) { args.grad.h0 = memory; }
 
     struct Row {
         float* out;

@@ -125,8 +125,14 @@ struct LstmBackwardCell {
     static constexpr int gates = coupled ? 3 : 4, peepholes = gates - 1, rotation = 0, recurrent_run = 0, sums_run = 0;
     static constexpr bool may_project = modified, normalised = false;
     const Steps& steps;
-    const LstmBackward& args;
+    LstmBackward args;
     const int of_peepholes = modified && args.variant.peephole ? peepholes : 0, grad_runs = gates + of_peepholes;
+
+    int64_t carried_floats() const { return steps.B * (steps.P + steps.H); }
+    void carry_in(float* memory) {
+        args.grad.h0 = memory;
+        args.grad_c0 = memory + steps.B * steps.P;
+    }
 
     struct Row {
         float* out;                    // the runs of gradients, and what stands behind them
@@ -317,7 +323,7 @@ void lstm_forward(const Steps& steps, const LstmForward& args, int threads) {
 void lstm_backward(const Steps& steps, const LstmBackward& args, int threads) {
     const LstmVariant& variant = args.variant;
     for (int64_t b = 0; b < steps.B; ++b)
-        if (steps.length(b) == 0 && !args.grad.continued) zero(args.grad_c0 + b * steps.H, steps.H);
+        if (args.grad_c0 && steps.length(b) == 0 && !args.grad.continued) zero(args.grad_c0 + b * steps.H, steps.H);
     if (variant.norm && variant.coupled) run_backward(NormalisedBackwardCell<true>{{steps, args}}, threads);
     else if (variant.norm) run_backward(NormalisedBackwardCell<false>{{steps, args}}, threads);
     else if (variant.coupled) run_backward(LstmBackwardCell<true, true>{steps, args}, threads);

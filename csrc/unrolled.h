@@ -115,7 +115,7 @@ struct Gradients {
     float* weight_ih;  // [G*H, D]
     float* weight_hh;  // [G*H, P]
     float* bias;       // [G*H]
-    float* h0;         // [B, P], always wanted
+    float* h0;         // [B, P]; wanted together with an LSTM's c0
     // Whether they hold what later steps gave: that of h0, and of c0, is the gradient at the state after the last step, from
     // where the way back goes on, and to all others but x's this call's are added. Not of an RNN, whose way back is one call.
     bool continued;

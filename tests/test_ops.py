@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from tolerances import assert_close
-from unrolled import _engine, dispatch, ops
+from unrolled import _engine, dispatch, nn, ops
 
 ODD_SIZES = (1, 3, 17, 63, 130)
 PLAIN = ("rnn_tanh", "rnn_relu", "lstm", "gru")
@@ -302,6 +302,63 @@ def test_the_engine_writes_all_of_its_outputs(isa: str, cell: str, masks: str) -
             run("backward", given, *gradients, *learned, h0, c0)
 
 
+@reference_may_warn
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("masks", ["", "lengths resets reverse"])
+@pytest.mark.parametrize("symbols", [0, 7])
+def test_gradients_are_the_same_whichever_are_wanted(
+    isa: str, dtype: torch.dtype, cell: str, masks: str, symbols: int
+) -> None:
+    if symbols and "normalised" in cell:
+        return
+    problem = Problem(cell, 5, 17, 63, masks, 9, symbols)
+    inputs = problem.inputs(dtype)
+    states = list(problem.states(inputs).values())
+    every = dict(zip(inputs, torch.autograd.grad(states, list(inputs.values()), states), strict=True))
+    of_states = [name for name in ("h0", "c0") if name in inputs]
+    weights = ["weight_ih", "bias", "weight_hh"]
+    for wanted in (
+        ["x"],
+        weights,
+        ["weight_hh"],
+        of_states,
+        of_states[-1:],
+        ["x", *weights],
+        ["bias", *of_states],
+    ):
+        some = {name: value.detach().requires_grad_(name in wanted) for name, value in inputs.items()}
+        states = list(problem.states(some).values())
+        found = torch.autograd.grad(states, [some[name] for name in wanted], [state.detach() for state in states])
+        for name, gradient in zip(wanted, found, strict=True):
+            assert torch.equal(gradient, every[name]), name
+
+
+@pytest.mark.parametrize("op", ["rnn", "lstm", "gru"])
+def test_what_nobody_wants_is_not_made(op: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    filled: list[tuple[object, ...]] = []
+    kernel = dispatch.ENGINE[f"{op}_backward"]
+
+    def spy(*arguments: Any) -> None:
+        filled.append(arguments)
+        kernel(*arguments)
+
+    monkeypatch.setitem(dispatch.ENGINE, f"{op}_backward", spy)
+    layer, x = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}[op](3, 5), torch.randn(4, 2, 3)
+    layer(x)[0].sum().backward()
+    of_weights = filled.pop()
+    layer.requires_grad_(False)(x.requires_grad_())[0].sum().backward()
+    of_input = filled.pop()
+    states, products = (
+        (2 if op == "lstm" else 1),
+        slice(*{"rnn": (-5, -1), "lstm": (-12, -8), "gru": (-6, -2)}[op]),
+    )
+    for arguments in (of_weights, of_input):
+        assert list(arguments[-states:]) == [None] * states
+    assert [one is None for one in of_weights[products]] == [True, False, False, False]
+    assert [one is None for one in of_input[products]] == [False, True, True, True]
+
+
 @pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.parametrize("masks", ["", "reverse", "bfloat16"])
 def test_nan_in_one_row_reaches_no_other(isa: str, cell: str, masks: str) -> None:
@@ -517,6 +574,15 @@ def test_symbols_of_which_no_step_is_taken_need_no_row() -> None:
     given = (x, symbols, weight_ih, inputs["weight_hh"], inputs["h0"], lengths, None, False, False, False, h)
     _engine.rnn_backward(h, *given, *gradients)
     assert not any(gradient.any() for gradient in gradients)
+
+
+def test_a_way_back_that_goes_on_wants_the_states() -> None:
+    weight, bias, states, gates = (np.ones(shape, np.float32) for shape in ((9, 3), 3, (2, 3), (4, 2, 12)))
+    x, h = np.ones((4, 2, 9), np.float32), np.ones((4, 2, 3), np.float32)
+    steps = (None, None, False, False, None)
+    gradients = (None, None, None, np.zeros_like(weight), np.zeros_like(bias), None)
+    with pytest.raises(ValueError, match="continued: expected only with the gradients of the initial states"):
+        _engine.gru_backward(h, x, None, None, weight, states, *steps, h, gates, *gradients, True)
 
 
 @pytest.mark.parametrize("cell", ["lstm", "gru"])

@@ -63,15 +63,15 @@ def lstm_backward(
     grad_x: Array | None,
     grad_weight_ih: Array | None,
     grad_bias: Array | None,
-    grad_weight_hh: Array,
+    grad_weight_hh: Array | None,
     grad_weight_hr: Array | None,
     grad_peephole: Array | None,
     grad_gain_ih: Array | None,
     grad_gain_hh: Array | None,
     grad_gain_c: Array | None,
     grad_bias_c: Array | None,
-    grad_h0: Array,
-    grad_c0: Array,
+    grad_h0: Array | None,
+    grad_c0: Array | None,
     continued: bool = False,
 ) -> None: ...
 def gru_forward(
@@ -107,9 +107,9 @@ def gru_backward(
     grad_x: Array | None,
     grad_weight_ih: Array | None,
     grad_bias: Array | None,
-    grad_weight_hh: Array,
+    grad_weight_hh: Array | None,
     grad_bias_hn: Array,
-    grad_h0: Array,
+    grad_h0: Array | None,
     continued: bool = False,
 ) -> None: ...
 def rnn_forward(
@@ -142,8 +142,8 @@ def rnn_backward(
     grad_x: Array | None,
     grad_weight_ih: Array | None,
     grad_bias: Array | None,
-    grad_weight_hh: Array,
-    grad_h0: Array,
+    grad_weight_hh: Array | None,
+    grad_h0: Array | None,
 ) -> None: ...
 def activation(name: str, x: Array, y: Array) -> None:
     """y = exp, tanh or sigmoid of x [n], elementwise."""

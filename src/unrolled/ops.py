@@ -43,11 +43,13 @@ def _kept(units: int, gain_hh: Tensor | None, gain_ih: Tensor | None) -> int:
     return 4 * units + sum(len(gain) + 1 for gain in (gain_hh, gain_ih) if gain is not None)
 
 
-def _input_gradients(x: Tensor, weight_ih: Tensor | None, want_x: bool, want_bias: bool) -> Outputs:
-    """Uninitialised gradients of x, weight_ih and bias, dense whatever the strides."""
-    grad_weight_ih = None if weight_ih is None else weight_ih.new_empty(weight_ih.shape)
+def _products_gradients(
+    x: Tensor, weight_ih: Tensor | None, weight_hh: Tensor, want_x: bool, want_bias: bool, want_weights: bool
+) -> Outputs:
+    """Uninitialised gradients of x, weight_ih, bias and weight_hh."""
+    grad_x, grad_weight_ih = _like(x if want_x else None, weight_ih if want_weights else None)
     grad_bias = x.new_empty(weight_ih.shape[0]) if weight_ih is not None and want_bias else None
-    return (x.new_empty(x.shape) if want_x else None, grad_weight_ih, grad_bias)
+    return grad_x, grad_weight_ih, grad_bias, *_like(weight_hh if want_weights else None)
 
 
 def _like(*tensors: Tensor | None) -> Outputs:
@@ -61,7 +63,7 @@ _STEPS = "Tensor? lengths, Tensor? resets, bool reverse, bool bfloat16"
 _LEARNED = "Tensor? weight_hr, Tensor? peephole, Tensor? gain_ih, Tensor? gain_hh, Tensor? gain_c, Tensor? bias_c"
 _FACTORS = "Tensor? dropout, Tensor? zoneout_h, Tensor? zoneout_c"
 # What a backward op is told beyond what its kernel takes: what only second derivatives need, and what is wanted.
-_TOLD = "Tensor? bias, bool want_x, bool want_bias"
+_TOLD = "Tensor? bias, bool want_x, bool want_bias, bool want_weights, bool want_states"
 _OF_INPUT = "Tensor grad_x, Tensor grad_weight_ih, Tensor grad_bias, Tensor grad_weight_hh"
 
 _rnn = define(
@@ -75,10 +77,10 @@ _rnn_backward = define(
     f"(Tensor grad_h, {_X}, Tensor weight_hh, Tensor h0, {_STEPS}, bool relu, Tensor h,"
     f" {_TOLD}) -> ({_OF_INPUT}, Tensor grad_h0)",
     lambda grad_h, x, symbols, weight_ih, weight_hh, h0, *rest: (
-        *_input_gradients(x, weight_ih, *rest[-2:]),
-        *_like(weight_hh, h0),
+        *_products_gradients(x, weight_ih, weight_hh, *rest[-4:-1]),
+        *_like(h0 if rest[-1] else None),
     ),
-    told=3,
+    told=5,
 )
 _lstm = define(
     "lstm",
@@ -94,11 +96,11 @@ _lstm_backward = define(
     f" Tensor c0, {_STEPS}, {_FACTORS}, Tensor h, Tensor c, Tensor gates, {_TOLD})"
     f" -> ({_OF_INPUT}, Tensor grad_weight_hr, Tensor grad_peephole, Tensor grad_gain_ih, Tensor grad_gain_hh,"
     " Tensor grad_gain_c, Tensor grad_bias_c, Tensor grad_h0, Tensor grad_c0)",
-    lambda grad_h, grad_c, x, symbols, weight_ih, *rest: (
-        *_input_gradients(x, weight_ih, *rest[-2:]),
-        *_like(*rest[:9]),
+    lambda grad_h, grad_c, x, symbols, weight_ih, weight_hh, *rest: (
+        *_products_gradients(x, weight_ih, weight_hh, *rest[-4:-1]),
+        *_like(*rest[:6], *(rest[6:8] if rest[-1] else (None, None))),
     ),
-    told=3,
+    told=5,
 )
 _gru = define(
     "gru",
@@ -112,10 +114,10 @@ _gru_backward = define(
     f"(Tensor grad_h, {_X}, Tensor weight_hh, Tensor h0, {_STEPS}, Tensor? zoneout_h,"
     f" Tensor h, Tensor gates, Tensor bias_hn, {_TOLD}) -> ({_OF_INPUT}, Tensor grad_bias_hn, Tensor grad_h0)",
     lambda grad_h, x, symbols, weight_ih, weight_hh, h0, *rest: (
-        *_input_gradients(x, weight_ih, *rest[-2:]),
-        *_like(weight_hh, rest[-4], h0),
+        *_products_gradients(x, weight_ih, weight_hh, *rest[-4:-1]),
+        *_like(rest[-6], h0 if rest[-1] else None),
     ),
-    told=4,
+    told=6,
 )
 
 
@@ -137,9 +139,11 @@ def rnn(
     return h
 
 
-def _wanted(ctx: Any) -> tuple[bool, bool]:
-    """Whether the gradients of x and of bias, the first and the fourth input, are wanted."""
-    return ctx.needs_input_grad[0], ctx.needs_input_grad[3]
+def _wanted(ctx: Any, first_state: int, states: int = 1) -> tuple[bool, ...]:
+    """Whether the gradients of x, bias, weights, and initial states, from input `first_state` on, are wanted."""
+    x, _, weight_ih, bias, weight_hh = ctx.needs_input_grad[:5]
+    of_states = ctx.needs_input_grad[first_state : first_state + states]
+    return x, bias, weight_ih or weight_hh, any(of_states)
 
 
 def _found(gradients: Tensors, ctx: Any) -> tuple[Tensor | None, ...]:
@@ -158,7 +162,7 @@ def _rnn_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 def _rnn_gradients(ctx: Any, grad_h: Tensor) -> tuple[Tensor | None, ...]:
     x, symbols, weight_ih, bias, weight_hh, h0, lengths, resets, h = ctx.saved_tensors
     given = (x, symbols, weight_ih, weight_hh, h0, lengths, resets, ctx.reverse, ctx.bfloat16, ctx.relu, h)
-    *of_input, grad_weight_hh, grad_h0 = _rnn_backward(grad_h, *given, bias, *_wanted(ctx))
+    *of_input, grad_weight_hh, grad_h0 = _rnn_backward(grad_h, *given, bias, *_wanted(ctx, 5))
     return *_found(tuple(of_input), ctx), grad_weight_hh, grad_h0, None, None, None, None, None
 
 
@@ -215,7 +219,7 @@ def _lstm_gradients(
     grad_h = torch.zeros_like(h) if grad_h is None else grad_h
     given = (x, symbols, weight_ih, *weights_and_state)
     steps_and_kept = (lengths, resets, ctx.reverse, ctx.bfloat16, *factors, h, c, gates)
-    found = _lstm_backward(grad_h, grad_c, *given, *steps_and_kept, bias, *_wanted(ctx))
+    found = _lstm_backward(grad_h, grad_c, *given, *steps_and_kept, bias, *_wanted(ctx, 11, 2))
     of_rest = zip(weights_and_state, found[3:], strict=True)
     return (
         *_found(found[:3], ctx),
@@ -263,7 +267,9 @@ def _gru_gradients(ctx: Any, grad_h: Tensor | None, _: Tensor | None) -> tuple[T
     grad_h = torch.zeros_like(h) if grad_h is None else grad_h
     steps = (lengths, resets, ctx.reverse, ctx.bfloat16)
     given = (x, symbols, weight_ih, weight_hh, h0, *steps, zoneout_h, h, gates)
-    *of_input, grad_weight_hh, grad_bias_hn, grad_h0 = _gru_backward(grad_h, *given, bias_hn, bias, *_wanted(ctx))
+    *of_input, grad_weight_hh, grad_bias_hn, grad_h0 = _gru_backward(
+        grad_h, *given, bias_hn, bias, *_wanted(ctx, 6)
+    )
     of_weights = (grad_weight_hh, grad_bias_hn)
     return *_found(tuple(of_input), ctx), *of_weights, grad_h0, None, None, None, None, None, None
 

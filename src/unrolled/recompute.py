@@ -148,7 +148,7 @@ class _Call:
         return states
 
     def backward(self, grad_h: Tensor, grad_c: Tensor | None, h: Tensor, c: Tensor, *wanted: bool) -> list[Tensor]:
-        """The gradients by input; `wanted` says whether those of x and bias are."""
+        """The gradients by input; `wanted` says whether those of x, bias and weights are."""
         found, kept = self.gradients(*wanted), self.kept()
         grad_x = found.pop("grad_x")
         for total in found.values():
@@ -170,7 +170,8 @@ class _Call:
     def gradients(self, *wanted: bool) -> Values:
         """What the way back over all steps gives, uninitialised, by name; None for what is not wanted."""
         taken, names = _names(f"{self.op}_backward")
-        given = self.values | dict(zip(("want_x", "want_bias"), wanted, strict=True))
+        wants = ("want_x", "want_bias", "want_weights", "want_states")
+        given = self.values | dict(zip(wants, (*wanted, True), strict=True))  # the chunks hand on those of states
         return dict(zip(names, SERVED[f"{self.op}_backward"].allocate(*map(given.get, taken)), strict=True))
 
     def by_input(self, gradients: Values) -> list[Tensor]:
@@ -196,9 +197,10 @@ _recomputed = declare(
 )
 _recomputed_backward = declare(
     "recomputed_backward",
-    f"({_INPUTS}, Tensor grad_h, Tensor? grad_c, Tensor h, Tensor c, bool want_x, bool want_bias) -> Tensor[]",
+    f"({_INPUTS}, Tensor grad_h, Tensor? grad_c, Tensor h, Tensor c, bool want_x, bool want_bias,"
+    " bool want_weights) -> Tensor[]",
     lambda *inputs: _Call(*inputs[:6]).backward(*inputs[6:]),
-    lambda *inputs: (call := _Call(*inputs[:6])).by_input(call.gradients(*inputs[-2:])),
+    lambda *inputs: (call := _Call(*inputs[:6])).by_input(call.gradients(*inputs[-3:])),
 )
 
 
@@ -233,7 +235,7 @@ def _gradients(ctx: Any, grad_h: Tensor | None, grad_c: Tensor | None) -> tuple[
     found = _recomputed_backward(
         *(ctx.op, ctx.names, tensors, ctx.reverse, ctx.bfloat16, ctx.every),
         *(torch.zeros_like(h) if grad_h is None else grad_h, of_last, h, c),
-        *(needed["x"], needed.get("bias", False)),
+        *(needed["x"], needed.get("bias", False), needed.get("weight_ih", False) or needed["weight_hh"]),
     )
     gradients = [one if need else None for one, need in zip(found, needed.values(), strict=True)]
     return None, None, gradients, None, None, None

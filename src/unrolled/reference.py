@@ -17,9 +17,9 @@ Shapes (T steps, B rows, D input features, H units, P projected units; the cells
     gates   [T,B,4H]        what backward needs; with a norm an LSTM's are wider: see `lstm_forward`. None: not
                             kept, and an LSTM's c is [N,B,H], the state after each of N equal parts of the steps,
                             the last of which may be shorter; a row that takes no step of a part holds it
-    grad_x, grad_weight_ih, grad_bias   may be None: not wanted
-    continued               what gradients hold is of later steps: that of h0, and of c0, where the way back goes
-                            on; to all others but grad_x what is found is added
+    grad_x, grad_weight_ih, grad_bias, grad_weight_hh, grad_h0 and an LSTM's grad_c0    may be None: not wanted
+    continued               what gradients hold is of later steps: that of h0, and of c0, which are wanted then,
+                            where the way back goes on; to all others but grad_x what is found is added
 """
 
 import torch
@@ -79,6 +79,12 @@ def _deliver(found: Tensor, gradient: Tensor | None, continued: bool) -> None:
         gradient.copy_(found + gradient if continued else found)
 
 
+def _entering(continued: bool, states: Tensors, gradients: Outputs) -> Tensors:
+    """Those at the states after the last step consumed: 0, or where the way back goes on what later steps gave."""
+    found = tuple(gradient for gradient in gradients if gradient is not None)
+    return found if continued else tuple(map(torch.zeros_like, states))
+
+
 def _stepped(walk: Walk, x: Tensor) -> Tensor:
     """x [T,B,...] with zeros past a length: what stands there, NaN too, is not read."""
     if walk.lengths is None:
@@ -132,8 +138,8 @@ def rnn_backward(
     grad_x: Tensor | None,
     grad_weight_ih: Tensor | None,
     grad_bias: Tensor | None,
-    grad_weight_hh: Tensor,
-    grad_h0: Tensor,
+    grad_weight_hh: Tensor | None,
+    grad_h0: Tensor | None,
 ) -> None:
     """Back through `rnn_forward`: fill every gradient."""
     grad_gates = torch.empty_like(h)
@@ -143,9 +149,9 @@ def rnn_backward(
         return (grad_gates_t,), (grad_h_prev,)
 
     walk = Walk(len(h), lengths, resets, reverse)
-    (first,) = run_back(walk, step_backward, (torch.zeros_like(grad_h0),), (grad_gates,))
-    grad_h0.copy_(first)
-    grad_weight_hh.copy_(of_weight_hh(walk, grad_gates, h, h0))
+    (first,) = run_back(walk, step_backward, (torch.zeros_like(h0),), (grad_gates,))
+    _deliver(first, grad_h0, False)
+    _deliver(of_weight_hh(walk, grad_gates, h, h0), grad_weight_hh, False)
     _fill_input_gradients(walk, grad_gates, x, symbols, weight_ih, grad_x, grad_weight_ih, grad_bias)
 
 
@@ -236,15 +242,15 @@ def lstm_backward(
     grad_x: Tensor | None,
     grad_weight_ih: Tensor | None,
     grad_bias: Tensor | None,
-    grad_weight_hh: Tensor,
+    grad_weight_hh: Tensor | None,
     grad_weight_hr: Tensor | None,
     grad_peephole: Tensor | None,
     grad_gain_ih: Tensor | None,
     grad_gain_hh: Tensor | None,
     grad_gain_c: Tensor | None,
     grad_bias_c: Tensor | None,
-    grad_h0: Tensor,
-    grad_c0: Tensor,
+    grad_h0: Tensor | None,
+    grad_c0: Tensor | None,
     continued: bool = False,
 ) -> None:
     """Back through `lstm_forward`: fill every gradient; grad_c None means zeros."""
@@ -269,12 +275,12 @@ def lstm_backward(
         )
         return (found.gates, *found[3:]), (found.h_prev, found.c_prev)
 
-    last = (grad_h0, grad_c0) if continued else (torch.zeros_like(grad_h0), torch.zeros_like(grad_c0))
+    last = _entering(continued, (h0, c0), (grad_h0, grad_c0))
     of_product = None if gain_hh is None else grad_product
     kept = (grad_gates, of_peephole, projected, unprojected, of_product, of_norm)
     first_h, first_c = run_back(walk, step_backward, last, kept)
-    grad_h0.copy_(first_h)
-    grad_c0.copy_(first_c)
+    _deliver(first_h, grad_h0, False)
+    _deliver(first_c, grad_c0, False)
     _deliver(of_weight_hh(walk, grad_product, h, h0), grad_weight_hh, continued)
     if of_norm is not None:
         parts = torch.split(of_norm.sum((0, 1)), [len(weight_hh), units, units])
@@ -335,9 +341,9 @@ def gru_backward(
     grad_x: Tensor | None,
     grad_weight_ih: Tensor | None,
     grad_bias: Tensor | None,
-    grad_weight_hh: Tensor,
+    grad_weight_hh: Tensor | None,
     grad_bias_hn: Tensor,
-    grad_h0: Tensor,
+    grad_h0: Tensor | None,
     continued: bool = False,
 ) -> None:
     """Back through `gru_forward`: fill every gradient."""
@@ -351,9 +357,9 @@ def gru_backward(
         )
         return tuple(grad_gates), (grad_h_prev,)
 
-    last = (grad_h0 if continued else torch.zeros_like(grad_h0),)
+    last = _entering(continued, (h0,), (grad_h0,))
     (first,) = run_back(walk, step_backward, last, (grad_x_gates, grad_h_gates))
-    grad_h0.copy_(first)
+    _deliver(first, grad_h0, False)
     _deliver(grad_h_gates[:, :, 2 * H :].sum((0, 1)), grad_bias_hn, continued)
     _deliver(of_weight_hh(walk, grad_h_gates, h, h0), grad_weight_hh, continued)
     _fill_input_gradients(walk, grad_x_gates, x, symbols, weight_ih, grad_x, grad_weight_ih, grad_bias, continued)
