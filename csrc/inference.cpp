@@ -230,13 +230,13 @@ class Runner {
         divide(share.member, panels, least_panels, [&](int64_t first, int64_t past) { cover_with<Product, width>(rows, first, past, body); });
     }
 
-    // The share's rows of x [count, B, K], made ready for products; returns where free memory goes on. A helper asks for a single
-    // row at once: another processor wrote it, and its lines would come one by one.
+    // The share's rows of x [count, B, K], made ready for products; returns where free memory goes on. A single row is asked for at
+    // once where another processor wrote of it, and its lines would come one by one: to a helper, and between steps, to anybody.
     uint8_t* prepare(const Rows& x, int64_t K, int64_t count, const Share& share, Row* rows, uint8_t* bytes) const {
         for (int64_t t = 0; t < count; ++t)
             for (int64_t b = share.row; b < share.row + share.rows; ++b, bytes += Product::row_bytes(K))
                 *rows++ = Product::row(x[t * run_.B + b], K, bytes);
-        if (count * share.rows == 1 && share.member.index() > 0) ask(x[share.row], K);
+        if (count * share.rows == 1 && (share.member.index() > 0 || run_.T > 1)) ask(x[share.row], K);
         return bytes;
     }
 
