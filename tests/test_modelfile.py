@@ -1,6 +1,7 @@
 """The model file: what goes in comes out, and anything less than a whole one is refused in a sentence."""
 
 import json
+import os
 import resource
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -111,6 +112,35 @@ def test_the_old_file_stands_until_the_new_one_is_whole(tmp_path: Path) -> None:
         assert path.read_text() == "old"
     assert path.read_text() == "new"
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_symbolic_link_stays_one_and_its_target_is_written(tmp_path: Path, there: bool) -> None:
+    (tmp_path / "folder").mkdir()
+    target, link = tmp_path / "folder" / "target", tmp_path / "link"
+    link.symlink_to("folder/target")
+    if there:
+        target.write_text("old")
+    with replacing(link) as temporary:
+        temporary.write_text("new")
+    assert link.is_symlink() and target.read_text() == "new"
+    assert {path.name for path in tmp_path.rglob("*")} == {"folder", "target", "link"}
+
+
+def test_a_file_keeps_who_may_read_it(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.touch(0o600)
+    with replacing(path) as temporary:
+        temporary.write_text("new")
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_pipe_is_not_replaced_by_a_file(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    said = "pipe is a device or a pipe, expected the name of a file"
+    with pytest.raises(InputError, match=said), replacing(tmp_path / "pipe") as temporary:
+        temporary.write_text("new")
+    assert (tmp_path / "pipe").is_fifo() and list(tmp_path.iterdir()) == [tmp_path / "pipe"]
 
 
 def test_what_a_killed_process_left_is_overwritten(tmp_path: Path, random_model: Callable[..., ModelFile]) -> None:

@@ -1,6 +1,7 @@
 """Files that are either whole or not there: written under a temporary name, flushed to the disk, renamed."""
 
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -21,15 +22,22 @@ def replacing(path: Path) -> Iterator[Path]:
 
     A process that is killed at any instant leaves the old file or the new one, never a part of one. The
     temporary name is always the same, so that what a killed process left is overwritten by the next one. A
-    disk that is full, or a folder that cannot be written, raises `InputError` and keeps the old file.
+    symbolic link stays one, and what it leads to becomes the content; a file that was there keeps who may read
+    it. A disk that is full, a folder that cannot be written, or what is no file, as a device, raises `InputError`
+    and is kept as it was.
     """
-    temporary = temporary_path(path)
+    target = Path(os.path.realpath(path))
+    temporary = temporary_path(target)
     try:
+        if path.exists() and not path.is_file() and not path.is_dir():
+            raise InputError(f"{path} is a device or a pipe, expected the name of a file.")
         yield temporary
         with open(temporary, "rb") as file:
             os.fsync(file.fileno())
-        os.replace(temporary, path)
-        folder = os.open(path.parent, os.O_RDONLY)
+        with suppress(FileNotFoundError):  # there is none yet
+            shutil.copymode(target, temporary)
+        os.replace(temporary, target)
+        folder = os.open(target.parent, os.O_RDONLY)
         try:
             os.fsync(folder)
         finally:
