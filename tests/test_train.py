@@ -190,6 +190,16 @@ def test_the_model_that_was_there_is_kept_through_kills(text: Path, tmp_path: Pa
     assert previous_path(out).read_bytes() == before
 
 
+def test_a_link_to_a_model_stays_one_and_the_model_that_was_there_is_kept(text: Path, tmp_path: Path) -> None:
+    out, model = tmp_path / "newest", tmp_path / "model.safetensors"
+    start(text, model, steps=1)
+    before = model.read_bytes()
+    out.symlink_to(model.name)
+    start(text, out, steps=2)
+    assert out.is_symlink() and modelfile.read(model).training["steps_done"] == 2
+    assert not previous_path(out).is_symlink() and previous_path(out).read_bytes() == before
+
+
 def test_a_terminated_run_saves_exits_with_143_and_goes_on(text: Path, tmp_path: Path) -> None:
     command = [*TRAIN, str(text), *TINY, "--steps", "200", "--out", "cut"]
     run = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)

@@ -11,6 +11,7 @@ import json
 import math
 import os
 import re
+import shutil
 import time
 from collections.abc import Collection, Generator, Sequence
 from contextlib import suppress
@@ -25,7 +26,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from unrolled import _engine, checkpoint, modelfile, optimizers
-from unrolled.atomic import temporary_path
+from unrolled.atomic import replacing, temporary_path
 from unrolled.checkpoint import Checkpoint
 from unrolled.errors import InputError
 from unrolled.rates import quickest
@@ -396,7 +397,8 @@ class _Run:
             "held_out_nats": self.best if math.isfinite(self.best) else None,
         }
         if self.found and _digest(self.out) == self.found:  # not what this run wrote before it was killed
-            self.out.replace(previous_path(self.out))
+            with replacing(previous_path(self.out)) as temporary:
+                shutil.copy2(self.out, temporary)
         self.found = None
         modelfile.write(self.out, self.task.describe(tensors, training))
 
