@@ -331,6 +331,10 @@ def test_bits_and_perplexity_say_the_same_as_nats() -> None:
         ("ab", 0, "window is 0, expected 1 or more"),
         ("ab", -1, "window is -1, expected 1 or more"),
         ("a!", None, "line 1, column 2: the character '!'"),
+        (None, None, "text is a NoneType, expected a text"),
+        (["ab"], None, "text is a list, expected a text"),
+        ("ab", 1.5, "window is 1.5, expected a whole number"),
+        ("ab", "1", "window is '1', expected a whole number"),
     ],
 )
 def test_what_cannot_be_scored_is_refused(model: TextModel, text: str, window: int | None, reason: str) -> None:
@@ -474,6 +478,14 @@ def test_no_prompt_stands_for_a_new_line(model: TextModel, random_model: MakeMod
         ("a", {"top_p": 1.1}, "top-p is 1.1, expected more than 0 and at most 1"),
         ("a", {"top_p": math.nan}, "top-p is nan, expected more than 0 and at most 1"),
         ("a", {"seed": -1}, "seed is -1, expected 0 or more"),
+        (None, {}, "text is a NoneType, expected a text"),
+        (b"a", {}, "text is a bytes, expected a text"),
+        ([], {}, "text is a list, expected a text"),
+        ("a", {"length": 1.5}, "length is 1.5, expected a whole number"),
+        ("a", {"length": None}, "length is None, expected a whole number"),
+        ("a", {"temperature": "1"}, "temperature is '1', expected a number"),
+        ("a", {"top_p": None}, "top-p is None, expected a number"),
+        ("a", {"seed": 1.5}, "seed is 1.5, expected a whole number"),
     ],
 )
 def test_a_sample_that_cannot_be_is_refused_before_anything_is_written(

@@ -114,9 +114,14 @@ class Vocabulary(ABC):
         """V, the number of symbols."""
         return len(self._pieces)
 
-    @abstractmethod
     def encode(self, text: str) -> Ids:
         """The symbol ids [T] of a text; raises InputError where the text cannot be said in these symbols."""
+        if not isinstance(text, str):
+            raise InputError(f"text is a {type(text).__name__}, expected a text")
+        return self._encode(text)
+
+    @abstractmethod
+    def _encode(self, text: str) -> Ids: ...
 
     @abstractmethod
     def _content(self) -> dict[str, Any]: ...
@@ -168,7 +173,7 @@ class CharVocabulary(Vocabulary):
             seen[_code_points(text)] = True
         return cls("".join(map(chr, np.flatnonzero(seen))))
 
-    def encode(self, text: str) -> Ids:
+    def _encode(self, text: str) -> Ids:
         """One id a character; raises UnknownCharacter, an InputError, at the first that is not held."""
         ids = self._ids[np.minimum(_code_points(text), len(self._ids) - 1)]
         unknown = np.flatnonzero(ids < 0)
@@ -198,7 +203,7 @@ class ByteVocabulary(Vocabulary):
     def __init__(self) -> None:
         super().__init__([bytes([byte]) for byte in range(256)])
 
-    def encode(self, text: str) -> Ids:
+    def _encode(self, text: str) -> Ids:
         """One id a byte of the text's UTF-8; a byte that Python escaped in an argument is that byte again."""
         return np.frombuffer(_utf8(text, "surrogateescape"), np.uint8).astype(np.int64)
 
@@ -235,7 +240,7 @@ class WordVocabulary(Vocabulary):
             counts.update(WORD.findall(text))
         return cls([word for word, _ in counts.most_common(vocab_size - 1)])
 
-    def encode(self, text: str) -> Ids:
+    def _encode(self, text: str) -> Ids:
         """One id a piece of the text, 0 for a piece that is not held."""
         return np.array([self._ids.get(word, 0) for word in WORD.findall(text)], np.int64)
 
@@ -286,7 +291,7 @@ class BpeVocabulary(Vocabulary):
         tokenizer.train_from_iterator(texts, trainer)
         return cls._from_json({"tokenizer": json.loads(tokenizer.to_str())})
 
-    def encode(self, text: str) -> Ids:
+    def _encode(self, text: str) -> Ids:
         """The byte-pair ids of the text; raises InputError where `tokenizers` is not installed."""
         if self._tokenizer is None:
             self._tokenizer = self._build_tokenizer()

@@ -3,8 +3,9 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from numbers import Integral, Real
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,10 +21,6 @@ from unrolled.stream import Stream
 from unrolled.tasks import whereabouts
 from unrolled.tasks.text import corpus
 from unrolled.tasks.text.symbols import NextSymbol, Symbols
-
-if TYPE_CHECKING:
-    pass
-
 
 __all__ = ["SampleOptions", "Score", "TextModel", "choose", "held_out_symbols"]
 
@@ -110,9 +107,11 @@ class TextModel:
 
         `temperature` divides the logits (0 takes the likeliest symbol always); `top_p` keeps the likeliest
         symbols that together have this probability (Holtzman et al. 2020). The same seed gives the same text.
-        An empty prompt stands for a new line. Raises `InputError` for a character that the model does not know
-        or a number out of range, before anything is written.
+        An empty prompt stands for a new line. Raises `InputError` for a character that the model does not know,
+        a number out of range or what is no text or number, before anything is written.
         """
+        _check_kind(Integral, length=length, seed=seed)
+        _check_kind(Real, temperature=temperature, top_p=top_p)
         if length < 0:
             raise InputError(f"length is {length}, expected 0 or more.")
         if not temperature >= 0:
@@ -125,7 +124,7 @@ class TextModel:
 
     def encode_prompt(self, prompt: str) -> NDArray[np.int64]:
         """The symbols [T] of a prompt, at least one: an empty one stands for a new line."""
-        if prompt:
+        if not isinstance(prompt, str) or prompt:
             return self.vocabulary.encode(prompt)
         try:
             return self.vocabulary.encode("\n")
@@ -177,6 +176,7 @@ class TextModel:
             raise InputError(f"the text has {len(symbols)} symbols; at least 2 are needed to score it.")
         if window is None:
             return Score(self._loss(symbols[:, None]) / count, count)
+        _check_kind(Integral, window=window)
         if window < 1:
             raise InputError(f"window is {window}, expected 1 or more.")
         whole = count // window
@@ -262,6 +262,14 @@ def held_out_symbols(model: TextModel) -> NDArray[np.integer]:
             "on."
         )
     return again.held_out
+
+
+def _check_kind(kind: type[Integral] | type[Real], **values: Any) -> None:
+    """Raise `InputError` for a value that is no whole number (`Integral`), or no number at all (`Real`)."""
+    for name, value in values.items():
+        if not isinstance(value, kind):
+            expected = "a whole number" if kind is Integral else "a number"
+            raise InputError(f"{name.replace('_', '-')} is {value!r}, expected {expected}.")
 
 
 def choose(logits: NDArray[np.float32], temperature: float, top_p: float, rng: np.random.Generator) -> int:
