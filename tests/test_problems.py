@@ -115,12 +115,6 @@ def test_countries_and_languages_between_say_nothing_of_the_last_word() -> None:
     assert own / others == pytest.approx(sentences.chance(), rel=0.15)
 
 
-@given(seed=seeds)
-def test_where_things_are_is_told_by_the_thing(seed: int) -> None:
-    words, place = sentences.nearby(np.random.default_rng(seed))
-    assert sentences.PLACES[words[1]] == place
-
-
 def test_a_corpus_has_passages_of_all_gaps_and_is_the_same_for_a_seed() -> None:
     text = sentences.corpus(50, 60_000, np.random.default_rng(0))
     assert text == sentences.corpus(50, 60_000, np.random.default_rng(0))

@@ -60,7 +60,7 @@ def by_context(subject: Subject, passages: Passages, seed: int = 0) -> tuple[flo
     """
     measurer = _Measurer(subject, passages, seed)
     longest = int(passages.lengths.max()) // 2
-    ks = [0] + [1 << power for power in range(longest.bit_length()) if 1 << power <= longest]
+    ks = [0] + [1 << power for power in range(longest.bit_length())]
     found = {k: measurer.measure(k) for k in ks}
     bound = WITHIN * measurer.full
     within = [k for k in ks if found[k].excess <= bound]

@@ -54,7 +54,7 @@ def substitutions(subject: Subject, passages: Passages, seed: int = 0) -> list[R
     other_rows, other_steps = (part[rng.integers(len(rows), size=len(rows))] for part in (rows, ends))
     before = passages.logits[ends, rows].softmax(-1)
     moved = []
-    ks = [0] + [1 << power for power in range(back.bit_length()) if 1 << power <= back]
+    ks = [0] + [1 << power for power in range(back.bit_length())]
     for k in ks:
         at = ends - k
         x = _windows(passages, rows, at, k + 1)

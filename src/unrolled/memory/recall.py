@@ -1,7 +1,6 @@
 """An ordinary word model of the text task reads passages in which a word depends on one far before it."""
 
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from unrolled.recipe import TrainOptions
 from unrolled.tasks.text import TextModel, TextOptions, TextTask
 from unrolled.train import train
 
-__all__ = ["learn", "recalled"]
+__all__ = ["learn"]
 
 EMBEDDING = 32  # of a word
 PASSES = 2  # over the text of passages
@@ -53,16 +52,13 @@ def learn(trial: Trial, budget: Budget) -> list[Row]:
             pass
         model: TextModel = unrolled.load(out)
     size = {"hidden": hidden, "parameters": task.architecture.parameters, "steps": budget.steps}
-    return [
-        {"gap": gap, **recalled(model, lambda rng, gap=gap: sentences.passage(gap, rng)), **size}  # type: ignore[misc]
-        for gap in trial.gaps
-    ]
+    return [{"gap": gap, **_recalled(model, gap), **size} for gap in trial.gaps]
 
 
-def recalled(model: TextModel, drawn: Callable[[np.random.Generator], tuple[list[str], str]]) -> Row:
+def _recalled(model: TextModel, gap: int) -> Row:
     """How the last word of passages was foreseen: wrong answers, its mean probability and its median rank."""
     rng = np.random.default_rng(TEST_SEED)
-    passages = [drawn(rng) for _ in range(TESTED)]
+    passages = [sentences.passage(gap, rng) for _ in range(TESTED)]
     begun = [model.vocabulary.encode("\n" + sentences.written(words)) for words, _ in passages]
     last = np.array([model.vocabulary.encode(" " + word)[0] for _, word in passages])
     logits = model.foresee(np.stack(begun, axis=1))

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-__all__ = ["LANGUAGES", "SHORTEST", "chance", "corpus", "nearby", "passage", "written"]
+__all__ = ["LANGUAGES", "SHORTEST", "chance", "corpus", "passage", "written"]
 
 Rng = np.random.Generator
 
@@ -92,12 +92,6 @@ def passage(gap: int, rng: Rng) -> tuple[list[str], str]:
     end = ["I", "now", "speak", "fluent"] if filling == 1 else ["I", "speak", "fluent"]  # no sentence is so short
     between = [] if filling == 1 else _filling(filling, rng)
     return [*BEGINNING, country, ".", *between, *end], LANGUAGES[country]
-
-
-def nearby(rng: Rng) -> tuple[list[str], str]:
-    """The words of a sentence about where something is up to its last, and that."""
-    *words, place, _ = _whereabouts(rng)
-    return words, place
 
 
 def corpus(longest: int, words: int, rng: Rng) -> str:

@@ -79,11 +79,6 @@ class Bank:
         """The samples from one step to the next."""
         return self.stack * self.hop
 
-    @property
-    def step_seconds(self) -> float:
-        """The time from one step to the next."""
-        return self.advance / self.rate
-
     def steps(self, samples: int) -> int:
         """How many steps so many samples make."""
         return max(0, (samples - self.span) // self.advance + 1)

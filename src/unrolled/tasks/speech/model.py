@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from io import BufferedReader
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import Any, ClassVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,15 +25,10 @@ from unrolled.tasks import whereabouts
 from unrolled.tasks.speech import audio, ctc, hearing, transcripts
 from unrolled.tasks.speech.audio import Samples
 from unrolled.tasks.speech.convolutions import Convolutions
+from unrolled.tasks.speech.data import Data, SpeechOptions, usable
 from unrolled.tasks.speech.filterbank import Bank, FilterBank, Floats
 from unrolled.tasks.speech.listen import CharacterModel, Listener, live
 from unrolled.tasks.speech.transcripts import Recordings
-
-if TYPE_CHECKING:
-    pass
-
-
-from unrolled.tasks.speech.data import Data, SpeechOptions, usable
 
 __all__ = ["ListenOptions", "SpeechModel"]
 

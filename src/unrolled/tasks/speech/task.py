@@ -20,14 +20,12 @@ from unrolled.results import Evaluation
 from unrolled.tasks import whereabouts
 from unrolled.tasks.speech import transcripts
 from unrolled.tasks.speech.augment import augmented, mask
+from unrolled.tasks.speech.data import Data, SpeechOptions
 from unrolled.tasks.speech.filterbank import Floats, features
+from unrolled.tasks.speech.model import SpeechModel
 
 if TYPE_CHECKING:
     import torch
-
-
-from unrolled.tasks.speech.data import Data, SpeechOptions
-from unrolled.tasks.speech.model import SpeechModel
 
 __all__ = ["SpeechTask"]
 

@@ -52,7 +52,6 @@ class NGram:
 
     def __init__(self, train: Symbols, size: int, order: int = 5) -> None:
         self.size = size
-        self.order = order
         symbols = train.astype(np.int64)  # keys outgrow the narrow type that ids may come in
         self._tail = symbols[max(len(symbols) - order + 1, 0) :]
         self._levels: list[_Level] = []
@@ -81,11 +80,6 @@ class NGram:
             probability = level.discounted[number] + level.weight[context] * probability
             context = np.concatenate([[UNSEEN], number[:-1]])
         return probability
-
-    def next_symbol(self, context: Symbols) -> Floats:
-        """P of each of the V symbols after `context`: [V]."""
-        streams = (np.append(context, symbol) for symbol in range(self.size))
-        return np.array([self.probabilities(stream)[-1] for stream in streams])
 
     def nats(self, held_out: Symbols) -> float:
         """Mean negative log-probability of `held_out` [T] as the continuation of the training text."""

@@ -21,12 +21,10 @@ from unrolled.results import Evaluation, Table
 from unrolled.settings import setting
 from unrolled.tasks import whereabouts
 from unrolled.tasks.text import corpus, ngram
+from unrolled.tasks.text.model import Score, TextModel
 
 if TYPE_CHECKING:
     import torch
-
-
-from unrolled.tasks.text.model import Score, TextModel
 
 __all__ = ["TextOptions", "TextTask"]
 

@@ -29,7 +29,6 @@ from unrolled.vocabulary import WordVocabulary
 if TYPE_CHECKING:
     from unrolled.models.translate import Translator
 
-
 __all__ = ["AT_ONCE", "LONGEST", "TranslateModel", "Translation", "TranslationOptions", "scores"]
 
 AT_ONCE = 64  # sentences translated or measured together
@@ -99,11 +98,13 @@ class TranslateModel:
     ) -> list[Translation]:
         """The best translation of each text. An unknown word becomes the source word it attends to the most
         (Luong et al. 2015, "Addressing the rare word problem"). Raises `InputError` for a text with no words and
-        for one text that is not in a list.
+        for what is no list of texts.
         """
-        if isinstance(texts, str):
-            raise InputError("texts: expected a list of texts, got str")
+        if isinstance(texts, str) or not isinstance(texts, Sequence | np.ndarray):
+            raise InputError(f"texts: expected a list of texts, got {type(texts).__name__}")
         for number, text in enumerate(texts, 1):
+            if not isinstance(text, str):
+                raise InputError(f"text {number} is a {type(text).__name__}, expected a sentence to translate.")
             if not text.strip():
                 raise InputError(f"text {number} is empty, expected a sentence to translate.")
         symbols = [encode(self.source, text) for text in texts]

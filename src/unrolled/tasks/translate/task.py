@@ -22,14 +22,12 @@ from unrolled.results import Evaluation
 from unrolled.settings import setting
 from unrolled.tasks import whereabouts
 from unrolled.tasks.translate import sentences
+from unrolled.tasks.translate.model import AT_ONCE, LONGEST, TranslateModel
 from unrolled.tasks.translate.parallel import Pair
 from unrolled.tasks.translate.sentences import Symbols, encode, learn
 
 if TYPE_CHECKING:
     import torch
-
-
-from unrolled.tasks.translate.model import AT_ONCE, LONGEST, TranslateModel
 
 __all__ = ["TranslateOptions", "TranslateTask"]
 
