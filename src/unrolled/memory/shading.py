@@ -43,17 +43,11 @@ def write(path: Path, model: TextModel, paths: Sequence[str | Path] = (), seed: 
         *passages.contents[row][first : first + shown].tolist(),
         int(passages.targets[first + shown - 1, row]),
     ]
-    pieces = _texts(model, symbols)
     influences = [_rounded(reach.influence(looked_at, passages, row, first + end, end)) for end in range(shown)]
-    spans = "".join(f"<i>{html.escape(piece)}</i>" for piece in pieces)
+    spans = "".join(f"<i>{html.escape(piece)}</i>" for piece in model.vocabulary.texts(symbols))
     document = PAGE.replace("SPANS", spans).replace("INFLUENCES", json.dumps(influences))
     with replacing(path) as temporary:
         temporary.write_text(document, encoding="utf-8")
-
-
-def _texts(model: TextModel, symbols: Sequence[int]) -> list[str]:
-    decoder = model.vocabulary.decoder()
-    return [decoder.feed(symbol) for symbol in symbols]
 
 
 def _rounded(sizes: Any) -> list[float]:

@@ -92,7 +92,7 @@ class Subject(ABC):
         """What comes out for x [T, B, width], [T, B, ...], and what each layer computed.
 
         `sequences` [B] says of which of the inputs each column is, `state` what was before (default: the
-        beginning).
+        beginning), `lengths` [B] how many steps of each count (default: all).
         """
 
     @abstractmethod

@@ -136,7 +136,7 @@ class CharacterModel:
     def first(self) -> tuple[Stream, list[float]]:
         """The state at the beginning of a line."""
         stream = self._model.stream()
-        return stream, self._scores(stream.feed(self._newline())[-1])
+        return stream, self._scores(stream.feed(self._model.encode_prompt(""))[-1])
 
     def after(self, state: Any, symbol: int) -> tuple[Stream, list[float]]:
         """The state after one more symbol."""
@@ -147,12 +147,6 @@ class CharacterModel:
         """What each symbol adds to a log probability when it comes next."""
         scores: list[float] = state[1]
         return scores
-
-    def _newline(self) -> NDArray[np.int64]:
-        try:
-            return self._model.vocabulary.encode("\n")
-        except InputError:
-            return np.zeros(1, np.int64)
 
     def _scores(self, logits: Floats) -> list[float]:
         wide = logits.astype(np.float64)
