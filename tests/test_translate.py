@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -267,6 +268,15 @@ def test_tabs_in_one_of_two_aligned_files_are_taken_as_they_are(tmp_path: Path) 
     assert len(TranslateTask(SMALL, [source, target]).data.train) == 180
 
 
-def test_a_text_in_place_of_a_list_is_refused(trained: Path) -> None:
-    with pytest.raises(InputError, match=r"^texts: expected a list of texts, got str"):
-        load(trained).translate("rot Haus")
+@pytest.mark.parametrize(
+    ("texts", "reason"),
+    [
+        ("rot Haus", "texts: expected a list of texts, got str"),
+        (None, "texts: expected a list of texts, got NoneType"),
+        (["rot Haus", None], "text 2 is a NoneType, expected a sentence to translate"),
+        (b"rot", "text 1 is a int, expected a sentence to translate"),
+    ],
+)
+def test_what_is_no_list_of_texts_is_not_translated(trained: Path, texts: Any, reason: str) -> None:
+    with pytest.raises(InputError, match=f"^{reason}"):
+        load(trained).translate(texts)
