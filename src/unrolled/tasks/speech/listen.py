@@ -8,7 +8,7 @@ Needs no torch.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,10 +19,8 @@ from unrolled.stream import Stream
 from unrolled.tasks.speech import audio
 from unrolled.tasks.speech.ctc import Search
 from unrolled.tasks.speech.filterbank import Bank
+from unrolled.tasks.text.model import TextModel
 from unrolled.vocabulary import Vocabulary
-
-if TYPE_CHECKING:
-    from unrolled.tasks.text import TextModel
 
 __all__ = ["CharacterModel", "Heard", "Listener", "live"]
 

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from unrolled import vocabulary
+from unrolled import modelfile, vocabulary
 from unrolled.causal import Causal
 from unrolled.edits import error_rates
 from unrolled.errors import InputError
@@ -29,6 +29,7 @@ from unrolled.tasks.speech.data import Data, SpeechOptions, usable
 from unrolled.tasks.speech.filterbank import Bank, FilterBank, Floats
 from unrolled.tasks.speech.listen import CharacterModel, Listener, live
 from unrolled.tasks.speech.transcripts import Recordings
+from unrolled.tasks.text.model import TextModel
 
 __all__ = ["ListenOptions", "SpeechModel"]
 
@@ -165,13 +166,11 @@ class SpeechModel:
         blank = self.vocabulary.size
         if options.lm is None:
             return ctc.Greedy(blank) if options.beam == 1 else ctc.BeamSearch(blank, options.beam)
-        from unrolled.tasks import load
-
-        text = load(options.lm)
-        if text.file.task != "text":
-            raise InputError(f"{options.lm} was trained for the task {text.file.task!r}; --lm takes a text model.")
+        file = modelfile.read(Path(options.lm))
+        if file.task != "text":
+            raise InputError(f"{options.lm} was trained for the task {file.task!r}; --lm takes a text model.")
         try:
-            language = CharacterModel(text, self.vocabulary, options.lm_weight, options.lm_bonus)
+            language = CharacterModel(TextModel(file), self.vocabulary, options.lm_weight, options.lm_bonus)
         except InputError as error:
             raise InputError(f"{options.lm}: {error}") from error
         return ctc.BeamSearch(blank, options.beam, language)
