@@ -13,7 +13,8 @@ from unrolled.errors import InputError
 if TYPE_CHECKING:
     from unrolled import nn
     from unrolled.pool import StreamPool
-    from unrolled.stream import Snapshot, Stream
+    from unrolled.snapshot import Snapshot
+    from unrolled.stream import Stream
     from unrolled.tasks import load
 
 __all__ = ["InputError", "Snapshot", "Stream", "StreamPool", "load", "nn"]

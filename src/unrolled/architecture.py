@@ -1,6 +1,6 @@
 """What models are made of: their sizes, and the name and shape of every tensor, without torch.
 
-One dataclass a task. `unrolled.models` makes the same tensors in torch, `unrolled.stream` packs them for the
+One dataclass a task. `unrolled.models` makes the same tensors in torch, `unrolled.network` packs them for the
 engine, and `unrolled.modelfile` refuses a file that has others. This file knows no tensor's values.
 """
 
@@ -19,17 +19,20 @@ __all__ = [
     "BATCH_NORM",
     "CONVOLUTIONS",
     "CONVOLVED_STACK",
+    "FILM_CHANNELS",
+    "GRID_STAGES",
     "MOST_LAYERS",
     "Architecture",
     "CaptionArchitecture",
+    "Convolution",
     "LabelArchitecture",
     "SpeechArchitecture",
     "TextArchitecture",
     "TranslateArchitecture",
+    "convolved_context",
+    "convolved_mels",
     "decoder",
-    "embedding",
-    "linear",
-    "recurrent",
+    "film_cells",
 ]
 
 MOST_LAYERS = 1000  # a damaged file may speak of 10^9
@@ -175,6 +178,7 @@ class Convolution(NamedTuple):
 CONVOLUTIONS = (Convolution(1, 5, 7, 2, 2), Convolution(2, 5, 5, 2, 2), Convolution(3, 5, 3, 1, 2))
 """What stands before the recurrent layers of a speech model with channels."""
 BATCH_NORM = ("weight", "bias", "running_mean", "running_var")
+"""The tensors of a normalisation over the batch."""
 CONVOLVED_STACK = math.prod(one.pooled_frames for one in CONVOLUTIONS)
 """Frames that convolutions make a step of."""
 
@@ -353,7 +357,7 @@ class CaptionArchitecture(Architecture):
             after = self.width << stage
             for name, inputs in (("reduce", before), ("first", after), ("second", after)):
                 yield f"grid.{stage}.{name}.weight", (after, inputs, 3, 3)
-                for part in ("weight", "bias", "running_mean", "running_var"):
+                for part in BATCH_NORM:
                     yield f"grid.{stage}.{name}_norm.{part}", (after,)
             before = after
 

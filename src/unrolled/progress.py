@@ -1,4 +1,7 @@
-"""A training run on a terminal: a bar, or a line where there is no terminal; a clean end on Ctrl-C and SIGTERM."""
+"""A training run, or the trials of an experiment, on a terminal: a bar, or lines where there is none; a clean end.
+
+That is on Ctrl-C, and for a training run on SIGTERM too.
+"""
 
 import os
 import signal
@@ -16,7 +19,7 @@ from unrolled.recipe import TrainOptions
 from unrolled.tasks import Task
 from unrolled.train import Report, checkpoint_path, in_bfloat16, previous_path, train
 
-__all__ = ["train_with_progress"]
+__all__ = ["train_with_progress", "trials_with_progress"]
 
 
 def train_with_progress(

@@ -28,7 +28,7 @@ __all__ = ["QUICK", "QUICK_PROBLEM", "Experiment", "GapOptions", "Results", "rea
 FORMAT = "unrolled gap 1"
 QUICK_PROBLEM = "order-2"
 QUICK: dict[str, Any] = {"cells": "rnn,lstm", "gaps": "10,20,50,100", "seeds": 1, "steps": 2000}
-"""The problem and the settings that show the essay's claim within three minutes."""
+"""The problem and the settings that show the essay's claim within a minute or two."""
 
 
 @dataclass(frozen=True)

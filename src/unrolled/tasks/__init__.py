@@ -1,7 +1,7 @@
-"""What a model is for: one module a task, all of one shape.
+"""What a model is for: one folder a task, all of one shape.
 
-A task reads examples, builds the model, hands out batches and says what is held out; the training loop knows
-these parts and no more. The same module has the finished model: how it is run and measured. A task is made for
+A task (`task.py`) reads examples, builds the model, hands out batches and says what is held out; the training loop
+knows these parts and no more. `model.py` has the finished model: how it is run and measured. A task is made for
 the command line by being named in `TASKS`.
 """
 
