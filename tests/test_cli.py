@@ -566,3 +566,21 @@ def test_info_of_a_label_model_says_what_it_reads_and_which_events_it_names(
     )
     refused(command("eval", "m", ""), "DATA is empty, expected the name of a file or a folder")
     refused(command("run", "m", ""), "the INPUT is empty, expected a file's name")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name"),
+    [
+        (["info", ""], "MODEL"),
+        (["serve", ""], "MODEL"),
+        (["stream", "m", "--state", ""], "--state"),
+        (["train", "text", "--out", ""], "--out"),
+        (["remember", "m", "--plot", ""], "--plot"),
+    ],
+)
+def test_an_empty_name_of_a_file_is_not_taken_for_the_folder(
+    command: Command, arguments: list[str], name: str
+) -> None:
+    done = command(*arguments)
+    assert (done.status, done.out) == (2, "")
+    assert f"Invalid value for '{name}': it is empty, expected the name of a file." in done.err

@@ -26,6 +26,7 @@ __all__ = [
     "app",
     "console",
     "fail",
+    "file_name",
     "needs_torch",
     "paths",
     "print_json",
@@ -48,7 +49,18 @@ app = typer.Typer(
 
 console = Console(highlight=False, soft_wrap=True)
 Json = Annotated[bool, typer.Option("--json", help="Print the figures as one JSON object.")]
-ModelPath = Annotated[Path, typer.Argument(metavar="MODEL", help="A file written by `unrolled train`.")]
+
+
+def file_name(given: str) -> Path:
+    """A path of the command line; an empty one, as of a variable that a script forgot, would be the folder."""
+    if not given:
+        raise typer.BadParameter("it is empty, expected the name of a file.")
+    return Path(given)
+
+
+ModelPath = Annotated[
+    Path, typer.Argument(metavar="MODEL", parser=file_name, help="A file written by `unrolled train`.")
+]
 Data = Annotated[list[str] | None, typer.Argument(metavar="DATA", help="Files or folders, as the task has it.")]
 
 

@@ -19,6 +19,7 @@ from unrolled.commands.frame import (
     ModelPath,
     app,
     console,
+    file_name,
     needs_torch,
     paths,
     print_json,
@@ -105,10 +106,16 @@ def run_model(
 def remember(
     model: ModelPath,
     data: Data = None,
-    plot: Annotated[Path | None, typer.Option(metavar="PICTURE", help="Draw what was found.")] = None,
+    plot: Annotated[
+        Path | None, typer.Option(metavar="PICTURE", parser=file_name, help="Draw what was found.")
+    ] = None,
     page: Annotated[
         Path | None,
-        typer.Option(metavar="HTML", help="Of a text model: a passage with each symbol shaded by its influence."),
+        typer.Option(
+            metavar="HTML",
+            parser=file_name,
+            help="Of a text model: a passage with each symbol shaded by its influence.",
+        ),
     ] = None,
     seed: Annotated[int, typer.Option(help="Which steps are looked at.")] = 0,
     steps: Annotated[
@@ -170,7 +177,9 @@ def stream(
     model: ModelPath,
     state: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Where the state is kept: another run goes on from there."),
+        typer.Option(
+            metavar="FILE", parser=file_name, help="Where the state is kept: another run goes on from there."
+        ),
     ] = None,
     skip_bad: Annotated[
         bool, typer.Option("--skip-bad", help="Leave out lines that cannot be used, where they end the stream.")

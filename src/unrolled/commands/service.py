@@ -10,7 +10,7 @@ from rich.table import Table
 
 import unrolled
 from unrolled import _engine, settings
-from unrolled.commands.frame import Json, app, console, print_json, with_settings
+from unrolled.commands.frame import Json, app, console, file_name, print_json, with_settings
 from unrolled.errors import InputError
 from unrolled.server import access
 from unrolled.server.settings import ServeSettings
@@ -21,7 +21,11 @@ from unrolled.server.settings import ServeSettings
 def serve(
     models: Annotated[
         list[Path],
-        typer.Argument(metavar="MODEL", help="Files written by `unrolled train`; their names are the models'."),
+        typer.Argument(
+            metavar="MODEL",
+            parser=file_name,
+            help="Files written by `unrolled train`; their names are the models'.",
+        ),
     ],
     **given: Any,
 ) -> None:
@@ -44,7 +48,9 @@ def serve(
 @app.command(epilog="Example: unrolled token alice --tokens tokens.txt")
 def token(
     tenant: Annotated[str, typer.Argument(metavar="TENANT", help="Whose streams the token opens.")],
-    tokens: Annotated[Path, typer.Option(metavar="FILE", help="The file that `unrolled serve` reads.")],
+    tokens: Annotated[
+        Path, typer.Option(metavar="FILE", parser=file_name, help="The file that `unrolled serve` reads.")
+    ],
 ) -> None:
     """Make a token for `unrolled serve --tokens`: it is printed once, and the file keeps its hash."""
     print(access.add_token(tokens, tenant))

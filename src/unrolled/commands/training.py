@@ -20,6 +20,7 @@ from unrolled.commands.frame import (
     app,
     console,
     fail,
+    file_name,
     needs_torch,
     paths,
     print_json,
@@ -57,11 +58,13 @@ def _add_train_command(kind: type[Task]) -> None:
     )
     @with_settings(kind.Options, TrainOptions, defaults=kind.defaults)
     def train(
-        out: Annotated[Path, typer.Option(metavar="MODEL", help="Where the best model goes.")],
+        out: Annotated[Path, typer.Option(metavar="MODEL", parser=file_name, help="Where the best model goes.")],
         data: Data = None,
         config: Annotated[
             Path | None,
-            typer.Option(metavar="TOML", help="A file with the same settings; the command line wins."),
+            typer.Option(
+                metavar="TOML", parser=file_name, help="A file with the same settings; the command line wins."
+            ),
         ] = None,
         resume: Annotated[
             bool,
@@ -218,11 +221,14 @@ def gap(
         Path | None,
         typer.Option(
             metavar="RESULTS",
+            parser=file_name,
             help="The result file; if it is there, the experiment goes on from it.",
             show_default="gap.json, or gap-quick.json",
         ),
     ] = None,
-    plot: Annotated[Path | None, typer.Option(metavar="PICTURE", help="Draw how far each cell gets.")] = None,
+    plot: Annotated[
+        Path | None, typer.Option(metavar="PICTURE", parser=file_name, help="Draw how far each cell gets.")
+    ] = None,
     quick: Annotated[
         bool, typer.Option("--quick", help="Where an RNN stops and an LSTM does not, in a minute or two.")
     ] = False,
