@@ -11,7 +11,7 @@ from small import CELLS
 from tolerances import assert_close
 from unrolled import kinds
 from unrolled.architecture import TextArchitecture
-from unrolled.models.language import LanguageModel
+from unrolled.models.text import LanguageModel
 
 STEPS, ROWS, SYMBOLS, EMBEDDING, HIDDEN = 12, 5, 30, 7, 9
 every_cell = pytest.mark.parametrize("cell", CELLS)

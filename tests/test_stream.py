@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from small import CELLS, KINDS, SOUND, inputs_for, label_file, model_of, text_file
 from tolerances import assert_close
 from unrolled import InputError, Snapshot, Stream, StreamPool
-from unrolled.models.language import LanguageModel
+from unrolled.models.text import LanguageModel
 from unrolled.network import Network
 from unrolled.tasks.text import TextModel
 

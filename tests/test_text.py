@@ -17,7 +17,7 @@ from tolerances import TOLERANCES, assert_close
 from unrolled import modelfile
 from unrolled.errors import InputError
 from unrolled.modelfile import ModelFile
-from unrolled.models.language import LanguageModel
+from unrolled.models.text import LanguageModel
 from unrolled.tasks.text import Score, TextModel, TextOptions, TextTask, corpus
 from unrolled.tasks.text.model import choose, held_out_symbols
 from unrolled.vocabulary import ByteVocabulary, CharVocabulary

@@ -104,7 +104,7 @@ class TextTask:
 
     def build(self) -> "torch.nn.Module":
         """A `LanguageModel` with fresh weights."""
-        from unrolled.models.language import LanguageModel
+        from unrolled.models.text import LanguageModel
 
         return LanguageModel(self.architecture, self.options.dropout, self.options.longest_gap)
 
