@@ -10,11 +10,13 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+LINKING = [*PAGES, ROOT / "CONTRIBUTING.md", ROOT / "benchmarks" / "README.md"]
 DRAW = ROOT / "docs" / "pictures" / "draw.py"
 
 FENCED = re.compile(r"^```([^\n]*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 SOURCE = re.compile(r"(?:#|//) ((?:src|csrc|tests|benchmarks|docs)/\S+|\w+\.\w+)")
-TARGET = re.compile(r"\]\(([^)\s]+)\)|\bsrc=\"([^\"]+)\"")
+TARGET = re.compile(r"\]\(([^)\s]+)\)")
+HEADING = re.compile(r"^#+ (.*)$", re.MULTILINE)
 
 pages = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 
@@ -47,12 +49,19 @@ def quotations(page: Path) -> list[tuple[str, list[str]]]:
     return found
 
 
-@pages
-def test_relative_links_lead_to_files(page: Path) -> None:
+def anchors(page: Path) -> set[str]:
+    """What links can name after a # in a page: its headings, as GitHub spells them."""
+    headings = HEADING.findall(FENCED.sub("", page.read_text(encoding="utf-8")))
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", LINKING, ids=lambda page: str(page.relative_to(ROOT)))
+def test_relative_links_lead_to_files_and_headings(page: Path) -> None:
     prose = FENCED.sub("", page.read_text(encoding="utf-8"))
-    targets = [link or image for link, image in TARGET.findall(prose)]
-    relative = [target.partition("#")[0] for target in targets if "://" not in target]
-    assert not [target for target in relative if target and not (page.parent / target).exists()]
+    parted = [target.partition("#") for target in TARGET.findall(prose) if "://" not in target]
+    links = [(page.parent / name if name else page, anchor) for name, _, anchor in parted]
+    assert not [file for file, _ in links if not file.exists()]
+    assert not [(file.name, anchor) for file, anchor in links if anchor and anchor not in anchors(file)]
 
 
 @pages
