@@ -1,10 +1,11 @@
-"""Small models with random weights, one of every kind that reads a stream, and inputs for them."""
+"""Random numbers; small models with random weights, one of every kind that reads a stream, and inputs for them."""
 
 from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from unrolled.architecture import Architecture, LabelArchitecture, SpeechArchitecture, TextArchitecture
 from unrolled.modelfile import ModelFile
@@ -24,6 +25,7 @@ __all__ = [
     "label_file",
     "model_of",
     "poisoned",
+    "random",
     "speech_file",
     "text_file",
 ]
@@ -38,6 +40,11 @@ CHARACTERS = CharVocabulary("\n abcdefgh")
 BANK = Bank(rate=8000, window=200, hop=80, mels=6, stack=2, tail=800)
 CONVOLVED_BANK = Bank(rate=8000, window=200, hop=80, mels=11, stack=4, tail=800, context=28)
 WORDS = ["the", "old", "man", "boat"]
+
+
+def random(*shape: int, seed: int = 0, scale: float = 1.0) -> NDArray[np.float32]:
+    """Normal numbers of this shape, whose deviation is `scale`."""
+    return np.random.default_rng([seed, *shape]).normal(0, scale, shape).astype(np.float32)
 
 
 def _file(

@@ -399,9 +399,7 @@ def test_an_interrupted_run_goes_on_from_any_folder(
     assert training["folder"] == str(tmp_path)
 
 
-def test_data_of_an_interrupted_run_may_have_moved(
-    command: Command, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_data_of_an_interrupted_run_may_have_moved(command: Command, text: Path, tmp_path: Path) -> None:
     (tmp_path / "valid.txt").write_text(WORDS * 3)
     interrupted_run(tmp_path / "cut", Path(text.name), held_out="valid.txt")
     elsewhere = tmp_path / "elsewhere"

@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from small import random
 from unrolled import _engine
 from unrolled.stepper import WEIGHTS, Floats, Stepper, packed
 
@@ -22,10 +23,6 @@ every_cell = pytest.mark.parametrize("cell", GATES)
 every_format = pytest.mark.parametrize("weights", WEIGHTS)
 # One fixture serves all examples of a property: it only says which instruction set runs.
 few_examples = settings(max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture])
-
-
-def random(*shape: int, seed: int = 0, scale: float = 1.0) -> Floats:
-    return np.random.default_rng([seed, *shape]).normal(0, scale, shape).astype(np.float32)
 
 
 def layers_of(

@@ -17,6 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from small import random
 from tolerances import assert_close
 from unrolled import _engine
 
@@ -116,10 +117,6 @@ def test_the_caller_keeps_its_denormals(isa: str) -> None:
     activation("exp", np.ones(100, np.float32))
     network("lstm", 3, 17).run(np.ones((4, 2, 3), np.float32))
     assert np.float32(1e-39) / np.float32(2) > 0
-
-
-def random(*shape: int, seed: int = 0, scale: float = 1.0) -> Floats:
-    return np.random.default_rng([seed, *shape]).normal(0, scale, shape).astype(np.float32)
 
 
 @dataclass

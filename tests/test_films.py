@@ -44,7 +44,7 @@ def test_frames_come_while_the_film_is_still_being_decoded(film: Path) -> None:
     stream.close()
 
 
-def test_a_film_that_is_cut_off_is_refused(film: Path, tmp_path: Path) -> None:
+def test_a_film_that_is_cut_off_is_refused(film: Path) -> None:
     whole = film.read_bytes()
     film.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(InputError, match=r"a\.mp4 is cut off or not a film"):

@@ -137,7 +137,7 @@ def test_the_file_has_the_model_that_was_trained(tmp_path: Path, task: SpeechTas
     assert task.report(model).figures == {**model.evaluate().figures, "left_out": 0}
 
 
-def test_the_held_out_sounds_are_found_again(tmp_path: Path, model: SpeechModel, task: SpeechTask) -> None:
+def test_the_held_out_sounds_are_found_again(tmp_path: Path, model: SpeechModel) -> None:
     figures = model.evaluate().figures
     assert figures["sounds"] == 1
     path = tmp_path / "data" / "3.wav"
@@ -497,6 +497,6 @@ def test_convolutions_do_not_see_what_is_to_come() -> None:
     assert_close(first, after[1:])
 
 
-def test_convolutions_want_steps_of_four_frames(tmp_path: Path) -> None:
+def test_convolutions_want_steps_of_four_frames() -> None:
     with pytest.raises(InputError, match="stack is 3, expected 4 for convolutions"):
         SpeechTask(SpeechOptions(channels=8))

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn.utils.prune import l1_unstructured
 
+from small import random
 from tolerances import assert_close
 from unrolled import _engine, cells, nn
 from unrolled.errors import InputError
@@ -36,10 +37,6 @@ every_format = pytest.mark.parametrize("weights", WEIGHTS)
 few_examples = settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 Layer = dict[str, Floats]
-
-
-def random(*shape: int, seed: int = 0, scale: float = 1.0) -> Floats:
-    return np.random.default_rng([seed, *shape]).normal(0, scale, shape).astype(np.float32)
 
 
 @cache
