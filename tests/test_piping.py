@@ -149,6 +149,33 @@ def test_a_state_of_another_model_is_refused(tmp_path: Path, model: Path) -> Non
     )
 
 
+def test_a_state_is_one_streams_at_a_time_and_nothing_else_is_left_of_it(tmp_path: Path, model: Path) -> None:
+    state, link = tmp_path / "state", tmp_path / "link"
+    link.symlink_to(state)
+    first = start(model, "--state", link)
+    assert first.stdin is not None and first.stdout is not None
+    first.stdin.write(b"abc\n")
+    first.stdin.flush()
+    first.stdout.readline()
+    second = start(model, "--state", state)
+    out, err = second.communicate(b"abc\n")
+    assert (second.returncode, out) == (2, b"")
+    said = (
+        f"unrolled: {state} is the state of another stream that runs; expected another, or that it ends first.\n"
+    )
+    assert err.decode() == said
+    first.communicate(b"face\n")
+    assert Snapshot.read(state).position == 9
+    assert {path.name for path in tmp_path.iterdir()} == {"state", "link", "text.safetensors"}
+
+
+def test_a_state_that_cannot_be_written_is_said_before_anything_is_read(tmp_path: Path, model: Path) -> None:
+    process = start(model, "--state", tmp_path / "none" / "state")
+    assert process.wait(60) == 2 and process.stderr is not None
+    assert process.stderr.read().decode().endswith("none/state cannot be written: No such file or directory.\n")
+    process.communicate()
+
+
 def test_a_sentence_starts_from_nothing_as_run_reads_it(tmp_path: Path) -> None:
     path, sentences = tmp_path / "model.safetensors", tmp_path / "sentences.txt"
     modelfile.write(path, label_file("words"))

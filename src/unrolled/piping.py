@@ -7,12 +7,14 @@ import csv
 import math
 from codecs import BOM_UTF8
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 
 from unrolled.errors import InputError
+from unrolled.locks import holding
 from unrolled.results import Output
 from unrolled.snapshot import Snapshot
 from unrolled.stream import Stream
@@ -29,16 +31,27 @@ COLUMNS = 50  # that a sentence about a heading lists
 TRUTHS = {"true": 1.0, "false": 0.0}
 
 
-def opened(model: Any, state: Path | None) -> Stream:
-    """A stream that goes on from the file `state`, if that is there; raises `InputError` for another model's."""
+@contextmanager
+def opened(model: Any, state: Path | None) -> Iterator[Stream]:
+    """A stream that goes on from the file `state`, if that is there, which is this process's alone meanwhile.
+
+    Raises `InputError` for another model's state, for one that another process has, and for a place that cannot be
+    written.
+    """
     stream = Stream(model, history=0)
-    if state is not None and state.exists():
-        snapshot = Snapshot.read(state)
-        try:
-            stream.restore(snapshot)
-        except InputError as error:
-            raise InputError(f"{state}: {error}") from error
-    return stream
+    if state is None:
+        yield stream
+        return
+    with holding(
+        state, f"{state} is the state of another stream that runs; expected another, or that it ends first"
+    ):
+        if state.exists():
+            snapshot = Snapshot.read(state)
+            try:
+                stream.restore(snapshot)
+            except InputError as error:
+                raise InputError(f"{state}: {error}") from error
+        yield stream
 
 
 def piped(

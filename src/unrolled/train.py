@@ -5,7 +5,6 @@ gives a `Report` after every step, so that whoever draws progress, logs or stops
 precision and several processes come from Accelerate.
 """
 
-import fcntl
 import hashlib
 import json
 import math
@@ -25,7 +24,7 @@ from accelerate import Accelerator
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from unrolled import _engine, checkpoint, modelfile, optimizers
+from unrolled import _engine, checkpoint, locks, modelfile, optimizers
 from unrolled.atomic import replacing, temporary_path
 from unrolled.checkpoint import Checkpoint
 from unrolled.errors import InputError
@@ -206,14 +205,11 @@ def train(
 
 def _lock(log: BinaryIO, out: Path) -> None:
     """Hold the log of the run for `out` while it is open; raises `InputError` where another process does."""
-    try:
-        fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise InputError(
-            f"{out} is what another process trains at this moment; expected another --out, or that it ends first."
-        ) from error
-    except OSError:  # a file system without locks
-        pass
+    with suppress(OSError):  # a file system without locks
+        locks.hold(
+            log,
+            f"{out} is what another process trains at this moment; expected another --out, or that it ends first.",
+        )
 
 
 def _differ(name: str, was: Any, now: Any) -> bool:

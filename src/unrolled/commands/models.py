@@ -195,9 +195,9 @@ def stream(
     """
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # end quietly when the reader has had enough, as cat does
     loaded = unrolled.load(model)
-    running = piping.opened(loaded, state)
-    if running.position:
-        print(f"going on from position {running.position}", file=sys.stderr)
     refused = partial(print, "unrolled:", file=sys.stderr) if skip_bad else Refused(skip_bad)
-    for output in piping.piped(loaded, running, sys.stdin.buffer, state, refused):
-        print(json.dumps(output.record, ensure_ascii=False) if as_json else output.line, flush=True)
+    with piping.opened(loaded, state) as running:
+        if running.position:
+            print(f"going on from position {running.position}", file=sys.stderr)
+        for output in piping.piped(loaded, running, sys.stdin.buffer, state, refused):
+            print(json.dumps(output.record, ensure_ascii=False) if as_json else output.line, flush=True)

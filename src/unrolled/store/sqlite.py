@@ -5,7 +5,6 @@ or of the machine. Many moments are saved by one statement: Python's lock is let
 was committed goes from the log into the file in a thread of its own, so that nobody waits for that.
 """
 
-import fcntl
 import json
 import os
 import sqlite3
@@ -15,6 +14,7 @@ from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+from unrolled import locks
 from unrolled.errors import InputError
 from unrolled.store.checkpoints import Checkpoints
 from unrolled.store.contract import Change, Key, Moment, Stored, StoreError, Summary
@@ -256,11 +256,11 @@ def _locked(path: Path) -> int:
     SQLite's own lock for that (`locking_mode`) would shut out the thread that moves the log into the file.
     """
     try:
-        file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        os.close(file)
-        raise InputError(f"{path} cannot be used as a store: another process has it open") from error
+        with ExitStack() as opened:
+            file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+            opened.callback(os.close, file)
+            locks.hold(file, f"{path} cannot be used as a store: another process has it open")
+            opened.pop_all()
     except OSError as error:
         raise InputError(f"{path} cannot be used as a store: {error.strerror}") from error
     return file
