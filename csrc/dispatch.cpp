@@ -6,8 +6,9 @@
 #include <climits>
 #include <cstdlib>
 #include <cstring>
-#include <new>
+#include <utility>
 
+#include "allocate.h"
 #include "unrolled.h"
 
 namespace unrolled {
@@ -91,10 +92,9 @@ int threads_for(double multiply_adds, double worth_a_thread) {
 float* scratch(size_t floats) {
     thread_local Buffer buffer;
     if (buffer.size < floats) {
-        std::free(buffer.data);
+        std::free(std::exchange(buffer.data, nullptr));
         buffer.size = 0;
-        buffer.data = static_cast<float*>(std::aligned_alloc(64, (floats * sizeof(float) + 63) / 64 * 64));
-        if (!buffer.data) throw std::bad_alloc();
+        buffer.data = allocate(floats * sizeof(float));
         buffer.size = floats;
     }
     return buffer.data;

@@ -1,19 +1,15 @@
 #include "pool.h"
 
 #include <pthread.h>
-#include <sys/mman.h>
-
 #include <algorithm>
-#include <cstdlib>
 #include <mutex>
-#include <new>
 #include <unordered_map>
 #include <vector>
 
+#include "allocate.h"
+
 namespace unrolled::pool {
 namespace {
-
-constexpr size_t huge_page = size_t{2} << 20;
 
 struct Block {
     float* data;
@@ -51,15 +47,6 @@ void give_to_system(const std::vector<Block>& blocks) {
     for (const Block& block : blocks) std::free(block.data);
 }
 
-float* from_system(size_t bytes) {
-    auto* data = static_cast<float*>(std::aligned_alloc(huge_page, bytes));
-    if (!data) throw std::bad_alloc();
-#if defined(MADV_HUGEPAGE)
-    madvise(data, bytes, MADV_HUGEPAGE);
-#endif
-    return data;
-}
-
 // The smallest free block that holds so many bytes and is not twice as large, out of those that are free; or null.
 float* reuse(Pool& pool, size_t bytes) {
     auto best = pool.free.end();
@@ -84,7 +71,7 @@ float* take(size_t bytes) {
         removed = remove_free(all, bytes);
     }
     give_to_system(removed);
-    float* data = from_system(bytes);
+    float* data = allocate(bytes);
     const std::lock_guard lock(all.mutex);
     all.in_use[data] = bytes;
     all.held += bytes;

@@ -1,27 +1,14 @@
 #include "stack.h"
 
-#include <sys/mman.h>
-
 #include <algorithm>
-#include <new>
+
+#include "allocate.h"
 
 namespace unrolled {
 
 namespace {
 
-// Large buffers lie on huge pages where the system has them: small pages would miss in the translation buffer again and
-// again, and a processor fetches ahead no further than to the end of a page.
-Buffer allocate(size_t floats) {
-    constexpr size_t line = 64, huge_page = size_t{2} << 20, large = huge_page / 8;
-    const size_t alignment = floats * sizeof(float) < large ? line : huge_page;
-    const size_t bytes = (floats * sizeof(float) + alignment - 1) / alignment * alignment;
-    float* p = static_cast<float*>(std::aligned_alloc(alignment, bytes));
-    if (!p) throw std::bad_alloc();
-#if defined(MADV_HUGEPAGE)
-    if (alignment == huge_page) madvise(p, bytes, MADV_HUGEPAGE);
-#endif
-    return Buffer(p);
-}
+Buffer buffer_of(size_t floats) { return Buffer(allocate(floats * sizeof(float))); }
 
 // So many multiply-adds of a small batch, as many as would take as long in float32: reading a weight is what it spends its time
 // on, and a narrow one is read faster.
@@ -40,7 +27,7 @@ constexpr size_t most_projection_bytes = size_t{32} << 20;
 }  // namespace
 
 Linear::Linear(const float* weight, const float* bias, int64_t N, int64_t K, Weights weights)
-    : N(N), K(K), weights(weights), kernels_(&kernels()), packed_(allocate(kernels_->packed_dense_size(weights, N, K))) {
+    : N(N), K(K), weights(weights), kernels_(&kernels()), packed_(buffer_of(kernels_->packed_dense_size(weights, N, K))) {
     kernels_->pack_dense(weights, weight, bias, N, K, packed_.get());
 }
 
@@ -51,7 +38,7 @@ void Linear::run(const float* x, float* y, int64_t M) const {
 
 Stack::Stack(Cell cell, int64_t D, int64_t H, int64_t proj_size, Weights weights, const float* embedding, int64_t V)
     : cell(cell), D(D), H(H), P(proj_size ? proj_size : H), V(V), projects_state(proj_size), weights(weights),
-      kernels_(&kernels()), width_(D), of_symbols_(V ? allocate(V * D) : nullptr) {
+      kernels_(&kernels()), width_(D), of_symbols_(V ? buffer_of(V * D) : nullptr) {
     std::copy_n(embedding, V * D, of_symbols_.get());
 }
 
@@ -68,7 +55,7 @@ void Stack::add_layer(Layer layer) {
 }
 
 Buffer Stack::packed(const Layer& layer) const {
-    Buffer panels = allocate(kernels_->packed_layer_size(cell, weights, layer));
+    Buffer panels = buffer_of(kernels_->packed_layer_size(cell, weights, layer));
     kernels_->pack_layer(cell, weights, layer, panels.get());
     return panels;
 }
@@ -76,7 +63,7 @@ Buffer Stack::packed(const Layer& layer) const {
 // What symbols stand for becomes the projections of their rows.
 void Stack::project(const Layer& layer, int64_t width) {
     const Buffer panels = packed(layer);
-    Buffer projections = allocate(V * width);
+    Buffer projections = buffer_of(V * width);
     kernels_->project(cell, weights, {layer.D, layer.modified(), bool{layer.norm}, panels.get()}, H, P, of_symbols_.get(), V, projections.get());
     of_symbols_ = std::move(projections);
     width_ = width;
