@@ -163,6 +163,14 @@ def test_closed_output_is_a_sentence(model_path: Path) -> None:
     assert (done.returncode, done.stderr) == (1, said)
 
 
+@pytest.mark.parametrize("target", ["2>/dev/full", "2>&-"])
+@pytest.mark.parametrize(("arguments", "status"), [("info none", 2), ("info --none", 2), ("kernels --json", 0)])
+def test_what_cannot_be_said_changes_no_status_and_no_output(arguments: str, status: int, target: str) -> None:
+    program = f"exec {sys.executable} -m unrolled {arguments}"
+    done, said = (subprocess.run(["bash", "-c", f"{program} {to}"], capture_output=True) for to in (target, ""))
+    assert (done.returncode, done.stdout, done.stderr) == (status, said.stdout, b"")
+
+
 def test_the_version_is_said_with_the_instruction_set() -> None:
     arguments = [sys.executable, "-m", "unrolled", "--version"]
     environment = os.environ | {"UNROLLED_ISA": "generic"}

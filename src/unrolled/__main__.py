@@ -2,10 +2,38 @@
 
 import os
 import sys
+from contextlib import suppress
+from typing import Any, TextIO, cast
+
+
+class _Messages:
+    """Standard error, which may be closed or take no more: what cannot be said there ends no run.
+
+    Nor does it change an exit status, or go to standard output.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        """As the stream's own, but for errors of the system."""
+        with suppress(OSError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """As the stream's own, but for errors of the system."""
+        with suppress(OSError):
+            self._stream.flush()
 
 
 def main() -> None:
     """Run the command line, or say what it lacks."""
+    stream: TextIO | None = sys.stderr
+    sys.stderr = cast(TextIO, _Messages(stream or open(os.devnull, "w")))  # noqa: SIM115 (until the process ends)
     # OpenMP's threads spin briefly before they sleep, instead of for milliseconds: beside any other busy program
     # long spinning makes training several times slower (docs/training.md). Read when OpenMP is loaded.
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
