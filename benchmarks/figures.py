@@ -9,11 +9,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+from benchmarks.record import RESULTS
 from unrolled import plots
 from unrolled.memory import curves, gap, portrait
 from unrolled.memory.remember import Memory
 
-RESULTS = Path("benchmarks/results")
 PICTURES = Path("docs/pictures")
 
 

@@ -15,9 +15,9 @@ import venv
 from pathlib import Path
 
 from benchmarks import machine
+from benchmarks.record import record
 from benchmarks.serve import write_model
 
-OUT = Path("benchmarks/results/install.json")
 TIMES = 15
 NEEDED = ("numpy", "safetensors")
 RUN = """
@@ -70,7 +70,7 @@ def main() -> None:
         "import_numpy_ms": round(numpy, 1),
         "import_unrolled_more_ms": round(both - numpy, 1),
     }
-    OUT.write_text(json.dumps({"machine": machine.describe(), **measured}, indent=1) + "\n")
+    record("install.json", {"machine": machine.describe(), **measured})
     print(json.dumps(measured))
 
 

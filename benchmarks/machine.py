@@ -7,7 +7,7 @@ from typing import Any
 
 from unrolled import _engine
 
-__all__ = ["describe", "processor_seconds"]
+__all__ = ["describe", "processor_seconds", "stolen_share"]
 
 
 def describe() -> dict[str, Any]:
@@ -28,6 +28,12 @@ def processor_seconds() -> tuple[float, float]:
         return 0.0, 0.0
     ticks = [int(field) for field in path.read_text().split("\n")[0].split()[1:9]]
     return sum(ticks) / 100, ticks[7] / 100
+
+
+def stolen_share(before: tuple[float, float]) -> float:
+    """The part of the processor time, 0 to 1, that the host took since `processor_seconds` gave `before`."""
+    total, stolen = (now - then for now, then in zip(processor_seconds(), before, strict=True))
+    return round(stolen / max(1e-9, total), 3)
 
 
 def cpuinfo() -> list[str]:

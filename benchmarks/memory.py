@@ -10,19 +10,18 @@ result as JSON:
 """
 
 import json
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
 from benchmarks import machine
+from benchmarks.record import record
 from unrolled.memory import byhand, drawn
 from unrolled.memory.drawn import SequenceNetwork
 from unrolled.memory.problems import PROBLEMS, Drawn
 from unrolled.memory.trial import CELLS, TEST_SEED, Budget, Trial
 
-OUT = Path("benchmarks/results/memory.json")
 GAPS = (10, 20, 50, 100, 200, 500, 1000)
 SEEDS = 3
 UNITS = 128
@@ -92,7 +91,7 @@ def main() -> None:
         "gradients": vanishing(),
         "by_hand": set_by_hand(),
     }
-    OUT.write_text(json.dumps(result, indent=1) + "\n")
+    record("memory.json", result)
     print(json.dumps(result))
 
 

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import machine
+from benchmarks.record import record
 from unrolled import modelfile
 from unrolled.stepper import WEIGHTS
 from unrolled.tasks.text.model import TextModel
 
-RESULTS = Path("benchmarks/results")
 GOAL = 0.01  # nats a symbol more than with float32
 
 
@@ -44,8 +44,7 @@ def main() -> None:
         "symbols": len(symbols),
         "weights": rows,
     }
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    (RESULTS / "narrow.json").write_text(json.dumps(result, indent=1) + "\n")
+    record("narrow.json", result)
     print(json.dumps(result))
 
 

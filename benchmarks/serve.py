@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 import unrolled
 from benchmarks import machine
 from benchmarks.load import Load, Socket, closed_loop, paced
+from benchmarks.record import RESULTS, record
 from benchmarks.serving_peers import EMBEDDING, HIDDEN, STEPS, SYMBOLS
 from unrolled import StreamPool, modelfile
 from unrolled.architecture import TextArchitecture
@@ -35,7 +36,7 @@ from unrolled.modelfile import ModelFile
 from unrolled.store import Key, Moment, open_store
 from unrolled.vocabulary import CharVocabulary
 
-OUT = Path("benchmarks/results/serve.json")
+OUT = "serve.json"
 STREAMS = 1000
 RATE = 10_000  # steps a second
 SECONDS, WARM = 8.0, 1.0
@@ -76,7 +77,7 @@ class Process:
         )
         while True:
             try:
-                asyncio.run(_connected(self.port, "/"))
+                asyncio.run(_connected(self.port))
             except ConnectionError:
                 if isinstance(self.process.poll(), int):
                     raise RuntimeError(f"{self._command} ended") from None
@@ -90,7 +91,7 @@ class Process:
         self.process.wait()
 
 
-async def _connected(port: int, path: str) -> None:
+async def _connected(port: int) -> None:
     _, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.close()
 
@@ -377,15 +378,16 @@ PARTS = {"pool": pool, "load": load, "fire": fire, "fire-redis": fire_redis, "id
 
 def main() -> None:
     """Measure the parts that are named, or all."""
+    results: dict[str, Any] = {}
     for part in sys.argv[1:] or PARTS:
         with tempfile.TemporaryDirectory() as folder:
             write_model(Path(folder) / "m.safetensors")
             measured = PARTS[part](Path(folder))
-        results = json.loads(OUT.read_text()) if OUT.exists() else {}
+        results = json.loads((RESULTS / OUT).read_text()) if (RESULTS / OUT).exists() else {}
         results[part] = {"machine": machine.describe(), **measured}
-        OUT.write_text(json.dumps(results, indent=1) + "\n")
+        record(OUT, results)
         print(part, json.dumps(measured), flush=True)
-    print(json.dumps(json.loads(OUT.read_text())))
+    print(json.dumps(results))
 
 
 if __name__ == "__main__":

@@ -23,14 +23,13 @@ from rich.console import Console
 import unrolled
 from benchmarks import fsdd, machine, pixels, scenes
 from benchmarks.data import at
+from benchmarks.record import record
 from unrolled import settings
 from unrolled.examples import Refused
 from unrolled.progress import train_with_progress
 from unrolled.recipe import TrainOptions
 from unrolled.tasks import TASKS
 from unrolled.train import checkpoint_path
-
-RESULTS = Path("benchmarks/results")
 
 
 @dataclass(frozen=True)
@@ -162,17 +161,17 @@ def train(benchmark: Benchmark, fold: Fold, given: dict[str, Any], out: Path) ->
     chosen = {**kind.defaults, **settings.read_toml(Path(source)), **given, "held_out": fold.held_out}
     options, train_options = settings.fill([kind.Options, TrainOptions], chosen, source)
     task = kind(options, fold.train, train_options.seed)
-    total, stolen = machine.processor_seconds()
+    before = machine.processor_seconds()
     done = out.exists() and not checkpoint_path(out).exists()
     if not done and not train_with_progress(
         task, train_options, out, checkpoint_path(out).exists(), Console(stderr=True)
     ):
         sys.exit(130)
-    total_after, stolen_after = machine.processor_seconds()
+    stolen = machine.stolen_share(before)
     model = unrolled.load(out)
     trained = {
         "parameters": model.file.architecture.parameters,
-        "stolen_share_of_processor": round((stolen_after - stolen) / max(1e-9, total_after - total), 3),
+        "stolen_share_of_processor": stolen,
         "settings": {**asdict(options), **asdict(train_options)},
         "steps_done": model.file.training["steps_done"],
         "seconds": model.file.training["seconds"],
@@ -218,9 +217,7 @@ def main() -> None:
         **({"pooled": pooled(models, tests)} if benchmark.task == "label" else {}),
         "folds": folds,
     }
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    name = f"{benchmark.task}-{arguments.name}-seed{arguments.seed}.json"
-    (RESULTS / name).write_text(json.dumps(result, indent=1) + "\n")
+    record(f"{benchmark.task}-{arguments.name}-seed{arguments.seed}.json", result)
     print(json.dumps(result))
 
 

@@ -20,13 +20,13 @@ from rich.console import Console
 import unrolled
 from benchmarks import machine
 from benchmarks.data import at
+from benchmarks.record import record
 from unrolled import settings
 from unrolled.progress import train_with_progress
 from unrolled.recipe import TrainOptions
 from unrolled.tasks.text import TextOptions, TextTask, ngram
 
 CONFIG = Path("configs/tinyshakespeare.toml")
-RESULTS = Path("benchmarks/results")
 OF_CELL = {"rnn": {"lr": 0.01}}  # a standard RNN diverges at the rate of the others
 
 
@@ -43,15 +43,15 @@ def main() -> None:
     task = TextTask(text_options, [text], arguments.seed)
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "model.safetensors"
-        total, stolen = machine.processor_seconds()
+        before = machine.processor_seconds()
         train_with_progress(task, train_options, out, False, Console(stderr=True))
-        total_after, stolen_after = machine.processor_seconds()
+        stolen = machine.stolen_share(before)
         model = unrolled.load(out)
     held_out, train, size = task.corpus.held_out, task.corpus.train, task.corpus.vocabulary.size
     result: dict[str, Any] = {
         "command": f"python -m benchmarks.text --seed {arguments.seed} --cell {arguments.cell}",
         "machine": machine.describe(),
-        "stolen_share_of_processor": round((stolen_after - stolen) / max(1e-9, total_after - total), 3),
+        "stolen_share_of_processor": stolen,
         "held_out_nats": model.score_symbols(held_out).nats,
         "held_out_nats_windows_of_64": model.score_symbols(held_out, 64).nats,
         "unigram_nats": ngram.unigram(train, held_out, size),
@@ -60,9 +60,7 @@ def main() -> None:
         "training": model.file.training,
         "settings": {**asdict(text_options), **asdict(train_options)},
     }
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    name = f"text-tinyshakespeare-{arguments.cell}-seed{arguments.seed}.json"
-    (RESULTS / name).write_text(json.dumps(result, indent=1) + "\n")
+    record(f"text-tinyshakespeare-{arguments.cell}-seed{arguments.seed}.json", result)
     for key in ("held_out_nats", "held_out_nats_windows_of_64", "5gram_nats", "unigram_nats"):
         print(f"{key:30} {result[key]:.4f}", file=sys.stderr)
     print(json.dumps(result))

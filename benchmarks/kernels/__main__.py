@@ -15,7 +15,6 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -25,8 +24,8 @@ from rich.table import Table
 from benchmarks import machine
 from benchmarks.kernels import autocast, limits, memory, products, ragged, step, symbols, training, variants
 from benchmarks.kernels.row import OWN, Case, Limit, Row, measure, turns
+from benchmarks.record import RESULTS, record
 
-RESULTS = Path("benchmarks/results")
 GROUPS: dict[str, Callable[[], Iterable[Case]]] = {
     "training": training.training_cases,
     "autocast": autocast.autocast_cases,
@@ -79,7 +78,7 @@ def main() -> int:
         if rows:
             show(group, rows)
             groups[group] = [row.figures() for row in rows]
-            record(group, found, rows)
+            merge(group, found, rows)
     print(json.dumps(found | groups))
     return 1 if any(row["wrong"] for rows in groups.values() for row in rows) else 0
 
@@ -90,21 +89,17 @@ def rate_of(limit: Limit) -> float:
     return float(f"{limit.work / best:.4g}")
 
 
-def record(group: str, found: dict[str, Any], rows: list[Row]) -> None:
+def merge(group: str, found: dict[str, Any], rows: list[Row]) -> None:
     """Put rows in their group's file, in the place of what this machine measured of the same names before."""
-    path = RESULTS / f"kernels-{group}-{found['machine']['isa']}.json"
+    name = f"kernels-{group}-{found['machine']['isa']}.json"
     before: list[dict[str, Any]] = []
-    if path.exists():
-        recorded = json.loads(path.read_text())
+    if (RESULTS / name).exists():
+        recorded = json.loads((RESULTS / name).read_text())
         if recorded["machine"] == found["machine"]:
             before = recorded["rows"]
     merged = {row["name"]: row for row in before} | {row.name: row.figures() for row in rows}
-    names = [case.name for case in GROUPS[group]()]
-    kept = [merged[name] for name in names if name in merged]
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    path.write_text(
-        json.dumps({"command": f"python -m benchmarks.kernels {group}", **found, "rows": kept}, indent=1) + "\n"
-    )
+    kept = [merged[case.name] for case in GROUPS[group]() if case.name in merged]
+    record(name, {"command": f"python -m benchmarks.kernels {group}", **found, "rows": kept})
 
 
 def show(group: str, rows: list[Row]) -> None:
