@@ -8,7 +8,7 @@ from torch import Tensor
 
 from benchmarks.kernels.peers import difference, fallback, pair
 from benchmarks.kernels.row import OWN, Case, Trial
-from benchmarks.kernels.training import OTHER_CELLS, SHAPES, Shape, name_of, train
+from benchmarks.kernels.training import OTHER_CELLS, SHAPES, Shape, drawn, exactly, name_of, train
 from unrolled import _engine
 
 __all__ = ["autocast_cases"]
@@ -33,19 +33,11 @@ def low(layer: torch.nn.Module, x: Tensor, grad: Tensor) -> dict[str, Tensor]:
 
 def autocast(cell: str, shape: Shape) -> Trial:
     """Check and make ready a row."""
-    B, T, D, H = shape
-    ours, theirs = pair(cell, D, H)
-    x = torch.randn(T, B, D)
-    grad = torch.randn(T, B, H) / (T * B) ** 0.5
+    ours, theirs = pair(cell, *shape[2:])
+    x, grad = drawn(shape)
+    own = partial(low, ours, x, grad)
     narrow = grad.bfloat16()  # of torch's output, which is so
-    exact, _ = pair(cell, D, H)
-    right = train(exact.double(), x.double(), grad.double())
-    wrong = difference(low(ours, x, grad), right, WORST)
     return Trial(
-        {
-            OWN: lambda: low(ours, x, grad),
-            "torch": lambda: low(theirs, x, narrow),
-            "float32": lambda: train(ours, x, grad),
-        },
-        wrong or fallback(lambda: low(ours, x, grad), cell),
+        {OWN: own, "torch": partial(low, theirs, x, narrow), "float32": partial(train, ours, x, grad)},
+        difference(own(), exactly(ours, x, grad), WORST) or fallback(own, cell),
     )

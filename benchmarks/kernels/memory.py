@@ -15,11 +15,10 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from benchmarks.kernels.peers import difference, fallback, pair
 from benchmarks.kernels.row import OWN, Case, Trial
-from benchmarks.kernels.training import train
+from benchmarks.kernels.training import drawn, exactly, train
 
 __all__ = ["memory_cases"]
 
@@ -50,24 +49,18 @@ def contestants(cell: str) -> dict[str, torch.nn.Module]:
     return {KEPT: kept, "recompute": recomputing, "torch": theirs}
 
 
-def data(steps: int = T) -> tuple[Tensor, Tensor]:
-    """Inputs and the gradient of the outputs."""
-    torch.manual_seed(1)
-    return torch.randn(steps, B, D), torch.randn(steps, B, H) / (steps * B) ** 0.5
-
-
 def trial(cell: str, recomputes: bool) -> Trial:
     """Check and make ready a row; memory is measured here, each contestant alone."""
     layers = contestants(cell)
-    x, grad = data()
+    x, grad = drawn((B, T, D, H))
     own = "recompute" if recomputes else KEPT
+    run = partial(train, layers[own], x, grad)
     exact, _ = pair(cell, D, H)
-    found = train(layers[own], x, grad)
-    wrong = difference(found, train(exact.double(), x.double(), grad.double()))
+    wrong = difference(run(), exactly(exact, x, grad))
     chosen = {OWN: own, KEPT: KEPT, "torch": "torch"} if recomputes else {OWN: own, "torch": "torch"}
     return Trial(
         {name: partial(train, layers[layer], x, grad) for name, layer in chosen.items()},
-        wrong or fallback(partial(train, layers[own], x, grad), cell),
+        wrong or fallback(run, cell),
         memory={name: peak_alone(cell, layer) for name, layer in chosen.items()},
     )
 
@@ -80,8 +73,8 @@ def peak_alone(cell: str, name: str) -> float:
 
 def peak(layer: torch.nn.Module) -> int:
     """Bytes that a pass forward and back takes at its peak."""
-    train(layer, *data(1))
-    x, grad = data()
+    train(layer, *drawn((B, 1, D, H)))
+    x, grad = drawn((B, T, D, H))
     Path("/proc/self/clear_refs").write_text("5")  # the peak is from now on
     before = resident("VmRSS")
     train(layer, x, grad)

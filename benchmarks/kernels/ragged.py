@@ -9,7 +9,7 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
 from benchmarks.kernels.peers import Layer, difference, fallback, pair
 from benchmarks.kernels.row import OWN, Case, Trial
-from benchmarks.kernels.training import train
+from benchmarks.kernels.training import drawn, exactly, infer, train
 
 __all__ = ["ragged_cases"]
 
@@ -37,9 +37,8 @@ def random_lengths() -> Tensor:
 
 
 def forward(layer: torch.nn.Module, x: Tensor, grad: Tensor, **masks: Tensor) -> dict[str, Tensor]:
-    """The output alone, for inference; as `train` is called."""
-    with torch.no_grad():
-        return {"output": layer(x, **masks)[0]}
+    """The output alone, for inference; called as `train` is."""
+    return {"output": infer(layer, x, **masks)}
 
 
 class Packed(torch.nn.Module):
@@ -55,16 +54,10 @@ class Packed(torch.nn.Module):
         return output.data, state
 
 
-def data(steps: int) -> tuple[Tensor, Tensor]:
-    """Inputs and the gradient of the outputs."""
-    torch.manual_seed(1)
-    return torch.randn(steps, B, D), torch.randn(steps, B, H) / (steps * B) ** 0.5
-
-
 def ragged(run: Callable[..., dict[str, Tensor]]) -> Trial:
     """Rows of different length, forward or with gradients."""
     ours, theirs = pair("lstm", D, H)
-    lengths, (x, grad) = random_lengths(), data(T)
+    lengths, (x, grad) = random_lengths(), drawn((B, T, D, H))
     own = partial(run, ours, x, grad, lengths=lengths)
     exact, _ = pair("lstm", D, H)
     right = run(exact.double(), x.double(), grad.double(), lengths=lengths)
@@ -82,11 +75,10 @@ def ragged(run: Callable[..., dict[str, Tensor]]) -> Trial:
 def resets() -> Trial:
     """Rows whose state becomes zero here and there, beside rows that run through."""
     ours, _ = pair("lstm", D, H)
-    x, grad = data(T)
+    x, grad = drawn((B, T, D, H))
     given = torch.rand(T, B) < RESETS
     own = partial(train, ours, x, grad, resets=given)
-    exact, _ = pair("lstm", D, H)
-    right = train(exact.double(), x.double(), grad.double(), resets=given)
+    right = exactly(ours, x, grad, resets=given)
     return Trial(
         {OWN: own, "without": partial(train, ours, x, grad)}, difference(own(), right) or fallback(own, "lstm")
     )
@@ -94,15 +86,13 @@ def resets() -> Trial:
 
 def hard(change: Callable[[Layer, Tensor], Tensor]) -> Trial:
     """Inputs, and perhaps weights, that `change` makes hard, beside what they were before."""
-    x, grad = data(HARD_STEPS)
+    x, grad = drawn((B, HARD_STEPS, D, H))
     ours, theirs = pair("lstm", D, H)
-    exact, _ = pair("lstm", D, H)
     normal, _ = pair("lstm", D, H)
     x_hard = change(ours, x)
-    for layer in (theirs, exact):
-        layer.load_state_dict(ours.state_dict())
+    theirs.load_state_dict(ours.state_dict())
     own = partial(train, ours, x_hard, grad)
-    right = train(exact.double(), x_hard.double(), grad.double())
+    right = exactly(ours, x_hard, grad)
     return Trial(
         {OWN: own, "normal": partial(train, normal, x, grad), "torch": partial(train, theirs, x_hard, grad)},
         difference(own(), right) or fallback(own, "lstm"),

@@ -1,5 +1,6 @@
 """Whole sequences: forward, backward and the weights' gradients together, and forward alone for inference."""
 
+import copy
 from collections.abc import Iterator
 from functools import partial
 
@@ -7,10 +8,22 @@ import torch
 from torch import Tensor
 
 from benchmarks.kernels.limits import peak, sgemm
-from benchmarks.kernels.peers import GATES, difference, fallback, onnx_lstm, pair
+from benchmarks.kernels.peers import GATES, Layer, difference, fallback, onnx_lstm, pair
 from benchmarks.kernels.row import OWN, Case, Trial
 
-__all__ = ["OTHER_CELLS", "SHAPES", "Shape", "call_cases", "forward_cases", "name_of", "train", "training_cases"]
+__all__ = [
+    "OTHER_CELLS",
+    "SHAPES",
+    "Shape",
+    "call_cases",
+    "drawn",
+    "exactly",
+    "forward_cases",
+    "infer",
+    "name_of",
+    "train",
+    "training_cases",
+]
 
 Shape = tuple[int, int, int, int]  # B, T, D, H
 SHAPES: tuple[Shape, ...] = (
@@ -79,17 +92,33 @@ def train(layer: torch.nn.Module, x: Tensor, grad: Tensor, **masks: Tensor) -> d
     return {"output": output.detach()} | {name: one.grad for name, one in values if one.grad is not None}
 
 
+def infer(layer: torch.nn.Module, x: Tensor, **masks: Tensor) -> Tensor:
+    """The output alone, no gradient wanted."""
+    with torch.no_grad():
+        output: Tensor = layer(x, **masks)[0]
+    return output
+
+
+def drawn(shape: Shape) -> tuple[Tensor, Tensor]:
+    """Inputs [T, B, D] and the gradient of the outputs [T, B, H]."""
+    B, T, D, H = shape
+    torch.manual_seed(1)
+    return torch.randn(T, B, D), torch.randn(T, B, H) / (T * B) ** 0.5
+
+
+def exactly(layer: Layer, x: Tensor, grad: Tensor, **masks: Tensor) -> dict[str, Tensor]:
+    """What `train` of a layer should give: the float64 reference's, of a copy with the same weights."""
+    return train(copy.deepcopy(layer).double(), x.double(), grad.double(), **masks)
+
+
 def training(cell: str, shape: Shape) -> Trial:
     """Check and make ready a training row."""
-    B, T, D, H = shape
-    ours, theirs = pair(cell, D, H)
-    x = torch.randn(T, B, D)
-    grad = torch.randn(T, B, H) / (T * B) ** 0.5
-    exact, _ = pair(cell, D, H)
-    wrong = difference(train(ours, x, grad), train(exact.double(), x.double(), grad.double()))
+    ours, theirs = pair(cell, *shape[2:])
+    x, grad = drawn(shape)
+    own = partial(train, ours, x, grad)
     return Trial(
-        {OWN: lambda: train(ours, x, grad), "torch": lambda: train(theirs, x, grad)},
-        wrong or fallback(lambda: train(ours, x, grad), cell),
+        {OWN: own, "torch": partial(train, theirs, x, grad)},
+        difference(own(), exactly(ours, x, grad)) or fallback(own, cell),
         sgemm(),
         products(cell, shape, gradients=True),
         bound=peak(),
@@ -98,30 +127,22 @@ def training(cell: str, shape: Shape) -> Trial:
 
 def forward(shape: Shape) -> Trial:
     """Check and make ready a row of inference."""
-    B, T, D, H = shape
+    B, _, D, H = shape
     ours, theirs = pair("lstm", D, H)
     session = onnx_lstm(theirs)
-    x = torch.randn(T, B, D)
+    x, _ = drawn(shape)
     zero = torch.zeros(1, B, H)
     feed = {"X": x.numpy(), "h_0": zero.numpy(), "c_0": zero.numpy()}
-
-    def own() -> Tensor:
-        with torch.no_grad():
-            output: Tensor = ours(x)[0]
-        return output
-
-    def torchs() -> Tensor:
-        with torch.no_grad():
-            output: Tensor = theirs(x)[0]
-        return output
-
-    exact, _ = pair("lstm", D, H)
-    with torch.no_grad():
-        right = {"output": exact.double()(x.double())[0]}
+    own = partial(infer, ours, x)
+    right = {"output": infer(copy.deepcopy(ours).double(), x.double())}
     wrong = difference({"output": own()}, right) or fallback(own, "lstm")
     theirs_wrong = difference({"output": torch.from_numpy(session.run(["Y"], feed)[0])[:, 0]}, right)
     return Trial(
-        {OWN: own, "torch": torchs, "onnxruntime": lambda: session.run(["Y", "Y_h", "Y_c"], feed)},
+        {
+            OWN: own,
+            "torch": partial(infer, theirs, x),
+            "onnxruntime": lambda: session.run(["Y", "Y_h", "Y_c"], feed),
+        },
         wrong or (theirs_wrong and f"onnxruntime: {theirs_wrong}"),
         sgemm(),
         products("lstm", shape, gradients=False),

@@ -8,7 +8,7 @@ import torch
 
 from benchmarks.kernels.peers import difference, fallback
 from benchmarks.kernels.row import OWN, Case, Trial
-from benchmarks.kernels.training import train
+from benchmarks.kernels.training import drawn, train
 from unrolled import nn
 
 __all__ = ["variant_cases"]
@@ -38,7 +38,7 @@ def variant(options: dict[str, Any]) -> Trial:
     if "layer_norm" in options:
         torch.nn.init.constant_(ours.get_parameter("gain_hh_l0"), 0.25)  # at 1, roundings grow from step to step
     width = options.get("proj_size", H)
-    x, grad = torch.randn(T, B, D), torch.randn(T, B, H) / (T * B) ** 0.5
+    x, grad = drawn((B, T, D, H))
     own = partial(train, ours, x, grad[..., :width].contiguous())
     contestants: dict[str, Callable[[], object]] = {OWN: own, "plain": partial(train, plain, x, grad)}
     if "proj_size" in options:
