@@ -200,16 +200,30 @@ def test_a_link_to_a_model_stays_one_and_the_model_that_was_there_is_kept(text: 
     assert not previous_path(out).is_symlink() and previous_path(out).read_bytes() == before
 
 
-def test_a_terminated_run_saves_exits_with_143_and_goes_on(text: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_a_terminated_run_saves_exits_as_in_a_shell_and_goes_on(
+    text: Path, tmp_path: Path, number: signal.Signals, status: int
+) -> None:
     command = [*TRAIN, str(text), *TINY, "--steps", "200", "--out", "cut"]
     run = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
     assert run.stderr
     run.stderr.readline()  # the first held-out line: training is under way
-    run.send_signal(signal.SIGTERM)
+    run.send_signal(number)
     assert "cut.checkpoint is saved, and the same command with --resume" in " ".join(run.stderr.read().split())
-    assert run.wait() == 143
+    assert run.wait() == status
     assert subprocess.run([*command, "--resume"], cwd=tmp_path, capture_output=True).returncode == 0
     assert [entry["step"] for entry in logged(tmp_path / "cut")] == list(range(1, 201))
+
+
+def test_a_signal_that_is_ignored_as_a_run_begins_does_not_stop_it(text: Path, tmp_path: Path) -> None:
+    command = [*TRAIN, str(text), *TINY, "--steps", "200", "--out", "cut"]
+    script = ["bash", "-c", 'trap "" HUP INT; exec "$@"', "bash", *command]
+    run = subprocess.Popen(script, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    assert run.stderr
+    run.stderr.readline()
+    run.send_signal(signal.SIGHUP)
+    run.send_signal(signal.SIGINT)
+    assert "Stopped" not in run.stderr.read() and run.wait() == 0
 
 
 def test_a_run_killed_at_random_moments_ends_with_the_same_losses(text: Path, tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """A training run, or the trials of an experiment, on a terminal: a bar, or lines where there is none; a clean end.
 
-That is on Ctrl-C, and for a training run on SIGTERM too.
+That is on Ctrl-C, and for a training run on SIGTERM and on SIGHUP too.
 """
 
 import os
@@ -27,7 +27,8 @@ def train_with_progress(
 ) -> bool:
     """Train, showing loss, held-out loss, rate and time left; False when Ctrl-C ended the run early.
 
-    SIGTERM ends it likewise, with a checkpoint, and then the process with status 143, as a shell would give.
+    SIGTERM ends it likewise, with a checkpoint, and then the process with status 143, as a shell would give; so
+    does SIGHUP, of a terminal that is closed, with 129. What was ignored before, as by nohup, stays so.
     """
     stopped_by = 0
 
@@ -42,7 +43,11 @@ def train_with_progress(
     if options.precision == "bfloat16" and not in_bfloat16(options):
         console.print("precision bfloat16: this processor multiplies float32 faster, and so does this run.")
     reports = train(task, options, out, resume, data)
-    previous = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+    previous = {
+        number: signal.signal(number, interrupt)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        if signal.getsignal(number) is not signal.SIG_IGN
+    }
     report: Report | None = None
     try:
         with _Display(console) as display:
@@ -59,7 +64,7 @@ def train_with_progress(
             f"Stopped after {report.step} steps; {checkpoint_path(out)} is saved, and the same command "
             "with --resume goes on from it."
         )
-        if stopped_by == signal.SIGTERM:
+        if stopped_by != signal.SIGINT:
             sys.exit(128 + stopped_by)
         return False
     return True

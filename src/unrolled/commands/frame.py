@@ -44,7 +44,7 @@ app = typer.Typer(
     help="Recurrent networks that remember: train one on your own sequences, let it run, measure it.\n\n"
     "Begin with: [bold]unrolled train text --minutes 1 --out model.safetensors[/bold]",
     epilog="Exit status: 0 done, 1 the run failed, 2 the input cannot be used, 130 stopped by Ctrl-C, "
-    "143 by SIGTERM.",
+    "143 by SIGTERM, 129 by closing its terminal.",
 )
 
 console = Console(highlight=False, soft_wrap=True)

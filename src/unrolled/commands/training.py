@@ -52,8 +52,8 @@ def _add_train_command(kind: type[Task]) -> None:
         kind.name,
         help=f"{kind.__doc__}\n\nThe model that does best on what is held out is written to MODEL. Ctrl-C keeps "
         "a checkpoint beside it, MODEL.checkpoint, from which --resume goes on: with --steps to the same losses, "
-        "bit for bit. SIGTERM does the same; a run that is killed leaves its last checkpoint, the first of "
-        "which is written as it begins.",
+        "bit for bit. SIGTERM and closing the terminal do the same; a run that is killed leaves its last "
+        "checkpoint, the first of which is written as it begins.",
         epilog=f"Example: unrolled train {kind.name} {kind.example} --out {kind.name}.safetensors",
     )
     @with_settings(kind.Options, TrainOptions, defaults=kind.defaults)
