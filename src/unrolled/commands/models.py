@@ -29,10 +29,23 @@ from unrolled.commands.frame import (
 from unrolled.errors import InputError
 from unrolled.examples import Refused
 from unrolled.memory import ENDURANCE
+from unrolled.results import Output
 from unrolled.tasks import TASKS
 from unrolled.tasks.label import LabelModel
 from unrolled.tasks.label.names import listed
 from unrolled.tasks.text import TextModel
+
+JsonLines = Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")]
+
+
+def _end_with_reader() -> None:
+    """End quietly when whoever reads what is printed has had enough, as cat does."""
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+
+
+def _say(output: Output, as_json: bool) -> None:
+    """Print at once what came of an input."""
+    print(json.dumps(output.record, ensure_ascii=False) if as_json else output.line, flush=True)
 
 
 def _run_panels() -> dict[str, str]:
@@ -58,7 +71,7 @@ def sample(
     """Let a text model write, one step a symbol, printed as it is written."""
     if prompt == "-":
         prompt = texts.whole(prompt)
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # end quietly when the reader has had enough, as cat does
+    _end_with_reader()
     loaded = unrolled.load(model)
     if not isinstance(loaded, TextModel):
         raise InputError(f"{model} was trained for the task {loaded.file.task!r}; only text models write samples.")
@@ -85,7 +98,7 @@ def evaluate(model: ModelPath, data: Data = None, as_json: Json = False) -> None
 def run_model(
     model: ModelPath,
     inputs: Annotated[list[str], typer.Argument(metavar="INPUT", help="Texts or files, as the task has it.")],
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")] = False,
+    as_json: JsonLines = False,
     **given: Any,
 ) -> None:
     """Let a model do what it was trained for, with each INPUT: a file, - for standard input, or a text itself.
@@ -94,12 +107,12 @@ def run_model(
     standard input is a sound file, or raw PCM that is heard as it comes, with the model's rate: 16 bits,
     little-endian, one channel.
     """
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # end quietly when the reader has had enough, as cat does
+    _end_with_reader()
     loaded = unrolled.load(model)
     chosen = {name: value for name, value in given.items() if value is not None}
     (options,) = settings.fill([loaded.RunOptions], chosen, f"{model}, a {loaded.file.task} model")
     for output in loaded.run(inputs, options):
-        print(json.dumps(output.record, ensure_ascii=False) if as_json else output.line, flush=True)
+        _say(output, as_json)
 
 
 @app.command(epilog="Example: unrolled remember model.safetensors --plot memory.png --page passage.html")
@@ -184,7 +197,7 @@ def stream(
     skip_bad: Annotated[
         bool, typer.Option("--skip-bad", help="Leave out lines that cannot be used, where they end the stream.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")] = False,
+    as_json: JsonLines = False,
 ) -> None:
     """Run a model over standard input for ever: of each line, what it says (text: how surprising, in nats).
 
@@ -193,11 +206,11 @@ def stream(
     sequence: the next starts from nothing. Sound is raw PCM of the model's rate: 16 bits, little-endian, one
     channel.
     """
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # end quietly when the reader has had enough, as cat does
+    _end_with_reader()
     loaded = unrolled.load(model)
     refused = partial(print, "unrolled:", file=sys.stderr) if skip_bad else Refused(skip_bad)
     with piping.opened(loaded, state) as running:
         if running.position:
             print(f"going on from position {running.position}", file=sys.stderr)
         for output in piping.piped(loaded, running, sys.stdin.buffer, state, refused):
-            print(json.dumps(output.record, ensure_ascii=False) if as_json else output.line, flush=True)
+            _say(output, as_json)
