@@ -1,6 +1,7 @@
 """The probes against models whose memory is known, by weights set by hand or by what they were trained on."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +28,10 @@ SHUT, OPEN, SURE = -30.0, 30.0, 30.0
 STEPS = 3000
 
 
-def delay(k: int) -> Subject:
+def delay(k: int, true: int = 1) -> Subject:
     """An LSTM of weights set by hand that says the sign that its input had k steps ago, and data of such signs.
+
+    `true` is 1 where that is the true answer and -1 where the other sign is.
 
     A chain of units: each takes over what the one before had a step ago; forget gates are shut.
     """
@@ -40,7 +43,7 @@ def delay(k: int) -> Subject:
         layer.weight_ih_l0[g][0, 0] = SURE
         for unit in range(1, hidden):
             layer.weight_hh_l0[g][unit, unit - 1] = SURE
-    return told(layers, lambda signs: np.roll(signs, k))
+    return told(layers, lambda signs: true * np.roll(signs, k))
 
 
 def zeros(cell: str, hidden: int) -> tuple[Layers, Any]:
@@ -101,6 +104,12 @@ def test_a_model_whose_forget_gates_are_shut_has_horizon_0() -> None:
     assert of_it.half_lives is not None and max(of_it.half_lives) < 0.1
     found = remember.of_subject(subject, passages, steps=20_000)
     assert "the output ignores it" in found.verdict() and "present step alone" in found.verdict()
+
+
+def test_a_model_that_its_past_misleads_is_said_to_do_better_without() -> None:
+    misled = delay(1, true=-1)
+    said = remember.of_subject(misled, misled.passages(), steps=20_000).verdict()
+    assert "It does better by the present step alone: what went before raises the loss. With none the" in said
 
 
 def test_a_model_whose_state_stays_zero_is_named() -> None:
@@ -259,10 +268,31 @@ def test_the_horizon_is_no_longer_than_the_structure_of_the_data(trained: Any) -
     assert {"horizon", "verdict", "contexts", "gradients", "endurance"} <= set(found.figures())
 
 
+def test_where_the_data_do_not_tell_whether_more_context_helps_it_is_said_so(trained: Any) -> None:
+    found = remember.remember(trained)
+    longest = found.contexts[-1].k
+    open_end = replace(found, horizon=context.Horizon(8, 4, None))
+    assert "about 8 characters of context (at least 4); these data leave open whether more helps." in (
+        open_end.verdict()
+    )
+    at_the_end = replace(found, horizon=context.Horizon(longest, 4, None))
+    assert "(at least 4); more may help: no longer context could be measured." in at_the_end.verdict()
+
+
+def test_no_difference_has_no_sign(trained: Any) -> None:
+    found = remember.remember(trained)
+    same = replace(found, contexts=[context.Context(0, 1.0, -1e-9, -0.5, 0.25)])
+    assert same.evaluation().tables[0].rows == [["0", "1.0000", "0.0000", "-0.5000 to +0.2500"]]
+
+
 def test_what_is_found_is_drawn(trained: Any, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
-    portrait.draw(tmp_path / "memory.png", remember.remember(trained))
+    found = remember.remember(trained)
+    portrait.draw(tmp_path / "memory.png", found)
     assert (tmp_path / "memory.png").read_bytes().startswith(b"\x89PNG")
+    portrait.draw(tmp_path / "memory.svg", found)
+    drawn = (tmp_path / "memory.svg").read_text()
+    assert "<!-- 100 -->" in drawn and "10^{2}" not in drawn
 
 
 def test_a_page_shows_a_passage_and_what_mattered_in_it(trained: Any, tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """A picture of what a model remembers: loss by context, reach, and how long its units hold what they have."""
 
+import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ from unrolled.memory.remember import Memory
 __all__ = ["draw"]
 
 BLUE, RED, GREY = "#2e6f95", "#c0392b", "#8e9aaf"
+FEW = 200.0  # times: an axis of less than that has few powers of ten
 
 
 def draw(path: Path, memory: Memory) -> None:
@@ -35,6 +38,7 @@ def _context(axes: Any, memory: Memory) -> None:
     axes.axvline(memory.horizon.k, color=RED, linewidth=1, label=f"horizon: {least}{memory.horizon.k:,}")
     axes.set_xscale("symlog", linthresh=1)
     axes.set_xlim(left=0)
+    _write_out(axes.xaxis, 1, ks[-1], first=[0])
     axes.set_title("loss by length of context")
     axes.set_xlabel(f"{memory.step}s of context")
     axes.set_ylabel(f"nats a {memory.step}")
@@ -52,7 +56,9 @@ def _reach(axes: Any, memory: Memory) -> None:
     moved = [max(one.median / start, 1e-9) for one in memory.substitutions]
     axes.plot(replaced, moved, color=RED, marker="o", markersize=4, label="another input in its place")
     axes.set_xscale("symlog", linthresh=1)
+    _write_out(axes.xaxis, 1, ks[-1], first=[0])
     axes.set_yscale("log")
+    _write_out(axes.yaxis, *axes.get_ylim())
     axes.set_title("what an input still changes, later")
     axes.set_xlabel(f"{memory.step}s back")
     axes.set_ylabel("of what the present one does")
@@ -69,8 +75,20 @@ def _half_lives(axes: Any, memory: Memory) -> None:
     for number, one in enumerate(lives):
         axes.hist(one, bins=bins, alpha=0.6, label=f"layer {number + 1}")
     axes.set_xscale("log")
-    axes.tick_params(which="minor", labelbottom=False)
+    _write_out(axes.xaxis, bins[0], bins[-1])
     axes.set_xlabel(f"half-life in {memory.step}s, by the gates")
     axes.set_ylabel("units")
     if len(lives) > 1:
         axes.legend(frameon=False)
+
+
+def _write_out(axis: Any, low: float, high: float, first: Sequence[float] = ()) -> None:
+    """Mark the powers of ten on an axis, as people write them; where there are few, twos and fives as well."""
+    digits = (1, 2, 5) if high < FEW * low else (1,)
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    between = [digit * 10.0**power for power in powers for digit in digits]
+    places = [*first, *(place for place in between if low <= place <= high)]
+    axis.set_ticks(
+        places, [f"{p:,g}" if p >= 0.001 or p == 0 else f"$10^{{{math.log10(p):.0f}}}$" for p in places]
+    )
+    axis.set_minor_formatter("")

@@ -56,18 +56,19 @@ class Memory:
 
     def _context(self) -> list[str]:
         k, step = self.horizon.k, self.step
+        none, longest = self.contexts[0], self.contexts[-1].k
+        losses = f"With none the loss is {none.loss:.3f} nats a {step}, with all {self.full:.3f}."
+        if k == 0 and none.high < -context.WITHIN * self.full:
+            return [f"It does better by the present {step} alone: what went before raises the loss.", losses]
         if k == 0:
             return [f"It uses the present {step} alone; what went before lowers the loss by less than 1 %."]
-        bounds = (
-            f"{self.horizon.low:,} to {self.horizon.high:,}" if self.horizon.high is not None else "at least that"
-        )
-        without = self.contexts[0].loss
-        longest = self.contexts[-1].k
-        more = "more does not help" if k < longest else "and more may help: no longer context could be measured"
-        return [
-            f"It uses about {_counted(k, step)} of context ({bounds}); {more}.",
-            f"With none the loss is {without:.3f} nats a {step}, with all {self.full:.3f}.",
-        ]
+        low, high = self.horizon.low, self.horizon.high
+        bounds = f"{low:,} to {high:,}" if high is not None else f"at least {low:,}"
+        if k == longest:
+            more = "more may help: no longer context could be measured"
+        else:
+            more = "more does not help" if high is not None else "these data leave open whether more helps"
+        return [f"It uses about {_counted(k, step)} of context ({bounds}); {more}.", losses]
 
     def _units(self) -> list[str]:
         said = []
@@ -116,7 +117,7 @@ class Memory:
     def evaluation(self) -> Evaluation:
         """The figures and their tables."""
         rows = [
-            [f"{one.k:,}", f"{one.loss:.4f}", f"{one.excess:+.4f}", f"{one.low:+.4f} to {one.high:+.4f}"]
+            [f"{one.k:,}", f"{one.loss:.4f}", _signed(one.excess), f"{_signed(one.low)} to {_signed(one.high)}"]
             for one in self.contexts
         ]
         tables = [Table([f"{self.step}s of context", "nats", "above the full", "95 % interval"], rows)]
@@ -164,6 +165,12 @@ def of_subject(looked_at: Subject, passages: Passages, seed: int = 0, steps: int
 
 def _counted(count: int, what: str) -> str:
     return f"{count:,} {what}" if count == 1 else f"{count:,} {what}s"
+
+
+def _signed(number: float) -> str:
+    """With its sign, which nothing has not."""
+    told = f"{number:+.4f}"
+    return told if float(told) else told[1:]
 
 
 def _heeded(looked_at: Subject, passages: Passages) -> float:
