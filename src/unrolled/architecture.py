@@ -32,7 +32,8 @@ __all__ = [
     "convolved_context",
     "convolved_mels",
     "decoder",
-    "film_cells",
+    "film_side",
+    "grid_side",
 ]
 
 MOST_LAYERS = 1000  # a damaged file may speak of 10^9
@@ -244,11 +245,9 @@ FILM_CHANNELS = (16, 32, 32)
 """Channels of a film's convolutions, each 3 x 3 with stride 2."""
 
 
-def film_cells(side: int) -> int:
+def film_side(side: int) -> int:
     """Places across, and down, that the convolutions leave of a frame of `side` pixels."""
-    for _ in FILM_CHANNELS:
-        side = (side + 1) // 2
-    return side
+    return _halved(side, len(FILM_CHANNELS))
 
 
 @dataclass(frozen=True)
@@ -292,7 +291,7 @@ class LabelArchitecture(Architecture):
                 yield f"front.norms.{number}.weight", (channels,)
                 yield f"front.norms.{number}.bias", (channels,)
                 before = channels
-            yield from linear("front.out", before * film_cells(self.inputs) ** 2, self.embedding)
+            yield from linear("front.out", before * film_side(self.inputs) ** 2, self.embedding)
 
     def shapes(self) -> Shapes:
         """The name and shape of every tensor, as torch names them."""
@@ -314,7 +313,12 @@ GRID_STAGES = 3
 
 def grid_side(side: int) -> int:
     """Places across, and down, that the convolutions leave of a picture of `side` pixels."""
-    for _ in range(GRID_STAGES):
+    return _halved(side, GRID_STAGES)
+
+
+def _halved(side: int, times: int) -> int:
+    """What convolutions of stride 2, so many, leave of a side."""
+    for _ in range(times):
         side = (side + 1) // 2
     return side
 

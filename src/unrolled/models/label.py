@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from unrolled.architecture import FILM_CHANNELS, LabelArchitecture, film_cells
+from unrolled.architecture import FILM_CHANNELS, LabelArchitecture, film_side
 from unrolled.models.layers import Head, Layers, drop
 
 __all__ = ["FilmFront", "LabelNetwork", "WordFront"]
@@ -41,7 +41,7 @@ class FilmFront(nn.Module):
             nn.Conv2d(before, after, 3, stride=2, padding=1) for before, after in pairwise(channels)
         )
         self.norms = nn.ModuleList(nn.GroupNorm(NORM_GROUPS, after) for after in FILM_CHANNELS)
-        self.out = nn.Linear(FILM_CHANNELS[-1] * film_cells(sizes.inputs) ** 2, sizes.embedding)
+        self.out = nn.Linear(FILM_CHANNELS[-1] * film_side(sizes.inputs) ** 2, sizes.embedding)
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Frames [T, B, side, side, 3] of bytes -> [T, B, embedding]."""

@@ -9,6 +9,7 @@ Both read a stream: outputs come in pieces of any size, and symbols that no late
 as soon as they are certain. What is kept does not grow with the stream. NumPy alone; nothing here knows sound.
 """
 
+import copy
 import math
 from itertools import takewhile
 from typing import Any, NamedTuple, Protocol, Self
@@ -74,9 +75,7 @@ class Greedy:
 
     def fork(self) -> Self:
         """A second search that goes on from here on its own."""
-        other = type(self)(self._blank)
-        other.last = self.last
-        return other
+        return copy.copy(self)
 
 
 class _Entry(NamedTuple):
@@ -136,9 +135,7 @@ class BeamSearch:
 
     def fork(self) -> Self:
         """A second search that goes on from here on its own."""
-        other = type(self).__new__(type(self))
-        other.__dict__.update(self.__dict__)  # nothing in it is ever changed in place
-        return other
+        return copy.copy(self)  # nothing in it is ever changed in place
 
     def _step(self, log_probabilities: list[float]) -> None:
         likely = [s for s, value in enumerate(log_probabilities[: self._blank]) if value > self._floor]

@@ -8,6 +8,7 @@ knows no file format and no model.
 """
 
 import atexit
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -122,9 +123,7 @@ class FilterBank:
 
     def fork(self) -> Self:
         """A second stream that goes on from here on its own."""
-        other = type(self).__new__(type(self))
-        other.__dict__.update(self.__dict__)  # nothing in it is ever changed in place
-        return other
+        return copy.copy(self)  # nothing in it is ever changed in place
 
 
 def features(samples: Floats, bank: Bank, warp: float = 1.0) -> Floats:
