@@ -355,11 +355,11 @@ class LabelModel:
         if options.plot:
             from unrolled.tasks.label import ribbons
 
-            if self.kind == "films":  # whose tables of events do not name the background
-                kept = [event for event in kept if event.name != self.layout.background]
             rows = {"truth": truth, "model": kept} if truth is not None else {"model": kept}
             names = [*self.classes, *sorted({e.name for e in truth or []} - set(self.classes))]
-            ribbons.draw(Path(options.plot), rows, names, "seconds" if self.kind == "films" else "steps")
+            of_film = self.kind == "films"  # whose table of events does not name the background
+            blank = self.layout.background if of_film else None
+            ribbons.draw(Path(options.plot), rows, names, "seconds" if of_film else "steps", blank)
 
     def show(self, series: Series) -> str:
         """What the model makes of one labelled sequence beside the truth, for people."""
