@@ -64,6 +64,13 @@ def test_relative_links_lead_to_files_and_headings(page: Path) -> None:
     assert not [(file.name, anchor) for file, anchor in links if anchor and anchor not in anchors(file)]
 
 
+def test_the_design_names_every_file() -> None:
+    words = set(re.findall(r"\w+", (ROOT / "docs" / "design.md").read_text(encoding="utf-8").lower()))
+    files = [*(ROOT / "src").rglob("*.py"), *(ROOT / "csrc").glob("*.[ch]*")]
+    named = {path.stem for path in files if not path.stem.startswith(("__", "bind_"))}  # bind*.cpp
+    assert not named - words
+
+
 @pages
 def test_quoted_lines_are_in_the_file_that_is_named(page: Path) -> None:
     for name, quoted in quotations(page):
