@@ -258,6 +258,21 @@ def test_two_columns_of_one_name_are_refused(tmp_path: Path) -> None:
             one(tmp_path / name)
 
 
+@pytest.mark.parametrize("content", ["0.5,-1\n2,3\n", "2,2\n2,3\n", "0.5,-1\n", "1.5\n2\n"])
+def test_a_table_without_a_heading_does_not_lose_its_first_row_unsaid(tmp_path: Path, content: str) -> None:
+    with pytest.raises(
+        InputError, match=r"a\.csv begins with a row of numbers, expected a heading with the names"
+    ):
+        read([written(tmp_path / "a.csv", content)], Layout(), Refused(), labelled=False)
+
+
+@pytest.mark.parametrize("heading", ["0,1", "1,2", "1,label", "x,2"])
+def test_columns_may_be_named_by_their_numbers(tmp_path: Path, heading: str) -> None:
+    path = written(tmp_path / "a.csv", f"{heading}\n7,8\n9,9\n")
+    _, found = read([path], Layout(), Refused(), labelled=False)
+    assert [len(series.inputs) for series in found] == [2]
+
+
 def test_a_row_of_no_sequence_is_refused_or_left_out(tmp_path: Path) -> None:
     path, layout = written(tmp_path / "a.csv", "who,x,label\na,1,u\n,2,v\na,3,u\n ,4,v\n"), Layout(sequence="who")
     with pytest.raises(

@@ -82,7 +82,9 @@ def read(source: Path | Text, texts: Sequence[str | None], refused: Refused) -> 
                 found = file.read()
         names = found.column_names
         twice = [name for name, count in Counter(names).items() if count > 1]
-        if not found.num_rows:
+        if text and _are_a_row(names):
+            refused(f"{title} begins with a row of numbers, expected a heading with the names of the columns")
+        elif not found.num_rows:
             refused(f"{title} has no rows, expected at least one")
         elif twice:
             refused(f"{title} has {names.count(twice[0])} columns {twice[0]!r}, expected each name once")
@@ -108,6 +110,15 @@ def _of_text(text: Text, separator: str, texts: Sequence[str | None]) -> Any:
     if any(map(pyarrow.types.is_binary, found.schema.types)):  # what PyArrow makes of other bytes
         raise pyarrow.ArrowInvalid("a column is not UTF-8")
     return found.rename_columns([name.strip() for name in found.column_names])
+
+
+def _are_a_row(names: Sequence[str]) -> bool:
+    """Whether a heading is a row of numbers, and not the numbers of the columns from 0 or 1 on."""
+    try:
+        numbers = [float(name) for name in names]
+    except ValueError:
+        return False
+    return numbers not in ([*range(len(names))], [*range(1, len(names) + 1)])
 
 
 def _fault(text: Text | None, separator: str) -> str:
