@@ -52,7 +52,7 @@ class CaptionOptions(ExampleOptions):
         None, "A network of timm, in place of convolutions learned from these pictures; it is not trained further."
     )
     backbone_weights: str | None = setting(None, "The file of the backbone's weights.")
-    cell: str = setting("lstm", "The recurrent cell: rnn, gru or lstm.", choices=kinds.PLAIN)
+    cell: str = setting("lstm", "The recurrent cell.", choices=kinds.PLAIN)
     embedding: int = setting(128, "Width of an embedded word.", at_least=1)
     hidden: int = setting(256, "Hidden units.", at_least=1)
     dropout: float = setting(0.1, "Dropout on embedded words and on what attention finds.", at_least=0, below=1)

@@ -53,7 +53,7 @@ class TranslateOptions(ExampleOptions):
     )
     shared_vocab: bool = setting(False, "Learn one vocabulary for both sides together.")
     longest: int = setting(LONGEST, "Symbols of a sentence at most, in training and in translation.", at_least=1)
-    cell: str = setting("lstm", "The recurrent cell: rnn, gru or lstm.", choices=kinds.PLAIN)
+    cell: str = setting("lstm", "The recurrent cell.", choices=kinds.PLAIN)
     embedding: int = setting(128, "Width of an embedded symbol.", at_least=1)
     hidden: int = setting(256, "Hidden units of the decoder and of each direction of the encoder.", at_least=1)
     layers: int = setting(1, "Recurrent layers of the encoder.", at_least=1, below=MOST_LAYERS + 1)
