@@ -35,6 +35,7 @@ from unrolled.tasks.label import LabelModel
 from unrolled.tasks.label.names import listed
 from unrolled.tasks.text import TextModel
 
+RUN_OPTIONS = [task.Model.RunOptions for task in TASKS.values()]
 JsonLines = Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")]
 
 
@@ -94,7 +95,7 @@ def evaluate(model: ModelPath, data: Data = None, as_json: Json = False) -> None
 
 
 @app.command("run", epilog="Example: unrolled run model.safetensors 'Once upon a time' --length 50 --json")
-@with_settings(*(task.Model.RunOptions for task in TASKS.values()), panels=_run_panels())
+@with_settings(*RUN_OPTIONS, panels=_run_panels())
 def run_model(
     model: ModelPath,
     inputs: Annotated[list[str], typer.Argument(metavar="INPUT", help="Texts or files, as the task has it.")],
@@ -109,7 +110,7 @@ def run_model(
     """
     _end_with_reader()
     loaded = unrolled.load(model)
-    chosen = {name: value for name, value in given.items() if value is not None}
+    chosen = settings.known(RUN_OPTIONS, given)
     (options,) = settings.fill([loaded.RunOptions], chosen, f"{model}, a {loaded.file.task} model")
     for output in loaded.run(inputs, options):
         _say(output, as_json)

@@ -30,7 +30,7 @@ def serve(
     **given: Any,
 ) -> None:
     """Serve streams of models over HTTP and WebSocket, with states that outlast the process."""
-    chosen = {name: value for name, value in given.items() if value is not None}
+    chosen = settings.known([ServeSettings], given)
     (settings_,) = settings.fill([ServeSettings], chosen, "command line")
     try:
         from unrolled.server.run import serve as run_server

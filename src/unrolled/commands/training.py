@@ -80,7 +80,7 @@ def _add_train_command(kind: type[Task]) -> None:
         if not out.name:
             raise InputError(f"--out is {str(out)!r}, expected the name of a file.")
         kinds = [kind.Options, TrainOptions]
-        chosen = {name: value for name, value in given.items() if value is not None}
+        chosen = settings.known(kinds, given)
         settings.fill(kinds, chosen, "command line")
         recipe.check_one_of_two(chosen, "command line")
         if config:
@@ -237,7 +237,7 @@ def gap(
 ) -> None:
     """Let every cell learn to remember over growing gaps: where does the standard RNN stop, where the LSTM?"""
     needs_torch()
-    chosen = {name: value for name, value in given.items() if value is not None}
+    chosen = settings.known([GapOptions], given)
     (options,) = settings.fill([GapOptions], (QUICK if quick else {}) | chosen, "command line")
     beside = Console(stderr=True, highlight=False)
     if out is None:
@@ -254,6 +254,8 @@ def gap(
         print_json(evaluation.figures)
     else:
         print_tables(evaluation)
+        if evaluation.shown:
+            print(evaluation.shown)
     if plot and experiment.results.rows:
         curves.draw(plot, experiment.results)
     if not finished:
