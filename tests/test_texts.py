@@ -1,5 +1,6 @@
 """Texts that a command is given: themselves, in files, on standard input."""
 
+import gzip
 import sys
 from io import BytesIO, TextIOWrapper
 from pathlib import Path
@@ -25,6 +26,15 @@ from unrolled.texts import lines, placed, whole
 def test_a_newline_and_nothing_else_ends_a_line(tmp_path: Path, content: bytes, expected: list[str]) -> None:
     (tmp_path / "a.txt").write_bytes(content)
     assert lines(str(tmp_path / "a.txt")) == expected
+
+
+def test_a_gzipped_file_is_read_as_it_is_in_training(tmp_path: Path) -> None:
+    packed = gzip.compress("eins\nzwölf\n".encode())
+    (tmp_path / "a.de.gz").write_bytes(packed)
+    assert lines(str(tmp_path / "a.de.gz")) == ["eins", "zwölf"]
+    (tmp_path / "a.de.gz").write_bytes(packed[:-9])
+    with pytest.raises(InputError, match=r"a\.de\.gz is damaged gzip: "):
+        lines(str(tmp_path / "a.de.gz"))
 
 
 def test_standard_input_is_read_by_lines(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,17 +3,20 @@
 `-` is standard input, and what names a file is that file. A name of no file is refused, not taken for a text.
 """
 
+import gzip
 import re
 import sys
 import textwrap
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 from unrolled.errors import InputError
 
-__all__ = ["Placed", "lines", "placed", "whole"]
+__all__ = ["Placed", "lines", "placed", "unpacked", "whole"]
 
+GZIP = b"\x1f\x8b"
 FILE_NAME = re.compile(r"(?:~?\.{0,2}/)?\S*\.[A-Za-z][A-Za-z0-9]{0,7}|~?\.{0,2}/\S+")
 
 
@@ -25,7 +28,7 @@ class Placed(NamedTuple):
 
 
 def whole(given: str) -> str:
-    """The text `given`, or that of the file or of standard input that it names.
+    """The text `given`, or that of the file (gzipped or not) or of standard input that it names.
 
     Raises `InputError` for a folder, and for a file that is not there, cannot be read or is not UTF-8.
     """
@@ -34,7 +37,7 @@ def whole(given: str) -> str:
     path = Path(given)
     if _is(Path.is_file, path):
         try:
-            return _decoded(path.read_bytes(), given)
+            return _decoded(unpacked(path), given)
         except OSError as error:
             raise InputError(f"{given} cannot be read: {error.strerror}.") from error
     if _is(Path.is_dir, path):
@@ -63,6 +66,15 @@ def placed(given: str) -> list[Placed]:
         raise InputError(f"{name} is empty, expected a text on each line.")
     texts = found.removesuffix("\n").split("\n")
     return [Placed(text.removesuffix("\r"), f"{name}, line {number}") for number, text in enumerate(texts, 1)]
+
+
+def unpacked(path: Path) -> bytes:
+    """What is in a file, unpacked where that is gzip; raises `OSError`, and `InputError` for damaged gzip."""
+    content = path.read_bytes()
+    try:
+        return gzip.decompress(content) if content.startswith(GZIP) else content
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise InputError(f"{path} is damaged gzip: {error}.") from error
 
 
 def _is(kind: Callable[[Path], bool], path: Path) -> bool:

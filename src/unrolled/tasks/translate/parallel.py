@@ -3,9 +3,7 @@
 Gzip is read as it is, whatever the file is called. This file knows no vocabulary and no model.
 """
 
-import gzip
 import hashlib
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +11,9 @@ from pathlib import Path
 from unrolled.errors import InputError
 from unrolled.examples import Refused
 from unrolled.tasks.translate.headings import is_heading
+from unrolled.texts import unpacked
 
 __all__ = ["Pair", "Pairs", "fingerprint", "read"]
-
-GZIP = b"\x1f\x8b"
 
 
 @dataclass(frozen=True)
@@ -118,13 +115,9 @@ def _read_columns(path: Path, refused: Refused) -> list[Pair]:
 def _lines(path: Path) -> list[bytes]:
     """The lines of a file, unpacked if it is gzip; a byte order mark is left out."""
     try:
-        content = path.read_bytes()
-        if content.startswith(GZIP):
-            content = gzip.decompress(content)
+        content = unpacked(path)
     except IsADirectoryError as error:
         raise InputError(f"{path} is a folder, expected a file of sentences.") from error
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise InputError(f"{path} is damaged gzip: {error}.") from error
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}.") from error
     return content.removeprefix(b"\xef\xbb\xbf").removesuffix(b"\n").split(b"\n") if content else []
