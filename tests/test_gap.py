@@ -112,7 +112,9 @@ def test_results_are_shown_and_drawn(tmp_path: Path) -> None:
         {**row, "cell": "lstm", "seed": 0, "error": 0.01, "solved": True},
     ]
     results = Results(asdict(options().budget()), rows)
-    (table,) = results.evaluation().tables
+    evaluation = results.evaluation()
+    (table,) = evaluation.tables
+    assert evaluation.shown.startswith("Below each cell: how many of its seeds solved")
     assert list(table.columns)[2:] == ["rnn", "lstm"]
     assert table.rows[0][2:] == ["0 of 2, 0.4", "1 of 1, 0.01"]
     curves.draw(tmp_path / "gap.png", results)

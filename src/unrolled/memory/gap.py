@@ -26,6 +26,7 @@ from unrolled.settings import setting
 __all__ = ["QUICK", "QUICK_PROBLEM", "Experiment", "GapOptions", "Results", "read"]
 
 FORMAT = "unrolled gap 1"
+LEGEND = "Below each cell: how many of its seeds solved the problem, and the least error of any."
 QUICK_PROBLEM = "order-2"
 QUICK: dict[str, Any] = {"cells": "rnn,lstm", "gaps": "10,20,50,100", "seeds": 1, "steps": 2000}
 """The problem and the settings that show the essay's claim within a minute or two."""
@@ -95,7 +96,7 @@ class Results:
             ]
             measure = PROBLEMS[name].measure
             tables.append(Table([f"{name}: gap", f"{measure} by chance", *cells], shown))
-        return Evaluation({"budget": self.budget, "rows": self.rows}, tables)
+        return Evaluation({"budget": self.budget, "rows": self.rows}, tables, LEGEND if tables else "")
 
 
 def _short(number: float) -> str:
