@@ -236,3 +236,5 @@ def test_a_missing_folder_and_a_missing_file_are_refused(tmp_path: Path) -> None
         pictures.read([tmp_path], STRICT)
     with pytest.raises(InputError, match=r"x.png could not be read: No such file"):
         pictures.read_picture(tmp_path / "x.png", 8, 1)
+    with pytest.raises(InputError, match=r"is a folder, expected a picture; `unrolled eval` measures on folders"):
+        pictures.read_picture(tmp_path, 8, 1)

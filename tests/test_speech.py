@@ -251,6 +251,12 @@ def test_a_file_is_heard_on_standard_input(
         list(model.run(["-"], ListenOptions()))
 
 
+def test_a_table_is_no_sound_to_hear(tmp_path: Path, model: SpeechModel) -> None:
+    for name in ("transcripts.tsv", str(tmp_path)):
+        with pytest.raises(InputError, match="is no sound; `unrolled eval` measures on a table of transcripts"):
+            list(model.run([name], ListenOptions()))
+
+
 def test_nothing_to_hear_is_refused(model: SpeechModel, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=Trickle(b"")))
     with pytest.raises(

@@ -111,6 +111,8 @@ class SpeechModel:
         fresh, source = self.listen(options), cast(BufferedReader, sys.stdin.buffer)
         for name in inputs:
             if name != "-":
+                if name.lower().endswith(".tsv") or Path(name).is_dir():
+                    raise InputError(f"{name} is no sound; `unrolled eval` measures on a table of transcripts.")
                 samples = audio.read(Path(name), self.bank.rate)
             elif audio.is_file(source.peek(4)):
                 samples = audio.read_content(source.read(), "standard input", self.bank.rate)
