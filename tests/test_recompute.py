@@ -130,6 +130,32 @@ def test_two_threads_recompute_as_well(isa: str, kind: str, rows: int) -> None:
 
 
 @every_kind
+def test_frozen_weights_leave_the_gradient_of_the_input(isa: str, kind: str) -> None:
+    _, layer = twins(kind, {"bidirectional": True}, 3)
+    expected = solve(layer, masks_of("lengths"))["grad_x"]
+    layer.requires_grad_(False)
+    x, states = random(T, B, D).requires_grad_(), initial(layer, torch.float32)
+    output, final = layer(x, states if len(states) > 1 else states[0], **masks_of("lengths"))
+    outputs = [output, *(final if len(states) > 1 else (final,))]
+    torch.autograd.backward(outputs, [random(*y.shape) * (T * B) ** -0.5 for y in outputs])
+    assert x.grad is not None and torch.equal(x.grad, expected)
+
+
+@pytest.mark.parametrize("recompute", [None, 3])
+@pytest.mark.parametrize("options", [{}, {"bidirectional": True}])
+def test_a_final_state_may_be_changed_in_place(recompute: int | None, options: dict[str, Any]) -> None:
+    layer = nn.LSTM(D, H, recompute=recompute, **options)
+    x = random(T, B, D).requires_grad_()
+    gradients = []
+    for change in (1.0, 0.0):
+        output, (h_n, c_n) = layer(x)
+        h_n *= change
+        c_n *= change
+        gradients.append(torch.autograd.grad(output.sum() + 0 * (h_n + c_n).sum(), x)[0])
+    assert torch.equal(*gradients)
+
+
+@every_kind
 def test_the_output_is_the_same_bits(isa: str, kind: str) -> None:
     kept, recomputing = twins(kind, {"num_layers": 2, "bidirectional": True}, 2)
     masks = masks_of("lengths resets")

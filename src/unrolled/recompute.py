@@ -219,7 +219,7 @@ def recomputed(op: str, every: int, *inputs: Tensor | bool | None) -> tuple[Tens
     tensors = {name: value for name, value in given.items() if isinstance(value, Tensor)}
     names, reverse, bfloat16 = " ".join(tensors), bool(given["reverse"]), bool(given["bfloat16"])
     h, c = _recomputed(op, names, list(tensors.values()), reverse, bfloat16, every)
-    return h, (c[:1] if reverse else c[-1:]) if "c0" in tensors else None
+    return h, c.narrow_copy(0, 0 if reverse else c.shape[0] - 1, 1) if "c0" in tensors else None
 
 
 def _context(ctx: Any, inputs: tuple[Any, ...], output: Tensors) -> None:

@@ -329,14 +329,14 @@ class Recurrent(torch.nn.RNNBase):
                 outputs.append(trace.h)
                 last = [_final(trace.h, before[0], lengths, reverse)]
                 if trace.c is not None:
-                    last.append(_final(trace.c, before[1], lengths, reverse) if every == 1 else trace.c[0])
+                    last.append(_final(trace.c, before[1], lengths, reverse) if every == 1 else trace.c)
                 finals.append(tuple(last))
                 if traced:
                     traces.append(trace)
             x, symbols = torch.cat(outputs, dim=-1) if self.bidirectional else outputs[0], None
             if layer < self.num_layers - 1:
                 x = F.dropout(x, self.dropout, self.training)
-        final = tuple(torch.stack(state) for state in zip(*finals, strict=True))
+        final = tuple(torch.cat(state) if len(state) > 1 else state[0] for state in zip(*finals, strict=True))
         if not widens(self._kept("weight_ih_l0")):
             return x, final, traces
         return self._narrow(x), tuple(map(self._narrow, final)), [trace.laid_out(self._narrow) for trace in traces]
@@ -402,9 +402,9 @@ def _needs_gradient(tensors: Iterable[Tensor | None]) -> bool:
 
 
 def _final(sequence: Tensor, initial: Tensor, lengths: Tensor | None, reverse: bool) -> Tensor:
-    """A state [B,width] after the last step that each row consumes; the initial one for a row of length 0."""
+    """A state [1,B,width] after the last step that each row consumes; the initial one for a row of length 0."""
     if lengths is None:
-        return sequence[0 if reverse else -1]
+        return sequence.narrow_copy(0, 0 if reverse else sequence.shape[0] - 1, 1)
     last = torch.zeros_like(lengths) if reverse else (lengths - 1).clamp(min=0)
     at_last = sequence[last, torch.arange(lengths.shape[0], device=lengths.device)]
-    return torch.where((lengths > 0)[:, None], at_last, initial)
+    return torch.where((lengths > 0)[:, None], at_last, initial)[None]
