@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 
 from small import BANK, inputs_for, label_file, model_of, speech_file, text_file
-from unrolled import Snapshot, Stream, modelfile
+from unrolled import Snapshot, Stream, modelfile, piping
 from unrolled.tasks.speech import ListenOptions
 from unrolled.vocabulary import ByteVocabulary
 
@@ -239,3 +240,42 @@ def test_a_first_line_with_a_number_or_with_gaps_is_no_heading(columns: Path) ->
         process = start(columns)
         _, err = process.communicate(f"{line}\n".encode())
         assert process.returncode == 2 and reason in err.decode()
+
+
+@pytest.mark.parametrize("separator", [";", "\t", "; "])
+def test_a_row_may_be_separated_as_the_training_table_may(columns: Path, separator: str) -> None:
+    rows = ["1,2,3\n", "4,-5e1,true\n"]
+    heading = 'x,"y, m",z\n'
+    told = "".join([heading.replace(",", separator).replace(f"y{separator} m", "y, m"), *rows[:1]])
+    content = told + rows[1].replace(",", separator)
+    assert run(content.encode(), columns) == run("".join(rows).encode(), columns)
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        (b"1,2", "'1,2' has 2 numbers, expected 3"),
+        (b"1;2;3;4", "'1;2;3;4' is no row of numbers"),
+        (b"1_0,2,3", "'1_0,2,3' is no row of numbers"),
+        (b"1,\xff,3", "byte 0xFF at offset 2 of it is not UTF-8, expected text in UTF-8"),
+    ],
+)
+def test_a_line_that_is_no_row_is_said_to_be_none(columns: Path, line: bytes, reason: str) -> None:
+    process = start(columns)
+    _, err = process.communicate(b"1,2,3\n" + line + b"\n")
+    assert process.returncode == 2 and f"standard input, line 2: {reason}" in err.decode()
+
+
+def test_a_byte_order_mark_is_no_character_of_a_text(tmp_path: Path, model: Path) -> None:
+    assert run(b"\xef\xbb\xbfabc\n", model) == run(b"abc\n", model)
+    modelfile.write(tmp_path / "bytes", text_file(vocabulary=ByteVocabulary()))
+    assert [one["position"] for one in run(b"\xef\xbb\xbfabc\n", tmp_path / "bytes")] == [7]
+
+
+def test_a_line_of_any_length_is_read_in_parts(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    content = b"abc had\n" + b"face a bed " * 999 + b"\n"
+    (_, whole) = run(content, model)
+    monkeypatch.setattr(piping, "LOGITS", 100)
+    with piping.opened(model_of("text"), None) as stream:
+        found = [one.record for one in piping.piped(model_of("text"), stream, BytesIO(content), None, print)]
+    assert found[1] == whole

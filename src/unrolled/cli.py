@@ -28,6 +28,8 @@ def run() -> None:
                 app(prog_name="unrolled")
             except InputError as error:
                 fail(str(error), 2)
+            except MemoryError:
+                fail("there is not enough memory for this.", 1)
             finally:
                 output.flush()
     except _OutputError as error:

@@ -19,6 +19,7 @@ from unrolled.results import Output
 from unrolled.snapshot import Snapshot
 from unrolled.stream import Stream
 from unrolled.tasks.label import LabelModel
+from unrolled.tasks.label.delimited import SEPARATORS
 from unrolled.tasks.label.names import listed
 from unrolled.tasks.label.tables import is_gap
 from unrolled.tasks.speech import audio
@@ -28,6 +29,7 @@ __all__ = ["opened", "piped"]
 
 CHUNK = 0.1  # seconds of sound
 COLUMNS = 50  # that a sentence about a heading lists
+LOGITS = 1 << 20  # in memory at a time, of a line of any length
 TRUTHS = {"true": 1.0, "false": 0.0}
 
 
@@ -59,9 +61,9 @@ def piped(
 ) -> Iterator[Output]:
     """What the model says of each line of `source`; a speech model reads raw PCM (16 bits, mono, little-endian).
 
-    Of a text, how surprising the line was, in nats a symbol; of a row of numbers, comma-separated, its event; of a
-    line of words, the event of each. A line of words is a sentence, which starts from nothing: positions count
-    within it. So does what follows a blank line among rows of numbers, about which nothing is said. Their first
+    Of a text, how surprising the line was, in nats a symbol; of a row of numbers, with commas, semicolons or tabs
+    between them, its event; of a line of words, the event of each. A line of words is a sentence, which starts from
+    nothing: positions count within it. So does what follows a blank line among rows of numbers, about which nothing is said. Their first
     line may be the heading of the training table. A line that is none of these goes to `refused`, and the stream
     stays where it was. Where the sound ends, so does its text, and what `Listener.finish` would give is said too;
     with a `state` the stream goes on later, and only what is certain is said. Raises `InputError` for models of
@@ -83,23 +85,35 @@ def piped(
 
 def _told(model: Any, stream: Stream, source: BinaryIO, refused: Callable[[str], None]) -> Iterator[Output]:
     for number, content in enumerate(source, 1):
-        if number == 1 and isinstance(model, LabelModel):
+        if number == 1 and not _reads_bytes(model):
             content = content.removeprefix(BOM_UTF8)
-            if _is_heading(model, content, refused):
+            if isinstance(model, LabelModel) and _is_heading(model, content, refused):
                 continue
         try:
             output = _of_line(model, stream, content)
-        except (InputError, UnicodeDecodeError) as error:
+        except InputError as error:
             refused(f"standard input, line {number}: {error}")
             continue
         yield output
+
+
+def _reads_bytes(model: Any) -> bool:
+    return isinstance(model, TextModel) and model.vocabulary.level == "byte"
+
+
+def _decoded(content: bytes) -> str:
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        wrong = f"byte 0x{content[error.start]:02X} at offset {error.start} of it is not UTF-8"
+        raise InputError(f"{wrong}, expected text in UTF-8") from error
 
 
 def _is_heading(model: LabelModel, content: bytes, refused: Callable[[str], None]) -> bool:
     """Whether a first line has names and no numbers; that of another table goes to `refused`, or raises."""
     columns = [name.strip() for name in model.layout.features]
     try:
-        names = [name.strip() for name in _cells(content.decode("utf-8", "replace").strip())]
+        names = [name.strip() for name in _cells(content.decode("utf-8", "replace").strip(), len(columns))]
     except ValueError:
         return False
     if not columns or any(map(_is_number, names)) or all(map(is_gap, names)):
@@ -115,6 +129,8 @@ def _is_heading(model: LabelModel, content: bytes, refused: Callable[[str], None
 
 def _number(cell: str) -> float:
     """What a cell is to a model of tables, of which true and false are 1 and 0; raises `ValueError` for none."""
+    if "_" in cell:  # which Python takes, and no table
+        raise ValueError(f"{cell!r} is no number")
     return float(TRUTHS.get(cell.strip().lower(), cell))
 
 
@@ -126,27 +142,31 @@ def _is_number(cell: str) -> bool:
     return True
 
 
-def _cells(row: str) -> list[str]:
-    """The cells of a row, quoted or not; raises `ValueError` for a line that is more than one."""
+def _cells(row: str, width: int) -> list[str]:
+    """The cells of a row, quoted or not, by the separator that makes `width` of them, else by commas.
+
+    Raises `ValueError` for a line that is more than one row.
+    """
     try:
-        return next(csv.reader([row], skipinitialspace=True), [])
+        found = [next(csv.reader([row], delimiter=one, skipinitialspace=True), []) for one in SEPARATORS]
     except csv.Error as error:
         raise ValueError(str(error)) from error
+    return next((cells for cells in found if len(cells) == width), found[0])
 
 
 def _of_line(model: Any, stream: Stream, content: bytes) -> Output:
     if isinstance(model, TextModel):
         return _of_text(model, stream, content)
     assert isinstance(model, LabelModel)
-    bare = content.decode("utf-8").rstrip("\r\n")
-    return _of_words(stream, bare.split()) if model.kind == "words" else _of_numbers(stream, bare)
+    bare = _decoded(content).rstrip("\r\n")
+    return _of_words(stream, bare.split()) if model.kind == "words" else _of_numbers(model, stream, bare)
 
 
 def _of_text(model: TextModel, stream: Stream, content: bytes) -> Output:
-    if model.vocabulary.level == "byte":
+    if _reads_bytes(model):
         symbols: Any = np.frombuffer(content, np.uint8)
     else:
-        symbols = model.vocabulary.encode(content.decode("utf-8"))
+        symbols = model.vocabulary.encode(_decoded(content))
     nats = _surprise(stream, symbols)
     bare = content.decode("utf-8", "replace").rstrip("\r\n")
     return Output(f"{nats:.3f}\t{bare}", {"position": stream.position, "nats": nats})
@@ -160,16 +180,21 @@ def _of_words(stream: Stream, words: list[str]) -> Output:
     return Output(said, {"position": stream.position, "words": words, "events": events})
 
 
-def _of_numbers(stream: Stream, bare: str) -> Output:
+def _of_numbers(model: LabelModel, stream: Stream, bare: str) -> Output:
     if not bare.strip():  # the end of a sequence
         stream.reset()
         return Output("", {"position": stream.position})
+    width = model.file.architecture.inputs
     try:
-        row = [None if is_gap(cell) else _number(cell) for cell in _cells(bare)]
+        row = [None if is_gap(cell) else _number(cell) for cell in _cells(bare, width)]
     except ValueError as error:
-        raise InputError(f"{bare[:80]!r} is no row of numbers with commas between them") from error
+        raise InputError(
+            f"{bare[:80]!r} is no row of numbers with commas, semicolons or tabs between them"
+        ) from error
     if any(number is not None and math.isinf(number) for number in row):
         raise InputError(f"{bare[:80]!r} has an infinite number, expected finite ones")
+    if len(row) != width:
+        raise InputError(f"{bare[:80]!r} has {len(row)} numbers, expected {width}")
     (event,) = stream.read([row])
     return Output(event, {"position": stream.position, "event": event})
 
@@ -177,11 +202,13 @@ def _of_numbers(stream: Stream, bare: str) -> Output:
 def _surprise(stream: Stream, symbols: Any) -> float:
     """The mean of -log p over the symbols [T] of a text that something stood before; 0 if there is none."""
     first = stream.position == 0
-    before = stream.outputs
-    logits = np.concatenate([before[None], stream.feed(symbols)[:-1]]).astype(np.float64)
-    logits -= logits.max(axis=-1, keepdims=True)
-    losses = np.log(np.exp(logits).sum(axis=-1)) - logits[np.arange(len(symbols)), symbols]
-    foreseen = losses[first:]
+    losses, part = [np.zeros(0)], max(1, LOGITS // len(stream.outputs))
+    for begin in range(0, len(symbols), part):
+        chosen, before = symbols[begin : begin + part], stream.outputs
+        logits = np.concatenate([before[None], stream.feed(chosen)[:-1]]).astype(np.float64)
+        logits -= logits.max(axis=-1, keepdims=True)
+        losses.append(np.log(np.exp(logits).sum(axis=-1)) - logits[np.arange(len(chosen)), chosen])
+    foreseen = np.concatenate(losses)[first:]
     return float(foreseen.mean()) if len(foreseen) else 0.0
 
 

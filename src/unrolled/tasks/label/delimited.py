@@ -11,7 +11,7 @@ from io import BytesIO, TextIOWrapper
 from pathlib import Path
 from typing import BinaryIO, cast
 
-__all__ = ["SUFFIXES", "Text", "fault", "heading", "of_bytes", "of_file", "row_of", "separator"]
+__all__ = ["SEPARATORS", "SUFFIXES", "Text", "fault", "heading", "of_bytes", "of_file", "row_of", "separator"]
 
 SUFFIXES = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
 SEPARATORS = (",", ";", "\t")
