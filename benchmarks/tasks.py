@@ -28,8 +28,8 @@ from unrolled import settings
 from unrolled.examples import Refused
 from unrolled.progress import train_with_progress
 from unrolled.recipe import TrainOptions
+from unrolled.run_files import checkpoint_path
 from unrolled.tasks import TASKS
-from unrolled.train import checkpoint_path
 
 
 @dataclass(frozen=True)

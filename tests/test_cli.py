@@ -17,8 +17,9 @@ import unrolled
 from unrolled import cli, modelfile
 from unrolled.__main__ import main
 from unrolled.recipe import TrainOptions
+from unrolled.run_files import checkpoint_path, log_path
 from unrolled.tasks.text import TextOptions, TextTask, corpus
-from unrolled.train import checkpoint_path, log_path, train
+from unrolled.train import train
 
 WORDS = "the clouds are in the sky\nand i speak fluent french\n"
 SMALL = ["--hidden", "8", "--embedding", "4", "--batch", "4", "--chunk", "8", "--steps", "20"]

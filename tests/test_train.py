@@ -19,8 +19,9 @@ from unrolled import modelfile
 from unrolled.errors import InputError
 from unrolled.rates import quickest
 from unrolled.recipe import TrainOptions, learning_rate_factor
+from unrolled.run_files import check_out, checkpoint_path, log_path, previous_path
 from unrolled.tasks.text import TextOptions, TextTask
-from unrolled.train import Diverged, Report, check_out, checkpoint_path, log_path, previous_path, train
+from unrolled.train import Diverged, Report, train
 
 pytestmark = pytest.mark.usefixtures("one_thread")  # these models are too small for two
 

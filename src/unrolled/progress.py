@@ -16,8 +16,9 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 
 from unrolled.memory.gap import Experiment
 from unrolled.recipe import TrainOptions
+from unrolled.run_files import checkpoint_path, previous_path
 from unrolled.tasks import Task
-from unrolled.train import Report, checkpoint_path, in_bfloat16, previous_path, train
+from unrolled.train import Report, in_bfloat16, train
 
 __all__ = ["train_with_progress", "trials_with_progress"]
 

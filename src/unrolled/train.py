@@ -1,11 +1,10 @@
 """The one training loop, for every task.
 
 It knows a task's batches, loss and held-out batches, and nothing of what they mean. `train` is a generator: it
-gives a `Report` after every step, so that whoever draws progress, logs or stops needs no callback. Devices,
-precision and several processes come from Accelerate.
+gives a `Report` after every step, so that whoever draws progress, logs or stops needs no callback. The device
+comes from Accelerate.
 """
 
-import hashlib
 import json
 import math
 import os
@@ -21,27 +20,23 @@ from typing import Any, BinaryIO
 import numpy as np
 import torch
 from accelerate import Accelerator
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from unrolled import _engine, checkpoint, locks, modelfile, optimizers
-from unrolled.atomic import replacing, temporary_path
+from unrolled.atomic import replacing
 from unrolled.checkpoint import Checkpoint
 from unrolled.errors import InputError
 from unrolled.rates import quickest
 from unrolled.recipe import TrainOptions, learning_rate_factor
+from unrolled.run_files import check_out, checkpoint_path, digest, log_path, previous_path
 from unrolled.tasks import Batch, Task, whereabouts
 
 __all__ = [
     "Diverged",
     "Interrupted",
     "Report",
-    "check_out",
-    "checkpoint_path",
     "in_bfloat16",
     "interrupted",
-    "log_path",
-    "previous_path",
     "train",
 ]
 
@@ -67,68 +62,6 @@ class Report:
 
 class Diverged(RuntimeError):
     """Training broke down: the loss is far above its beginning, or not a number. The last checkpoint is kept."""
-
-
-def checkpoint_path(out: Path) -> Path:
-    """Where the run that writes the model `out` keeps its checkpoint until it is done."""
-    return out.with_name(out.name + ".checkpoint")
-
-
-def log_path(out: Path) -> Path:
-    """Where the run that writes the model `out` keeps its losses: one JSON object a line, a line a step."""
-    return out.with_name(out.name + ".log.jsonl")
-
-
-def previous_path(out: Path) -> Path:
-    """Where a model that was there before a run goes, once the run writes its own."""
-    return out.with_name(out.name + ".previous")
-
-
-def check_out(out: Path, paths: Sequence[str | Path] = ()) -> None:
-    """Raise `InputError` where a run may not write its model to `out`, on the data `paths`.
-
-    Its folder must be there; a file that is there must be a model, and none that the run writes may be data.
-    """
-    if os.path.isdir(out):
-        raise InputError(f"{out} is a folder, expected the name of a file for the model.")
-    if not os.path.isdir(out.parent):
-        raise InputError(f"{out} cannot be written: there is no folder {out.parent}.")
-    longest, most = temporary_path(checkpoint_path(out)), os.pathconf(out.parent, "PC_NAME_MAX")
-    if (over := len(os.fsencode(longest.name)) - most) > 0:
-        raise InputError(f"{out} cannot be written: its name is {over} bytes too long for the files beside it.")
-    for written in (out, log_path(out), checkpoint_path(out), previous_path(out)):
-        if any(_are_one(written, path) for path in paths):
-            raise InputError(f"{written} is DATA, and the run would write over it; expected another --out.")
-    if os.path.lexists(out) and not _is_model(out):
-        raise InputError(
-            f"{out} is there already and is not a model written by `unrolled train`; expected another --out, or "
-            "that the file is moved away."
-        )
-
-
-def _are_one(one: Path, other: str | Path) -> bool:
-    try:
-        return os.path.samefile(one, other)
-    except (OSError, ValueError):  # one of them is not there
-        return False
-
-
-def _is_model(path: Path) -> bool:
-    """Whether a file says of itself that it is a model, of this version or another; its weights are not read."""
-    try:
-        with safe_open(path, framework="numpy") as file:
-            document = json.loads((file.metadata() or {})["unrolled"])
-    except (SafetensorError, OSError, ValueError, KeyError):
-        return False
-    return isinstance(document, dict) and document.get("format") == "unrolled model"
-
-
-def _digest(path: Path) -> str | None:
-    """SHA-256 of the file `path`; None where there is none."""
-    if not os.path.isfile(path):
-        return None
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def in_bfloat16(options: TrainOptions) -> bool:
@@ -241,7 +174,7 @@ class _Run:
         self.steps_done = 0
         self.best = math.inf
         self.first_loss = 0.0
-        self.found = _digest(out)  # at `out`, as the run begins
+        self.found = digest(out)  # at `out`, as the run begins
         self.seconds_before = 0.0
         self.log_bytes: int | None = None  # of the run that goes on
         self.started = time.monotonic()
@@ -392,7 +325,7 @@ class _Run:
             "seconds": round(self.seconds, 1),
             "held_out_nats": self.best if math.isfinite(self.best) else None,
         }
-        if self.found and _digest(self.out) == self.found:  # not what this run wrote before it was killed
+        if self.found and digest(self.out) == self.found:  # not what this run wrote before it was killed
             with replacing(previous_path(self.out)) as temporary:
                 shutil.copy2(self.out, temporary)
         self.found = None

@@ -33,6 +33,7 @@ from unrolled.memory.gap import QUICK, QUICK_PROBLEM, Experiment, GapOptions
 from unrolled.memory.problems import PROBLEMS
 from unrolled.recipe import TrainOptions
 from unrolled.results import Evaluation
+from unrolled.run_files import check_out
 from unrolled.tasks import TASKS, Model, Task, whereabouts
 
 NO_MEMORY = re.compile("can't allocate memory|out of memory")  # of torch's errors, which on a CPU have no kind
@@ -88,8 +89,6 @@ def _add_train_command(kind: type[Task]) -> None:
             settings.fill(kinds, in_file, str(config))
             recipe.check_one_of_two(in_file, str(config))
             chosen = recipe.over(in_file, chosen)
-        from unrolled.train import check_out
-
         files, folder = paths(data), ""
         check_out(out, files)
         if resume:
