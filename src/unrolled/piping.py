@@ -62,13 +62,13 @@ def piped(
     """What the model says of each line of `source`; a speech model reads raw PCM (16 bits, mono, little-endian).
 
     Of a text, how surprising the line was, in nats a symbol; of a row of numbers, with commas, semicolons or tabs
-    between them, its event; of a line of words, the event of each. A line of words is a sentence, which starts from
-    nothing: positions count within it. So does what follows a blank line among rows of numbers, about which nothing is said. Their first
-    line may be the heading of the training table. A line that is none of these goes to `refused`, and the stream
-    stays where it was. Where the sound ends, so does its text, and what `Listener.finish` would give is said too;
-    with a `state` the stream goes on later, and only what is certain is said. Raises `InputError` for models of
-    films, for a sound file, and for the heading of a table of as many other columns, whose rows could not be told
-    from the model's own.
+    between, its event; of a line of words, the event of each. A line of words is a sentence, which starts from
+    nothing: positions count within it. So does what follows a blank line among rows of numbers, about which
+    nothing is said. Their first line may be the heading of the training table. A line that is none of these goes
+    to `refused`, and the stream stays where it was. Where the sound ends, so does its text, and what
+    `Listener.finish` would give is said too; with a `state` the stream goes on later, and only what is certain is
+    said. Raises `InputError` for models of films, for a sound file, and for the heading of a table of as many
+    other columns, whose rows could not be told from the model's own.
     """
     if model.file.task == "speech":
         outputs = _heard(model, stream, source, ends=state is None)

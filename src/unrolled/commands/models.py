@@ -202,10 +202,10 @@ def stream(
 ) -> None:
     """Run a model over standard input for ever: of each line, what it says (text: how surprising, in nats).
 
-    A line is text; a sentence, which starts from nothing; or the numbers of a step, with commas, semicolons or tabs
-    between them, in the order of the training table's columns. The heading of that table may be the first line, and a blank line ends a
-    sequence: the next starts from nothing. Sound is raw PCM of the model's rate: 16 bits, little-endian, one
-    channel.
+    A line is text; a sentence, which starts from nothing; or the numbers of a step, with commas, semicolons or
+    tabs between them, in the order of the training table's columns. The heading of that table may be the first
+    line, and a blank line ends a sequence: the next starts from nothing. Sound is raw PCM of the model's rate: 16
+    bits, little-endian, one channel.
     """
     _end_with_reader()
     loaded = unrolled.load(model)
