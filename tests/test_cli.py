@@ -94,6 +94,17 @@ def test_train_prints_the_loss_beside_the_baselines_and_what_to_try_next(command
     assert "held out" in done.err
 
 
+def test_training_says_which_step_was_kept_where_it_was_not_the_last(
+    command: Command, text: Path, tmp_path: Path
+) -> None:
+    text.write_text("#" + WORDS * 40)
+    (tmp_path / "rare.txt").write_text("#" * 60)
+    done = command("train", "text", text, "--held-out", "rare.txt", "--out", "m.safetensors", *SMALL)
+    training = unrolled.load(tmp_path / "m.safetensors").file.training
+    said = f"The model is that of step {training['steps_done']}, the best on what is held out: "
+    assert said + f"{training['held_out_nats']:.4f}." in " ".join(done.err.split())
+
+
 def test_train_prints_figures_as_json_that_eval_agrees_with(command: Command, text: Path) -> None:
     done = command("train", "text", text, "--out", "m.safetensors", "--json", *SMALL)
     figures = json.loads(done.out)

@@ -68,6 +68,10 @@ def train_with_progress(
         if stopped_by != signal.SIGINT:
             sys.exit(128 + stopped_by)
         return False
+    if report and display.kept and display.kept.step < report.step:
+        console.print(
+            f"The model is that of step {display.kept.step}, the best on what is held out: {report.best:.4f}."
+        )
     return True
 
 
@@ -99,6 +103,7 @@ def trials_with_progress(experiment: Experiment, console: Console) -> bool:
 class _Display:
     def __init__(self, console: Console) -> None:
         self._console = console
+        self.kept: Report | None = None  # of the weights that are the best so far
         self._loss = 0.0
         self._held_out = ""
         columns = [
@@ -122,6 +127,8 @@ class _Display:
     def show(self, report: Report) -> None:
         self._loss = report.loss if not self._loss else 0.95 * self._loss + 0.05 * report.loss
         if report.held_out is not None:
+            if report.held_out == report.best:
+                self.kept = report
             self._held_out = f"{report.held_out:.4f}"
             if not self._console.is_terminal:
                 self._console.print(
