@@ -150,6 +150,10 @@ def test_what_is_no_symbol_is_refused(count: int) -> None:
     sentence = f"embedding must be a tensor [V,3], got float32 of shape ({count}, 2)"
     with pytest.raises(InputError, match=re.escape(sentence)):
         layer(symbols_of(count), embedding=embedding[:, :2])
+    with pytest.raises(
+        InputError, match=re.escape("embedding must have a row for each symbol, got float32 of shape (0, 3)")
+    ):
+        layer(symbols_of(count), embedding=embedding[:0])
 
 
 def test_no_rows_of_symbols_give_no_outputs_and_gradients_of_zero() -> None:

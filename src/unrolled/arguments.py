@@ -86,6 +86,8 @@ def checked_symbols(input: Input, embedding: Tensor, width: int) -> Input:
         raise InputError(f"embedding must be a tensor [V,D], got {_described(embedding)}")
     if embedding.shape[1] != width:
         raise InputError(f"embedding must be a tensor [V,{width}], got {_described(embedding)}")
+    if not embedding.shape[0] and data.numel():
+        raise InputError(f"embedding must have a row for each symbol, got {_described(embedding)}")
     data = data.to(torch.int64)[..., None]
     return input._replace(data=data) if isinstance(input, PackedSequence) else data
 
