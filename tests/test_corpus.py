@@ -1,5 +1,6 @@
 """Files to symbols: the split, the borders between blocks, and one clear sentence for what cannot be read."""
 
+import gzip
 import hashlib
 import os
 import sys
@@ -301,6 +302,15 @@ def test_a_pipe_is_refused_at_once(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(InputError, match="pipe is not a regular file"):
         read([tmp_path / "pipe"])
+
+
+def test_a_gzipped_file_is_bytes_and_no_text(file: Path) -> None:
+    packed = file.parent / "packed.txt.gz"
+    packed.write_bytes(gzip.compress(b"some words"))
+    with pytest.raises(InputError) as error:
+        read([packed])
+    assert one_sentence(error) == f"{packed} is gzipped; expected a file of text: gunzip makes one of it"
+    assert len(read([packed], "byte").train) > 0
 
 
 @pytest.mark.parametrize("level", LEVELS)

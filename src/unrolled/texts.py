@@ -14,9 +14,9 @@ from typing import NamedTuple
 
 from unrolled.errors import InputError
 
-__all__ = ["Placed", "lines", "placed", "unpacked", "whole"]
+__all__ = ["GZIP", "Placed", "lines", "placed", "unpacked", "whole"]
 
-GZIP = b"\x1f\x8b"
+GZIP = b"\x1f\x8b"  # how such a file begins
 FILE_NAME = re.compile(r"(?:~?\.{0,2}/)?\S*\.[A-Za-z][A-Za-z0-9]{0,7}|~?\.{0,2}/\S+")
 
 

@@ -25,6 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from unrolled.errors import InputError
+from unrolled.texts import GZIP
 from unrolled.vocabulary import Place, UnknownCharacter, Vocabulary, check_level, learn
 
 __all__ = ["Corpus", "Symbols", "builtin_text", "encode_files", "files", "fingerprint", "read"]
@@ -179,12 +180,15 @@ def _whole_file(path: Path, level: str) -> _Span:
         raise InputError(f"{path} is not a regular file; expected one, because it is read more than once")
     try:
         with path.open("rb") as file:
-            start = len(BOM_UTF8) if level != "byte" and file.read(len(BOM_UTF8)) == BOM_UTF8 else 0
+            beginning = b"" if level == "byte" else file.read(len(BOM_UTF8))
+            start = len(BOM_UTF8) if beginning == BOM_UTF8 else 0
             size = file.seek(0, io.SEEK_END)
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror}); expected a file of text") from error
     if size == start:
         raise InputError(f"{path} is empty; expected a file of text")
+    if beginning.startswith(GZIP):
+        raise InputError(f"{path} is gzipped; expected a file of text: gunzip makes one of it")
     return _Span(str(path), path, start, size)
 
 
