@@ -99,7 +99,7 @@ def test_what_lies_past_a_length_changes_nothing(cell: str) -> None:
 
 def test_hypotheses_of_a_row_share_its_memory() -> None:
     network = decoder("lstm")
-    state = network.start(memory(), LENGTHS).widen(2)
+    state = network.start(memory(), LENGTHS).choose(torch.arange(ROWS).repeat_interleave(2))
     symbols = torch.arange(6)
     logs, attention, after = network.step(symbols, state)
     alone, alone_attention, _ = network.step(symbols[1::2], network.start(memory(), LENGTHS))

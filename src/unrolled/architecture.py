@@ -20,8 +20,10 @@ __all__ = [
     "CONVOLUTIONS",
     "CONVOLVED_STACK",
     "FILM_CHANNELS",
+    "FILM_GROUPS",
     "GRID_STAGES",
     "MOST_LAYERS",
+    "NO_EVENT",
     "Architecture",
     "CaptionArchitecture",
     "Convolution",
@@ -243,6 +245,10 @@ class SpeechArchitecture(Architecture):
 
 FILM_CHANNELS = (16, 32, 32)
 """Channels of a film's convolutions, each 3 x 3 with stride 2."""
+FILM_GROUPS = 4
+"""Groups of channels in which each of them is normalised."""
+NO_EVENT = -1
+"""The target of a step that has no event, and does not count."""
 
 
 def film_side(side: int) -> int:

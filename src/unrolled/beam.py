@@ -13,7 +13,7 @@ __all__ = ["Decoder", "Hypothesis", "search"]
 
 
 class Decoder(Protocol):
-    """What is searched: see `unrolled.models.decoder`, whose state can also `widen` and `choose`."""
+    """What is searched: see `unrolled.models.decoder`, whose state can also `choose`."""
 
     def start(self, memory: Tensor, lengths: Tensor) -> Any:
         """The state before the first symbol."""

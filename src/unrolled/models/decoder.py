@@ -30,11 +30,6 @@ class DecoderState(NamedTuple):
     memory: Memory
     carried: tuple[Tensor, ...]
 
-    def widen(self, times: int) -> Self:
-        """`times` hypotheses for each one."""
-        carried = tuple(part.repeat_interleave(times, 0) for part in self.carried)
-        return self._replace(carried=carried)
-
     def choose(self, hypotheses: Tensor, rows: Tensor | None = None) -> Self:
         """The state of these `hypotheses` [N'] alone, and of the `rows` [B'] that they belong to (default all)."""
         memory = self.memory if rows is None else Memory(*(part[rows] for part in self.memory))

@@ -6,13 +6,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from unrolled.architecture import FILM_CHANNELS, LabelArchitecture, film_side
+from unrolled.architecture import FILM_CHANNELS, FILM_GROUPS, NO_EVENT, LabelArchitecture, film_side
 from unrolled.models.layers import Head, Layers, drop
 
 __all__ = ["FilmFront", "LabelNetwork", "WordFront"]
-
-NORM_GROUPS = 4
-IGNORED = -1
 
 
 class WordFront(nn.Module):
@@ -40,7 +37,7 @@ class FilmFront(nn.Module):
         self.convolutions = nn.ModuleList(
             nn.Conv2d(before, after, 3, stride=2, padding=1) for before, after in pairwise(channels)
         )
-        self.norms = nn.ModuleList(nn.GroupNorm(NORM_GROUPS, after) for after in FILM_CHANNELS)
+        self.norms = nn.ModuleList(nn.GroupNorm(FILM_GROUPS, after) for after in FILM_CHANNELS)
         self.out = nn.Linear(FILM_CHANNELS[-1] * film_side(sizes.inputs) ** 2, sizes.embedding)
 
     def forward(self, inputs: Tensor) -> Tensor:
@@ -127,7 +124,7 @@ class LabelNetwork(nn.Module):
         In training the mean over the ways of reading, of all members each on its own, else that of the best
         informed way. Steps count by `weights` [T, B] (default 1), a target of -1 does not.
         """
-        weights = (targets != IGNORED).float() if weights is None else weights
+        weights = (targets != NO_EVENT).float() if weights is None else weights
         if not self.training:
             return self._loss(self.logits(inputs, lengths, **spelled)[-1], targets, weights), ()
         ways = self._each(inputs, lengths, **spelled)
@@ -139,7 +136,7 @@ class LabelNetwork(nn.Module):
         losses = F.cross_entropy(
             logits.flatten(0, 1),
             targets.flatten(),
-            ignore_index=IGNORED,
+            ignore_index=NO_EVENT,
             label_smoothing=smoothing,
             reduction="none",
         )

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unrolled import _engine
-from unrolled.architecture import FILM_CHANNELS
+from unrolled.architecture import FILM_CHANNELS, FILM_GROUPS
 from unrolled.modelfile import ModelFile
 from unrolled.tasks.label.sequences import Layout
 
@@ -20,8 +20,7 @@ __all__ = ["UNKNOWN", "Numbers", "Spelling", "front", "held"]
 Floats = NDArray[np.float32]
 
 FRAMES = 32  # worked on at a time
-GROUPS = 4
-EPSILON = 1e-5
+EPSILON = 1e-5  # torch's, of group normalisation
 UNKNOWN = 0
 """The number of a word or a character that training did not have."""
 
@@ -155,7 +154,7 @@ def _convolve(x: Floats, kernel: _engine.Linear, channels: int, scale: Floats, s
     columns = np.ascontiguousarray(windows.reshape(count * side * side, -1), np.float32)
     y = np.empty((len(columns), channels), np.float32)
     kernel.run(columns, y)
-    grouped = y.reshape(count, side * side, GROUPS, channels // GROUPS)
+    grouped = y.reshape(count, side * side, FILM_GROUPS, channels // FILM_GROUPS)
     centred = grouped - grouped.mean((1, 3), keepdims=True)
     centred /= np.sqrt((centred * centred).mean((1, 3), keepdims=True) + np.float32(EPSILON))
     normalised: Floats = np.maximum(centred.reshape(count, side, side, channels) * scale + shift, 0)

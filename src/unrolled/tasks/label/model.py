@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unrolled import plots, texts
+from unrolled.architecture import NO_EVENT
 from unrolled.causal import Causal
 from unrolled.errors import InputError
 from unrolled.examples import Refused, divide
@@ -31,7 +32,6 @@ __all__ = ["EventOptions", "LabelModel", "encode_labels"]
 
 READINGS = {"alone": "each step alone", "causal": "as it comes", "offline": "the whole sequence"}
 Pair = tuple[NDArray[np.int64], NDArray[np.int64]]
-UNKNOWN_EVENT = -1
 MOST_CONFUSED = 20  # classes of a confusion matrix that a terminal shows
 RIBBON = 96  # characters
 
@@ -156,7 +156,7 @@ class LabelModel:
         said: dict[str, list[Pair]] = {}
         for one in series:
             true = encode_labels(one, self.classes)
-            known = true != UNKNOWN_EVENT
+            known = true != NO_EVENT
             for name, logits in self._labeller.logits(one.inputs).items():
                 said.setdefault(name, []).append((logits.argmax(-1)[known], true[known]))
                 if self.penalty:
@@ -392,7 +392,7 @@ class LabelModel:
 
 def encode_labels(series: Series, classes: Sequence[str]) -> NDArray[np.int64]:
     """The class of each step, -1 for none; raises `InputError` for an event that is not among `classes`."""
-    numbers: dict[str | None, int] = {name: number for number, name in enumerate(classes)} | {None: UNKNOWN_EVENT}
+    numbers: dict[str | None, int] = {name: number for number, name in enumerate(classes)} | {None: NO_EVENT}
     for step, label in enumerate(series.labels or ()):
         if label not in numbers:
             raise InputError(

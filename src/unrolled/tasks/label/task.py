@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unrolled import kinds
-from unrolled.architecture import MOST_LAYERS, LabelArchitecture
+from unrolled.architecture import MOST_LAYERS, NO_EVENT, LabelArchitecture
 from unrolled.errors import InputError
 from unrolled.examples import Batches, ExampleOptions, Refused, divide, pad
 from unrolled.modelfile import ModelFile
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 
 __all__ = ["LabelOptions", "LabelTask"]
 
-IGNORED = -1
 MOST_EVENTS = 500  # that may look like a column of numbers
 Batch = dict[str, NDArray[Any]]
 
@@ -274,7 +273,7 @@ class LabelTask:
 
     def _gather(self, pieces: Sequence[tuple[Any, NDArray[np.int64]]]) -> Batch:
         """Several sequences as one batch."""
-        targets, lengths = pad([targets for _, targets in pieces], IGNORED)
+        targets, lengths = pad([targets for _, targets in pieces], NO_EVENT)
         if self.kind != "words":
             return {"inputs": pad([inputs for inputs, _ in pieces])[0], "lengths": lengths, "targets": targets}
         different = sorted({word for words, _ in pieces for word in words})
@@ -296,7 +295,7 @@ class LabelTask:
         size = self.options.batch
         parts = [ordered[begin : begin + size] for begin in range(0, len(ordered), size)]
         batches = [self._gather([self._encoded(one) for one in part]) for part in parts]
-        return [(batch, int((batch["targets"] != IGNORED).sum())) for batch in batches]
+        return [(batch, int((batch["targets"] != NO_EVENT).sum())) for batch in batches]
 
     def held_out(self) -> list[tuple[Batch, int]]:
         """The held-out sequences by length, whole; none where the last weights are to be kept."""
