@@ -64,10 +64,11 @@ void add_layer(unrolled::Stack& stack, In<2> weight_ih, In<2> weight_hh, MaybeIn
 
 struct Type {
     const char* name;
-    std::string_view format;  // the buffer protocol's
-    int number;               // NumPy's
+    std::string_view format;     // the buffer protocol's
+    std::string_view unaligned;  // the same where numbers do not begin at multiples of their size
+    int number;                  // NumPy's
 };
-constexpr Type float32{"float32", "f", NPY_FLOAT}, int64{"int64", "l", NPY_LONG};
+constexpr Type float32{"float32", "f", "=f", NPY_FLOAT}, int64{"int64", "l", "=q", NPY_LONG};
 enum Access {
     reading = PyBUF_C_CONTIGUOUS,
     writing = PyBUF_C_CONTIGUOUS | PyBUF_WRITABLE,
@@ -98,7 +99,8 @@ class Memory {
             for (size_t i = 0; i < found.size(); ++i)
                 if (expected[i] == any) expected[i] = found[i];
         const bool other_type = format != type.format;
-        const std::string message = std::string(name) + ": expected " + type.name + ", got an array of format " + view_.format;
+        const std::string message = std::string(name) + ": expected " + type.name + ", got an array " +
+                                    (format == type.unaligned ? "that is not aligned" : std::string("of format ") + view_.format);
         PyBuffer_Release(&view_);
         if (other_type) throw nb::type_error(message.c_str());
         throw nb::value_error((std::string(name) + ": expected shape " + shape_text(expected) + ", got " +
@@ -219,19 +221,19 @@ class Steps {
     Steps(const unrolled::Stack& stack, nb::handle h, nb::handle c)
         : stack_(stack), layers_(stack.layers()), state_(stack, h, c, any) {}
 
-    // x [B, D], or symbols [B], -> y [B, P], a new array where it is None.
-    nb::object step(nb::handle x, nb::object y) const {
+    // x [B, D], or symbols [B], -> out [B, P], a new array where it is None.
+    nb::object step(nb::handle x, nb::object out) const {
         if (stack_.layers() != layers_) throw nb::value_error("the stack has other layers than when its state was given");
         int64_t shape[] = {state_.rows(), stack_.P};
         const Inputs inputs(stack_, x, std::span(shape).first(1));
-        if (y.is_none()) {
-            y = nb::steal(PyArray_SimpleNew(2, shape, float32.number));
-            if (!y.is_valid()) throw nb::python_error();
+        if (out.is_none()) {
+            out = nb::steal(PyArray_SimpleNew(2, shape, float32.number));
+            if (!out.is_valid()) throw nb::python_error();
         }
-        const Memory outputs("y", y, float32, shape, writing);
-        if (inputs.overlap(outputs)) throw nb::value_error("y: expected memory of its own, got that of x");
+        const Memory outputs("out", out, float32, shape, writing);
+        if (inputs.overlap(outputs)) throw nb::value_error("out: expected memory of its own, got that of x");
         inputs.run(stack_, outputs.floats(), state_.rows_h, state_.rows_c, 1, shape[0]);
-        return y;
+        return out;
     }
 
   private:
@@ -296,5 +298,5 @@ void bind_stack(nb::module_& m) {
         .def_prop_ro("threads", [](const unrolled::Stack& stack) { return stack.threads(1, 1); });
     nb::class_<Steps>(m, "Steps")
         .def(nb::init<const unrolled::Stack&, nb::handle, nb::handle>(), "stack"_a, "h"_a, "c"_a.none(), nb::keep_alive<1, 2>())
-        .def("step", &Steps::step, "x"_a, "y"_a.none() = nb::none());
+        .def("step", &Steps::step, "x"_a, "out"_a.none() = nb::none());
 }

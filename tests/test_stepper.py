@@ -201,7 +201,7 @@ def test_a_state_may_lie_in_records_of_something_larger(isa: str, cell: str, wei
     ("h", "message"),
     [
         (np.zeros((1, 17, 2), np.float32).swapaxes(1, 2), "h: expected the units of a row next to each other"),
-        (np.zeros(2, "i1,(1,17)f4")["f1"].swapaxes(0, 1), "h: expected float32, got an array of format =f"),
+        (np.zeros(2, "i1,(1,17)f4")["f1"].swapaxes(0, 1), "h: expected float32, got an array that is not aligned"),
         (np.zeros((1, 2, 17)), "h: expected float32, got an array of format d"),
         (np.zeros((1, 3, 17), np.float32), r"h: expected shape \[1, 2, 17\], got \[1, 3, 17\]"),
         (np.broadcast_to(np.float32(0), (1, 2, 17)), "h: expected a writable float32 array"),
@@ -429,6 +429,27 @@ def test_results_are_the_callers_to_keep() -> None:
     assert np.array_equal(first, kept)
 
 
+def misaligned(dtype: Any, count: int) -> Any:
+    """Zeros [1, count] that begin a byte behind where numbers of their size should."""
+    return np.zeros(count * np.dtype(dtype).itemsize + 1, np.uint8)[1:].view(dtype)[None]
+
+
+@pytest.mark.parametrize(
+    ("out", "error", "message"),
+    [
+        (np.zeros((1, 6), np.float32), ValueError, r"out: expected shape \[1, 17\], got \[1, 6\]"),
+        (np.zeros((1, 17)), TypeError, "out: expected float32, got an array of format d"),
+        (misaligned(np.float32, 17), TypeError, "out: expected float32, got an array that is not aligned"),
+        ([[0.0] * 17], TypeError, "out: expected a C-contiguous writable float32 array"),
+    ],
+)
+def test_an_output_that_does_not_fit_is_refused(out: Any, error: type[Exception], message: str) -> None:
+    one = stepper("lstm", 6, 17)
+    with pytest.raises(error, match=f"^{message}$"):
+        one.step(random(1, 6), out)
+    assert not one.state.h.any()
+
+
 @pytest.mark.parametrize(
     ("x", "error", "message"),
     [
@@ -437,6 +458,7 @@ def test_results_are_the_callers_to_keep() -> None:
         (np.zeros((2, 6), np.float32), ValueError, r"x: expected shape \[1, 6\], got \[2, 6\]"),
         (np.zeros((1, 6)), TypeError, "x: expected float32, got an array of format d"),
         (np.zeros((6, 1), np.float32).T[:, ::-1], TypeError, "x: expected a C-contiguous float32 array"),
+        (misaligned(np.float32, 6), TypeError, "x: expected float32, got an array that is not aligned"),
         ([[0.0] * 6], TypeError, "x: expected a C-contiguous float32 array"),
     ],
 )
@@ -472,7 +494,7 @@ def test_a_sequence_that_does_not_fit_is_refused_and_consumes_nothing(
 def test_an_output_that_is_the_input_is_refused() -> None:
     one, memory = stepper("lstm", 17, 17), random(3, 17)
     for x, out in ((memory[:1], memory[:1]), (memory[1:2], memory.reshape(-1)[30:47].reshape(1, 17))):
-        with pytest.raises(ValueError, match=r"^y: expected memory of its own, got that of x$"):
+        with pytest.raises(ValueError, match=r"^out: expected memory of its own, got that of x$"):
             one.step(x, out)
     assert not one.state.h.any()
     assert np.array_equal(one.step(memory[:1], memory[1:2]), one.state.h[-1])

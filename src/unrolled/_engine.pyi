@@ -238,5 +238,5 @@ class Steps:
     """Steps of a stack that carry a state of B rows, whose arrays it holds, as those of `Stack.run`."""
 
     def __init__(self, stack: Stack, h: Array, c: Array | None) -> None: ...
-    def step(self, x: Array, y: Array | None = None) -> Array:
-        """x [B, D] -> y [B, P], a new array where none is given."""
+    def step(self, x: Array, out: Array | None = None) -> Array:
+        """x [B, D] -> out [B, P], a new array where none is given."""
