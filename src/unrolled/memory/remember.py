@@ -133,7 +133,8 @@ def remember(
 ) -> Memory:
     """Look at a model that `unrolled.load` opened on data (default: what was held out of its training).
 
-    `seed` chooses the steps that are looked at; `steps` are run without a reset at the end.
+    `seed` chooses what is looked at, of many sentences or pictures and of their steps; `steps` are run without a
+    reset at the end.
 
     Raises `InputError` for data that it cannot read, what is no such model, `steps` under 2 and a negative seed.
     """
@@ -143,7 +144,7 @@ def remember(
         raise InputError(f"seed is {seed!r}, expected a whole number, at least 0")
     _engine.keep_freed_memory()
     paths = [paths] if isinstance(paths, str | Path) else paths
-    looked_at = subject(model, paths)
+    looked_at = subject(model, paths, seed)
     return of_subject(looked_at, looked_at.passages(seed), seed, steps)
 
 

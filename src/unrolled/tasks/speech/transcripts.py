@@ -84,7 +84,7 @@ def read(paths: Sequence[str | Path], rate: int | None, refused: Refused) -> Rec
     )
 
 
-def builtin(rate: int | None = None, count: int = BUILTIN_COUNT) -> Recordings:
+def builtin(rate: int | None = None) -> Recordings:
     """Digit strings as keypad tones, the same every time."""
     chosen = rate or tones.RATE
 
@@ -96,12 +96,12 @@ def builtin(rate: int | None = None, count: int = BUILTIN_COUNT) -> Recordings:
 
     digest = hashlib.sha256()
     texts, seconds = [], []
-    for number in range(count):
+    for number in range(BUILTIN_COUNT):
         samples, text = dial(number)
         digest.update(samples.tobytes() + text.encode())
         texts.append(text)
         seconds.append(len(samples) / tones.RATE)
-    places = [f"{BUILTIN}, number {number}" for number in range(count)]
+    places = [f"{BUILTIN}, number {number}" for number in range(BUILTIN_COUNT)]
     return Recordings((BUILTIN,), places, texts, seconds, chosen, digest.hexdigest(), sound)
 
 
