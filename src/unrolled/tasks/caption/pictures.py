@@ -143,7 +143,9 @@ def read_picture(path: str | Path, size: int, channels: int) -> NDArray[np.uint8
     try:
         return fit(Path(path).read_bytes(), str(path), size, channels)
     except IsADirectoryError as error:
-        raise InputError(f"{path} is a folder, expected a picture; `unrolled eval` measures on folders.") from error
+        raise InputError(
+            f"{path} is a folder, expected a picture; `unrolled eval` measures on folders."
+        ) from error
     except OSError as error:
         raise InputError(f"{path} could not be read: {error.strerror}.") from error
 
