@@ -19,7 +19,7 @@ PICTURES = Path("docs/pictures")
 
 def by_hand(path: Path, rows: list[dict[str, Any]]) -> None:
     """Right answers against the gap: weights set by hand, and trained ones."""
-    figure = plots.library(path)(figsize=(5.2, 3.4), layout="constrained")
+    figure = plots.figure_class(path)(figsize=(5.2, 3.4), layout="constrained")
     axes = figure.subplots()
     gaps = [row["gap"] for row in rows]
     axes.plot(gaps, [1 - row["by_hand"] for row in rows], color="#1b7f4d", marker="o", label="set by hand")
@@ -44,7 +44,7 @@ def by_hand(path: Path, rows: list[dict[str, Any]]) -> None:
 
 def vanishing(path: Path, gradients: dict[str, list[float]]) -> None:
     """The gradient of the last state by an input against the distance, for each cell."""
-    figure = plots.library(path)(figsize=(5.2, 3.4), layout="constrained")
+    figure = plots.figure_class(path)(figsize=(5.2, 3.4), layout="constrained")
     axes = figure.subplots()
     for cell, shares in gradients.items():
         axes.plot(range(len(shares)), [max(one, 1e-12) for one in shares], color=curves.COLOURS[cell], label=cell)

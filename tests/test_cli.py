@@ -294,7 +294,7 @@ def test_bad_models_prompts_and_numbers_are_refused_in_one_sentence(
     refused(command("info", tmp_path / "cut"), "cut", "damaged")
     refused(command("sample", model, "--prompt", "the §"), "§", "line 1, column 5")
     refused(command("sample", model, "--temperature", "-1"), "temperature", "-1")
-    refused(command("sample", model, "--top-p", "0"), "top-p", "0")
+    refused(command("sample", model, "--top-p", "0"), "top_p", "0")
     (tmp_path / "other.txt").write_text("the clouds\nare §")
     refused(command("eval", model, tmp_path / "other.txt"), "other.txt, line 2, column 5", "§")
 

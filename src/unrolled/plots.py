@@ -6,10 +6,10 @@ from typing import Any
 from unrolled.atomic import replacing
 from unrolled.errors import InputError
 
-__all__ = ["library", "save"]
+__all__ = ["figure_class", "save"]
 
 
-def library(path: Path) -> Any:
+def figure_class(path: Path) -> Any:
     """matplotlib's Figure, for a drawing into `path`.
 
     Raises `InputError` where matplotlib is missing, and for a path that does not end in .png, .svg or .pdf or

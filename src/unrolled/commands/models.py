@@ -33,7 +33,7 @@ from unrolled.results import Output
 from unrolled.tasks import TASKS
 from unrolled.tasks.label import LabelModel
 from unrolled.tasks.label.names import listed
-from unrolled.tasks.text import TextModel
+from unrolled.tasks.text import SampleOptions, TextModel
 
 RUN_OPTIONS = [task.Model.RunOptions for task in TASKS.values()]
 JsonLines = Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")]
@@ -59,24 +59,21 @@ def _run_panels() -> dict[str, str]:
 
 
 @app.command(epilog="Example: unrolled sample model.safetensors --prompt 'The ' --length 200 --seed 1")
+@with_settings(SampleOptions)
 def sample(
     model: ModelPath,
     prompt: Annotated[str, typer.Option(help="The text to go on from; '-' reads it from standard input.")] = "",
-    length: Annotated[int, typer.Option(help="Symbols to write.")] = 500,
-    temperature: Annotated[
-        float, typer.Option(help="Below 1 likelier, above 1 wilder; 0 always the likeliest.")
-    ] = 0.8,
-    top_p: Annotated[float, typer.Option(help="Choose among the likeliest symbols of this probability.")] = 1.0,
-    seed: Annotated[int, typer.Option(help="The same seed writes the same text.")] = 0,
+    **given: Any,
 ) -> None:
     """Let a text model write, one step a symbol, printed as it is written."""
+    (options,) = settings.fill([SampleOptions], settings.known([SampleOptions], given), "command line")
     if prompt == "-":
         prompt = texts.whole(prompt)
     _end_with_reader()
     loaded = unrolled.load(model)
     if not isinstance(loaded, TextModel):
         raise InputError(f"{model} was trained for the task {loaded.file.task!r}; only text models write samples.")
-    text = loaded.sample(prompt, length, temperature=temperature, top_p=top_p, seed=seed)
+    text = loaded.sample(prompt, **asdict(options))
     sys.stdout.write(prompt)
     for piece in text:
         sys.stdout.write(piece)
@@ -141,7 +138,7 @@ def remember(
     needs_torch()
     looked_at = paths(data)
     if plot:
-        plots.library(plot)
+        plots.figure_class(plot)
     loaded = unrolled.load(model)
     from unrolled.memory import portrait, shading
     from unrolled.memory.remember import remember as look

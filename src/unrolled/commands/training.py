@@ -243,7 +243,7 @@ def gap(
         out = Path("gap-quick.json" if quick else "gap.json")
         beside.print(f"The results are in {out}; without it the experiment begins anew.")
     if plot:
-        plots.library(plot)
+        plots.figure_class(plot)
     experiment = Experiment(problems or [QUICK_PROBLEM if quick else "recall"], options, out)
     from unrolled.progress import trials_with_progress
 

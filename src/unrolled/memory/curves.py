@@ -21,7 +21,7 @@ def draw(path: Path, results: Results) -> None:
     The height is what was learned: 1 without error, 0 at chance or worse; lines are the mean of the seeds, bands
     reach from the worst to the best, and full dots are gaps that every seed solved.
     """
-    figure_of = plots.library(path)
+    figure_of = plots.figure_class(path)
     problems = results.values("problem")
     across = min(ACROSS, len(problems))
     down = -(-len(problems) // across)

@@ -18,7 +18,7 @@ FEW = 200.0  # times: an axis of less than that has few powers of ten
 
 def draw(path: Path, memory: Memory) -> None:
     """Draw the three panels into `path` (.png, .svg or .pdf)."""
-    figure = plots.library(path)(figsize=(13, 3.8), layout="constrained")
+    figure = plots.figure_class(path)(figsize=(13, 3.8), layout="constrained")
     by_context, by_distance, lives = figure.subplots(1, 3)
     _context(by_context, memory)
     _reach(by_distance, memory)

@@ -19,7 +19,7 @@ def draw(path: Path, picture: NDArray[np.uint8], words: Sequence[str], attention
     `attention` [words, rows, columns] covers the whole picture. `path` ends in .png, .svg or .pdf; raises
     `InputError` for another ending, a file that cannot be written, and where matplotlib is missing.
     """
-    figure_of = plots.library(path)
+    figure_of = plots.figure_class(path)
     shown = picture.repeat(3, 2) if picture.shape[2] == 1 else picture
     extent = (0, shown.shape[1], shown.shape[0], 0)
     columns = min(PANELS_A_ROW, len(words) + 1)

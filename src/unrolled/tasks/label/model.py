@@ -230,7 +230,7 @@ class LabelModel:
         if (options.video or options.plot) and len(inputs) != 1:
             raise InputError(f"{len(inputs)} inputs, expected one for --video or --plot.")
         if options.plot:
-            plots.library(Path(options.plot))  # what cannot be drawn is refused before there is work done
+            plots.figure_class(Path(options.plot))  # what cannot be drawn is refused before there is work done
         if options.video and self.kind != "films":
             raise InputError(f"--video needs a film, but the model reads {self.kind}.")
         if options.plot and self.kind == "words":

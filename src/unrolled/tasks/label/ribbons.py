@@ -21,7 +21,7 @@ def draw(
     `names` are all the events, which give the colours; `unit` says what their times are in. Where the event is
     `blank` there is nothing.
     """
-    figure_of = plots.library(path)
+    figure_of = plots.figure_class(path)
     from matplotlib.patches import Patch
 
     colours = {name: "#{:02x}{:02x}{:02x}".format(*films.colour(number)) for number, name in enumerate(names)}

@@ -17,7 +17,7 @@ def draw(path: Path, attention: NDArray[np.floating], source: Sequence[str], tar
     A row a target word, a column a source word, the darker the more; `path` ends in .png, .svg or .pdf. The
     picture grows with the words' number and length, so that none is cut off or lies over another.
     """
-    figure_of = plots.library(path)
+    figure_of = plots.figure_class(path)
     cell, letter = 0.32, 0.1  # inches
     beside, above = (0.4 + letter * max(map(len, words)) for words in (target, source))
     width, height = cell * len(source), cell * len(target)
