@@ -1,7 +1,7 @@
 """What several test files share: the instruction sets in turn, one thread, a small text model."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # tests share the machine: more threads only where they ask for them
@@ -13,7 +13,6 @@ from hypothesis import settings
 
 from small import text_file
 from unrolled import _engine, modelfile
-from unrolled.modelfile import ModelFile
 
 # The same examples at every run, so that a failure seen once can be seen again.
 settings.register_profile("fixed", derandomize=True, deadline=None)
@@ -36,12 +35,6 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
-
-
-@pytest.fixture
-def random_model() -> Callable[..., ModelFile]:
-    """Makes a text model: see `small.text_file`."""
-    return text_file
 
 
 @pytest.fixture

@@ -18,11 +18,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import unrolled
+from small import text_file
 from unrolled import modelfile
 from unrolled.architecture import TextArchitecture
 from unrolled.atomic import replacing
 from unrolled.errors import InputError
-from unrolled.modelfile import ModelFile
 from unrolled.vocabulary import CharVocabulary
 
 Tensors = dict[str, Any]
@@ -59,8 +59,8 @@ def disk_full_after(size: int) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("cell", ["rnn", "lstm", "gru"])
-def test_what_is_written_is_read(tmp_path: Path, random_model: Callable[..., ModelFile], cell: str) -> None:
-    model = random_model(cell, layers=3)
+def test_what_is_written_is_read(tmp_path: Path, cell: str) -> None:
+    model = text_file(cell, layers=3)
     path = tmp_path / "model.safetensors"
     modelfile.write(path, model)
     back = modelfile.read(path)
@@ -72,24 +72,24 @@ def test_what_is_written_is_read(tmp_path: Path, random_model: Callable[..., Mod
     assert back.fingerprint() == model.fingerprint()
 
 
-def test_the_same_model_is_the_same_file(tmp_path: Path, random_model: Callable[..., ModelFile]) -> None:
+def test_the_same_model_is_the_same_file(tmp_path: Path) -> None:
     for name in ("a", "b"):
-        modelfile.write(tmp_path / name, random_model())
+        modelfile.write(tmp_path / name, text_file())
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 
-def test_every_name_and_character_is_kept(tmp_path: Path, random_model: Callable[..., ModelFile]) -> None:
+def test_every_name_and_character_is_kept(tmp_path: Path) -> None:
     # A file name on Linux is any bytes; Python holds those that are not UTF-8 as lone surrogates.
     training = {"names": ["fließend 漢字 😀.txt", "latin\udce9.txt"]}
     vocabulary = CharVocabulary("\0\né漢😀").to_json()
-    model = replace(random_model(), training=training, encoding=vocabulary)
+    model = replace(text_file(), training=training, encoding=vocabulary)
     modelfile.write(tmp_path / "model", model)
     back = modelfile.read(tmp_path / "model")
     assert (back.training, back.encoding) == (training, vocabulary)
 
 
-def test_a_fingerprint_is_that_of_the_weights(random_model: Callable[..., ModelFile]) -> None:
-    model = random_model()
+def test_a_fingerprint_is_that_of_the_weights() -> None:
+    model = text_file()
     tensors = {name: tensor.copy() for name, tensor in model.tensors.items()}
     tensors["head.bias"][3] = np.nextafter(tensors["head.bias"][3], np.float32(9))
     assert replace(model, training={}).fingerprint() == model.fingerprint()
@@ -143,19 +143,17 @@ def test_a_pipe_is_not_replaced_by_a_file(tmp_path: Path) -> None:
     assert (tmp_path / "pipe").is_fifo() and list(tmp_path.iterdir()) == [tmp_path / "pipe"]
 
 
-def test_what_a_killed_process_left_is_overwritten(tmp_path: Path, random_model: Callable[..., ModelFile]) -> None:
+def test_what_a_killed_process_left_is_overwritten(tmp_path: Path) -> None:
     (tmp_path / ".model.partial").write_bytes(b"half" * 10_000)
-    modelfile.write(tmp_path / "model", random_model())
+    modelfile.write(tmp_path / "model", text_file())
     modelfile.read(tmp_path / "model")
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
-def test_a_full_disk_keeps_the_old_file_and_leaves_no_other(
-    model_path: Path, random_model: Callable[..., ModelFile]
-) -> None:
+def test_a_full_disk_keeps_the_old_file_and_leaves_no_other(model_path: Path) -> None:
     old = model_path.read_bytes()
     with disk_full_after(len(old) // 2):
-        assert refusal(model_path, lambda path: modelfile.write(path, random_model("gru"))).startswith(
+        assert refusal(model_path, lambda path: modelfile.write(path, text_file("gru"))).startswith(
             "could not be written: "
         )
     assert model_path.read_bytes() == old
@@ -165,19 +163,17 @@ def test_a_full_disk_keeps_the_old_file_and_leaves_no_other(
 @pytest.mark.parametrize(
     "name", ["missing/model", "file/model", "folder", pytest.param("long" * 63, id="a name too long")]
 )
-def test_a_place_that_cannot_be_written_is_refused(
-    tmp_path: Path, random_model: Callable[..., ModelFile], name: str
-) -> None:
+def test_a_place_that_cannot_be_written_is_refused(tmp_path: Path, name: str) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "folder").mkdir()
     before = sorted(tmp_path.rglob("*"))
     path = tmp_path / name
-    assert "could not be written" in refusal(path, lambda path: modelfile.write(path, random_model()))
+    assert "could not be written" in refusal(path, lambda path: modelfile.write(path, text_file()))
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_a_file_cut_at_any_byte_is_refused(model_path: Path, random_model: Callable[..., ModelFile]) -> None:
-    modelfile.write(model_path, random_model(layers=1, hidden=2))
+def test_a_file_cut_at_any_byte_is_refused(model_path: Path) -> None:
+    modelfile.write(model_path, text_file(layers=1, hidden=2))
     content = model_path.read_bytes()
     for cut in range(len(content)):
         model_path.write_bytes(content[:cut])

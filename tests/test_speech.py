@@ -2,7 +2,6 @@
 
 import io
 import re
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -272,16 +271,14 @@ def test_a_stream_that_has_heard_nothing_has_no_text(model: SpeechModel) -> None
     assert stream.partial() == stream.finish() == ""
 
 
-def test_a_language_model_changes_what_is_heard(
-    tmp_path: Path, model: SpeechModel, random_model: Callable[..., ModelFile]
-) -> None:
+def test_a_language_model_changes_what_is_heard(tmp_path: Path, model: SpeechModel) -> None:
     path = tmp_path / "text.safetensors"
-    modelfile.write(path, random_model(vocabulary=CharVocabulary("\n0123456789")))
+    modelfile.write(path, small.text_file(vocabulary=CharVocabulary("\n0123456789")))
     sound = tones.dial(np.random.default_rng(5))[0]
     heavy = ListenOptions(lm=str(path), lm_weight=3.0)
     none = ListenOptions(lm=str(path), lm_weight=0.0)
     assert model.transcribe(sound, none) == model.transcribe(sound) != model.transcribe(sound, heavy)
-    modelfile.write(path, random_model())
+    modelfile.write(path, small.text_file())
     with pytest.raises(InputError, match="the language model does not know all that the speech model says"):
         model.transcribe(sound, heavy)
 

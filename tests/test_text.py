@@ -2,7 +2,6 @@
 
 import itertools
 import math
-from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -13,6 +12,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from small import text_file
 from tolerances import TOLERANCES, assert_close
 from unrolled import modelfile
 from unrolled.errors import InputError
@@ -22,7 +22,6 @@ from unrolled.tasks.text import Score, TextModel, TextOptions, TextTask, corpus
 from unrolled.tasks.text.model import choose, held_out_symbols
 from unrolled.vocabulary import ByteVocabulary, CharVocabulary
 
-MakeModel = Callable[..., ModelFile]
 Batch = dict[str, NDArray[Any]]
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -239,20 +238,20 @@ def assert_nats(score: Score, losses: NDArray[np.float64]) -> None:
 
 
 @pytest.fixture
-def model(random_model: MakeModel) -> TextModel:
-    return TextModel(random_model())
+def model() -> TextModel:
+    return TextModel(text_file())
 
 
 @pytest.mark.parametrize("cell", ["rnn", "lstm", "gru"])
-def test_a_score_is_the_mean_loss_with_the_state_carried(random_model: MakeModel, cell: str) -> None:
-    file = random_model(cell)
+def test_a_score_is_the_mean_loss_with_the_state_carried(cell: str) -> None:
+    file = text_file(cell)
     model = TextModel(file)
     assert_nats(model.score(TEXT), direct_losses(file, model.vocabulary.encode(TEXT)))
 
 
 @pytest.mark.parametrize("count", [2, 4096, 4097, 4098, 9000])
-def test_a_long_text_is_scored_as_one(random_model: MakeModel, count: int) -> None:
-    file = random_model("rnn", layers=1)
+def test_a_long_text_is_scored_as_one(count: int) -> None:
+    file = text_file("rnn", layers=1)
     symbols = np.random.default_rng(0).integers(0, 10, count)
     assert_nats(TextModel(file).score_symbols(symbols), direct_losses(file, symbols))
 
@@ -300,16 +299,16 @@ def test_what_are_no_symbols_of_a_model_is_not_scored(model: TextModel, symbols:
         model.score_symbols(symbols)
 
 
-def test_a_model_that_knows_nothing_is_as_perplexed_as_a_die(random_model: MakeModel) -> None:
-    file = random_model()
+def test_a_model_that_knows_nothing_is_as_perplexed_as_a_die() -> None:
+    file = text_file()
     tensors = {name: np.zeros_like(tensor) for name, tensor in file.tensors.items()}
     score = TextModel(replace(file, tensors=tensors)).score(TEXT)
     assert score.nats == pytest.approx(math.log(10), rel=TOLERANCES[torch.float32].rtol)
     assert score.perplexity == pytest.approx(10, rel=1e-4)
 
 
-def test_a_model_that_is_very_sure_has_a_score(random_model: MakeModel) -> None:
-    file = random_model()
+def test_a_model_that_is_very_sure_has_a_score() -> None:
+    file = text_file()
     tensors = dict(file.tensors) | {"head.bias": np.linspace(-300, 300, 10, dtype=np.float32)}
     file = replace(file, tensors=tensors)
     model = TextModel(file)
@@ -452,18 +451,18 @@ def witness(file: ModelFile) -> TextModel:
 
 
 @pytest.mark.parametrize("place", [0, 1, 1022, 1023, 1024, 1025, 2047, 2048, 2998, 2999])
-def test_every_symbol_of_a_long_prompt_is_read(random_model: MakeModel, place: int) -> None:
-    model = witness(random_model(layers=1, vocabulary=CharVocabulary("abny")))
+def test_every_symbol_of_a_long_prompt_is_read(place: int) -> None:
+    model = witness(text_file(layers=1, vocabulary=CharVocabulary("abny")))
     assert written(model, "a" * 3000, 1, temperature=0) == "n"
     assert written(model, "a" * place + "b" + "a" * (2999 - place), 1, temperature=0) == "y"
 
 
-def test_no_prompt_stands_for_a_new_line(model: TextModel, random_model: MakeModel) -> None:
+def test_no_prompt_stands_for_a_new_line(model: TextModel) -> None:
     def texts(model: TextModel, prompt: str) -> list[str]:
         return [written(model, prompt, 5, seed=seed) for seed in range(20)]
 
     assert texts(model, "") == texts(model, "\n") != texts(model, " ")
-    unlined = TextModel(random_model(vocabulary=CharVocabulary("abcdefghij")))
+    unlined = TextModel(text_file(vocabulary=CharVocabulary("abcdefghij")))
     assert texts(unlined, "") == texts(unlined, "a") != texts(unlined, "c")
 
 
@@ -495,8 +494,8 @@ def test_a_sample_that_cannot_be_is_refused_before_anything_is_written(
         model.sample(prompt, **options)  # the iterator is never asked for anything
 
 
-def test_a_model_of_bytes_writes_whole_characters(random_model: MakeModel) -> None:
-    model = TextModel(random_model(vocabulary=ByteVocabulary()))
+def test_a_model_of_bytes_writes_whole_characters() -> None:
+    model = TextModel(text_file(vocabulary=ByteVocabulary()))
     pieces = list(model.sample("né 漢", 300, temperature=1.0, seed=3))
     assert all(pieces)
     symbols = sampled_symbols(model, "né 漢", 300, seed=3)
@@ -515,8 +514,8 @@ def sampled_symbols(model: TextModel, prompt: str, length: int, seed: int) -> li
     return symbols
 
 
-def test_bytes_that_join_to_a_character_come_out_as_one_piece(random_model: MakeModel) -> None:
-    file = random_model(vocabulary=ByteVocabulary())
+def test_bytes_that_join_to_a_character_come_out_as_one_piece() -> None:
+    file = text_file(vocabulary=ByteVocabulary())
     # A head that answers each byte of the sign with the next one, whatever the state.
     tensors = {name: np.zeros_like(tensor) for name, tensor in file.tensors.items()}
     model = TextModel(replace(file, tensors=tensors | write_round(file, "漢".encode())))
@@ -544,8 +543,8 @@ def write_round(file: ModelFile, cycle: bytes) -> dict[str, NDArray[np.float32]]
     return tensors
 
 
-def test_a_vocabulary_of_another_size_than_the_network_is_refused(random_model: MakeModel) -> None:
-    file = replace(random_model(), encoding=CharVocabulary("ab").to_json())
+def test_a_vocabulary_of_another_size_than_the_network_is_refused() -> None:
+    file = replace(text_file(), encoding=CharVocabulary("ab").to_json())
     with pytest.raises(InputError, match="the vocabulary has 2 symbols, but the architecture 10"):
         TextModel(file)
 
