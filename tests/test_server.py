@@ -345,6 +345,12 @@ def test_a_token_goes_on_a_line_of_its_own(tmp_path: Path, end: str) -> None:
     assert tokens.read_text().count("\n") == 2
 
 
+def test_a_file_of_tokens_that_is_not_there_is_said(tmp_path: Path) -> None:
+    said = r"/none cannot be read: No such file or directory; `unrolled token` makes one\.$"
+    with pytest.raises(InputError, match=said):
+        read_tokens(tmp_path / "none")
+
+
 def test_tenants_do_not_see_each_other(tmp_path: Path, models: list[Path]) -> None:
     tokens = tmp_path / "tokens"
     alice, bob = (add_token(tokens, tenant) for tenant in ("alice", "bob"))

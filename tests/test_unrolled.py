@@ -2,6 +2,8 @@
 
 from importlib import metadata
 
+import pytest
+
 import unrolled
 
 
@@ -13,3 +15,8 @@ def test_what_is_imported_later_is_listed() -> None:
 
 def test_the_version_is_that_of_the_distribution() -> None:
     assert unrolled.__version__ == metadata.version("unrolled")
+
+
+def test_an_empty_path_is_not_taken_for_the_folder() -> None:
+    with pytest.raises(unrolled.InputError, match="the path of the model is empty, expected the name of a"):
+        unrolled.load("")

@@ -47,7 +47,8 @@ def read_tokens(path: Path) -> dict[str, str]:
     try:
         lines = path.read_text("utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} cannot be read: {error}; `unrolled token` makes one") from error
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise InputError(f"{path} cannot be read: {reason}; `unrolled token` makes one") from error
     for number, line in enumerate(lines, 1):
         if not (parts := LINE.fullmatch(line)):
             raise InputError(f"{path}, line {number}: expected a tenant and a SHA-256, as `unrolled token` writes")

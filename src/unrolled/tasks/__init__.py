@@ -109,6 +109,8 @@ def load(path: str | Path) -> Any:
 
     Raises `InputError` for a file that is refused. Needs no torch, but where the model's class says so.
     """
+    if not str(path):
+        raise InputError("the path of the model is empty, expected the name of a model file.")
     model = modelfile.read(Path(path))
     try:
         return TASKS[model.task].Model(model)
