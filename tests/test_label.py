@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from small import label_file
 from tolerances import assert_close
-from unrolled import modelfile
+from unrolled import modelfile, plots
 from unrolled.errors import InputError
 from unrolled.models.label import LabelNetwork
 from unrolled.recipe import TrainOptions
@@ -385,7 +385,8 @@ def test_inputs_that_do_not_fit_the_model_are_refused(tmp_path: Path) -> None:
     for inputs, options, reason in [
         ([str(tmp_path / "wide.npy")], EventOptions(), "wide.npy has 4 numbers a step, but the model reads 2"),
         ([str(words(tmp_path / "w"))], EventOptions(), "has words, but the model reads numbers"),
-        (["a", "b"], EventOptions(plot="x.png"), "2 inputs, expected one for --video or --plot"),
+        (["a", "b"], EventOptions(video="x.mp4"), "2 inputs, expected one for --video"),
+        (["a"] * 25, EventOptions(plot="x.png"), "25 inputs; --plot draws at most 24 sequences"),
         (["a"], EventOptions(video="x.mp4"), "--video needs a film, but the model reads numbers"),
     ]:
         with pytest.raises(InputError, match=reason):
@@ -587,7 +588,7 @@ def test_what_has_no_names_does_not_come_by_standard_input(tmp_path: Path) -> No
 def test_the_millionth_step_is_told_whole() -> None:
     model = LabelModel(label_file("numbers"))
     labels = itertools.chain(itertools.repeat("left", 1_234_567), ["right"])
-    told = list(model._told("x", labels, EventOptions(), None))
+    told = list(model._told("x", labels, EventOptions(), None, []))
     assert [one.line.splitlines()[-1] for one in told] == ["0,1234567,left", "1234567,1234568,right"]
 
 
@@ -618,16 +619,21 @@ def test_what_was_trained_on_is_in_the_report(tmp_path: Path) -> None:
     assert used["columns"] == 'x, "y, m"' and used["events"] == '"down, far", up'
 
 
-def test_many_sequences_are_not_drawn_one_over_the_other(tmp_path: Path) -> None:
-    rows = [f"{who},{step},{label}" for who in range(4) for step, label in enumerate(("up", "down"))]
-    path = table_of(tmp_path / "a.csv", rows)
-    _, model = untrained(LabelTask(LabelOptions(sequence="who", hidden=4, split=0.75), [path], seed=1))
-    picture = tmp_path / "p.png"
-    with pytest.raises(InputError, match=r"a\.csv has 4 sequences, expected one for --plot"):
-        list(model.run([str(path)], EventOptions(plot=str(picture))))
-    assert not picture.exists()
-    table_of(path, ["3", "4"], "x")
-    assert list(model.run([str(path)], EventOptions(plot=str(picture)))) and picture.exists()
+def test_sequences_are_drawn_one_below_the_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def table(count: int) -> str:
+        rows = [f"{who},{step},{label}" for who in range(count) for step, label in enumerate(("up", "down"))]
+        return str(table_of(tmp_path / f"{count}.csv", rows))
+
+    figures: list[Any] = []
+    monkeypatch.setattr(plots, "save", lambda figure, path: figures.append(figure))
+    _, model = untrained(LabelTask(LabelOptions(sequence="who", hidden=4, split=0.75), [Path(table(4))], seed=1))
+    assert list(model.run([table(4), table(2)], EventOptions(plot=str(tmp_path / "p.png"))))
+    titles = [axes.get_title(loc="left") for axes in figures[0].axes]
+    assert titles == [f"{tmp_path / '4.csv'}, {who}" for who in range(4)] + [
+        f"{tmp_path / '2.csv'}, {who}" for who in range(2)
+    ]
+    with pytest.raises(InputError, match=r"21\.csv has 21 sequences; --plot draws at most 24 of all inputs"):
+        list(model.run([table(4), table(21)], EventOptions(plot=str(tmp_path / "p.png"))))
 
 
 @pytest.mark.parametrize("kind", ["numbers", "words"])

@@ -18,8 +18,8 @@ def test_a_ribbon_ends_with_its_events_also_where_the_last_is_not_drawn(
     figures: list[Any] = []
     monkeypatch.setattr(plots, "save", lambda figure, path: figures.append(figure))
     rows = {"truth": [Event(0, 2, "enters")], "model": [Event(0, 3, "enters"), Event(3, 7, "nothing")]}
-    ribbons.draw(tmp_path / "a.png", rows, ["enters", "nothing"], "seconds", blank="nothing")
+    ribbons.draw(tmp_path / "a.png", [("a", rows)], ["enters", "nothing"], "seconds", blank="nothing")
     (axes,) = figures[0].axes
-    assert axes.get_xlim() == (0, 7)
+    assert axes.get_xlim() == (0, 7) and axes.get_title(loc="left") == ""
     assert len(axes.patches) == 2
     assert [text.get_text() for text in figures[0].legends[0].get_texts()] == ["enters"]

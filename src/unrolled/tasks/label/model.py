@@ -21,10 +21,11 @@ from unrolled.results import Evaluation, Output, Table
 from unrolled.settings import setting
 from unrolled.stream import Stream
 from unrolled.tasks import whereabouts
-from unrolled.tasks.label import films, rendered, segments, sequences, times
+from unrolled.tasks.label import films, rendered, ribbons, segments, sequences, times
 from unrolled.tasks.label.films import Event
 from unrolled.tasks.label.labelling import Labeller, SwitchFilter, viterbi
 from unrolled.tasks.label.names import cell, listed
+from unrolled.tasks.label.ribbons import Ribbons
 from unrolled.tasks.label.segments import LabelScore
 from unrolled.tasks.label.sequences import Layout, Series
 
@@ -227,8 +228,10 @@ class LabelModel:
         A film's are told while it is still being decoded, unless `offline`. Raises `InputError` for an input
         that cannot be read.
         """
-        if (options.video or options.plot) and len(inputs) != 1:
-            raise InputError(f"{len(inputs)} inputs, expected one for --video or --plot.")
+        if options.video and len(inputs) != 1:
+            raise InputError(f"{len(inputs)} inputs, expected one for --video.")
+        if options.plot and len(inputs) > ribbons.MOST:
+            raise InputError(f"{len(inputs)} inputs; --plot draws at most {ribbons.MOST} sequences.")
         if options.plot:
             plots.figure_class(Path(options.plot))  # what cannot be drawn is refused before there is work done
         if options.video and self.kind != "films":
@@ -240,11 +243,14 @@ class LabelModel:
         if "" in inputs:
             raise InputError("the INPUT is empty, expected a file's name, or a text for a model of words.")
         odd: list[str] = []
+        drawn: list[Ribbons] = []
         for given in inputs:
             if self.kind == "words":
                 yield from self._sentences(given, options)
             else:
-                yield from self._timed(given, options, odd)
+                yield from self._timed(given, options, odd, drawn)
+        if options.plot:
+            self._draw(Path(options.plot), drawn)
 
     def _offline(self, options: EventOptions) -> bool:
         if options.offline is None:
@@ -263,10 +269,10 @@ class LabelModel:
             line = " ".join(f"{word}/{event}" for word, event in zip(words, events, strict=True))
             yield Output(line, {"words": words, "events": events})
 
-    def _timed(self, given: str, options: EventOptions, odd: list[str]) -> Iterator[Output]:
+    def _timed(self, given: str, options: EventOptions, odd: list[str], drawn: list[Ribbons]) -> Iterator[Output]:
         """The events of films, in seconds, or of other sequences, in steps.
 
-        What is `odd` about times is said on standard error once, and kept there.
+        What is `odd` about times is said on standard error once, and kept there; `drawn` keeps what is to be drawn.
         """
         if self.kind == "films" and given != "-" and not Path(given).is_dir():
             path = sequences.sources([given])[0]
@@ -274,14 +280,17 @@ class LabelModel:
                 raise InputError(f"{given} has {path.kind}, but the model reads films.")
             beside = path.path.with_suffix(".csv")
             truth = films.read_events(beside) if options.plot and beside.exists() else None
-            yield from self._told(given, self._of_film(path.path, options), options, truth)
+            yield from self._told(given, self._of_film(path.path, options), options, truth, drawn)
             return
         found = self._piped(options) if given == "-" else self.read([given], Refused(), False, options.time)
         if options.time and found[0].times is None:
             raise InputError(f"{given} has no columns with names, expected a table for --time.")
-        if (options.plot or options.video) and len(found) != 1:
-            drawn = "--plot" if options.plot else "--video"
-            raise InputError(f"{given} has {len(found):,} sequences, expected one for {drawn}.")
+        if options.video and len(found) != 1:
+            raise InputError(f"{given} has {len(found):,} sequences, expected one for --video.")
+        if options.plot and len(drawn) + len(found) > ribbons.MOST:
+            raise InputError(
+                f"{given} has {len(found):,} sequences; --plot draws at most {ribbons.MOST} of all inputs."
+            )
         for one in found:
             if not odd and (oddity := times.oddity(one.times or ())):
                 odd.append(f"{one.name}, {oddity}")
@@ -290,7 +299,7 @@ class LabelModel:
             labels = None if one.labels is None else [label or "" for label in one.labels]
             truth = None if labels is None else list(films.steps_to_events(labels, rate))
             said = self.label(one.inputs, self._offline(options))
-            yield from self._told(one.name, said, options, truth, one.times)
+            yield from self._told(one.name, said, options, truth, drawn, one.times)
 
     def _piped(self, options: EventOptions) -> list[Series]:
         """The sequences of a table on standard input, by the names of its columns."""
@@ -316,9 +325,10 @@ class LabelModel:
         labels: Iterable[str],
         options: EventOptions,
         truth: list[Event] | None,
+        drawn: list[Ribbons],
         times: Sequence[str] | None = None,
     ) -> Iterator[Output]:
-        """The rows of one sequence, as its labels come, and the pictures of it.
+        """The rows of one sequence, as its labels come, its film with a ribbon, and what is to be drawn of it.
 
         `times` has the time of each step, where it is to be told as well.
         """
@@ -353,13 +363,15 @@ class LabelModel:
         if options.video:
             films.write_with_ribbon(Path(name), Path(options.video), kept, self.classes)
         if options.plot:
-            from unrolled.tasks.label import ribbons
+            drawn.append((name, {"truth": truth, "model": kept} if truth is not None else {"model": kept}))
 
-            rows = {"truth": truth, "model": kept} if truth is not None else {"model": kept}
-            names = [*self.classes, *sorted({e.name for e in truth or []} - set(self.classes))]
-            of_film = self.kind == "films"  # whose table of events does not name the background
-            blank = self.layout.background if of_film else None
-            ribbons.draw(Path(options.plot), rows, names, "seconds" if of_film else "steps", blank)
+    def _draw(self, path: Path, drawn: Sequence[Ribbons]) -> None:
+        """Ribbons of the sequences, with colours for events of other names than the model's too."""
+        said = {event.name for _, rows in drawn for events in rows.values() for event in events}
+        names = [*self.classes, *sorted(said - set(self.classes))]
+        of_film = self.kind == "films"  # whose table of events does not name the background
+        blank = self.layout.background if of_film else None
+        ribbons.draw(path, drawn, names, "seconds" if of_film else "steps", blank)
 
     def show(self, series: Series) -> str:
         """What the model makes of one labelled sequence beside the truth, for people."""

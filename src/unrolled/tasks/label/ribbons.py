@@ -6,17 +6,18 @@ from pathlib import Path
 from unrolled import plots
 from unrolled.tasks.label import films
 
-__all__ = ["draw"]
+__all__ = ["MOST", "Ribbons", "draw"]
+
+MOST = 24  # sequences in a picture
+
+Ribbons = tuple[str, Mapping[str, Sequence[films.Event]]]
+"""What a sequence is called, and the events of each of its rows, as truth and model."""
 
 
 def draw(
-    path: Path,
-    rows: Mapping[str, Sequence[films.Event]],
-    names: Sequence[str],
-    unit: str,
-    blank: str | None = None,
+    path: Path, sequences: Sequence[Ribbons], names: Sequence[str], unit: str, blank: str | None = None
 ) -> None:
-    """Draw a ribbon of events for each of `rows`, one below the other, into `path` (.png, .svg or .pdf).
+    """Draw each of `sequences`, one below the other, a ribbon for each row, into `path` (.png, .svg or .pdf).
 
     `names` are all the events, which give the colours; `unit` says what their times are in. Where the event is
     `blank` there is nothing.
@@ -25,18 +26,24 @@ def draw(
     from matplotlib.patches import Patch
 
     colours = {name: "#{:02x}{:02x}{:02x}".format(*films.colour(number)) for number, name in enumerate(names)}
-    figure = figure_of(figsize=(10, 1.4 + 0.45 * len(rows)), layout="constrained")
-    axes = figure.subplots()
-    drawn = [[event for event in events if event.name != blank] for events in rows.values()]
-    for place, events in enumerate(drawn):
-        for event in events:
-            width = event.end - event.start
-            axes.barh(place, width, left=event.start, height=0.8, color=colours[event.name])
-    axes.set_yticks(range(len(rows)), list(rows))
-    axes.invert_yaxis()
-    axes.set_xlabel(unit)
-    axes.set_xlim(0, max((event.end for events in rows.values() for event in events), default=1))
-    shown = [name for name in names if any(event.name == name for events in drawn for event in events)]
-    handles = [Patch(color=colours[name], label=name) for name in shown]
+    ribbons = sum(len(rows) for _, rows in sequences)
+    height = 0.9 + 0.45 * ribbons + (0.5 if len(sequences) == 1 else 0.4 * len(sequences))
+    figure = figure_of(figsize=(10, height), layout="constrained")
+    panels = figure.subplots(len(sequences), sharex=True, squeeze=False)[:, 0]
+    shown = set()
+    for axes, (title, rows) in zip(panels, sequences, strict=True):
+        for place, events in enumerate(rows.values()):
+            for event in (event for event in events if event.name != blank):
+                width = event.end - event.start
+                axes.barh(place, width, left=event.start, height=0.8, color=colours[event.name])
+                shown.add(event.name)
+        axes.set_yticks(range(len(rows)), list(rows))
+        axes.invert_yaxis()
+        if len(sequences) > 1:
+            axes.set_title(title, fontsize="medium", loc="left")
+    panels[-1].set_xlabel(unit)
+    every = [event for _, rows in sequences for events in rows.values() for event in events]
+    panels[-1].set_xlim(0, max((event.end for event in every), default=1))
+    handles = [Patch(color=colours[name], label=name) for name in names if name in shown]
     figure.legend(handles=handles, loc="outside lower center", ncols=min(6, len(handles)), frameon=False)
     plots.save(figure, path)
