@@ -272,7 +272,7 @@ class LabelModel:
     def _timed(self, given: str, options: EventOptions, odd: list[str], drawn: list[Ribbons]) -> Iterator[Output]:
         """The events of films, in seconds, or of other sequences, in steps.
 
-        What is `odd` about times is said on standard error once, and kept there; `drawn` keeps what is to be drawn.
+        What is `odd` about times is said on standard error once, and kept there; `drawn` keeps what --plot draws.
         """
         if self.kind == "films" and given != "-" and not Path(given).is_dir():
             path = sequences.sources([given])[0]
