@@ -2,8 +2,6 @@
 
 import json
 import math
-import os
-import subprocess
 import sys
 from collections.abc import Iterator
 from io import BytesIO, TextIOWrapper
@@ -16,6 +14,7 @@ import torch
 from PIL import Image
 
 import unrolled
+from programs import python
 from tolerances import assert_close
 from unrolled.architecture import CaptionArchitecture, grid_side
 from unrolled.errors import InputError
@@ -332,5 +331,5 @@ def test_the_built_in_scenes_are_written_once_and_read_back(
 
 def test_the_module_needs_no_library_to_be_imported() -> None:
     code = "import sys, json, unrolled.tasks.caption; print(json.dumps(list(sys.modules)))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ)
+    done = python(code)
     assert not {"torch", "PIL", "sklearn", "scipy", "sacrebleu", "matplotlib"} & set(json.loads(done.stdout))

@@ -1,9 +1,7 @@
 """Threads that help with steps: whoever is there takes a part, and nobody's coming or going changes a bit."""
 
-import os
 import shutil
 import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -12,6 +10,7 @@ import pytest
 import torch
 from numpy.testing import assert_array_equal
 
+from programs import python
 from unrolled import nn
 from unrolled.stepper import Stepper
 
@@ -84,8 +83,7 @@ print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 
 
 def test_a_forked_child_steps_without_the_helpers_that_it_does_not_have() -> None:
-    environment = os.environ | {"PYTHONPATH": os.path.dirname(__file__), "OMP_NUM_THREADS": "2"}
-    result = subprocess.run([sys.executable, "-c", FORK], env=environment, capture_output=True, text=True)
+    result = python(FORK, OMP_NUM_THREADS="2")
     assert (result.stdout, result.stderr) == ("0\n", "")
 
 

@@ -1,8 +1,5 @@
 """The engine by itself: how exact its functions are, what it refuses, and bits that depend on no company."""
 
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -17,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from programs import python
 from small import random
 from tolerances import assert_close
 from unrolled import _engine
@@ -631,25 +629,13 @@ def test_an_lstm_without_its_cell_state_is_refused() -> None:
         network("lstm", 2, 5).stack.run(zeros(7, 4, 2), zeros(7, 4, 5), zeros(1, 4, 5), None)
 
 
-def python(program: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-c", program],
-        env=os.environ | environment,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-
-
 @pytest.mark.parametrize("name", _engine.isas())
 def test_the_environment_names_the_instruction_set(name: str) -> None:
     assert python("from unrolled import _engine; print(_engine.isa())", UNROLLED_ISA=name).stdout == f"{name}\n"
 
 
 def test_without_a_name_the_best_instruction_set_runs() -> None:
-    environment = {key: value for key, value in os.environ.items() if key != "UNROLLED_ISA"}
-    program = "from unrolled import _engine; print(_engine.isa())"
-    result = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
+    result = python("from unrolled import _engine; print(_engine.isa())", UNROLLED_ISA="")
     assert result.stdout == f"{_engine.isas()[0]}\n"
 
 

@@ -1,7 +1,5 @@
 """The ops as PyTorch sees them, and every engine kernel against the float64 reference."""
 
-import subprocess
-import sys
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,6 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from programs import python
 from tolerances import assert_close
 from unrolled import _engine, dispatch, nn, ops
 
@@ -486,7 +485,7 @@ from unrolled import nn
 nn.LSTM(2, 3)(torch.zeros(1, 1, 2))[0].sum().backward()
 print(sorted({"torch._dynamo", "sympy"} & set(sys.modules)))
 """
-    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    found = python(program)
     assert (found.stdout, found.stderr) == ("[]\n", "")
 
 

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from programs import python
 from unrolled import nn
 
 KINDS = ("RNN", "GRU", "LSTM")
@@ -80,8 +81,7 @@ print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 
 def test_layers_train_in_a_forked_child() -> None:
     # The parent's worker threads do not exist in the child: a kernel that waits for them never returns.
-    environment = os.environ | {"PYTHONPATH": os.path.dirname(__file__), "OMP_NUM_THREADS": "2"}
-    result = subprocess.run([sys.executable, "-c", FORK], env=environment, capture_output=True, text=True)
+    result = python(FORK, OMP_NUM_THREADS="2")
     assert (result.stdout, result.stderr) == ("0\n", "")
 
 
@@ -103,7 +103,7 @@ time.sleep(0.05)
 
 def test_a_process_ends_while_a_daemon_thread_steps() -> None:
     # The lock of the interpreter, which the thread wants back after each step, is gone then.
-    result = subprocess.run([sys.executable, "-c", DAEMON], capture_output=True, text=True)
+    result = python(DAEMON)
     assert (result.returncode, result.stderr) == (0, "")
 
 

@@ -1,11 +1,9 @@
 """Layers stepped from outside: right in every format, the same bits in any company, no allocation."""
 
 import copy
-import os
 import pickle
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable
 from functools import cache, partial
 from itertools import pairwise, product
@@ -20,6 +18,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn.utils.prune import l1_unstructured
 
+from programs import python
 from small import random
 from tolerances import assert_close
 from unrolled import _engine, cells, nn
@@ -346,10 +345,7 @@ def test_a_step_allocates_nothing(tmp_path: Path, threads: int) -> None:
     source, library = tmp_path / "counter.c", tmp_path / "counter.so"
     source.write_text(COUNTER)
     subprocess.run(["cc", "-shared", "-fPIC", "-o", library, source], check=True)
-    environment = {"LD_PRELOAD": str(library), "OMP_NUM_THREADS": str(threads)}
-    found = subprocess.run(
-        [sys.executable, "-c", STEPS_COUNTED], env=os.environ | environment, capture_output=True, text=True
-    )
+    found = python(STEPS_COUNTED, LD_PRELOAD=str(library), OMP_NUM_THREADS=str(threads))
     assert found.stderr == ""
     assert found.stdout == "float32 0\nbfloat16 0\nint8 0\narrays 5\n"
 

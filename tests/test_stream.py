@@ -2,8 +2,6 @@
 
 import copy
 import pickle
-import subprocess
-import sys
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -15,6 +13,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from programs import python
 from small import CELLS, KINDS, SOUND, inputs_for, label_file, model_of, text_file
 from tolerances import assert_close
 from unrolled import InputError, Snapshot, Stream, StreamPool
@@ -313,7 +312,7 @@ pool = unrolled.StreamPool(model, 2)
 assert pool.step([pool.open()], [0]).shape == (1, 10)
 print(sorted({"torch", "accelerate", "tokenizers", "typer", "rich"} & set(sys.modules)))
 """
-    result = subprocess.run([sys.executable, "-c", program, model_path], capture_output=True, text=True)
+    result = python(program, model_path)
     assert (result.stdout, result.stderr) == ("[]\n", "")
 
 

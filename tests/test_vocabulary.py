@@ -1,7 +1,6 @@
 """Text to symbols and back: nothing is lost, nothing is guessed, and a model file can carry the way."""
 
 import json
-import subprocess
 import sys
 from functools import cache
 from typing import Any
@@ -11,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from programs import python
 from unrolled.errors import InputError
 from unrolled.tasks.text.corpus import builtin_text
 from unrolled.vocabulary import (
@@ -290,8 +290,8 @@ def test_reading_text_needs_neither_torch_nor_tokenizers() -> None:
         "v.learn('char', ['ab']).encode('a');"
         "print({'torch', 'tokenizers'} & sys.modules.keys())"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "set()"
+    done = python(program)
+    assert (done.stdout, done.stderr) == ("set()\n", "")
 
 
 def test_a_character_of_several_symbols_is_the_text_of_its_last() -> None:

@@ -1,0 +1,19 @@
+"""Programs that run in a Python of their own."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+__all__ = ["python"]
+
+
+def python(program: str, *arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
+    """What became of a program, which finds the tests' modules, in this environment and what is added to it."""
+    return subprocess.run(
+        [sys.executable, "-c", program, *map(str, arguments)],
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parent)} | environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
