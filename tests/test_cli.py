@@ -594,3 +594,12 @@ def test_an_empty_name_of_a_file_is_not_taken_for_the_folder(
     done = command(*arguments)
     assert (done.status, done.out) == (2, "")
     assert f"Invalid value for '{name}': it is empty, expected the name of a file." in done.err
+
+
+def test_a_full_disk_for_temporary_files_is_said(text: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "unrolled", "train", "text", str(text), *SMALL, "--out", str(tmp_path / "m")]
+    limited = ["bash", "-c", 'ulimit -f 1; exec "$@"', "bash", *command]  # the text has two kilobytes
+    done = subprocess.run(limited, capture_output=True, text=True)
+    said = "unrolled: a temporary file could not be written: File too large; TMPDIR may name another folder.\n"
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", said)
+    assert list(tmp_path.iterdir()) == [text]

@@ -7,6 +7,7 @@ stopped by SIGTERM, 129 by a terminal that was closed (training saves first).
 import os
 import sys
 from contextlib import redirect_stdout
+from errno import EDQUOT, EFBIG, ENOSPC, EROFS
 from typing import Any, NoReturn, TextIO, cast
 
 from unrolled.commands import app
@@ -14,6 +15,8 @@ from unrolled.commands.frame import fail
 from unrolled.errors import InputError
 
 __all__ = ["run"]
+
+NO_ROOM = (EDQUOT, EFBIG, ENOSPC, EROFS)
 
 
 def run() -> None:
@@ -30,6 +33,11 @@ def run() -> None:
                 fail(str(error), 2)
             except MemoryError:
                 fail("there is not enough memory for this.", 1)
+            except OSError as error:
+                if error.errno not in NO_ROOM:
+                    raise
+                name = error.filename or "a temporary file"
+                fail(f"{name} could not be written: {error.strerror}; TMPDIR may name another folder.", 1)
             finally:
                 output.flush()
     except _OutputError as error:
