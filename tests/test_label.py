@@ -416,7 +416,8 @@ def test_the_confusion_is_told_in_per_cent_of_each_events_steps(tmp_path: Path) 
     task = task_of("numbers", tmp_path)
     _, model = untrained(task)
     evaluation = model.measure(task.train)
-    table = evaluation.tables[-1]
+    readings, events, table = evaluation.tables
+    assert events.columns[0] == f"event, {readings.rows[-1][0]}"  # of which the confusion is too
     assert table.dense and len(table.columns) == len(model.classes) + 1
     for row, counts in zip(table.rows, evaluation.figures["confusion"], strict=True):
         expected = [f"{100 * count / max(1, sum(counts)):3.0f}" if count else "" for count in counts]

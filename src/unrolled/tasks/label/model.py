@@ -121,7 +121,7 @@ class LabelModel:
         tables = [
             Table(["read", *best.figures()], rows),
             Table(
-                ["event", "precision", "recall", "F1", "steps"],
+                [f"event, {rows[-1][0]}", "precision", "recall", "F1", "steps"],
                 [
                     [name, f"{one.precision:.1f}", f"{one.recall:.1f}", f"{one.f1:.1f}", f"{one.steps:,}"]
                     for name, one in zip(self.classes, best.classes(), strict=True)
