@@ -86,6 +86,11 @@ def test_help_has_an_example(command: Command, name: list[str]) -> None:
     assert "Example: unrolled" in done.out or "Begin with: unrolled" in done.out
 
 
+def test_help_begins_with_what_one_begins_with(command: Command) -> None:
+    shown = command("--help").out
+    assert shown.index("Train a model for a task.") < shown.index("Let a text model write")
+
+
 def test_train_prints_the_loss_beside_the_baselines_and_what_to_try_next(command: Command, text: Path) -> None:
     done = command("train", "text", text, "--out", "m.safetensors", *SMALL)
     assert done.status == 0

@@ -14,6 +14,7 @@ from typing import Annotated, Any, NoReturn, get_type_hints
 import typer
 from rich.console import Console
 from rich.table import Table
+from typer.core import TyperGroup
 
 from unrolled import _engine, settings
 from unrolled.errors import InputError
@@ -35,7 +36,15 @@ __all__ = [
     "with_settings",
 ]
 
+class _TrainFirst(TyperGroup):
+    """The commands as they were made, but those that have commands of their own before the others."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return sorted(super().list_commands(ctx), key=lambda name: not isinstance(self.commands[name], TyperGroup))
+
+
 app = typer.Typer(
+    cls=_TrainFirst,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
