@@ -124,6 +124,18 @@ def test_where_bfloat16_is_slow_a_run_is_in_float32(
     assert exact == asked
 
 
+def test_a_log_that_was_cut_off_is_not_filled_up_with_zeros(text: Path, tmp_path: Path) -> None:
+    run = train(TextTask(SMALL, [text]), TrainOptions(steps=20), tmp_path / "cut")
+    next(run)
+    run.close()
+    log_path(tmp_path / "cut").write_bytes(b"")
+    with pytest.raises(
+        InputError, match=r"cut\.log\.jsonl, of the interrupted run, has 0 bytes, expected the \d+ of its"
+    ):
+        next(train(TextTask(SMALL, [text]), TrainOptions(steps=20), tmp_path / "cut", resume=True))
+    assert not log_path(tmp_path / "cut").read_bytes()
+
+
 def test_a_checkpoint_without_its_log_is_told(text: Path, tmp_path: Path) -> None:
     run = train(TextTask(SMALL, [text]), TrainOptions(steps=20), tmp_path / "cut")
     next(run)

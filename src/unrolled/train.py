@@ -297,7 +297,12 @@ class _Run:
         except OSError as error:
             raise InputError(f"{path} cannot be written: {error.strerror}.") from error
         _lock(self.log, self.out)
-        self.log.truncate(self.log_bytes or 0)
+        kept = self.log_bytes or 0
+        if (found := os.fstat(self.log.fileno()).st_size) < kept:
+            raise InputError(
+                f"{path}, of the interrupted run, has {found:,} bytes, expected the {kept:,} of its checkpoint."
+            )
+        self.log.truncate(kept)
         self.log.seek(0, os.SEEK_END)
 
     def _settings(self) -> dict[str, Any]:
