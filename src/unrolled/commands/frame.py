@@ -36,6 +36,7 @@ __all__ = [
     "with_settings",
 ]
 
+
 class _TrainFirst(TyperGroup):
     """The commands as they were made, but those that have commands of their own before the others."""
 
