@@ -70,6 +70,7 @@ def _half_lives(axes: Any, memory: Memory) -> None:
     axes.set_title("how long units hold what they have")
     if not lives:
         axes.text(0.5, 0.5, "no gates", ha="center", va="center", transform=axes.transAxes)
+        axes.set_axis_off()
         return
     bins = np.logspace(np.log10(min(one.min() for one in lives)), np.log10(max(one.max() for one in lives)), 40)
     for number, one in enumerate(lives):
