@@ -213,6 +213,16 @@ def test_a_link_to_a_model_stays_one_and_the_model_that_was_there_is_kept(text: 
     assert not previous_path(out).is_symlink() and previous_path(out).read_bytes() == before
 
 
+def test_a_link_to_a_file_that_is_not_there_yet_is_written_through(text: Path, tmp_path: Path) -> None:
+    out = tmp_path / "newest"
+    out.symlink_to("models/first")
+    with pytest.raises(InputError, match=r"newest cannot be written: there is no folder .*/models\.$"):
+        start(text, out, steps=1)
+    (tmp_path / "models").mkdir()
+    start(text, out, steps=1)
+    assert out.is_symlink() and modelfile.read(tmp_path / "models" / "first").training["steps_done"] == 1
+
+
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_a_terminated_run_saves_exits_as_in_a_shell_and_goes_on(
     text: Path, tmp_path: Path, number: signal.Signals, status: int

@@ -39,15 +39,16 @@ def check_out(out: Path, paths: Sequence[str | Path] = ()) -> None:
     """
     if os.path.isdir(out):
         raise InputError(f"{out} is a folder, expected the name of a file for the model.")
-    if not os.path.isdir(out.parent):
-        raise InputError(f"{out} cannot be written: there is no folder {out.parent}.")
+    for folder in (out.parent, Path(os.path.realpath(out)).parent):  # and that of the file a link leads to
+        if not os.path.isdir(folder):
+            raise InputError(f"{out} cannot be written: there is no folder {folder}.")
     longest, most = temporary_path(checkpoint_path(out)), os.pathconf(out.parent, "PC_NAME_MAX")
     if (over := len(os.fsencode(longest.name)) - most) > 0:
         raise InputError(f"{out} cannot be written: its name is {over} bytes too long for the files beside it.")
     for written in (out, log_path(out), checkpoint_path(out), previous_path(out)):
         if any(_are_one(written, path) for path in paths):
             raise InputError(f"{written} is DATA, and the run would write over it; expected another --out.")
-    if os.path.lexists(out) and not _is_model(out):
+    if os.path.exists(out) and not _is_model(out):
         raise InputError(
             f"{out} is there already and is not a model written by `unrolled train`; expected another --out, or "
             "that the file is moved away."
