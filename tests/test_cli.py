@@ -559,6 +559,16 @@ def test_an_option_of_another_value_than_run_takes_is_refused(command: Command, 
     )
 
 
+def test_info_shows_the_data_and_the_weights_sum_whole(command: Command, text: Path) -> None:
+    long = text.rename(text.parent / f"{'a' * 90}.txt")
+    command("train", "text", long, "--minutes", "0.01", "--out", "m.safetensors", *SMALL[:-2])
+    found = json.loads(command("info", "m.safetensors", "--json").out)
+    shown = command("info", "m.safetensors").out
+    whole = "".join(shown.replace("│", " ").split())
+    assert found["weights_sha256"] in whole and str(long) in whole
+    assert "training minutes" in shown and "training steps " not in shown  # the minutes chose how many
+
+
 def test_info_of_a_label_model_says_what_it_reads_and_which_events_it_names(
     command: Command, tmp_path: Path
 ) -> None:
@@ -579,6 +589,7 @@ def test_info_of_a_label_model_says_what_it_reads_and_which_events_it_names(
     assert {'reads columns x, "y, m"', "reads label event", "reads sequence who", "reads events down, up"} <= set(
         lines
     )
+    assert "training missing refuse" in lines and not any(line.endswith("None") for line in lines)
     refused(command("eval", "m", ""), "DATA is empty, expected the name of a file or a folder")
     refused(command("run", "m", ""), "the INPUT is empty, expected a file's name")
 

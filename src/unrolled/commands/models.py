@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
+from rich.table import Column, Table
 
 import unrolled
 from unrolled import piping, plots, settings, texts
@@ -175,12 +175,19 @@ def info(model: ModelPath, as_json: Json = False) -> None:
     if as_json:
         print_json(figures)
         return
-    table = Table("", "", show_header=False)
+    table = Table(Column(no_wrap=True), Column(overflow="fold"), show_header=False)
     for name, value in figures.items():
         for key, entry in value.items() if isinstance(value, dict) else [("", value)]:
-            shown = listed(list(entry), len(entry)) if isinstance(entry, list | dict) else str(entry)
-            table.add_row(f"{name} {key}".strip(), shown)
+            idle = key == "steps" and file.training.get("minutes") is not None  # which chose the steps
+            if entry not in (None, "") and not idle:
+                table.add_row(f"{name} {key}".strip(), _shown(entry))
     console.print(table)
+
+
+def _shown(entry: Any) -> str:
+    if isinstance(entry, list | dict):
+        return listed(list(entry), len(entry))
+    return f"{entry:.6g}" if isinstance(entry, float) else str(entry)
 
 
 @app.command(epilog="Example: tail -f log.txt | unrolled stream model.safetensors --state log.state")
