@@ -51,9 +51,9 @@ class Server:
         self.process.kill()
         self._gone()
 
-    def stop(self) -> int:
-        """SIGTERM; returns its exit status."""
-        self.process.send_signal(signal.SIGTERM)
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
+        """SIGTERM, or another signal; returns its exit status."""
+        self.process.send_signal(number)
         return self._gone()
 
     def _gone(self) -> int:

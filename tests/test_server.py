@@ -573,6 +573,16 @@ def test_a_damaged_state_and_one_of_another_model_are_told_to_their_clients_alon
         assert client.stream("damaged").feed(inputs_for("numbers", 3)).shape == (3, 3)
 
 
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
+def test_the_log_has_the_end_of_the_server(
+    tmp_path: Path, models: list[Path], number: signal.Signals, status: int
+) -> None:
+    with serving(models[0], store=tmp_path / "streams.db") as server:
+        httpx.get(f"{server.address}/healthz")
+        assert server.stop(number) == status
+        assert [one["event"] for one in server.records()] == ["request", "stopped"]
+
+
 def test_the_log_has_a_line_for_each_request_and_nothing_of_its_content(
     tmp_path: Path, models: list[Path]
 ) -> None:

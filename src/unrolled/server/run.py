@@ -74,6 +74,8 @@ def serve(models: Mapping[str, Any], settings: ServeSettings) -> None:
     gc.set_threshold(50_000)  # objects; the requests of a batch are many, and none is garbage
     sys.setswitchinterval(0.001)  # seconds; the default of 5 ms lets answers wait for the keeper's thread
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # uvicorn's while it runs, which then raises it once more
-    _Server(config, service).run(sockets=[listening])
-    gc.unfreeze()
-    log("stopped")
+    try:
+        _Server(config, service).run(sockets=[listening])
+    finally:  # uvicorn's end by Ctrl-C raises it once more
+        gc.unfreeze()
+        log("stopped")
