@@ -5,6 +5,7 @@ import json
 import resource
 import shutil
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -571,6 +572,20 @@ def test_a_damaged_state_and_one_of_another_model_are_told_to_their_clients_alon
         assert codes == {"damaged": "state_damaged", "other": "other_model"}
         assert httpx.post(f"{server.address}/streams/damaged/rewind", json={"position": 0}).status_code == 200
         assert client.stream("damaged").feed(inputs_for("numbers", 3)).shape == (3, 3)
+
+
+@pytest.mark.parametrize("path", ["/streams", "/streams/one/feed"])
+def test_a_client_that_goes_amid_its_body_is_no_fault_of_the_server(
+    tmp_path: Path, models: list[Path], path: str
+) -> None:
+    with serving(models[0], store=tmp_path / "streams.db") as server:
+        head = f"POST {path} HTTP/1.1\r\nHost: h\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n"
+        with socket.create_connection(("127.0.0.1", server.port)) as connection:
+            connection.sendall(head.encode() + b'{"at": 0')
+        httpx.get(f"{server.address}/healthz")
+        assert server.stop() == 0
+        statuses = [(one.get("route"), one.get("status")) for one in server.records()]
+        assert sorted(statuses[:2]) == [("/healthz", 200), (path.replace("one", "{id}"), 400)]
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
