@@ -315,6 +315,14 @@ def test_a_model_that_is_very_sure_has_a_score() -> None:
     assert_nats(model.score(TEXT), direct_losses(file, model.vocabulary.encode(TEXT)))
 
 
+def test_bits_a_byte_compare_models_of_other_symbols(model: TextModel, tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text(TEXT)
+    figures = model.evaluate([tmp_path / "a.txt"]).figures
+    carried = figures["state_carried"]
+    size = len(TEXT.encode()) - len(TEXT[0].encode())
+    assert figures["bits_a_byte"]["state_carried"] == pytest.approx(carried["bits"] * carried["count"] / size)
+
+
 def test_bits_and_perplexity_say_the_same_as_nats() -> None:
     assert Score(math.log(8), 3).bits == pytest.approx(3)
     assert Score(math.log(8), 3).perplexity == pytest.approx(8)

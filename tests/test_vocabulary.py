@@ -77,6 +77,15 @@ def test_symbols_decoded_one_at_a_time_equal_all_at_once(data: st.DataObject, le
     assert "".join(map(decoder.feed, ids)) + decoder.finish() == vocabulary.decode(ids)
 
 
+def test_the_bytes_of_symbols_are_those_of_their_text() -> None:
+    text = "zwölf Äpfel, zwölf €\n" * 9
+    for level in LEVELS:
+        vocabulary = learn(level, [text])
+        assert vocabulary.byte_count(vocabulary.encode(text)) == len(text.encode())
+    words = learn("word", [text])
+    assert words.byte_count(words.encode("elf Äpfel")) is None
+
+
 def test_a_decoder_gives_a_character_when_its_last_byte_comes() -> None:
     vocabulary = ByteVocabulary()
     decoder = vocabulary.decoder()

@@ -143,6 +143,11 @@ class Vocabulary(ABC):
         decoder = self.decoder()
         return [decoder.feed(symbol_id) for symbol_id in ids]
 
+    def byte_count(self, ids: npt.NDArray[np.integer]) -> int | None:
+        """The bytes of UTF-8 that the symbols [T] stand for; None where one stands for any word."""
+        lengths = np.fromiter(map(len, self._pieces), np.int64, self.size)
+        return int(lengths[ids].sum())
+
     def symbol(self, symbol_id: int) -> str:
         """A printable name: the text in quotes, or in hexadecimal the bytes that are no whole character."""
         piece = self._pieces[symbol_id]
@@ -229,6 +234,10 @@ class WordVocabulary(Vocabulary):
         super().__init__([piece.encode("utf-8") for piece in (UNKNOWN_WORD, *words)])
         self._words = words
         self._ids = {word: number for number, word in enumerate(words, start=1)}
+
+    def byte_count(self, ids: npt.NDArray[np.integer]) -> int | None:
+        """The bytes of UTF-8 that the symbols [T] stand for; None where one is `<unk>`."""
+        return None if (ids == 0).any() else super().byte_count(ids)
 
     @classmethod
     def learn(cls, texts: Iterable[str], vocab_size: int = WORD_VOCABULARY) -> WordVocabulary:

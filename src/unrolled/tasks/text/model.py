@@ -203,15 +203,24 @@ class TextModel:
         return corpus.encode_files(paths, self.vocabulary) if paths else held_out_symbols(self)
 
     def evaluate(self, paths: Sequence[str | Path] = ()) -> Evaluation:
-        """The loss on texts (default: the held-out part of its own), the state carried and in windows of 64."""
+        """The loss on texts (default: the held-out part of its own), the state carried and in windows of 64.
+
+        Bits a byte compare models whose symbols are not alike; those of a text with unknown words have none.
+        """
         symbols = self.symbols(paths)
         scores = {
             "state carried": self.score_symbols(symbols),
             f"windows of {WINDOW}": self.score_symbols(symbols, WINDOW),
         }
-        figures = {name.replace(" ", "_"): score.figures() for name, score in scores.items()}
-        rows = [[name, *score.row(), f"{score.count:,}"] for name, score in scores.items()]
-        return Evaluation(figures, [Table(["", *Score.COLUMNS, "symbols"], rows)])
+        size = self.vocabulary.byte_count(symbols[1:])
+        by_byte = {name: score.bits * score.count / size if size else None for name, score in scores.items()}
+        figures: dict[str, Any] = {name.replace(" ", "_"): score.figures() for name, score in scores.items()}
+        figures["bits_a_byte"] = {name.replace(" ", "_"): bits for name, bits in by_byte.items()}
+        rows = [
+            [name, *score.row(), "" if by_byte[name] is None else f"{by_byte[name]:.4f}", f"{score.count:,}"]
+            for name, score in scores.items()
+        ]
+        return Evaluation(figures, [Table(["", *Score.COLUMNS, "bits a byte", "symbols"], rows)])
 
     def run(self, inputs: Sequence[str], options: SampleOptions) -> Iterator[Output]:
         """Write on from each of `inputs`: texts, files of text, or `-`."""
