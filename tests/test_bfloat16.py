@@ -10,7 +10,8 @@ from torch import Tensor
 
 from test_ops import CELLS, Problem, arguments, op_of, solution
 from tolerances import assert_close, assert_near
-from unrolled import _engine, dispatch, nn, ops
+from unrolled import _engine, nn, ops
+from unrolled.ops import dispatch
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -148,7 +149,7 @@ def test_where_torch_has_matrix_units_it_multiplies_the_input(kind: str, monkeyp
     layer, x = getattr(nn, kind)(5, 7), torch.randn(4, 3, 5)
     products = []
     for units in (False, True):
-        monkeypatch.setattr("unrolled.recurrent.MATRIX_UNITS", units)
+        monkeypatch.setattr("unrolled.nn.recurrent.MATRIX_UNITS", units)
         with torch.autocast("cpu", torch.bfloat16), torch.profiler.profile() as profile:
             output = layer(x)[0]
         products.append(any(event.name == "aten::linear" for event in profile.events()))

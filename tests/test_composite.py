@@ -12,8 +12,9 @@ from torch.func import functional_call, grad, hessian, vmap
 
 from test_ops import CELLS, FACTORS, LEARNED, Problem, op_of
 from tolerances import assert_close
-from unrolled import dispatch, nn
-from unrolled.composite import composite
+from unrolled import nn
+from unrolled.ops import dispatch
+from unrolled.ops.composite import composite
 
 KINDS = ("RNN", "GRU", "LSTM")
 every_kind = pytest.mark.parametrize("kind", KINDS)

@@ -80,7 +80,7 @@ def test_quoted_lines_are_in_the_file_that_is_named(page: Path) -> None:
 
 def test_the_mathematics_quotes_the_equations_and_the_engine() -> None:
     quoted = {name for name, _ in quotations(ROOT / "docs" / "lstm.md")}
-    assert {"src/unrolled/cells.py", "csrc/cells.h"} <= quoted
+    assert {"src/unrolled/ops/cells.py", "csrc/cells.h"} <= quoted
 
 
 def test_a_quotation_must_be_whole_lines_in_their_order() -> None:

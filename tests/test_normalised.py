@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from tolerances import assert_close
-from unrolled import _engine, dispatch, nn
+from unrolled import _engine, nn
+from unrolled.ops import dispatch
 from unrolled.stepper import WEIGHTS
 
 pytestmark = [

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from tolerances import assert_close
-from unrolled import cells, ops, reference
+from unrolled import ops
+from unrolled.ops import cells, reference
 
 T, B, H, P = 4, 3, 2, 1
 CELLS = (

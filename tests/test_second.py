@@ -10,7 +10,8 @@ from torch import Tensor
 
 from test_ops import CELLS, Problem
 from tolerances import assert_close
-from unrolled import dispatch, nn
+from unrolled import nn
+from unrolled.ops import dispatch
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*the reference serves it"),

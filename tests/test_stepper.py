@@ -21,8 +21,9 @@ from torch.nn.utils.prune import l1_unstructured
 from programs import python
 from small import random
 from tolerances import assert_close
-from unrolled import _engine, cells, nn
+from unrolled import _engine, nn
 from unrolled.errors import InputError
+from unrolled.ops import cells
 from unrolled.stepper import WEIGHTS, Floats, State, Stepper, packed
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -86,7 +87,7 @@ def rounded_inputs(x: Floats, weights: str) -> Tensor:
 
 
 def reference_step(cell: str, layer: Layer, weights: str, x: Floats, h: Floats, c: Floats | None) -> list[Tensor]:
-    """h [B, H] and, for an LSTM, c after one step of one layer, by `unrolled.cells` in float64."""
+    """h [B, H] and, for an LSTM, c after one step of one layer, by `unrolled.ops.cells` in float64."""
     H = h.shape[1]
     weight_ih, weight_hh = (rounded(layer[name], weights) for name in ("weight_ih", "weight_hh"))
     none = np.zeros(GATES[cell] * H)

@@ -11,8 +11,9 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 from torch.utils.dlpack import from_dlpack
 
 from tolerances import assert_close
-from unrolled import dispatch, nn
+from unrolled import nn
 from unrolled.errors import InputError
+from unrolled.ops import dispatch
 
 T, B, D, H, FEW, MANY = 7, 5, 3, 4, 6, 50
 LAYERS: list[tuple[str, dict[str, Any]]] = [

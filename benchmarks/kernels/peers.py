@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor
 
-from unrolled import dispatch, nn
+from unrolled import nn
+from unrolled.ops import dispatch
 
 __all__ = ["GATES", "Layer", "difference", "fallback", "onnx_lstm", "pair"]
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from benchmarks.kernels.limits import read
 from benchmarks.kernels.peers import Layer, difference, onnx_lstm, pair
 from benchmarks.kernels.row import OWN, Case, Limit, Trial
-from unrolled import cells
+from unrolled.ops import cells
 from unrolled.stepper import Stepper
 
 __all__ = ["step_cases", "weights_cases"]

@@ -1,7 +1,7 @@
 """Recurrent layers stepped from outside: weights packed once for the engine, and a state that lasts.
 
 Steps run at the speed of reading the weights. It knows no model, no task and no torch; `unrolled.nn` makes
-steppers of its layers, and `unrolled.stream` runs whole models on the same packed layers.
+steppers of its layers, and `unrolled.network` runs whole models on the same packed layers.
 
 T steps, B rows, D input features, H hidden units, L layers, P width of h: with a projection its units, else H.
 """
@@ -67,10 +67,10 @@ def packed(
     """Layers packed for the engine.
 
     A layer has weight_ih [G*H, D or P], weight_hh [G*H, P], and may have bias_ih and bias_hh [G*H] and what a
-    variant adds (see `unrolled.cells.Variant`): an LSTM's peephole [G-1, H]; zoneout_h [P] and zoneout_c [H] (a
-    GRU: zoneout_h), the part of the state that stays as it was; where `proj_size` P is not 0, an LSTM's weight_hr
-    [P, H]; and its gain_ih, gain_hh [G*H], gain_c and bias_c [H] (see `unrolled.cells.LayerNorm`). `cell` is lstm,
-    lstm_coupled, gru, rnn_tanh or rnn_relu.
+    variant adds (see `unrolled.ops.cells`, Variant and LayerNorm): an LSTM's peephole [G-1, H]; zoneout_h [P] and
+    zoneout_c [H] (a GRU: zoneout_h), the part of the state that stays as it was; where `proj_size` P is not 0, an
+    LSTM's weight_hr [P, H]; and its gain_ih, gain_hh [G*H], gain_c and bias_c [H]. `cell` is lstm, lstm_coupled,
+    gru, rnn_tanh or rnn_relu.
 
     `weights` is the format they are kept in: "float32", "bfloat16", or "int8" with a scale for each output. With
     int8 what is multiplied, inputs and states, is rounded to 7 bits with a scale for each row. Sums and states

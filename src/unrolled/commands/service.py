@@ -62,7 +62,7 @@ def kernels(as_json: Json = False) -> None:
     if find_spec("torch") is None:
         rows = [{"op": "streams", "device": "cpu", "dtype": "float32", "kernel": "engine", "isa": _engine.isa()}]
     else:
-        from unrolled import dispatch
+        from unrolled.ops import dispatch
 
         rows = [asdict(row) for row in dispatch.kernels()]
     if as_json:

@@ -21,8 +21,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from unrolled import cells
-from unrolled.cells import product
+from unrolled.ops import cells
+from unrolled.ops.cells import product
 
 __all__ = ["Memory", "Weights", "attend", "attended_sequence"]
 

@@ -1,8 +1,8 @@
 """The sequence ops: a cell run over T steps as a `torch.library` op, with its gradients.
 
-`unrolled.dispatch` says which kernel serves them. This module knows nothing of parameters or layers.
+`unrolled.ops.dispatch` says which kernel serves them. This module knows nothing of parameters or layers.
 
-Shapes are those of `unrolled.reference`, with T at least 1: x [T,B,D], weight_ih [gates,D] and bias [gates] or
+Shapes are those of `unrolled.ops.reference`, with T at least 1: x [T,B,D], weight_ih [gates,D] and bias [gates] or
 None (then x is the input's share of the gates with all biases added, [T,B,gates]), symbols None or [T,B] int64
 (the rows of x, then [V,D] or [V,gates], that the steps read), weight_hh [gates,H], h0 and c0 [B,H], lengths [B]
 int64 on the data's device with values 0 to T in any order, resets [T,B] bool. With `keep` false nothing is kept
@@ -15,11 +15,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from unrolled.cells import NOT_NORMALISED, PLAIN, LayerNorm, Variant
-from unrolled.composite import call
-from unrolled.dispatch import Outputs, Tensors, define
-from unrolled.library import differentiate
-from unrolled.second import register_second_derivative
+from unrolled.ops.cells import NOT_NORMALISED, PLAIN, LayerNorm, Variant
+from unrolled.ops.composite import call
+from unrolled.ops.dispatch import Outputs, Tensors, define
+from unrolled.ops.library import differentiate
+from unrolled.ops.second import register_second_derivative
 
 __all__ = ["NOT_NORMALISED", "PLAIN", "LayerNorm", "Variant", "gru", "lstm", "rnn"]
 
@@ -39,7 +39,7 @@ def _forward_outputs(
 
 
 def _kept(units: int, gain_hh: Tensor | None, gain_ih: Tensor | None) -> int:
-    """The width of an LSTM's gates: see `unrolled.reference.lstm_forward`."""
+    """The width of an LSTM's gates: see `unrolled.ops.reference.lstm_forward`."""
     return 4 * units + sum(len(gain) + 1 for gain in (gain_hh, gain_ih) if gain is not None)
 
 

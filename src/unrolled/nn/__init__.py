@@ -24,14 +24,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from unrolled import _engine, ops
-from unrolled.arguments import Input
-from unrolled.cells import NOT_NORMALISED, LayerNorm, Variant
-from unrolled.chrono import chrono
 from unrolled.errors import InputError
-from unrolled.recompute import recomputed
-from unrolled.recurrent import Projection, Recurrent, Steps, Tensors, Trace
-from unrolled.swap import Swap, swap
-from unrolled.variants import LayerVariant, add_layer_norm, add_peepholes, couple_gates
+from unrolled.nn.arguments import Input
+from unrolled.nn.init import chrono
+from unrolled.nn.recurrent import Projection, Recurrent, Steps, Tensors, Trace
+from unrolled.nn.swap import Swap, swap
+from unrolled.nn.variants import LayerVariant, add_layer_norm, add_peepholes, couple_gates
+from unrolled.ops.cells import NOT_NORMALISED, LayerNorm, Variant
+from unrolled.ops.recompute import recomputed
 
 __all__ = ["GRU", "LSTM", "RNN", "Swap", "Trace", "accelerate", "chrono", "release_memory"]
 
@@ -111,7 +111,7 @@ class _HiddenOnly(Recurrent):
 
 
 class RNN(_HiddenOnly):
-    """The standard (Elman) RNN of `unrolled.cells.rnn_step`, in place of `torch.nn.RNN`.
+    """The standard (Elman) RNN of `unrolled.ops.cells.rnn_step`, in place of `torch.nn.RNN`.
 
     Arguments, parameters and inputs are those of torch.nn.RNN, defaults included; `nonlinearity` is "tanh" or
     "relu"; `forward` adds lengths, resets and trace. `weight_drop` is that of `LSTM`.
@@ -164,7 +164,7 @@ class RNN(_HiddenOnly):
 
 
 class GRU(_HiddenOnly):
-    """The gated recurrent unit of `unrolled.cells.gru_step`, in place of `torch.nn.GRU`.
+    """The gated recurrent unit of `unrolled.ops.cells.gru_step`, in place of `torch.nn.GRU`.
 
     Arguments, parameters and inputs are those of torch.nn.GRU, defaults included; `forward` adds lengths, resets
     and trace; `init`, `longest_gap`, `recompute`, `weight_drop` and `zoneout` (of h, its only state) are those of
@@ -233,14 +233,14 @@ class GRU(_HiddenOnly):
 
 
 class LSTM(Recurrent):
-    """The long short-term memory of `unrolled.cells.lstm_step`, in place of `torch.nn.LSTM`.
+    """The long short-term memory of `unrolled.ops.cells.lstm_step`, in place of `torch.nn.LSTM`.
 
     Arguments, parameters and inputs are those of torch.nn.LSTM, defaults included. `init` is "uniform" (torch's)
     or "chrono" (see `chrono`), which needs the `longest_gap` to be expected, in steps. With `recompute`, a number
     of steps from 2, training keeps the output and a state every so many steps, and computes the rest again on the
-    way back (see `unrolled.recompute`): less memory for about 1.4 times the time.
+    way back (see `unrolled.ops.recompute`): less memory for about 1.4 times the time.
 
-    The rest are variants, which go together as one likes (equations and papers: `unrolled.cells.Variant`):
+    The rest are variants, which go together as one likes (equations and papers: `unrolled.ops.cells.Variant`):
 
     - `peephole`: the gates see the cell state through parameters peephole_l0 … [3,H] (Gers & Schmidhuber 2000).
     - `coupled`: the forget gate is 1 - i (Greff et al. 2017); weights and biases have the rows of i, g and o.

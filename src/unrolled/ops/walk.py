@@ -1,6 +1,6 @@
 """Steps walked one by one, forward and back: which rows take each, what they carry, where a reset cuts.
 
-What the reference's cells share; the cells' own steps are handed in. Shapes are those of `unrolled.reference`.
+What the reference's cells share; the cells' own steps are handed in. Shapes are those of `unrolled.ops.reference`.
 """
 
 from collections.abc import Callable

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from unrolled.composite import Values, composite, schema_of
-from unrolled.dispatch import warn_reference
-from unrolled.library import Op, differentiate
+from unrolled.ops.composite import Values, composite, schema_of
+from unrolled.ops.dispatch import warn_reference
+from unrolled.ops.library import Op, differentiate
 
 __all__ = ["register_second_derivative"]
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
 from unrolled.errors import InputError
-from unrolled.library import under_autocast
+from unrolled.ops.library import under_autocast
 
 __all__ = ["Input", "agree", "check_dims", "check_states", "checked_masks", "checked_symbols"]
 

@@ -1,7 +1,8 @@
 """Variants of the recurrent layers as settings: the parameters they add and the masks they draw.
 
-The equations are those of `unrolled.cells.Variant`, where the papers stand. Masks come from torch's own generator:
-a seed, or the random state of a checkpoint, gives the same ones again. This file knows no sequence and no kernel.
+The equations are those of `unrolled.ops.cells.Variant`, where the papers stand. Masks come from torch's own
+generator: a seed, or the random state of a checkpoint, gives the same ones again. This file knows no sequence and
+no kernel.
 
 T steps, B rows, H hidden units, P projected units.
 """
@@ -76,7 +77,7 @@ def add_peepholes(layer: torch.nn.RNNBase, gates: int) -> None:
 def add_layer_norm(layer: torch.nn.RNNBase, gates: int) -> None:
     """Give an LSTM of so many gates the parameters gain_ih_l0, gain_hh_l0 [gates*H], gain_c_l0 and bias_c_l0 [H] …
 
-    Gains begin at 1, biases at 0: see `unrolled.cells.LayerNorm`.
+    Gains begin at 1, biases at 0: see `unrolled.ops.cells.LayerNorm`.
     """
     H = layer.hidden_size
     for name, parameter in list(layer.named_parameters()):

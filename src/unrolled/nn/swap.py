@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 
-from unrolled.dispatch import served_by_engine, wide
 from unrolled.errors import InputError
+from unrolled.ops.dispatch import served_by_engine, wide
 
 __all__ = ["Swap", "swap"]
 

@@ -13,16 +13,16 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
-from unrolled.arguments import Input, agree, check_dims, check_states, checked_masks, checked_symbols
-from unrolled.cells import LayerNorm
-from unrolled.chrono import chrono
-from unrolled.dispatch import multiplies_bfloat16, wide, widens
 from unrolled.errors import InputError
-from unrolled.library import under_autocast
-from unrolled.packed_sequence import run_packed
+from unrolled.nn.arguments import Input, agree, check_dims, check_states, checked_masks, checked_symbols
+from unrolled.nn.init import chrono
+from unrolled.nn.packed_sequence import run_packed
+from unrolled.nn.variants import LayerVariant
+from unrolled.ops.cells import LayerNorm
+from unrolled.ops.dispatch import multiplies_bfloat16, wide, widens
+from unrolled.ops.library import under_autocast
 from unrolled.rates import has_matrix_units
 from unrolled.stepper import Floats, Stepper, packed
-from unrolled.variants import LayerVariant
 
 __all__ = ["Projection", "Recurrent", "Steps", "Tensors", "Trace"]
 
@@ -31,7 +31,7 @@ Tensors = tuple[Tensor, ...]
 
 
 class Steps(NamedTuple):
-    """Which steps a row takes and how, as every op takes them: see `unrolled.reference`."""
+    """Which steps a row takes and how, as every op takes them: see `unrolled.ops.reference`."""
 
     lengths: Tensor | None
     resets: Tensor | None

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from unrolled.dispatch import REFERENCE, warn_reference
-from unrolled.library import Op, under_autocast, would_be_cast
+from unrolled.ops.dispatch import REFERENCE, warn_reference
+from unrolled.ops.library import Op, under_autocast, would_be_cast
 
 __all__ = ["Values", "call", "composite", "needs_composite", "schema_of", "transformed"]
 

@@ -1,4 +1,4 @@
-"""Which kernel serves an op: the compiled engine on CPU in float32, else `unrolled.reference`.
+"""Which kernel serves an op: the compiled engine on CPU in float32, else `unrolled.ops.reference`.
 
 The reference serves nobody silently who did not ask for it. This module makes ops, with schema and fake, of two
 tables of kernels; it knows nothing of what an op computes or of its gradients.
@@ -14,9 +14,10 @@ import torch
 from torch import Tensor
 from torch.utils.dlpack import from_dlpack
 
-from unrolled import _engine, reference
+from unrolled import _engine
 from unrolled.errors import InputError
-from unrolled.library import Op, declare
+from unrolled.ops import reference
+from unrolled.ops.library import Op, declare
 
 __all__ = [
     "ENGINE",
@@ -195,7 +196,7 @@ class Served:
     def fill_on(self, inputs: tuple[Any, ...], outputs: Outputs) -> None:
         """Run a way back that goes on from later steps, whose gradients the outputs hold.
 
-        It adds to them, but for x's: see `continued` in `unrolled.reference`.
+        It adds to them, but for x's: see `continued` in `unrolled.ops.reference`.
         """
         _run(self.op, inputs[: len(inputs) - self.told], outputs, True)
 

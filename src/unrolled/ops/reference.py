@@ -4,7 +4,7 @@ The functions have the names and arguments of `unrolled._engine`, so that either
 last, are allocated by the caller and are written in full. They know nothing of autograd, layers or dispatch,
 and run on any device in any floating dtype, one step at a time.
 
-Shapes (T steps, B rows, D input features, H units, P projected units; the cells' gates as in `unrolled.cells`):
+Shapes (T steps, B rows, D input features, H units, P projected units; the cells' gates as in `cells`):
     x       [T,B,D]         the input; without weight_ih, its share of the gates, all biases added: [T,B,gates]
     symbols [T,B] int64     which row of x, then [V,D] or [V,gates], a step reads; or None. Not with gain_ih
     weight_ih [gates,D], bias [gates]   or None; a GRU's bias has not bias_hn
@@ -26,10 +26,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from unrolled import cells
-from unrolled.cells import LayerNorm, Variant
 from unrolled.errors import InputError
-from unrolled.walk import Outputs, Tensors, Walk, of_weight_hh, run, run_back
+from unrolled.ops import cells
+from unrolled.ops.cells import LayerNorm, Variant
+from unrolled.ops.walk import Outputs, Tensors, Walk, of_weight_hh, run, run_back
 
 __all__ = [
     "gru_backward",

@@ -17,10 +17,10 @@ import torch
 from torch import Tensor
 
 from unrolled import ops  # noqa: F401, which registers them
-from unrolled.composite import needs_composite, transformed
-from unrolled.dispatch import SERVED, Outputs, Tensors, pooled
-from unrolled.library import declare
-from unrolled.walk import Walk
+from unrolled.ops.composite import needs_composite, transformed
+from unrolled.ops.dispatch import SERVED, Outputs, Tensors, pooled
+from unrolled.ops.library import declare
+from unrolled.ops.walk import Walk
 
 __all__ = ["recomputed"]
 
