@@ -312,12 +312,10 @@ class Keeper:
 
     # Requests other than feeds, each as a function for `call`.
 
-    def create(self, key: Key, model: str, state: bytes | None = None) -> tuple[StreamInfo, bool]:
+    def create(self, key: Key, model: str) -> tuple[StreamInfo, bool]:
         """A new stream, and whether it is new: the same request again finds it."""
         causal = self.models[model]
-        if state is None:
-            state = causal.initial().tobytes()
-        return self._add(key, model, causal, state)
+        return self._add(key, model, causal, causal.initial().tobytes())
 
     def _add(self, key: Key, model: str, causal: Causal, state: bytes) -> tuple[StreamInfo, bool]:
         position = int(np.frombuffer(state, causal.layout)["position"][0])

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from unrolled.settings import setting
+from unrolled.stepper import WEIGHTS
 from unrolled.store.open import HISTORY
 
 __all__ = ["ServeSettings"]
@@ -16,7 +17,7 @@ class ServeSettings:
     tokens: str | None = setting(None, "A file of tokens (`unrolled token` makes them), each of a tenant.")
     host: str = setting("127.0.0.1", "The address to listen on; others than this machine need --tokens.")
     port: int = setting(8000, "The port to listen on; 0 finds a free one.", at_least=0, below=65_536)
-    weights: str = setting("float32", "How the models' weights lie in memory: float32, bfloat16 or int8.")
+    weights: str = setting("float32", "How the models' weights lie in memory.", choices=WEIGHTS)
     history: int = setting(HISTORY, "Moments of a stream that are kept, for rewind and retries.", at_least=2)
     lifetime: float = setting(0.0, "Seconds of serving after which an unused stream ends; 0: never.", at_least=0)
     patience: float = setting(

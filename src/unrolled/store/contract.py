@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol, Self
 
-__all__ = ["Change", "Key", "Moment", "Store", "StoreError", "Stored", "Summary"]
+__all__ = ["MOST_HISTORY", "Change", "Key", "Moment", "Store", "StoreError", "Stored", "Summary"]
 
+MOST_HISTORY = 256  # moments of a stream that a store can be asked to keep
 HEADER = struct.Struct("<IQQQ16s")  # CRC-32 of what follows it, version, position, at, request
 
 

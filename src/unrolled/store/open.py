@@ -4,12 +4,11 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from unrolled.errors import InputError
-from unrolled.store.contract import Store
+from unrolled.store.contract import MOST_HISTORY, Store
 
-__all__ = ["HISTORY", "MOST_HISTORY", "open_store"]
+__all__ = ["HISTORY", "open_store"]
 
 HISTORY = 8
-MOST_HISTORY = 256
 
 
 def open_store(address: str, history: int = HISTORY) -> Store:

@@ -17,8 +17,7 @@ from typing import Any
 from unrolled import locks
 from unrolled.errors import InputError
 from unrolled.store.checkpoints import Checkpoints
-from unrolled.store.contract import Change, Key, Moment, Stored, StoreError, Summary
-from unrolled.store.open import MOST_HISTORY
+from unrolled.store.contract import MOST_HISTORY, Change, Key, Moment, Stored, StoreError, Summary
 
 __all__ = ["SqliteStore"]
 
