@@ -27,7 +27,6 @@ from unrolled.tasks.text import TextModel
 
 __all__ = ["opened", "piped"]
 
-CHUNK = 0.1  # seconds of sound
 COLUMNS = 50  # that a sentence about a heading lists
 LOGITS = 1 << 20  # in memory at a time, of a line of any length
 TRUTHS = {"true": 1.0, "false": 0.0}
@@ -213,17 +212,14 @@ def _surprise(stream: Stream, symbols: Any) -> float:
 
 
 def _heard(model: Any, stream: Stream, source: BinaryIO, ends: bool) -> Iterator[Output]:
-    rate, rest = model.bank.rate, b""
+    rate = model.bank.rate
     if audio.is_file(source.peek(4)):  # type: ignore[attr-defined]
         raise InputError(
             f"standard input is a sound file, expected raw PCM: {rate:,} samples a second, 16 bits, "
             "little-endian, one channel; `unrolled run` hears files."
         )
-    while content := source.read1(2 * round(CHUNK * rate)):  # type: ignore[attr-defined]
-        content = rest + content
-        whole = len(content) - len(content) % 2
-        rest = content[whole:]
-        text = "".join(stream.read(audio.from_pcm(content[:whole])))
+    for samples in audio.as_it_comes(source, rate):
+        text = "".join(stream.read(samples))
         yield _of_sound(text, stream.position, rate)
     if ends and (heard := stream.position):
         text = "".join(stream.read(np.zeros(model.bank.padding(heard), np.float32)))

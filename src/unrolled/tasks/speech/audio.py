@@ -7,10 +7,11 @@ would read what is left of it. This file knows nothing of models.
 
 import struct
 import tempfile
+from collections.abc import Iterator
 from math import gcd
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +24,7 @@ __all__ = [
     "LOWEST_RATE",
     "Samples",
     "amplitudes",
+    "as_it_comes",
     "from_pcm",
     "is_file",
     "rate_of",
@@ -35,6 +37,7 @@ __all__ = [
 Samples = NDArray[np.float32]
 
 LOWEST_RATE, HIGHEST_RATE = 1000, 768_000  # samples a second
+CHUNK = 0.1  # seconds of live sound that are heard at a time
 LOUDEST = 1000  # 1 is full scale; what is so far beyond it is no sound, and its power may overflow
 # WAV, its successors RF64 and W64, AIFF, CAF, AU, FLAC, OGG, MP3 with a tag
 BEGINNINGS = (b"RIFF", b"RF64", b"riff", b"FORM", b"caff", b".snd", b"fLaC", b"OggS", b"ID3")
@@ -123,6 +126,16 @@ def from_pcm(content: bytes) -> Samples:
     """Samples from raw PCM: signed 16-bit little-endian, mono; a last odd byte is left out."""
     whole = len(content) - len(content) % 2
     return amplitudes(np.frombuffer(content[:whole], "<i2"))
+
+
+def as_it_comes(source: BinaryIO, rate: int) -> Iterator[Samples]:
+    """Samples from raw PCM, as for `from_pcm`, a tenth of a second at most at a time, until `source` ends."""
+    rest = b""
+    while content := source.read1(2 * max(1, round(CHUNK * rate))):  # type: ignore[attr-defined]
+        content = rest + content
+        whole = len(content) - len(content) % 2
+        rest = content[whole:]
+        yield from_pcm(content[:whole])
 
 
 def write(path: Path, samples: Samples, rate: int) -> None:

@@ -24,7 +24,6 @@ from unrolled.vocabulary import Vocabulary
 
 __all__ = ["CharacterModel", "Heard", "Listener", "live"]
 
-CHUNK = 0.1  # seconds of live sound that are heard at a time
 PAUSE = 0.8  # seconds after which a word is over, though no space was heard
 
 
@@ -91,13 +90,9 @@ def live(source: BinaryIO, stream: Listener, spaced: bool, partial: bool) -> Ite
     Where texts are not `spaced` into words, each is what became certain at once. With `partial`, guesses come
     between them, each when it differs from the one before.
     """
-    rest, word, guess, newest = b"", "", "", 0.0
-    size = 2 * max(1, round(CHUNK * stream.rate))
-    while content := source.read1(size):  # type: ignore[attr-defined]
-        rest += content
-        whole = len(rest) - len(rest) % 2
-        new, rest = stream.feed(audio.from_pcm(rest[:whole])), rest[whole:]
-        if new:
+    word, guess, newest = "", "", 0.0
+    for samples in audio.as_it_comes(source, stream.rate):
+        if new := stream.feed(samples):
             word, newest = word + new, stream.seconds
         over = not spaced or stream.seconds - newest > PAUSE
         cut = len(word) if over else word.rfind(" ") + 1
