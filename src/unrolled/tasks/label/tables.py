@@ -5,6 +5,7 @@ PyArrow reads the files; this file says what is wrong with one, and where.
 
 import csv
 import shlex
+import shutil
 import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -101,9 +102,12 @@ def _of_text(text: Text, separator: str, texts: Sequence[str | None]) -> Any:
     from pyarrow import csv as reader
 
     as_text = {name: pyarrow.string() for name in delimited.heading(text, separator) if name.strip() in texts}
-    with text.opened() as file:
+    # A thread of PyArrow's may drop its input as late as when Python is shutting down, and dropping a Python file
+    # aborts the program then. So it is given memory of its own.
+    with text.opened() as file, pyarrow.BufferOutputStream() as memory:
+        shutil.copyfileobj(file, memory)
         found = reader.read_csv(
-            file,
+            pyarrow.BufferReader(memory.getvalue()),
             parse_options=reader.ParseOptions(delimiter=separator, newlines_in_values=True),
             convert_options=reader.ConvertOptions(column_types=as_text),
         )
