@@ -13,6 +13,7 @@ import pytest
 from small import BANK, inputs_for, label_file, model_of, speech_file, text_file
 from unrolled import Snapshot, Stream, modelfile, piping
 from unrolled.tasks.speech import ListenOptions
+from unrolled.tasks.text import piped as text_piped
 from unrolled.vocabulary import ByteVocabulary
 
 LINES = ["abc abc\n", "had a bed\n", "\n", "face cab\n", "gh\n", "deaf bee\n"] * 3
@@ -275,7 +276,7 @@ def test_a_byte_order_mark_is_no_character_of_a_text(tmp_path: Path, model: Path
 def test_a_line_of_any_length_is_read_in_parts(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     content = b"abc had\n" + b"face a bed " * 999 + b"\n"
     (_, whole) = run(content, model)
-    monkeypatch.setattr(piping, "LOGITS", 100)
+    monkeypatch.setattr(text_piped, "LOGITS", 100)
     with piping.opened(model_of("text"), None) as stream:
         found = [one.record for one in piping.piped(model_of("text"), stream, BytesIO(content), None, print)]
     assert found[1] == whole

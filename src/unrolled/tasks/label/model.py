@@ -2,11 +2,11 @@
 
 import shlex
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, BinaryIO, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +21,7 @@ from unrolled.results import Evaluation, Output, Table
 from unrolled.settings import setting
 from unrolled.stream import Stream
 from unrolled.tasks import whereabouts
-from unrolled.tasks.label import films, rendered, ribbons, segments, sequences, times
+from unrolled.tasks.label import films, piped, rendered, ribbons, segments, sequences, times
 from unrolled.tasks.label.films import Event
 from unrolled.tasks.label.labelling import Labeller, SwitchFilter, viterbi
 from unrolled.tasks.label.names import cell, listed
@@ -100,6 +100,16 @@ class LabelModel:
     def stream(self) -> Stream:
         """A new stream: `read` names the event of each step as it comes."""
         return Stream(self)
+
+    def piped(
+        self, stream: Stream, source: BinaryIO, refused: Callable[[str], None], ends: bool
+    ) -> Iterator[Output]:
+        """The event of each row, or of each word, of `source`: see `unrolled.piping.PipedModel`."""
+        if self.kind == "films":
+            raise InputError("the model reads films, which come in files: unrolled run MODEL FILM")
+        if self.kind == "words":
+            return piped.of_sentences(stream, source, refused)
+        return piped.of_rows(list(self.layout.features), self.file.architecture.inputs, stream, source, refused)
 
     def label(self, inputs: Any, offline: bool = False) -> list[str]:
         """The event of each step of one sequence; `offline` by the whole of it. Raises as `run` does."""

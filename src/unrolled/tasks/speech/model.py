@@ -1,12 +1,12 @@
 """A finished speech model: it transcribes files and live sound on the engine alone."""
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from io import BufferedReader
 from pathlib import Path
-from typing import Any, ClassVar, cast
+from typing import Any, BinaryIO, ClassVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,7 @@ from unrolled.results import Evaluation, Output, Table
 from unrolled.settings import setting
 from unrolled.stream import Stream
 from unrolled.tasks import whereabouts
-from unrolled.tasks.speech import audio, ctc, hearing, transcripts
+from unrolled.tasks.speech import audio, ctc, hearing, piped, transcripts
 from unrolled.tasks.speech.audio import Samples
 from unrolled.tasks.speech.convolutions import Convolutions
 from unrolled.tasks.speech.data import Data, SpeechOptions, usable
@@ -87,6 +87,12 @@ class SpeechModel:
     def stream(self) -> Stream:
         """A new stream of sound at `bank.rate` samples a second: `read` gives the text of the best path."""
         return Stream(self)
+
+    def piped(
+        self, stream: Stream, source: BinaryIO, refused: Callable[[str], None], ends: bool
+    ) -> Iterator[Output]:
+        """The text of each chunk of raw PCM in `source`: see `unrolled.piping.PipedModel`."""
+        return piped.piped(self.bank, stream, source, ends)
 
     def listen(self, options: ListenOptions = ListenOptions()) -> Listener:
         """A new stream of sound whose text comes from a beam search, if `options` say so."""

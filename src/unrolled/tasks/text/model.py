@@ -1,11 +1,11 @@
 """A finished text model: it writes, and measures how well it foresees a text, on the engine alone."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from numbers import Integral, Real
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, BinaryIO, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +19,7 @@ from unrolled.results import Evaluation, Output, Table
 from unrolled.settings import setting
 from unrolled.stream import Stream
 from unrolled.tasks import whereabouts
-from unrolled.tasks.text import corpus
+from unrolled.tasks.text import corpus, piped
 from unrolled.tasks.text.symbols import NextSymbol, Symbols
 
 __all__ = ["SampleOptions", "Score", "TextModel", "choose", "held_out_symbols"]
@@ -93,6 +93,12 @@ class TextModel:
     def stream(self) -> Stream:
         """A new stream, one symbol a step, from the zero state."""
         return Stream(self)
+
+    def piped(
+        self, stream: Stream, source: BinaryIO, refused: Callable[[str], None], ends: bool
+    ) -> Iterator[Output]:
+        """How surprising each line of `source` was: see `unrolled.piping.PipedModel`."""
+        return piped.piped(self.vocabulary, stream, source, refused)
 
     def sample(
         self,

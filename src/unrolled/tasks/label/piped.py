@@ -1,0 +1,122 @@
+"""Standard input as a label model reads it: of a row of numbers its event, of a line of words the event of each.
+
+A line of words is a sentence, which starts from nothing: positions count within it. So does what follows a blank
+line among rows of numbers, about which nothing is said. Numbers have commas, semicolons or tabs between them; the
+first line may be the heading of the training table.
+"""
+
+import csv
+import math
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import BinaryIO
+
+from unrolled.errors import InputError
+from unrolled.piping import decoded, each, numbered
+from unrolled.results import Output
+from unrolled.stream import Stream
+from unrolled.tasks.label.delimited import SEPARATORS
+from unrolled.tasks.label.names import listed
+from unrolled.tasks.label.tables import is_gap
+
+__all__ = ["of_rows", "of_sentences"]
+
+COLUMNS = 50  # that a sentence about a heading lists
+TRUTHS = {"true": 1.0, "false": 0.0}
+
+
+def of_sentences(stream: Stream, source: BinaryIO, refused: Callable[[str], None]) -> Iterator[Output]:
+    """The events of each line's words; see `unrolled.piping.PipedModel`."""
+    return each(numbered(source), partial(_sentence, stream), refused)
+
+
+def of_rows(
+    columns: list[str], width: int, stream: Stream, source: BinaryIO, refused: Callable[[str], None]
+) -> Iterator[Output]:
+    """The event of each row of `width` numbers; see `unrolled.piping.PipedModel`.
+
+    `columns` are those of the training table, if that had names. The heading of another goes to `refused`; raises
+    `InputError` for that of a table of as many columns, whose rows could not be told from the model's own.
+    """
+    return each(_without_heading(numbered(source), columns, refused), partial(_row, stream, width), refused)
+
+
+def _sentence(stream: Stream, line: bytes) -> Output:
+    """A sentence has nothing to do with the one before, as in training."""
+    words = decoded(line).split()
+    stream.reset()
+    events = stream.read(words)
+    said = " ".join(f"{word}/{event}" for word, event in zip(words, events, strict=True))
+    return Output(said, {"position": stream.position, "words": words, "events": events})
+
+
+def _row(stream: Stream, width: int, line: bytes) -> Output:
+    bare = decoded(line).rstrip("\r\n")
+    if not bare.strip():  # the end of a sequence
+        stream.reset()
+        return Output("", {"position": stream.position})
+    try:
+        row = [None if is_gap(cell) else _number(cell) for cell in _cells(bare, width)]
+    except ValueError as error:
+        raise InputError(
+            f"{bare[:80]!r} is no row of numbers with commas, semicolons or tabs between them"
+        ) from error
+    if any(number is not None and math.isinf(number) for number in row):
+        raise InputError(f"{bare[:80]!r} has an infinite number, expected finite ones")
+    if len(row) != width:
+        raise InputError(f"{bare[:80]!r} has {len(row)} numbers, expected {width}")
+    (event,) = stream.read([row])
+    return Output(event, {"position": stream.position, "event": event})
+
+
+def _without_heading(
+    lines: Iterator[tuple[int, bytes]], columns: list[str], refused: Callable[[str], None]
+) -> Iterator[tuple[int, bytes]]:
+    for number, line in lines:
+        if number > 1 or not _is_heading(line, columns, refused):
+            yield number, line
+
+
+def _is_heading(line: bytes, columns: list[str], refused: Callable[[str], None]) -> bool:
+    """Whether a first line has names and no numbers; that of another table goes to `refused`, or raises."""
+    expected = [name.strip() for name in columns]
+    try:
+        names = [name.strip() for name in _cells(line.decode("utf-8", "replace").strip(), len(expected))]
+    except ValueError:
+        return False
+    if not expected or any(map(_is_number, names)) or all(map(is_gap, names)):
+        return False
+    if names != expected:
+        found, wanted = listed(names, COLUMNS), listed(expected, COLUMNS)
+        wrong = f"standard input, line 1: the columns are {found}, expected {wanted} in this order, or numbers"
+        if len(names) == len(expected):
+            raise InputError(wrong)
+        refused(wrong)
+    return True
+
+
+def _cells(row: str, width: int) -> list[str]:
+    """The cells of a row, quoted or not, by the separator that makes `width` of them, else by commas.
+
+    Raises `ValueError` for a line that is more than one row.
+    """
+    try:
+        found = [next(csv.reader([row], delimiter=one, skipinitialspace=True), []) for one in SEPARATORS]
+    except csv.Error as error:
+        raise ValueError(str(error)) from error
+    return next((cells for cells in found if len(cells) == width), found[0])
+
+
+def _number(cell: str) -> float:
+    """What a cell is to a model of tables, of which true and false are 1 and 0; raises `ValueError` for none."""
+    if "_" in cell:  # which Python takes, and no table
+        raise ValueError(f"{cell!r} is no number")
+    return float(TRUTHS.get(cell.strip().lower(), cell))
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        _number(cell)
+    except ValueError:
+        return False
+    return True
