@@ -4,6 +4,7 @@ import json
 import os
 import re
 import select
+import signal
 import subprocess
 import sys
 from dataclasses import asdict
@@ -179,6 +180,23 @@ def test_results_survive_being_written_and_read(tmp_path: Path) -> None:
     Results({"steps": 3}, [row]).write(tmp_path / "gap.json")
     assert gap.read(tmp_path / "gap.json") == Results({"steps": 3}, [row])
     assert json.loads((tmp_path / "gap.json").read_text())["version"]
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_an_experiment_that_is_stopped_says_so_and_exits_as_in_a_shell(
+    tmp_path: Path, number: signal.Signals, status: int
+) -> None:
+    command = [sys.executable, "-m", "unrolled", "gap", "order-2", "adding", "--gaps", "10", "--steps", "100000"]
+    command += ["--cells", "rnn", "--seeds", "1", "--jobs", "2", "--out", "gap.json"]
+    with subprocess.Popen(
+        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as running:
+        assert running.stderr is not None
+        assert "order-2 rnn gap 10" in running.stderr.readline()  # the other is still being learned
+        running.send_signal(number)
+        said = running.communicate()[1]
+    assert said == "Stopped; gap.json has what was done, and the same command goes on from it.\n"
+    assert running.returncode == status and len(gap.read(tmp_path / "gap.json").rows) == 1
 
 
 def test_workers_end_with_their_parent(tmp_path: Path) -> None:

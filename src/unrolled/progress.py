@@ -1,12 +1,13 @@
 """A training run, or the trials of an experiment, on a terminal: a bar, or lines where there is none; a clean end.
 
-That is on Ctrl-C, and for a training run on SIGTERM and on SIGHUP too.
+That is on Ctrl-C, on SIGTERM and on SIGHUP.
 """
 
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -44,22 +45,13 @@ def train_with_progress(
     if options.precision == "bfloat16" and not in_bfloat16(options):
         console.print("precision bfloat16: this processor multiplies float32 faster, and so does this run.")
     reports = train(task, options, out, resume, data)
-    previous = {
-        number: signal.signal(number, interrupt)
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-        if signal.getsignal(number) is not signal.SIG_IGN
-    }
     report: Report | None = None
-    try:
-        with _Display(console) as display:
-            for report in reports:
-                display.show(report)
-                if stopped_by:
-                    reports.close()
-                    break
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
+    with _stopped(interrupt), _Display(console) as display:
+        for report in reports:
+            display.show(report)
+            if stopped_by:
+                reports.close()
+                break
     if stopped_by and report and report.progress < 1:
         console.print(
             f"Stopped after {report.step} steps; {checkpoint_path(out)} is saved, and the same command "
@@ -75,29 +67,59 @@ def train_with_progress(
     return True
 
 
+@contextmanager
+def _stopped(by: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """Let `by` have the signals that stop a run, but for those that are ignored."""
+    previous = {
+        number: signal.signal(number, by)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        if signal.getsignal(number) is not signal.SIG_IGN
+    }
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
 def trials_with_progress(experiment: Experiment, console: Console) -> bool:
-    """Do the trials of an experiment, with a bar or a line for each; False when Ctrl-C ended it early."""
+    """Do the trials of an experiment, with a bar or a line for each; False when Ctrl-C ended it early.
+
+    SIGTERM and SIGHUP end it likewise, and then the process, as they do a training run.
+    """
+    stopped_by = 0
+
+    def interrupt(signal_number: int, _frame: FrameType | None) -> None:
+        nonlocal stopped_by
+        if not stopped_by:  # else it is ending
+            stopped_by = signal_number
+            raise KeyboardInterrupt
+
     columns = [TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TextColumn("left")]
     bar = Progress(*columns, TimeRemainingColumn(), console=console, disable=not console.is_terminal)
     total = sum(trial.work for trial in experiment.trials)
     task, done = bar.add_task("", total=total), 0
     running = experiment.run()
-    try:
-        with bar:
-            for trial, rows in running:
-                done += 1
-                bar.update(task, advance=trial.work, description=f"{done} of {len(experiment.trials)} trials")
-                last = rows[-1]
-                outcome = f"solved in {last['steps']:,} steps" if last["solved"] else f"error {last['error']}"
-                console.print(
-                    f"{trial.problem} {trial.cell} gap {trial.gaps[-1]} seed {trial.seed}: {outcome}, "
-                    f"{last['seconds']:.0f} s"
-                )
-    except KeyboardInterrupt:
-        running.close()
-        console.print(f"Stopped; {experiment.out} has what was done, and the same command goes on from it.")
-        return False
-    return True
+    with _stopped(interrupt):
+        try:
+            with bar:
+                for trial, rows in running:
+                    done += 1
+                    bar.update(task, advance=trial.work, description=f"{done} of {len(experiment.trials)} trials")
+                    last = rows[-1]
+                    outcome = f"solved in {last['steps']:,} steps" if last["solved"] else f"error {last['error']}"
+                    console.print(
+                        f"{trial.problem} {trial.cell} gap {trial.gaps[-1]} seed {trial.seed}: {outcome}, "
+                        f"{last['seconds']:.0f} s"
+                    )
+        except KeyboardInterrupt:
+            running.close()
+    if not stopped_by:
+        return True
+    console.print(f"Stopped; {experiment.out} has what was done, and the same command goes on from it.")
+    if stopped_by != signal.SIGINT:
+        sys.exit(128 + stopped_by)
+    return False
 
 
 class _Display:
