@@ -588,6 +588,13 @@ def test_a_client_that_goes_amid_its_body_is_no_fault_of_the_server(
         assert sorted(statuses[:2]) == [("/healthz", 200), (path.replace("one", "{id}"), 400)]
 
 
+def test_head_gives_what_get_gives_without_its_body(address: str) -> None:
+    for path, status in (("/healthz", 200), ("/metrics", 200), ("/docs", 200), ("/streams/none", 404)):
+        answer = httpx.head(f"{address}{path}")
+        assert (answer.status_code, answer.content) == (status, b"")
+        assert answer.headers["Content-Type"] == httpx.get(f"{address}{path}").headers["Content-Type"]
+
+
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
 def test_the_log_has_the_end_of_the_server(
     tmp_path: Path, models: list[Path], number: signal.Signals, status: int

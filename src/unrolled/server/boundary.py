@@ -41,6 +41,9 @@ class Boundary:
             await self._app(scope, receive, send)
             return
         begin, status, begun = time.perf_counter(), 500, False
+        method = scope["method"]
+        if method == "HEAD":  # what GET gives; uvicorn leaves its body out
+            scope = {**scope, "method": "GET"}
         given = Headers(scope=scope).get("x-request-id", "")
         request_id = given if REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
 
@@ -67,7 +70,7 @@ class Boundary:
             seconds = time.perf_counter() - begin
             self._observer.request(route, status, seconds)
             log(
-                "request", request_id=request_id, method=scope["method"], route=route, status=status,
+                "request", request_id=request_id, method=method, route=route, status=status,
                 milliseconds=round(1000 * seconds, 3),
             )  # fmt: skip
 
