@@ -18,6 +18,7 @@ from unrolled.errors import InputError
 from unrolled.floats import as_float32
 from unrolled.modelfile import ModelFile
 from unrolled.network import Network
+from unrolled.softmax import log_softmax
 from unrolled.tasks.label.fronts import Numbers, front, held
 from unrolled.tasks.label.tables import is_gap
 
@@ -205,7 +206,7 @@ class SwitchFilter:
     def feed(self, logits: Floats) -> Classes:
         """The class at each of the next steps, from their logits [T, classes]."""
         found = np.empty(len(logits), np.int64)
-        for t, likelihood in enumerate(_log_softmax(logits)):
+        for t, likelihood in enumerate(log_softmax(logits)):
             stay_or_come = np.maximum(self.scores, self.scores.max() - self._penalty)
             self.scores = likelihood + stay_or_come
             self.scores -= self.scores.max()
@@ -215,7 +216,7 @@ class SwitchFilter:
 
 def viterbi(logits: Floats, penalty: float) -> Classes:
     """The likeliest course of classes [T] as a whole, where a change costs `penalty` nats (Viterbi 1967)."""
-    likelihoods = _log_softmax(logits)
+    likelihoods = log_softmax(logits)
     steps, classes = likelihoods.shape
     came_from = np.empty((steps, classes), np.int64)
     scores, stay = np.zeros(classes), np.arange(classes)
@@ -229,10 +230,4 @@ def viterbi(logits: Floats, penalty: float) -> Classes:
     for t in range(steps - 1, -1, -1):
         found[t] = now
         now = int(came_from[t, now])
-    return found
-
-
-def _log_softmax(logits: Floats) -> NDArray[np.float64]:
-    below = logits.astype(np.float64) - logits.max(axis=-1, keepdims=True)
-    found: NDArray[np.float64] = below - np.log(np.exp(below).sum(axis=-1, keepdims=True))
     return found

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from unrolled.errors import InputError
 from unrolled.network import Floats
+from unrolled.softmax import log_softmax
 from unrolled.stream import Stream
 from unrolled.tasks.speech import audio
 from unrolled.tasks.speech.ctc import Search
@@ -142,7 +143,5 @@ class CharacterModel:
         return scores
 
     def _scores(self, logits: Floats) -> list[float]:
-        wide = logits.astype(np.float64)
-        wide -= wide.max()
-        log_probabilities = wide - np.log(np.exp(wide).sum())
-        return [self._weight * value + self._bonus for value in log_probabilities[self._ids].tolist()]
+        log_probabilities = log_softmax(logits)[self._ids].tolist()
+        return [self._weight * value + self._bonus for value in log_probabilities]

@@ -7,6 +7,7 @@ import numpy as np
 
 from unrolled.piping import decoded, each, numbered
 from unrolled.results import Output
+from unrolled.softmax import log_softmax
 from unrolled.stream import Stream
 from unrolled.vocabulary import Vocabulary
 
@@ -36,8 +37,7 @@ def _surprise(stream: Stream, symbols: Any) -> float:
     losses, part = [np.zeros(0)], max(1, LOGITS // len(stream.outputs))
     for begin in range(0, len(symbols), part):
         chosen, before = symbols[begin : begin + part], stream.outputs
-        logits = np.concatenate([before[None], stream.feed(chosen)[:-1]]).astype(np.float64)
-        logits -= logits.max(axis=-1, keepdims=True)
-        losses.append(np.log(np.exp(logits).sum(axis=-1)) - logits[np.arange(len(chosen)), chosen])
+        logits = np.concatenate([before[None], stream.feed(chosen)[:-1]])
+        losses.append(-log_softmax(logits)[np.arange(len(chosen)), chosen])
     foreseen = np.concatenate(losses)[first:]
     return float(foreseen.mean()) if len(foreseen) else 0.0
