@@ -2,11 +2,16 @@
 
 import doctest
 import re
+import string
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from small import random, text_file
+from unrolled import modelfile
+from unrolled.vocabulary import CharVocabulary
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -91,13 +96,27 @@ def test_a_quotation_must_be_whole_lines_in_their_order() -> None:
     assert missing_lines(["a ="], source) == ["a ="]
 
 
+def python_of(page: Path) -> list[str]:
+    """The page's blocks of Python, which a reader takes one after the other."""
+    blocks = FENCED.findall(page.read_text(encoding="utf-8"))
+    return [content for language, content in blocks if language == "python"]
+
+
 @pytest.mark.parametrize("page", PAGES[1:], ids=lambda page: page.name)
 def test_examples_print_what_they_say(page: Path) -> None:
-    runner, parser = doctest.DocTestRunner(), doctest.DocTestParser()
-    for language, content in FENCED.findall(page.read_text(encoding="utf-8")):
-        if language == "python":
-            runner.run(parser.get_doctest(content, {}, page.name, str(page), 0))
+    runner = doctest.DocTestRunner()
+    examples = doctest.DocTestParser().get_doctest("\n".join(python_of(page)), {}, page.name, str(page), 0)
+    runner.run(examples)
     assert runner.summarize(verbose=False).failed == 0
+
+
+def test_the_python_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    characters = "".join(sorted(string.printable))
+    modelfile.write(tmp_path / "demo-text.safetensors", text_file(vocabulary=CharVocabulary(characters)))
+    monkeypatch.chdir(tmp_path)
+    blocks = [block for block in python_of(ROOT / "README.md") if "demo-label" not in block]
+    assert len(blocks) > 3
+    exec("\n".join(blocks), {"x": random(1, 64)})
 
 
 def test_the_pictures_are_what_the_script_draws(tmp_path: Path) -> None:
