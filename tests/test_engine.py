@@ -2,10 +2,9 @@
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import cache, partial
 from itertools import pairwise, product
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -16,7 +15,7 @@ from numpy.typing import NDArray
 
 from programs import python
 from small import random
-from tolerances import assert_close
+from tolerances import assert_close, assert_same_bits
 from unrolled import _engine
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -117,8 +116,7 @@ def test_the_caller_keeps_its_denormals(isa: str) -> None:
     assert np.float32(1e-39) / np.float32(2) > 0
 
 
-@dataclass
-class Result:
+class Result(NamedTuple):
     """What a run gives: y [T, B, H] and the state after it, h and c [L, B, H]."""
 
     y: Floats
@@ -130,13 +128,6 @@ class Result:
 
     def rows(self, chosen: Any) -> "Result":
         return Result(self.y[:, chosen], self.h[:, chosen], None if self.c is None else self.c[:, chosen])
-
-
-def assert_same_bits(actual: Result, expected: Result) -> None:
-    assert np.array_equal(actual.y.view(np.uint32), expected.y.view(np.uint32))
-    assert np.array_equal(actual.h.view(np.uint32), expected.h.view(np.uint32))
-    if actual.c is not None and expected.c is not None:
-        assert np.array_equal(actual.c.view(np.uint32), expected.c.view(np.uint32))
 
 
 class StackOf:
@@ -212,9 +203,8 @@ def test_linear_is_the_matrix_product(isa: str, outputs: int) -> None:
 def problem(cell: str, units: int, rows: int, layers: int, bias: bool) -> tuple[Floats, Result, Result]:
     """An input, a state to begin with, and what the reference makes of them."""
     stack, x = network(cell, 6, units, layers, bias), random(7, rows, 6)
-    before = stack.zero(rows)
-    before.h = random(layers, rows, units, seed=1)
-    before.c = None if before.c is None else random(layers, rows, units, seed=2)
+    zero, h = stack.zero(rows), random(layers, rows, units, seed=1)
+    before = Result(zero.y, h, None if zero.c is None else random(layers, rows, units, seed=2))
     return x, before, stack.run_reference(x, before)
 
 

@@ -1,11 +1,14 @@
 """How close two results must be: the one table, keyed by dtype. No test has a tolerance of its own."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-__all__ = ["TOLERANCES", "Tolerance", "assert_close", "assert_near"]
+__all__ = ["TOLERANCES", "Tolerance", "assert_close", "assert_near", "assert_same_bits"]
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,17 @@ def assert_near(actual: Tensor, expected: Tensor, what: str = "") -> None:
     actual, expected = actual.detach().double(), expected.detach().double()
     off = float((actual - expected).norm())
     assert off <= NEAR * float(expected.norm()), f"{what}: {off} off a norm of {float(expected.norm())}"
+
+
+def assert_same_bits(
+    actual: Sequence[NDArray[np.float32] | Tensor | None], expected: Sequence[NDArray[np.float32] | Tensor | None]
+) -> None:
+    """Assert that each is the same numbers in float32, or none in both: 0 is not -0, and NaN is the same NaN."""
+    for one, other in zip(actual, expected, strict=True):
+        if one is None or other is None:
+            assert one is other
+        else:
+            assert np.array_equal(np.asarray(one).view(np.uint32), np.asarray(other).view(np.uint32))
 
 
 def assert_close(actual: Tensor, expected: Tensor, what: str = "") -> None:
