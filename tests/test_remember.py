@@ -295,6 +295,19 @@ def test_what_is_found_is_drawn(trained: Any, tmp_path: Path) -> None:
     assert "<!-- 100 -->" in drawn and "10^{2}" not in drawn
 
 
+def test_reach_is_drawn_beside_the_most_that_an_input_changes(
+    trained: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not beside the present one, which changes next to nothing where a model answers later, as of speech."""
+    pytest.importorskip("matplotlib")
+    drawn: list[Any] = []
+    monkeypatch.setattr("unrolled.plots.save", lambda figure, path: drawn.append(figure))
+    late = [reach.Reach(k, moved, moved, moved) for k, moved in ((0, 1e-9), (1, 0.5), (2, 0.25))]
+    portrait.draw(tmp_path / "memory.png", replace(remember.remember(trained), gradients=late, substitutions=late))
+    axes = drawn[0].axes[1]
+    assert all(list(line.get_ydata()) == [1e-9 / 0.5, 1.0, 0.5] for line in axes.lines)
+
+
 def test_a_page_shows_a_passage_and_what_mattered_in_it(trained: Any, tmp_path: Path) -> None:
     shading.check(trained, tmp_path / "page.html")
     shading.write(tmp_path / "page.html", trained)

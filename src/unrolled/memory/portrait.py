@@ -47,13 +47,13 @@ def _context(axes: Any, memory: Memory) -> None:
 
 def _reach(axes: Any, memory: Memory) -> None:
     ks = [one.k for one in memory.gradients]
-    first = max(memory.gradients[0].median, 1e-12)
-    low, high = ([max(getattr(one, name) / first, 1e-9) for one in memory.gradients] for name in ("low", "high"))
+    most = max(*(one.median for one in memory.gradients), 1e-12)
+    low, high = ([max(getattr(one, name) / most, 1e-9) for one in memory.gradients] for name in ("low", "high"))
     axes.fill_between(ks, low, high, color=BLUE, alpha=0.2)
-    axes.plot(ks, [max(one.median / first, 1e-9) for one in memory.gradients], color=BLUE, label="gradient")
+    axes.plot(ks, [max(one.median / most, 1e-9) for one in memory.gradients], color=BLUE, label="gradient")
     replaced = [one.k for one in memory.substitutions]
-    start = max(memory.substitutions[0].median, 1e-12)
-    moved = [max(one.median / start, 1e-9) for one in memory.substitutions]
+    most = max(*(one.median for one in memory.substitutions), 1e-12)
+    moved = [max(one.median / most, 1e-9) for one in memory.substitutions]
     axes.plot(replaced, moved, color=RED, marker="o", markersize=4, label="another input in its place")
     axes.set_xscale("symlog", linthresh=1)
     _write_out(axes.xaxis, 1, ks[-1], first=[0])
@@ -61,7 +61,7 @@ def _reach(axes: Any, memory: Memory) -> None:
     _write_out(axes.yaxis, *axes.get_ylim())
     axes.set_title("what an input still changes, later")
     axes.set_xlabel(f"{memory.step}s back")
-    axes.set_ylabel("of what the present one does")
+    axes.set_ylabel("of the most that one changes")
     axes.legend(frameon=False)
 
 
