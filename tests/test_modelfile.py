@@ -20,9 +20,12 @@ from hypothesis import strategies as st
 import unrolled
 from small import text_file
 from unrolled import modelfile
-from unrolled.architecture import TextArchitecture
+from unrolled.architecture import CaptionArchitecture, TextArchitecture
 from unrolled.atomic import replacing
 from unrolled.errors import InputError
+from unrolled.modelfile import ModelFile
+from unrolled.tasks import TASKS
+from unrolled.tasks.text import TextModel
 from unrolled.vocabulary import CharVocabulary
 
 Tensors = dict[str, Any]
@@ -70,6 +73,20 @@ def test_what_is_written_is_read(tmp_path: Path, cell: str) -> None:
         assert tensor.dtype == np.float32
         assert np.array_equal(tensor, model.tensors[name])
     assert back.fingerprint() == model.fingerprint()
+
+
+def test_a_loaded_model_shows_what_it_is(model_path: Path) -> None:
+    said = f"1 lstm layer of 1,234 units, {text_file(layers=1, hidden=1234).architecture.parameters:,} parameters>"
+    assert repr(TextModel(text_file(layers=1, hidden=1234))) == f"<TextModel: {said}"
+    assert repr(unrolled.load(model_path)).startswith("<TextModel model.safetensors: 2 lstm layers of 17 units, ")
+    assert all(issubclass(task.Model, modelfile.Loaded) for task in TASKS.values())
+    assert len(repr(unrolled.load(model_path).file)) < 300
+
+
+def test_a_caption_model_shows_its_one_layer() -> None:
+    sizes = CaptionArchitecture(3, 16, 4, "", {}, 0, 0, "gru", 9, 5, 6)
+    shown = repr(modelfile.Loaded(ModelFile("caption", sizes, {}, {}, {})))
+    assert shown == f"<Loaded: 1 gru layer of 6 units, {sizes.parameters:,} parameters>"
 
 
 def test_the_same_model_is_the_same_file(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from unrolled.architecture import ARCHITECTURES
 from unrolled.atomic import replacing
 from unrolled.errors import InputError
 
-__all__ = ["VERSION", "ModelFile", "read", "write"]
+__all__ = ["VERSION", "Loaded", "ModelFile", "read", "write"]
 
 VERSION = 2
 
@@ -36,15 +36,20 @@ class ModelFile:
     `architecture` is of the task's own class (`unrolled.architecture`).
     `encoding` says what the numbers that go in and come out stand for (vocabulary, labels, normalisation), as
     the task reads it; `training` says how the model came to be (data fingerprint, split, seed, steps, metrics).
-    `folder` is the one that the file was read from; a model that is in none yet has an empty text.
+    `path` is the file that it was read from, with every folder; of a model that is in none yet an empty text.
     """
 
     task: str
     architecture: Any
-    encoding: dict[str, Any]
-    training: dict[str, Any]
-    tensors: Tensors
-    folder: str = field(default="", compare=False)
+    encoding: dict[str, Any] = field(repr=False)
+    training: dict[str, Any] = field(repr=False)
+    tensors: Tensors = field(repr=False)
+    path: str = field(default="", compare=False)
+
+    @property
+    def folder(self) -> str:
+        """Where its file is, or an empty text."""
+        return os.path.dirname(self.path)
 
     def fingerprint(self) -> str:
         """SHA-256 over the weights: what a saved state is tied to."""
@@ -53,6 +58,19 @@ class ModelFile:
             digest.update(name.encode())
             digest.update(np.ascontiguousarray(self.tensors[name]).tobytes())
         return digest.hexdigest()
+
+
+class Loaded:
+    """What a task makes of a model file, which a person at a prompt sees in one line."""
+
+    def __init__(self, file: ModelFile) -> None:
+        self.file = file
+
+    def __repr__(self) -> str:
+        sizes, name = self.file.architecture, os.path.basename(self.file.path)
+        layers = getattr(sizes, "layers", 1)  # a caption model has one
+        what = f"{layers} {sizes.cell} layer{'s' if layers > 1 else ''} of {sizes.hidden:,} units"
+        return f"<{f'{type(self).__name__} {name}'.strip()}: {what}, {sizes.parameters:,} parameters>"
 
 
 def write(path: Path, model: ModelFile) -> None:
@@ -90,7 +108,7 @@ def read(path: Path) -> ModelFile:
     except (ValueError, KeyError) as error:
         reason = f"no {error} in its description" if isinstance(error, KeyError) else str(error)
         raise InputError(f"{path} cannot be used: {reason.rstrip('.')}.") from error
-    return replace(model, folder=os.path.realpath(path.parent))
+    return replace(model, path=os.path.join(os.path.realpath(path.parent), path.name))
 
 
 def _parse(document: Any, tensors: Tensors) -> ModelFile:

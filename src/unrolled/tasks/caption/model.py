@@ -14,7 +14,7 @@ from unrolled import plots, vocabulary
 from unrolled.causal import Causal
 from unrolled.errors import InputError
 from unrolled.examples import ExampleOptions, Refused
-from unrolled.modelfile import ModelFile
+from unrolled.modelfile import Loaded, ModelFile
 from unrolled.results import Evaluation, Output, Table
 from unrolled.settings import setting
 from unrolled.tasks import whereabouts
@@ -53,13 +53,13 @@ class Caption:
     attention: NDArray[np.float32]
 
 
-class CaptionModel:
+class CaptionModel(Loaded):
     """A trained caption model: `captions` writes about pictures. Needs torch."""
 
     RunOptions: ClassVar[type[Any]] = CaptionRunOptions
 
     def __init__(self, file: ModelFile) -> None:
-        self.file = file
+        super().__init__(file)
         self.vocabulary = vocabulary.from_json(file.encoding)
         if self.vocabulary.size + 1 != file.architecture.symbols:
             raise InputError(

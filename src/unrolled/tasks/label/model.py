@@ -16,7 +16,7 @@ from unrolled.architecture import NO_EVENT
 from unrolled.causal import Causal
 from unrolled.errors import InputError
 from unrolled.examples import Refused, divide
-from unrolled.modelfile import ModelFile
+from unrolled.modelfile import Loaded, ModelFile
 from unrolled.results import Evaluation, Output, Table
 from unrolled.settings import setting
 from unrolled.stream import Stream
@@ -55,13 +55,13 @@ class EventOptions:
     plot: str | None = setting(None, "Draw the events, and the true ones where known, to .png, .svg or .pdf.")
 
 
-class LabelModel:
+class LabelModel(Loaded):
     """A trained label model: `label` names the event of each step of a sequence, `stream` as it comes."""
 
     RunOptions: ClassVar[type[Any]] = EventOptions
 
     def __init__(self, file: ModelFile) -> None:
-        self.file = file
+        super().__init__(file)
         try:
             self.layout = Layout.from_json(file.encoding["layout"])
             self.classes: list[str] = file.encoding["classes"]

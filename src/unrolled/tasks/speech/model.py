@@ -16,7 +16,7 @@ from unrolled.causal import Causal
 from unrolled.edits import error_rates
 from unrolled.errors import InputError
 from unrolled.examples import Refused
-from unrolled.modelfile import ModelFile
+from unrolled.modelfile import Loaded, ModelFile
 from unrolled.network import Network
 from unrolled.results import Evaluation, Output, Table
 from unrolled.settings import setting
@@ -47,13 +47,13 @@ class ListenOptions:
     partial: bool = setting(False, "Live: also print the guess at what is not yet certain.")
 
 
-class SpeechModel:
+class SpeechModel(Loaded):
     """A trained speech model: `transcribe` reads a sound, `listen` hears it as it comes."""
 
     RunOptions: ClassVar[type[Any]] = ListenOptions
 
     def __init__(self, file: ModelFile) -> None:
-        self.file = file
+        super().__init__(file)
         encoding = file.encoding
         self.vocabulary = vocabulary.from_json(encoding.get("vocabulary"))
         self.bank = Bank.from_json(encoding.get("bank"))

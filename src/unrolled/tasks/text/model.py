@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from unrolled import texts, vocabulary
 from unrolled.causal import Causal
 from unrolled.errors import InputError
-from unrolled.modelfile import ModelFile
+from unrolled.modelfile import Loaded, ModelFile
 from unrolled.network import Network
 from unrolled.results import Evaluation, Output, Table
 from unrolled.settings import setting
@@ -66,7 +66,7 @@ class Score:
         return {**asdict(self), "bits": self.bits, "perplexity": self.perplexity}
 
 
-class TextModel:
+class TextModel(Loaded):
     """A trained text model: `sample` writes, `score` measures, `stream` steps.
 
     `weights` is the format that they are packed in: see `unrolled.stepper.packed`.
@@ -75,7 +75,7 @@ class TextModel:
     RunOptions: ClassVar[type[Any]] = SampleOptions
 
     def __init__(self, file: ModelFile, weights: str = "float32") -> None:
-        self.file = file
+        super().__init__(file)
         self.vocabulary = vocabulary.from_json(file.encoding)
         if self.vocabulary.size != file.architecture.symbols:
             raise InputError(

@@ -17,7 +17,7 @@ from unrolled import texts as given_texts
 from unrolled.causal import Causal
 from unrolled.errors import InputError
 from unrolled.examples import ExampleOptions, Refused, pad
-from unrolled.modelfile import ModelFile
+from unrolled.modelfile import Loaded, ModelFile
 from unrolled.results import Evaluation, Output, Table
 from unrolled.settings import setting
 from unrolled.tasks import whereabouts
@@ -56,13 +56,13 @@ class Translation(NamedTuple):
     attention: NDArray[np.float32]
 
 
-class TranslateModel:
+class TranslateModel(Loaded):
     """A trained translation model: `translate` does, `evaluate` measures."""
 
     RunOptions: ClassVar[type[Any]] = TranslationOptions
 
     def __init__(self, file: ModelFile) -> None:
-        self.file = file
+        super().__init__(file)
         self.source, self.target = (vocabulary.from_json(file.encoding.get(side)) for side in ("source", "target"))
         sizes = file.architecture
         if (self.source.size + 1, self.target.size + 1) != (sizes.source_symbols, sizes.target_symbols):
