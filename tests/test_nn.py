@@ -798,3 +798,17 @@ def test_a_weight_that_is_made_of_what_others_learn_has_a_way_back() -> None:
     layer.weight_hh_l0 = weight * scale
     layer(torch.ones(4, 2, 3))[0].sum().backward()
     assert scale.grad is not None and scale.grad != 0
+
+
+@every_layer
+def test_what_torchs_layers_have_for_their_states_is_there(kind: str) -> None:
+    theirs, ours = twins(kind, {})
+    x, hx, order = X, initial(kind, {}), torch.tensor([2, 0, 3, 1])
+    for got, wanted in zip(
+        flat(ours.permute_hidden(hx, order)), flat(theirs.permute_hidden(hx, order)), strict=True
+    ):
+        assert torch.equal(got, wanted)
+    assert [name for name in dir(theirs) if not hasattr(ours, name)] == []
+    ours.check_forward_args(x, hx, None)
+    with pytest.raises(RuntimeError, match="Expected hidden"):
+        ours.check_forward_args(x[:, :2], hx, None)

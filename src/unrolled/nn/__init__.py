@@ -357,6 +357,11 @@ class LSTM(Recurrent):
         output, (h_n, c_n), traces = self._forward(input, hx, lengths, resets, embedding, trace)
         return (output, (h_n, c_n), traces) if trace else (output, (h_n, c_n))
 
+    # What torch.nn.LSTM has for its states of two widths, for subclasses and wrappers that call it.
+    check_forward_args = torch.nn.LSTM.check_forward_args  # type: ignore[assignment]
+    get_expected_cell_size = torch.nn.LSTM.get_expected_cell_size
+    permute_hidden = torch.nn.LSTM.permute_hidden  # type: ignore[assignment]
+
     def _state_widths(self) -> tuple[int, ...]:
         return (self.proj_size or self.hidden_size, self.hidden_size)
 
