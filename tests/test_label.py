@@ -22,8 +22,10 @@ from unrolled.models.label import LabelNetwork
 from unrolled.recipe import TrainOptions
 from unrolled.tasks.label import LabelOptions, LabelTask, films
 from unrolled.tasks.label.labelling import SwitchFilter, viterbi
-from unrolled.tasks.label.model import EventOptions, LabelModel
+from unrolled.tasks.label.model import LabelModel
 from unrolled.tasks.label.segments import segments
+from unrolled.tasks.label.sequences import Layout
+from unrolled.tasks.label.telling import EventOptions, Telling
 from unrolled.train import train
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -587,9 +589,8 @@ def test_what_has_no_names_does_not_come_by_standard_input(tmp_path: Path) -> No
 
 
 def test_the_millionth_step_is_told_whole() -> None:
-    model = LabelModel(label_file("numbers"))
     labels = itertools.chain(itertools.repeat("left", 1_234_567), ["right"])
-    told = list(model._told("x", labels, EventOptions(), None, []))
+    told = Telling("numbers", Layout(), ["left", "right"], EventOptions(), 1).told("x", labels)
     assert [one.line.splitlines()[-1] for one in told] == ["0,1234567,left", "1234567,1234568,right"]
 
 

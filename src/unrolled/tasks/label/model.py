@@ -3,7 +3,7 @@
 import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, BinaryIO, ClassVar
@@ -11,48 +11,27 @@ from typing import Any, BinaryIO, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from unrolled import plots, texts
+from unrolled import texts
 from unrolled.architecture import NO_EVENT
 from unrolled.causal import Causal
 from unrolled.errors import InputError
 from unrolled.examples import Refused, divide
 from unrolled.modelfile import Loaded, ModelFile
-from unrolled.results import Evaluation, Output, Table
-from unrolled.settings import setting
+from unrolled.results import Evaluation, Output
 from unrolled.stream import Stream
 from unrolled.tasks import whereabouts
-from unrolled.tasks.label import films, piped, rendered, ribbons, segments, sequences, times
-from unrolled.tasks.label.films import Event
+from unrolled.tasks.label import films, piped, rendered, segments, sequences
 from unrolled.tasks.label.labelling import Labeller, SwitchFilter, viterbi
-from unrolled.tasks.label.names import cell, listed
-from unrolled.tasks.label.ribbons import Ribbons
+from unrolled.tasks.label.names import listed
+from unrolled.tasks.label.scores import READINGS, evaluation
 from unrolled.tasks.label.segments import LabelScore
 from unrolled.tasks.label.sequences import Layout, Series
+from unrolled.tasks.label.telling import EventOptions, Telling
 
-__all__ = ["EventOptions", "LabelModel", "encode_labels"]
+__all__ = ["LabelModel", "encode_labels"]
 
-READINGS = {"alone": "each step alone", "causal": "as it comes", "offline": "the whole sequence"}
 Pair = tuple[NDArray[np.int64], NDArray[np.int64]]
-MOST_CONFUSED = 20  # classes of a confusion matrix that a terminal shows
 RIBBON = 96  # characters
-
-
-@dataclass(frozen=True)
-class EventOptions:
-    """How a label model tells what it finds."""
-
-    every: bool = setting(False, "A row for every step, in place of one for every event.")
-    offline: bool | None = setting(
-        None,
-        "Read whole sequences in both directions.",
-        default_help="live for films, else as the model was trained",
-    )
-    time: str | None = setting(
-        None,
-        "A table's column of times: also say the time of each start and end (the last: that of the last row).",
-    )
-    video: str | None = setting(None, "Write the film with a ribbon of its events to this .mp4 file.")
-    plot: str | None = setting(None, "Draw the events, and the true ones where known, to .png, .svg or .pdf.")
 
 
 class LabelModel(Loaded):
@@ -126,38 +105,7 @@ class LabelModel(Loaded):
         Raises `InputError` for an event that training did not have.
         """
         scores = {name: self.scored(pairs) for name, pairs in self.readings(series).items()}
-        best = list(scores.values())[-1]
-        rows = [[_title(name), *score.row()] for name, score in scores.items()]
-        tables = [
-            Table(["read", *best.figures()], rows),
-            Table(
-                [f"event, {rows[-1][0]}", "precision", "recall", "F1", "steps"],
-                [
-                    [name, f"{one.precision:.1f}", f"{one.recall:.1f}", f"{one.f1:.1f}", f"{one.steps:,}"]
-                    for name, one in zip(self.classes, best.classes(), strict=True)
-                ],
-            ),
-        ]
-        if len(self.classes) <= MOST_CONFUSED:
-            tables.append(self._confusion(best))
-        figures = {
-            "sequences": len(series),
-            "steps": sum(len(one.inputs) for one in series),
-            **{name.replace(", ", "_"): score.figures() for name, score in scores.items()},
-            "events": self.classes,
-            "confusion": best.confusion.tolist(),
-        }
-        return Evaluation(figures, tables)
-
-    def _confusion(self, score: LabelScore) -> Table:
-        """Of each event's steps, the percentage that each event was said of; nothing is written for none."""
-        letters = [chr(ord("a") + number) for number in range(len(self.classes))]
-        shares = 100 * score.confusion / np.maximum(1, score.confusion.sum(1, keepdims=True))
-        rows = [
-            [f"{letter} {name}", *(f"{share:3.0f}" if share else "" for share in row)]
-            for letter, name, row in zip(letters, self.classes, shares, strict=True)
-        ]
-        return Table(["% said of the true", *(f"{letter:>3}" for letter in letters)], rows, dense=True)
+        return evaluation(scores, self.classes, len(series), sum(len(one.inputs) for one in series))
 
     def readings(self, series: Sequence[Series]) -> dict[str, list[Pair]]:
         """What each way of reading says of sequences whose events are known: (said [T], true [T]) for each.
@@ -217,9 +165,8 @@ class LabelModel(Loaded):
             if not builtin:
                 paths = whereabouts.found(training, training["names"], self.file.folder)
             split, seed = training["split"], training["seed"]
-            if (
-                self.kind == "films" and not training["skip_bad"]
-            ):  # a film a sequence: only those held out are decoded
+            if self.kind == "films" and not training["skip_bad"]:
+                # A film is a sequence: only those held out are decoded.
                 shown = [source.path for source in sequences.sources(paths)]
                 series = self.read([shown[number] for number in divide(len(shown), split, seed)[1]], refused)
             else:
@@ -238,29 +185,15 @@ class LabelModel(Loaded):
         A film's are told while it is still being decoded, unless `offline`. Raises `InputError` for an input
         that cannot be read.
         """
-        if options.video and len(inputs) != 1:
-            raise InputError(f"{len(inputs)} inputs, expected one for --video.")
-        if options.plot and len(inputs) > ribbons.MOST:
-            raise InputError(f"{len(inputs)} inputs; --plot draws at most {ribbons.MOST} sequences.")
-        if options.plot:
-            plots.figure_class(Path(options.plot))  # what cannot be drawn is refused before there is work done
-        if options.video and self.kind != "films":
-            raise InputError(f"--video needs a film, but the model reads {self.kind}.")
-        if options.plot and self.kind == "words":
-            raise InputError("--plot draws events over time, but the model reads words.")
-        if options.time and self.kind != "numbers":
-            raise InputError(f"--time names a column of a table, but the model reads {self.kind}.")
+        telling = Telling(self.kind, self.layout, self.classes, options, len(inputs))
         if "" in inputs:
             raise InputError("the INPUT is empty, expected a file's name, or a text for a model of words.")
-        odd: list[str] = []
-        drawn: list[Ribbons] = []
         for given in inputs:
             if self.kind == "words":
                 yield from self._sentences(given, options)
             else:
-                yield from self._timed(given, options, odd, drawn)
-        if options.plot:
-            self._draw(Path(options.plot), drawn)
+                yield from self._timed(given, options, telling)
+        telling.draw()
 
     def _offline(self, options: EventOptions) -> bool:
         if options.offline is None:
@@ -279,39 +212,23 @@ class LabelModel(Loaded):
             line = " ".join(f"{word}/{event}" for word, event in zip(words, events, strict=True))
             yield Output(line, {"words": words, "events": events})
 
-    def _timed(self, given: str, options: EventOptions, odd: list[str], drawn: list[Ribbons]) -> Iterator[Output]:
-        """The events of films, in seconds, or of other sequences, in steps.
-
-        What is `odd` about times is said on standard error once, and kept there; `drawn` keeps what --plot draws.
-        """
+    def _timed(self, given: str, options: EventOptions, telling: Telling) -> Iterator[Output]:
+        """The events of films, in seconds, or of other sequences, in steps."""
         if self.kind == "films" and given != "-" and not Path(given).is_dir():
             path = sequences.sources([given])[0]
             if path.kind != "films":
                 raise InputError(f"{given} has {path.kind}, but the model reads films.")
             beside = path.path.with_suffix(".csv")
             truth = films.read_events(beside) if options.plot and beside.exists() else None
-            yield from self._told(given, self._of_film(path.path, options), options, truth, drawn)
+            yield from telling.told(given, self._of_film(path.path, options), truth)
             return
-        found = self._piped(options) if given == "-" else self.read([given], Refused(), False, options.time)
-        if options.time and found[0].times is None:
-            raise InputError(f"{given} has no columns with names, expected a table for --time.")
-        if options.video and len(found) != 1:
-            raise InputError(f"{given} has {len(found):,} sequences, expected one for --video.")
-        if options.plot and len(drawn) + len(found) > ribbons.MOST:
-            raise InputError(
-                f"{given} has {len(found):,} sequences; --plot draws at most {ribbons.MOST} of all inputs."
-            )
+        found = self._of_stdin(options) if given == "-" else self.read([given], Refused(), False, options.time)
+        telling.check(given, found)
         for one in found:
-            if not odd and (oddity := times.oddity(one.times or ())):
-                odd.append(f"{one.name}, {oddity}")
-                print(f"unrolled: {odd[0]}; times are told as they stand.", file=sys.stderr)
-            rate = self.layout.fps if self.kind == "films" else 1.0
-            labels = None if one.labels is None else [label or "" for label in one.labels]
-            truth = None if labels is None else list(films.steps_to_events(labels, rate))
-            said = self.label(one.inputs, self._offline(options))
-            yield from self._told(one.name, said, options, truth, drawn, one.times)
+            truth = None if one.labels is None else telling.events(label or "" for label in one.labels)
+            yield from telling.told(one.name, self.label(one.inputs, self._offline(options)), truth, one.times)
 
-    def _piped(self, options: EventOptions) -> list[Series]:
+    def _of_stdin(self, options: EventOptions) -> list[Series]:
         """The sequences of a table on standard input, by the names of its columns."""
         if not self.layout.features:
             read = "arrays, which have no names of columns" if self.kind == "numbers" else self.kind
@@ -328,60 +245,6 @@ class LabelModel(Loaded):
         stream = self.stream()
         for frame in frames:
             yield stream.read(frame[None])[0]
-
-    def _told(
-        self,
-        name: str,
-        labels: Iterable[str],
-        options: EventOptions,
-        truth: list[Event] | None,
-        drawn: list[Ribbons],
-        times: Sequence[str] | None = None,
-    ) -> Iterator[Output]:
-        """The rows of one sequence, as its labels come, its film with a ribbon, and what is to be drawn of it.
-
-        `times` has the time of each step, where it is to be told as well.
-        """
-        rate = self.layout.fps if self.kind == "films" else 1.0
-        kept: list[Event] = []
-        columns = ["start", "end", "event", *(["start_time", "end_time"] if times else [])]
-        if options.every:  # of a film the time in seconds, as nothing else tells it
-            columns = (
-                ["time", "event"] if self.kind == "films" else ["step", "event", *(["time"] if times else [])]
-            )
-        heading = f"# {name}\n{','.join(columns)}\n"
-
-        def output(values: Sequence[float], event: str) -> Output:
-            steps = list(map(round, values))
-            at = [times[min(step, len(times) - 1)] for step in steps] if times else []
-            told = values if self.kind == "films" else steps
-            cells = [*map(_written, told), cell(event), *map(cell, at)]
-            record = dict(zip(columns, [*told, event, *at], strict=True))
-            return Output(heading + ",".join(cells), {"sequence": name, **record})
-
-        for event in films.steps_to_events(labels, rate) if not options.every else ():
-            kept.append(event)
-            yield output([event.start, event.end], event.name)
-            heading = ""
-        if options.every:
-            said: list[str] = []
-            for step, label in enumerate(labels):
-                said.append(label)
-                yield output([step / rate], label)
-                heading = ""
-            kept = list(films.steps_to_events(said, rate))
-        if options.video:
-            films.write_with_ribbon(Path(name), Path(options.video), kept, self.classes)
-        if options.plot:
-            drawn.append((name, {"truth": truth, "model": kept} if truth is not None else {"model": kept}))
-
-    def _draw(self, path: Path, drawn: Sequence[Ribbons]) -> None:
-        """Ribbons of the sequences, with colours for events of other names than the model's too."""
-        said = {event.name for _, rows in drawn for events in rows.values() for event in events}
-        names = [*self.classes, *sorted(said - set(self.classes))]
-        of_film = self.kind == "films"  # whose table of events does not name the background
-        blank = self.layout.background if of_film else None
-        ribbons.draw(path, drawn, names, "seconds" if of_film else "steps", blank)
 
     def show(self, series: Series) -> str:
         """What the model makes of one labelled sequence beside the truth, for people."""
@@ -422,13 +285,3 @@ def encode_labels(series: Series, classes: Sequence[str]) -> NDArray[np.int64]:
                 f"{listed(classes)}"
             )
     return np.array([numbers[label] for label in series.labels or ()], np.int64)
-
-
-def _written(number: float) -> str:
-    """A step or a time in seconds, with no exponent however many there are."""
-    return f"{number:.6f}".rstrip("0").rstrip(".")
-
-
-def _title(name: str) -> str:
-    reading, _, rest = name.partition(",")
-    return READINGS[reading] + ("," + rest if rest else "")
