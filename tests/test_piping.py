@@ -258,6 +258,8 @@ def test_a_row_may_be_separated_as_the_training_table_may(columns: Path, separat
         (b"1,2", "'1,2' has 2 numbers, expected 3"),
         (b"1;2;3;4", "'1;2;3;4' is no row of numbers"),
         (b"1_0,2,3", "'1_0,2,3' is no row of numbers"),
+        (b"1" + b",1" * 100_000, f"'1{',1' * 39},' has 100001 numbers, expected 3"),
+        (b"1" + b";1" * 100_000, f"'1{';1' * 39};' has 100001 numbers, expected 3"),
         (b"1,\xff,3", "byte 0xFF at offset 2 of it is not UTF-8, expected text in UTF-8"),
     ],
 )

@@ -100,11 +100,18 @@ def _cells(row: str, width: int) -> list[str]:
 
     Raises `ValueError` for a line that is more than one row.
     """
-    try:
-        found = [next(csv.reader([row], delimiter=one, skipinitialspace=True), []) for one in SEPARATORS]
-    except csv.Error as error:
-        raise ValueError(str(error)) from error
+    found = [cells for one in SEPARATORS if (cells := _separated(row, one)) is not None]
+    if not found:
+        raise ValueError("it is more than one row")
     return next((cells for cells in found if len(cells) == width), found[0])
+
+
+def _separated(row: str, separator: str) -> list[str] | None:
+    """None where Python's reader has no such row: by another separator, a long one is a cell too long for it."""
+    try:
+        return next(csv.reader([row], delimiter=separator, skipinitialspace=True), [])
+    except csv.Error:
+        return None
 
 
 def _number(cell: str) -> float:
