@@ -734,7 +734,7 @@ def test_a_defect_of_one_model_is_nothing_to_those_who_feed_another(
             keys = [Key("", name) for name in loaded]
             for key in keys:
                 await service.create(key, key.id)
-            monkeypatch.setattr(service.keeper.models["numbers"], "run", broken)
+            monkeypatch.setattr(service.streams.models["numbers"], "run", broken)
             held, both = threading.Event(), [Feed(key, 0, inputs_for(key.id, 3).tolist()) for key in keys]
             busy = asyncio.ensure_future(service.keeper.call(None, held.wait))  # so that one round has both
             fed = [asyncio.ensure_future(service.keeper.feed(feed)) for feed in both]

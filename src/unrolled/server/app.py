@@ -202,7 +202,7 @@ def _add_stream_routes(app: FastAPI, service: Service) -> None:
         tenant: str = tenant_of,
     ) -> wire.StreamList:
         """The streams there are, in the order of their names."""
-        found = await service.keeper.call(None, lambda: service.keeper.listed(tenant, after, limit))
+        found = await service.keeper.call(None, lambda: service.streams.listed(tenant, after, limit))
         streams = [wire.StreamBody(**vars(summary)) for summary in found]
         return wire.StreamList(streams=streams, next=streams[-1].id if len(streams) == limit else None)
 
@@ -210,13 +210,13 @@ def _add_stream_routes(app: FastAPI, service: Service) -> None:
     async def info(id: Id, tenant: str = tenant_of) -> wire.StreamBody:
         """Where a stream is."""
         key = Key(tenant, id)
-        return wire.StreamBody(**vars(await service.keeper.call(key, lambda: service.keeper.info(key))))
+        return wire.StreamBody(**vars(await service.keeper.call(key, lambda: service.streams.info(key))))
 
     @app.delete("/streams/{id}", tags=["streams"], status_code=204, responses=_errors(404))
     async def delete(id: Id, tenant: str = tenant_of) -> None:
         """Forget a stream."""
         key = Key(tenant, id)
-        await service.keeper.call(key, lambda: service.keeper.delete(key))
+        await service.keeper.call(key, lambda: service.streams.delete(key))
 
     @app.post(
         "/streams/{id}/fork", tags=["streams"], status_code=201,
@@ -235,7 +235,7 @@ def _add_stream_routes(app: FastAPI, service: Service) -> None:
     async def rewind(id: Id, body: wire.RewindBody, tenant: str = tenant_of) -> wire.StreamBody:
         """Go back to a position where one of the latest requests began or ended."""
         key = Key(tenant, id)
-        found = await service.keeper.call(key, lambda: service.keeper.rewind(key, body.position))
+        found = await service.keeper.call(key, lambda: service.streams.rewind(key, body.position))
         return wire.StreamBody(**vars(found))
 
 
@@ -250,7 +250,7 @@ def _add_state_routes(app: FastAPI, service: Service) -> None:
     async def download(id: Id, tenant: str = tenant_of) -> Response:
         """The state, as a safetensors file."""
         key = Key(tenant, id)
-        snapshot: Snapshot = await service.keeper.call(key, lambda: service.keeper.download(key))
+        snapshot: Snapshot = await service.keeper.call(key, lambda: service.streams.download(key))
         return Response(snapshot.to_bytes(), media_type=SAFETENSORS)
 
     @app.put(
@@ -262,7 +262,7 @@ def _add_state_routes(app: FastAPI, service: Service) -> None:
         key = Key(tenant, id)
         snapshot = Snapshot.from_bytes(await request.body())
         return wire.StreamBody(
-            **vars(await service.keeper.call(key, lambda: service.keeper.upload(key, snapshot)))
+            **vars(await service.keeper.call(key, lambda: service.streams.upload(key, snapshot)))
         )
 
 

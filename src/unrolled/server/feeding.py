@@ -18,9 +18,10 @@ from unrolled.causal import Causal
 from unrolled.errors import InputError
 from unrolled.network import Floats
 from unrolled.server.refusal import Refusal
+from unrolled.server.streams import Entry
 from unrolled.store import Key, Moment
 
-__all__ = ["Answer", "Entry", "Feed", "advance", "replay"]
+__all__ = ["Answer", "Feed", "advance", "replay"]
 
 SLICE = 64  # steps of a request in a round, so that a long one does not hold up the others
 
@@ -32,20 +33,6 @@ class Answer:
     position: int
     outputs: Floats
     said: list[str]
-
-
-class Entry:
-    """A stream in memory: what the store holds of it."""
-
-    __slots__ = ("causal", "model", "position", "state", "version")
-
-    def __init__(self, model: str, causal: Causal, moment: Moment) -> None:
-        self.model, self.causal = model, causal
-        self.take(moment)
-
-    def take(self, moment: Moment) -> None:
-        """This moment is stored: it is the stream's newest."""
-        self.version, self.position, self.state = moment.version, moment.position, moment.state
 
 
 @dataclass(slots=True, eq=False)

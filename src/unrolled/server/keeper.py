@@ -1,4 +1,4 @@
-"""The keeper of the streams: memory, store and engine, behind one thread.
+"""The keeper of the streams: engine and store behind one thread.
 
 Requests come from the event loop and are answered there; what is between happens in the keeper's thread, in
 rounds. A round takes what has arrived meanwhile, at most one request a stream, steps all of it together, stores
@@ -10,38 +10,22 @@ in each, while others pass. Nothing here knows HTTP.
 import asyncio
 import threading
 import time
-from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from queue import SimpleQueue
 from typing import Any
 
-import numpy as np
-
-from unrolled.causal import Causal
 from unrolled.errors import InputError
-from unrolled.network import Floats
-from unrolled.server.feeding import Answer, Entry, Feed, advance, replay
+from unrolled.server.feeding import Answer, Feed, advance, replay
 from unrolled.server.observe import Observer
 from unrolled.server.refusal import Refusal
-from unrolled.snapshot import Snapshot
-from unrolled.store import Change, Key, Moment, Store, Stored, StoreError, Summary
+from unrolled.server.streams import Streams
+from unrolled.store import Change, Key, StoreError
 
-__all__ = ["Keeper", "StreamInfo"]
+__all__ = ["Keeper"]
 
 AT_ONCE = 1024  # requests in a round
 TRIES = 4  # of a request whose stream another process wrote to meanwhile
-NO_REQUEST = bytes(16)
-
-
-@dataclass(frozen=True)
-class StreamInfo:
-    """A stream as clients see it."""
-
-    id: str
-    model: str
-    position: int
-    ended: bool = False
 
 
 @dataclass
@@ -58,17 +42,12 @@ Answers = list[tuple[Request, Any]]  # an exception stands for what a request is
 
 
 class Keeper:
-    """Keeps the streams of `models` in `store`, and the `in_memory` latest used of them in memory too.
+    """Feeds `streams`, which its thread alone touches. To be made where an event loop runs."""
 
-    To be made where an event loop runs.
-    """
-
-    def __init__(self, models: Mapping[str, Causal], store: Store, in_memory: int, observer: Observer) -> None:
-        self.models = models
-        self.store = store
-        self._in_memory = in_memory
+    def __init__(self, streams: Streams, observer: Observer) -> None:
+        self._streams = streams
+        self._store = streams.store
         self._observer = observer
-        self._entries: OrderedDict[Key, Entry] = OrderedDict()
         self._arrived: list[Request] = []
         self._first = 0.0  # when the first of them came
         self._queue: SimpleQueue[list[Request] | None] = SimpleQueue()
@@ -91,7 +70,7 @@ class Keeper:
         self._hand_over()
         self._queue.put(None)
         self._thread.join()
-        self.store.close()
+        self._store.close()
 
     # In the event loop's thread.
 
@@ -127,7 +106,7 @@ class Keeper:
         for request, answer in answers:
             request.heard(answer)
 
-    # In the keeper's thread, which alone touches entries, engine and store.
+    # In the keeper's thread, which alone touches streams, engine and store.
 
     def _work(self) -> None:
         open_ = True
@@ -165,7 +144,7 @@ class Keeper:
                 answers += self._fed(feeds)
             except Exception as error:  # a defect: whose requests these were hear of it, the thread goes on
                 answers += [(feed, error) for feed in feeds]
-            self._observer.batch(len(feeds), time.perf_counter() - begin, len(self._entries))
+            self._observer.batch(len(feeds), time.perf_counter() - begin, len(self._streams))
         self._loop.call_soon_threadsafe(self._deliver, answers)
 
     def _guarded(self, function: Callable[[], Any]) -> Any:
@@ -214,13 +193,13 @@ class Keeper:
         """Find the stream of a request; an answer here is one that was given before."""
         if feed.entry is not None:
             return None  # a slice of it is done
-        entry = self._entry(feed.key)
-        if feed.at != entry.position or (self.store.shared and feed.peek):
-            entry = self._newest(feed.key)
+        entry = self._streams.entry(feed.key)
+        if feed.at != entry.position or (self._store.shared and feed.peek):
+            entry = self._streams.newest(feed.key)
         feed.entry = entry
         if feed.at == entry.position:
             return None
-        moments = self.store.moments(feed.key) if not feed.peek else []
+        moments = self._store.moments(feed.key) if not feed.peek else []
         if (answer := replay(feed, moments, self._observer.states)) is not None:
             return answer
         raise Refusal(
@@ -241,11 +220,11 @@ class Keeper:
         if not changes:
             return answers
         try:
-            saved = self.store.save(changes)
+            saved = self._store.save(changes)
         except StoreError as error:
             refusal = Refusal(503, "store_unavailable", f"{error}; try again with the same position.")
             for feed in changed:
-                self._entries.pop(feed.key, None)  # whether it was stored is not known: the store will say
+                self._streams.forget(feed.key)  # whether it was stored is not known: the store will say
                 answers.append((feed, refusal))
             return answers
         for feed, done in zip(changed, saved, strict=True):
@@ -254,138 +233,10 @@ class Keeper:
                 feed.entry.take(feed.moment)
                 answers.append((feed, feed.answer()))
                 continue
-            self._entries.pop(feed.key, None)
+            self._streams.forget(feed.key)
             feed.start_again()
             if feed.tries < TRIES:
                 again.append(feed)
             else:
                 answers.append((feed, Refusal(503, "contended", "other servers write to this stream; try again.")))
         return answers
-
-    def _entry(self, key: Key) -> Entry:
-        """A stream in memory, brought there from the store if need be; raises `Refusal`, `StoreError`."""
-        entry = self._entries.get(key)
-        if entry is None:
-            return self._newest(key)
-        self._entries.move_to_end(key)
-        return entry
-
-    def _newest(self, key: Key) -> Entry:
-        """A stream as the store has it."""
-        entry = self._entries.get(key)
-        if entry is not None and self.store.version(key) == entry.version:
-            self._entries.move_to_end(key)
-            return entry
-        self._entries.pop(key, None)
-        entry = self._opened(self._found(key))
-        self._entries[key] = entry
-        while len(self._entries) > self._in_memory:
-            self._entries.popitem(last=False)
-        return entry
-
-    def _found(self, key: Key) -> Stored:
-        stored = self.store.load(key)
-        if stored is None:
-            raise Refusal(404, "no_such_stream", "there is no such stream.")
-        if stored.ended:
-            raise Refusal(410, "ended", "the stream's life time is over.")
-        return stored
-
-    def _opened(self, stored: Stored) -> Entry:
-        causal = self._model(stored)
-        moment = stored.moment
-        if moment is None or len(moment.state) != causal.layout.itemsize:
-            raise Refusal(
-                409, "state_damaged", "what is stored of this stream is damaged; rewind it, or upload a state."
-            )
-        return Entry(stored.model, causal, moment)
-
-    def _model(self, stored: Stored) -> Causal:
-        causal = self.models.get(stored.model)
-        if causal is None:
-            raise Refusal(409, "other_model", f"the stream's model {stored.model!r} is not served here.")
-        if causal.weights != stored.weights:
-            raise Refusal(
-                409, "other_model", f"the stream's state belongs to another model than {stored.model!r}."
-            )
-        return causal
-
-    # Requests other than feeds, each as a function for `call`.
-
-    def create(self, key: Key, model: str) -> tuple[StreamInfo, bool]:
-        """A new stream, and whether it is new: the same request again finds it."""
-        causal = self.models[model]
-        return self._add(key, model, causal, causal.initial().tobytes())
-
-    def _add(self, key: Key, model: str, causal: Causal, state: bytes) -> tuple[StreamInfo, bool]:
-        position = int(np.frombuffer(state, causal.layout)["position"][0])
-        moment = Moment(0, position, position, NO_REQUEST, state)
-        if self.store.create(key, model, causal.weights, moment):
-            return StreamInfo(key.id, model, position), True
-        found = self.store.moments(key)
-        entry = self._newest(key)
-        if entry.model != model or (found and found[-1].version == 0 and found[-1].state != state):
-            raise Refusal(409, "exists", f"there is another stream of this name, of the model {entry.model!r}.")
-        return StreamInfo(key.id, entry.model, entry.position), False
-
-    def info(self, key: Key) -> StreamInfo:
-        """A stream as it is now."""
-        entry = self._newest(key) if self.store.shared else self._entry(key)
-        return StreamInfo(key.id, entry.model, entry.position)
-
-    def last(self, key: Key) -> Floats:
-        """The outputs [outputs] of the newest step."""
-        entry = self._entry(key)
-        outputs: Floats = entry.causal.last(np.frombuffer(entry.state, entry.causal.layout))[0]
-        return outputs
-
-    def fork(self, key: Key, other: Key) -> tuple[StreamInfo, bool]:
-        """A second stream that goes on from here."""
-        entry = self._newest(key)
-        return self._add(other, entry.model, entry.causal, entry.state)
-
-    def rewind(self, key: Key, position: int) -> StreamInfo:
-        """Go back to a position where a request began or ended."""
-        stored = self._found(key)
-        moments = self.store.moments(key)
-        found = next((moment for moment in moments if moment.position == position), None)
-        if found is None:
-            kept = ", ".join(str(place) for place in sorted({moment.position for moment in moments}))
-            raise Refusal(409, "not_kept", f"position {position} is not kept; there are {kept or 'none'}.")
-        self._replace(key, stored.version, found.position, found.state, found.version)
-        return self.info(key)
-
-    def download(self, key: Key) -> Snapshot:
-        """The state as it is now."""
-        entry = self._newest(key) if self.store.shared else self._entry(key)
-        return entry.causal.snapshot(np.frombuffer(entry.state, entry.causal.layout)[0])
-
-    def upload(self, key: Key, snapshot: Snapshot) -> StreamInfo:
-        """Go on from a snapshot; raises `InputError` for one of another model."""
-        stored = self._found(key)
-        state = self._model(stored).restored(snapshot)
-        self._replace(key, stored.version, snapshot.position, state.tobytes(), None)
-        return self.info(key)
-
-    def _replace(self, key: Key, version: int, position: int, state: bytes, undo: int | None) -> None:
-        moment = Moment(version + 1, position, position, NO_REQUEST, state)
-        self._entries.pop(key, None)
-        if not self.store.save([Change(key, version, moment, undo)])[0]:
-            raise Refusal(503, "contended", "another server wrote to this stream; try again.")
-
-    def delete(self, key: Key) -> None:
-        """Forget a stream."""
-        self._entries.pop(key, None)
-        if not self.store.delete(key):
-            raise Refusal(404, "no_such_stream", "there is no such stream.")
-
-    def sweep(self, elapsed: float, lifetime: float) -> bool:
-        """Let time pass; whether streams ended."""
-        ended = self.store.sweep(elapsed, lifetime)
-        if ended:
-            self._entries.clear()  # which of them is the store's to say
-        return ended
-
-    def listed(self, tenant: str, after: str, limit: int) -> list[Summary]:
-        """A tenant's streams."""
-        return self.store.list(tenant, after, limit)

@@ -43,7 +43,7 @@ class Live:
             if not (named := PATH.fullmatch(scope["path"])):
                 raise Refusal(404, "not_found", "there is nothing at this address.")
             key = Key(service.admitted(websocket.headers.get("authorization")), named[1])
-            await service.keeper.call(key, lambda: service.keeper.info(key))
+            await service.keeper.call(key, lambda: service.streams.info(key))
         except Refusal as refusal:
             await websocket.send_denial_response(refused(refusal))
             return
@@ -64,10 +64,10 @@ class Live:
 
     async def tell_ended(self) -> None:
         """Tell those whose streams are over, and end their connections."""
-        keeper = self._service.keeper
+        service = self._service
         for messages, key in list(self._open.items()):
             try:
-                await keeper.call(key, lambda key=key: keeper.info(key))  # type: ignore[misc]
+                await service.keeper.call(key, lambda key=key: service.streams.info(key))  # type: ignore[misc]
             except Refusal as refusal:
                 if refusal.code in OVER:
                     messages.say(json.dumps(refusal.body()))

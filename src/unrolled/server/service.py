@@ -10,10 +10,11 @@ from typing import Any
 
 from unrolled.server import wire
 from unrolled.server.access import Access, read_tokens
-from unrolled.server.keeper import Keeper, StreamInfo
+from unrolled.server.keeper import Keeper
 from unrolled.server.observe import Observer
 from unrolled.server.refusal import Refusal
 from unrolled.server.settings import ServeSettings
+from unrolled.server.streams import StreamInfo, Streams
 from unrolled.store import Key, open_store
 
 __all__ = ["Service"]
@@ -34,11 +35,12 @@ class Service:
         self._causal = {name: model.causal.with_weights(settings.weights) for name, model in models.items()}
         self._access = Access(read_tokens(Path(settings.tokens)) if settings.tokens else None, settings.rate)
         self._store = open_store(settings.store, settings.history)
+        self.streams = Streams(self._causal, self._store, settings.in_memory)
 
     @contextlib.asynccontextmanager
     async def running(self, tell_ended: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
         """Keep streams until the end; `tell_ended` is called when the life time of some is over."""
-        self.keeper = Keeper(self._causal, self._store, self.settings.in_memory, self.observer)
+        self.keeper = Keeper(self.streams, self.observer)
         sweeping = asyncio.create_task(self._sweep(tell_ended))
         try:
             yield
@@ -58,7 +60,7 @@ class Service:
             now = time.monotonic()
             elapsed, before = now - before, now
             with contextlib.suppress(Refusal):  # the store is away; time stands still
-                ended = await self.keeper.call(None, partial(self.keeper.sweep, elapsed, lifetime))
+                ended = await self.keeper.call(None, partial(self.streams.sweep, elapsed, lifetime))
                 self.observer.stored(await self.keeper.call(None, self._store.count))
                 if ended:
                     await tell_ended()
@@ -95,11 +97,11 @@ class Service:
         name = model or next(iter(self.models))
         if name not in self.models:
             raise Refusal(404, "no_such_model", f"model: expected one of {', '.join(self.models)}.")
-        return await self._added(key, lambda: self.keeper.create(key, name))
+        return await self._added(key, lambda: self.streams.create(key, name))
 
     async def fork(self, key: Key, other: Key) -> tuple[StreamInfo, bool]:
         """A second stream that goes on from where the first is."""
-        return await self._added(key, lambda: self.keeper.fork(key, other))
+        return await self._added(key, lambda: self.streams.fork(key, other))
 
     async def _added(self, key: Key, function: Any) -> tuple[StreamInfo, bool]:
         def add() -> Any:

@@ -18,7 +18,7 @@ __all__ = ["begin", "written"]
 
 async def begin(service: Service, key: Key, body: GenerateBody) -> tuple[TextModel, int, Any]:
     """Take the prompt in: the model, the position, and the logits that the first symbol is drawn from."""
-    info = await service.keeper.call(key, lambda: service.keeper.info(key))
+    info = await service.keeper.call(key, lambda: service.streams.info(key))
     model = service.models[info.model]
     if not isinstance(model, TextModel):
         raise Refusal(422, "bad_request", f"the stream's model is for {model.file.task}, expected text.")
@@ -26,7 +26,7 @@ async def begin(service: Service, key: Key, body: GenerateBody) -> tuple[TextMod
         return model, *(await _step(service, key, body.at, model.encode_prompt(body.prompt).tolist()))
     if body.at != info.position:
         raise Refusal(409, "wrong_position", f"the stream is at {info.position}, not at {body.at}.", info.position)
-    return model, info.position, await service.keeper.call(key, lambda: service.keeper.last(key))
+    return model, info.position, await service.keeper.call(key, lambda: service.streams.last(key))
 
 
 async def written(
