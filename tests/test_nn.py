@@ -812,3 +812,18 @@ def test_what_torchs_layers_have_for_their_states_is_there(kind: str) -> None:
     ours.check_forward_args(x, hx, None)
     with pytest.raises(RuntimeError, match="Expected hidden"):
         ours.check_forward_args(x[:, :2], hx, None)
+
+
+@every_layer
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning", "ignore::torch.jit.TracerWarning")
+@pytest.mark.parametrize("options", [{"num_layers": 2, "bidirectional": True}, {"weight_drop": 0.5}])
+def test_onnx_gets_the_layer_that_torch_would_give_it(kind: str, options: dict[str, Any]) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime")
+    # Within another: of a bare layer torch 2.13 gives keyword-only arguments by position.
+    model = torch.nn.Sequential(getattr(nn, kind)(D, H, **options)).eval()
+    file: Any = io.BytesIO()
+    axes = {"x": {0: "steps", 1: "rows"}}
+    torch.onnx.export(model, (torch.randn(2, 1, D),), file, dynamo=False, input_names=["x"], dynamic_axes=axes)
+    session = onnxruntime.InferenceSession(file.getvalue())
+    for got, wanted in zip(session.run(None, {"x": X.numpy()}), flat(model(X)), strict=True):
+        assert_close(torch.from_numpy(got), wanted)

@@ -15,6 +15,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 from unrolled.errors import InputError
 from unrolled.nn.arguments import Input, agree, check_dims, check_states, checked_masks, checked_symbols
+from unrolled.nn.foreign import by_torch, to_onnx
 from unrolled.nn.init import chrono
 from unrolled.nn.packed_sequence import run_packed
 from unrolled.nn.variants import LayerVariant
@@ -214,6 +215,8 @@ class Recurrent(torch.nn.RNNBase):
         embedding the input are symbols, which are brought to [T,B,1].
         """
         name = type(self).__name__
+        if to_onnx() and self._is_torchs(lengths, resets, embedding, traced):
+            return *by_torch(self, input, initial), []
         if embedding is not None:
             input = checked_symbols(input, embedding, self.input_size)
         if isinstance(input, PackedSequence):
@@ -250,6 +253,10 @@ class Recurrent(torch.nn.RNNBase):
         output, final, traces = self._stack(x, initial, lengths, resets, embedding, traced)
         turned = [trace.laid_out(lambda part: part.transpose(0, 1)) for trace in traces]
         return output.transpose(0, 1), final, turned
+
+    def _is_torchs(self, *added: Tensor | bool | None) -> bool:
+        """Whether torch's layer would compute the same, called without what ours has `added`."""
+        return self.variant.plain(self.training) and all(one is None or one is False for one in added)
 
     def _forward_packed(
         self,

@@ -7,7 +7,7 @@ no kernel.
 T steps, B rows, H hidden units, P projected units.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -39,6 +39,11 @@ class LayerVariant:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1:
                 raise InputError(f"{name} is {value!r}, expected a probability from 0 to less than 1")
+
+    def plain(self, training: bool) -> bool:
+        """Whether a layer computes what torch's of its kind does, in training or outside of it."""
+        as_run = self if training else replace(self, recurrent_dropout=0.0, weight_drop=0.0)
+        return as_run == LayerVariant()
 
     def dropout(self, like: Tensor, shape: tuple[int, ...], training: bool) -> Tensor | None:
         """Factors of the candidate, `shape` [T,B,H], on the device and in the dtype of `like`."""
