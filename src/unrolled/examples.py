@@ -22,10 +22,12 @@ POOL = 20  # batches: examples are sorted by length among so many
 class ExampleOptions:
     """How a set of examples is read."""
 
-    held_out: str | None = setting(None, "Data to measure on, in place of a part of DATA.")
-    split: float = setting(0.9, "The part of the examples to train on; the rest is held out.", above=0, below=1)
-    skip_bad: bool = setting(False, "Leave out and count examples that cannot be used, where they are an error.")
-    batch: int = setting(16, "Examples of a batch.", at_least=1)
+    held_out: str | None = setting(None, "Data to measure on, instead of a part of DATA.")
+    split: float = setting(0.9, "Fraction of the examples to train on; the rest is held out.", above=0, below=1)
+    skip_bad: bool = setting(
+        False, "Leave out and count examples that cannot be used, instead of stopping at the first."
+    )
+    batch: int = setting(16, "Examples in a batch.", at_least=1)
 
 
 class Refused:

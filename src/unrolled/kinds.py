@@ -24,7 +24,7 @@ PARTS = {
     "gru": ("zoneout", "weight_drop"),
     "lstm": ("recurrent_dropout", "zoneout", "weight_drop", "proj"),
 }
-HELP = "The recurrent cell: rnn, gru or lstm, or a variant, as lstm-peephole, lstm-layer_norm-proj0.5."
+HELP = "The recurrent cell: rnn, gru or lstm, or a variant such as lstm-peephole or lstm-layer_norm-proj0.5."
 
 
 @dataclass(frozen=True)

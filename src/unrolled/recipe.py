@@ -24,18 +24,18 @@ class TrainOptions:
     """
 
     steps: int = setting(2000, "Training steps.", at_least=1)
-    minutes: float | None = setting(None, "Train for so long instead of for a number of steps.", above=0)
+    minutes: float | None = setting(None, "Train for this long instead of for a number of steps.", above=0)
     lr: float = setting(0.02, "Highest learning rate (of Muon; AdamW has 0.4 of it).", above=0)
     weight_decay: float = setting(0.1, "Weight decay.", at_least=0)
-    clip: float = setting(1.0, "Greatest length of the gradient.", above=0)
+    clip: float = setting(1.0, "Longer gradients are shortened to this length.", above=0)
     precision: str = setting(
         "float32",
-        "Numbers that matrix products read, on a machine that multiplies bfloat16 faster; weights and states stay "
+        "What matrix products read; bfloat16 only where the machine multiplies it faster. Weights and states stay "
         "float32.",
         choices=("float32", "bfloat16"),
     )
     seed: int = setting(0, "Seed of the weights, the dropout and the order of the data.", at_least=0, below=2**63)
-    checkpoint_minutes: float = setting(1.0, "Time between checkpoints.", at_least=0)
+    checkpoint_minutes: float = setting(1.0, "Minutes between checkpoints.", at_least=0)
 
 
 def check_one_of_two(given: Mapping[str, Any], source: str) -> None:
@@ -60,7 +60,7 @@ def longest_gap() -> Any:
     return setting(
         None,
         "Steps from what is to be remembered to where it counts: the gates of an LSTM or a GRU begin open for up "
-        "to so long (chrono initialisation).",
+        "to that long (chrono initialisation).",
         at_least=2,
     )
 

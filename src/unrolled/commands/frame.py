@@ -51,7 +51,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="Recurrent networks that remember: train one on your own sequences, let it run, measure it.\n\n"
+    help="Recurrent networks that remember: train one on your own sequences, run it, measure it.\n\n"
     "Begin with: [bold]unrolled train text --minutes 1 --out model.safetensors[/bold]",
     epilog="Exit status: 0 done, 1 the run failed, 2 the input cannot be used, 130 stopped by Ctrl-C, "
     "143 by SIGTERM, 129 by closing its terminal.",
@@ -71,7 +71,9 @@ def file_name(given: str) -> Path:
 ModelPath = Annotated[
     Path, typer.Argument(metavar="MODEL", parser=file_name, help="A file written by `unrolled train`.")
 ]
-Data = Annotated[list[str] | None, typer.Argument(metavar="DATA", help="Files or folders, as the task has it.")]
+Data = Annotated[
+    list[str] | None, typer.Argument(metavar="DATA", help="Files or folders, of the kind that the task reads.")
+]
 
 
 def paths(data: list[str] | None) -> list[Path]:
@@ -98,7 +100,7 @@ def _print_version(wanted: bool) -> None:
 def _everywhere(
     version: Annotated[
         bool,
-        typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and leave."),
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit."),
     ] = False,
 ) -> None:
     """What stands before a command."""

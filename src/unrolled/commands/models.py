@@ -62,10 +62,10 @@ def _run_panels() -> dict[str, str]:
 @with_settings(SampleOptions)
 def sample(
     model: ModelPath,
-    prompt: Annotated[str, typer.Option(help="The text to go on from; '-' reads it from standard input.")] = "",
+    prompt: Annotated[str, typer.Option(help="The text to continue; '-' reads it from standard input.")] = "",
     **given: Any,
 ) -> None:
-    """Let a text model write, one step a symbol, printed as it is written."""
+    """Let a text model write; each symbol is printed as it comes."""
     (options,) = settings.fill([SampleOptions], settings.known([SampleOptions], given), "command line")
     if prompt == "-":
         prompt = texts.whole(prompt)
@@ -83,7 +83,7 @@ def sample(
 
 @app.command("eval", epilog="Example: unrolled eval model.safetensors other.txt --json")
 def evaluate(model: ModelPath, data: Data = None, as_json: Json = False) -> None:
-    """Measure a model on DATA (without: on what was held out of its training)."""
+    """Measure a model on DATA or, without DATA, on what was held out of its training."""
     evaluation = unrolled.load(model).evaluate(paths(data))
     if as_json:
         print_json(evaluation.figures)
@@ -95,15 +95,17 @@ def evaluate(model: ModelPath, data: Data = None, as_json: Json = False) -> None
 @with_settings(*RUN_OPTIONS, panels=_run_panels())
 def run_model(
     model: ModelPath,
-    inputs: Annotated[list[str], typer.Argument(metavar="INPUT", help="Texts or files, as the task has it.")],
+    inputs: Annotated[
+        list[str], typer.Argument(metavar="INPUT", help="Files or texts, of the kind that the task reads.")
+    ],
     as_json: JsonLines = False,
     **given: Any,
 ) -> None:
-    """Let a model do what it was trained for, with each INPUT: a file, - for standard input, or a text itself.
+    """Apply a model to each INPUT: a file, - for standard input, or the text itself.
 
-    Of a file of sentences each line is one. A table on standard input is CSV or TSV with a heading. Sound on
-    standard input is a sound file, or raw PCM that is heard as it comes, with the model's rate: 16 bits,
-    little-endian, one channel.
+    In a file of sentences each line is one. A table on standard input is CSV or TSV with a heading. Sound on
+    standard input is a sound file, or raw PCM that is transcribed as it arrives: 16 bits, little-endian, one
+    channel, at the model's rate.
     """
     _end_with_reader()
     loaded = unrolled.load(model)
@@ -118,23 +120,23 @@ def remember(
     model: ModelPath,
     data: Data = None,
     plot: Annotated[
-        Path | None, typer.Option(metavar="PICTURE", parser=file_name, help="Draw what was found.")
+        Path | None, typer.Option(metavar="PICTURE", parser=file_name, help="Draw the results into this file.")
     ] = None,
     page: Annotated[
         Path | None,
         typer.Option(
             metavar="HTML",
             parser=file_name,
-            help="Of a text model: a passage with each symbol shaded by its influence.",
+            help="For a text model: a web page with a passage, each symbol shaded by its influence.",
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Which steps are looked at.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the choice of steps to measure.")] = 0,
     steps: Annotated[
-        int, typer.Option(min=2, help="Steps without a reset, to see what becomes of it.")
+        int, typer.Option(min=2, help="Steps to run without a reset: does the state grow, does the loss drift?")
     ] = ENDURANCE,
     as_json: Json = False,
 ) -> None:
-    """Measure how far back a model remembers, on DATA (without: on what was held out of its training)."""
+    """Measure how far back a model remembers, on DATA or on what was held out of its training."""
     needs_torch()
     looked_at = paths(data)
     if plot:
@@ -196,20 +198,21 @@ def stream(
     state: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE", parser=file_name, help="Where the state is kept: another run goes on from there."
+            metavar="FILE", parser=file_name, help="A file that keeps the state: the next run goes on from it."
         ),
     ] = None,
     skip_bad: Annotated[
-        bool, typer.Option("--skip-bad", help="Leave out lines that cannot be used, where they end the stream.")
+        bool,
+        typer.Option("--skip-bad", help="Leave out lines that cannot be used, instead of ending at the first."),
     ] = False,
     as_json: JsonLines = False,
 ) -> None:
-    """Run a model over standard input for ever: of each line, what it says (text: how surprising, in nats).
+    """Run a model over standard input for ever; of each line, print what it says (text: the surprise in nats).
 
-    A line is text; a sentence, which starts from nothing; or the numbers of a step, with commas, semicolons or
-    tabs between them, in the order of the training table's columns. The heading of that table may be the first
-    line, and a blank line ends a sequence: the next starts from nothing. Sound is raw PCM of the model's rate: 16
-    bits, little-endian, one channel.
+    A line is text; or a sentence, which starts from a fresh state; or the numbers of one step, with commas,
+    semicolons or tabs between them, in the order of the training table's columns. The heading of that table may
+    be the first line. A blank line ends a sequence, and the next one starts from a fresh state. Sound is raw PCM
+    at the model's rate: 16 bits, little-endian, one channel.
     """
     _end_with_reader()
     loaded = unrolled.load(model)

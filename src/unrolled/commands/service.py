@@ -24,7 +24,7 @@ def serve(
         typer.Argument(
             metavar="MODEL",
             parser=file_name,
-            help="Files written by `unrolled train`; their names are the models'.",
+            help="Files written by `unrolled train`; each is served under the name of its file.",
         ),
     ],
     **given: Any,

@@ -51,20 +51,24 @@ def _add_train_command(kind: type[Task]) -> None:
 
     @train_app.command(
         kind.name,
-        help=f"{kind.__doc__}\n\nThe model that does best on what is held out is written to MODEL. Ctrl-C keeps "
-        "a checkpoint beside it, MODEL.checkpoint, from which --resume goes on: with --steps to the same losses, "
-        "bit for bit. SIGTERM and closing the terminal do the same; a run that is killed leaves its last "
-        "checkpoint, the first of which is written as it begins.",
+        help=f"{kind.__doc__}\n\nThe model that does best on what is held out is written to MODEL. Ctrl-C, "
+        "SIGTERM and closing the terminal leave a checkpoint, MODEL.checkpoint, from which --resume goes on; "
+        "with --steps, to the same losses bit for bit. A run that is killed goes on from its last checkpoint; "
+        "the first is written as it begins.",
         epilog=f"Example: unrolled train {kind.name} {kind.example} --out {kind.name}.safetensors",
     )
     @with_settings(kind.Options, TrainOptions, defaults=kind.defaults)
     def train(
-        out: Annotated[Path, typer.Option(metavar="MODEL", parser=file_name, help="Where the best model goes.")],
+        out: Annotated[
+            Path, typer.Option(metavar="MODEL", parser=file_name, help="The file to write the best model to.")
+        ],
         data: Data = None,
         config: Annotated[
             Path | None,
             typer.Option(
-                metavar="TOML", parser=file_name, help="A file with the same settings; the command line wins."
+                metavar="TOML",
+                parser=file_name,
+                help="A file of settings (such as batch = 8); the command line wins.",
             ),
         ] = None,
         resume: Annotated[
@@ -214,19 +218,20 @@ for task in TASKS.values():
 def gap(
     problems: Annotated[
         list[str] | None,
-        typer.Argument(metavar="PROBLEM", help=f"Of {', '.join(PROBLEMS)}.", show_default="recall"),
+        typer.Argument(metavar="PROBLEM", help=f"Any of {', '.join(PROBLEMS)}.", show_default="recall"),
     ] = None,
     out: Annotated[
         Path | None,
         typer.Option(
             metavar="RESULTS",
             parser=file_name,
-            help="The result file; if it is there, the experiment goes on from it.",
+            help="The result file; if it exists, the experiment goes on from it.",
             show_default="gap.json, or gap-quick.json",
         ),
     ] = None,
     plot: Annotated[
-        Path | None, typer.Option(metavar="PICTURE", parser=file_name, help="Draw how far each cell gets.")
+        Path | None,
+        typer.Option(metavar="PICTURE", parser=file_name, help="Draw how far each cell gets into this file."),
     ] = None,
     quick: Annotated[
         bool, typer.Option("--quick", help="Where an RNN stops and an LSTM does not, in a minute or two.")
@@ -234,7 +239,7 @@ def gap(
     as_json: Json = False,
     **given: Any,
 ) -> None:
-    """Let every cell learn to remember over growing gaps: where does the standard RNN stop, where the LSTM?"""
+    """Train each kind of cell to remember over growing gaps: where does a standard RNN stop, where an LSTM?"""
     needs_torch()
     chosen = settings.known([GapOptions], given)
     (options,) = settings.fill([GapOptions], (QUICK if quick else {}) | chosen, "command line")

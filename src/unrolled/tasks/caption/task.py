@@ -39,17 +39,20 @@ FORESEEN = 1_000  # held-out pictures whose loss is watched during training
 class CaptionOptions(ExampleOptions):
     """What a caption model is and how its pictures are read; the command line documents each."""
 
-    batch: int = setting(32, "Pictures of a batch.", at_least=1)
+    batch: int = setting(32, "Pictures in a batch.", at_least=1)
     size: int | None = setting(
         None,
-        "Pictures are fitted into a square of so many pixels.",
+        "Pictures are fitted into a square with sides of this many pixels.",
         at_least=8,
         default_help="the longest side of any, at most 128",
     )
-    vocab_size: int = setting(WORDS, "Words that the model may use: the most frequent ones.", at_least=2)
-    width: int = setting(24, "Channels after the first convolutions; twice, four times as many after.", at_least=1)
+    vocab_size: int = setting(WORDS, "Words that the model may use, the most frequent ones.", at_least=2)
+    width: int = setting(
+        24, "Channels after the first convolutions; later ones have twice and four times as many.", at_least=1
+    )
     backbone: str | None = setting(
-        None, "A network of timm, in place of convolutions learned from these pictures; it is not trained further."
+        None,
+        "A network of timm's, instead of convolutions learned from these pictures; it is not trained further.",
     )
     backbone_weights: str | None = setting(None, "The file of the backbone's weights.")
     cell: str = setting("lstm", "The recurrent cell.", choices=kinds.PLAIN)

@@ -46,48 +46,52 @@ class LabelOptions(ExampleOptions):
     """What a label model is and how its sequences are read."""
 
     label: str = setting("label", "The column of a table that has the event.")
-    sequence: str | None = setting(None, "The column that tells sequences apart; else a file is one.")
+    sequence: str | None = setting(None, "The column that tells sequences apart; without it, each file is one.")
     ignore: str | None = setting(
-        None, "Columns that are not to be read, with commas between; one that has a comma in double quotes."
+        None, "Columns to leave out, separated by commas; a name with a comma goes in double quotes."
     )
     missing: str = setting(
         "refuse",
-        "A number that is missing: refuse it, or hold the one before (at first the mean).",
+        "What to do where a number is missing: refuse it, or hold the one before (at the start the mean).",
         choices=("refuse", "hold"),
     )
     fps: float = setting(10.0, "Frames a second at which a film is read.", above=0)
-    side: int = setting(32, "Pixels across and down to which a frame is squeezed.", at_least=8)
+    side: int = setting(32, "Pixels across and down that a frame is squeezed to.", at_least=8)
     background: str = setting("nothing", "The event of a film where its CSV names none.")
     cell: str = setting("lstm", kinds.HELP, unmet=kinds.unmet)
-    hidden: int = setting(128, "Hidden units of a layer.", at_least=1)
+    hidden: int = setting(128, "Hidden units in each layer.", at_least=1)
     layers: int = setting(1, "Recurrent layers.", at_least=1, below=MOST_LAYERS + 1)
     longest_gap: int | None = longest_gap()
     embedding: int = setting(64, "Width of a word's vector, or of what is made of a frame.", at_least=1)
     spelling: int = setting(50, "Units that read a word's characters from each side.", at_least=1)
     bidirectional: bool = setting(False, "Also read backward, for whole sequences; it still runs live.")
     members: int = setting(
-        1, "Networks trained side by side whose mean is what the model says.", at_least=1, below=MOST_LAYERS + 1
+        1, "Networks trained side by side; the model's answer is their mean.", at_least=1, below=MOST_LAYERS + 1
     )
     dropout: float = setting(0.2, "Dropout between layers and before the head.", at_least=0, below=1)
-    input_dropout: float = setting(0.2, "Dropout on what the layers read.", at_least=0, below=1)
-    word_dropout: float = setting(0.25, "Words of this count are unknown half of the time.", at_least=0)
+    input_dropout: float = setting(0.2, "Dropout on the input of the layers.", at_least=0, below=1)
+    word_dropout: float = setting(
+        0.25, "A word that occurs this often is made unknown half of the time.", at_least=0
+    )
     scale: str = setting(
         "each",
         "Divide each number by its own standard deviation, or all by a common one.",
         choices=("each", "common"),
     )
-    noise: float = setting(0.0, "Noise on numbers, in standard deviations.", at_least=0)
-    offset: float = setting(0.0, "Noise that stays the same for a whole sequence.", at_least=0)
+    noise: float = setting(0.0, "Noise added to numbers, in standard deviations.", at_least=0)
+    offset: float = setting(0.0, "The same, but constant over a whole sequence.", at_least=0)
     exchange: float = setting(
-        0.0, "Part of the events that give way to others of the same name.", at_least=0, below=1
+        0.0, "Fraction of the events that are replaced by others of the same name.", at_least=0, below=1
     )
-    stretch: float = setting(1.0, "Numbers are slowed or sped up by up to this factor.", at_least=1)
-    smoothing: float = setting(0.0, "Part of the target spread over all events.", at_least=0, below=1)
+    stretch: float = setting(1.0, "Slow down or speed up numbers by up to this factor.", at_least=1)
+    smoothing: float = setting(0.0, "Fraction of the target that is spread over all events.", at_least=0, below=1)
     balance: float = setting(
         0.0, "From 0, where all steps count alike, to 1, where all events do, however short.", at_least=0
     )
-    window: int | None = setting(None, "Train on pieces of at most so many steps.", at_least=1)
-    switch_penalty: float = setting(0.0, "Nats that it costs to say another event than before.", at_least=0)
+    window: int | None = setting(None, "Train on pieces of at most this many steps.", at_least=1)
+    switch_penalty: float = setting(
+        0.0, "Nats that it costs to name another event than at the step before.", at_least=0
+    )
     keep: str = setting(
         "best", "Weights to keep: the best on what is held out, or the last.", choices=("best", "last")
     )
@@ -101,7 +105,7 @@ class LabelOptions(ExampleOptions):
 
 
 class LabelTask:
-    """Train a model that says which event every step of a sequence has (without DATA: of short rendered films).
+    """Train a model that names the event at every step of a sequence (without DATA: of short rendered films).
 
     DATA is tables (.csv or .tsv, gzipped or not, .parquet), .npy, .npz or .mat arrays, CoNLL-U sentences, or a
     folder of films, each with a CSV of start,end,event beside it.

@@ -23,7 +23,7 @@ __all__ = ["EventOptions", "Telling"]
 class EventOptions:
     """How a label model tells what it finds."""
 
-    every: bool = setting(False, "A row for every step, in place of one for every event.")
+    every: bool = setting(False, "A row for every step, instead of one for every event.")
     offline: bool | None = setting(
         None,
         "Read whole sequences in both directions.",
@@ -31,7 +31,7 @@ class EventOptions:
     )
     time: str | None = setting(
         None,
-        "A table's column of times: also say the time of each start and end (the last: that of the last row).",
+        "A table's column of times: also print when each event starts and ends (at the end, the last row's).",
     )
     video: str | None = setting(None, "Write the film with a ribbon of its events to this .mp4 file.")
     plot: str | None = setting(None, "Draw the events, and the true ones where known, to .png, .svg or .pdf.")

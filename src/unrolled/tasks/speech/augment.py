@@ -32,19 +32,27 @@ class AugmentOptions:
 
     pitch: float | None = setting(
         None,
-        "Pitch and formants up or down by up to this part.",
+        "Shift pitch and formants by up to this fraction.",
         at_least=0,
         below=0.5,
         default_help=f"{VOICE}; 0 for the built-in tones, which are told apart by it",
     )
-    tempo: float = setting(0.1, "Tempo up or down by up to this part.", at_least=0, below=0.5)
+    tempo: float = setting(0.1, "Change the tempo by up to this fraction.", at_least=0, below=0.5)
     vocal_tract: float | None = setting(
-        None, "Formants alone by up to this part.", at_least=0, below=0.5, default_help=f"as for pitch, {VOICE}"
+        None,
+        "Shift formants alone by up to this fraction.",
+        at_least=0,
+        below=0.5,
+        default_help=f"as for pitch, {VOICE}",
     )
-    noise: float | None = setting(15.0, "White to brown noise up to so many dB below the sound.")
-    channel: float = setting(0.0, "Bands louder or softer by about so many dB, as another microphone.", at_least=0)
-    augment_steps: int = setting(0, "Training steps over which voices come to be changed so far.", at_least=0)
-    masks: int = setting(2, "Stretches of time, and of frequency, that are masked.", at_least=0)
+    noise: float | None = setting(15.0, "Add white to brown noise, at its loudest this many dB below the sound.")
+    channel: float = setting(
+        0.0, "Make bands louder or softer by about this many dB, like another microphone.", at_least=0
+    )
+    augment_steps: int = setting(
+        0, "Training steps over which voices and channel come to be changed that far.", at_least=0
+    )
+    masks: int = setting(2, "Stretches of time to mask, and as many of frequency.", at_least=0)
 
     def scaled(self, factor: float) -> Self:
         """The same with voices and channels changed only so far, from 0 (not at all) to 1."""

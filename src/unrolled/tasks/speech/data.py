@@ -27,13 +27,13 @@ class SpeechOptions(AugmentOptions, ExampleOptions):
 
     rate: int | None = setting(
         None,
-        "Samples a second that sounds are brought to.",
+        "Samples a second; sounds of another rate are resampled.",
         at_least=audio.LOWEST_RATE,
         below=audio.HIGHEST_RATE + 1,
         default_help=f"that of the lowest file, at most {transcripts.HIGHEST_RATE:,}",
     )
-    mels: int = setting(40, "Filters of the filter bank.", at_least=1)
-    stack: int = setting(3, "Frames of 10 ms that make a step of the model.", at_least=1)
+    mels: int = setting(40, "Filters in the filter bank.", at_least=1)
+    stack: int = setting(3, "Frames of 10 ms in one step of the model.", at_least=1)
     channels: int = setting(
         0,
         "Channels of the first of three convolutions before the recurrent layers (which take "
@@ -41,11 +41,9 @@ class SpeechOptions(AugmentOptions, ExampleOptions):
         at_least=0,
     )
     cell: str = setting("lstm", kinds.HELP, unmet=kinds.unmet)
-    hidden: int = setting(256, "Hidden units of a layer.", at_least=1)
+    hidden: int = setting(256, "Hidden units in each layer.", at_least=1)
     layers: int = setting(2, "Recurrent layers.", at_least=1, below=MOST_LAYERS + 1)
-    dropout: float = setting(
-        0.1, "Dropout on what a layer gives to the next and to the head.", at_least=0, below=1
-    )
+    dropout: float = setting(0.1, "Dropout between layers and before the head.", at_least=0, below=1)
 
 
 @dataclass(frozen=True)

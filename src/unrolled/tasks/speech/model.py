@@ -41,8 +41,8 @@ class ListenOptions:
     """How a speech model listens."""
 
     beam: int = setting(8, "Hypotheses kept in a beam search; 1 takes the best at every step.", at_least=1)
-    lm: str | None = setting(None, "A text model of characters (`unrolled train text`) that weighs them.")
-    lm_weight: float = setting(0.3, "The weight of its log probabilities.", at_least=0)
+    lm: str | None = setting(None, "A text model of characters (`unrolled train text`) to weigh them with.")
+    lm_weight: float = setting(0.3, "Weight of its log probabilities.", at_least=0)
     lm_bonus: float = setting(0.0, "Added for each character, against short texts.")
     partial: bool = setting(False, "Live: also print the guess at what is not yet certain.")
 

@@ -33,8 +33,10 @@ class SampleOptions:
     """How a text model writes."""
 
     length: int = setting(500, "Symbols to write.", at_least=0)
-    temperature: float = setting(0.8, "Below 1 likelier, above 1 wilder; 0 always the likeliest.", at_least=0)
-    top_p: float = setting(1.0, "Choose among the likeliest symbols of this probability.", above=0)
+    temperature: float = setting(
+        0.8, "Below 1 is more predictable, above 1 wilder; 0 always takes the likeliest.", at_least=0
+    )
+    top_p: float = setting(1.0, "Choose among the likeliest symbols that together have this probability.", above=0)
     seed: int = setting(0, "The same seed writes the same text.", at_least=0)
 
 

@@ -46,24 +46,24 @@ class TextOptions:
         at_least=2,
         default_help=f"{vocabulary.WORD_VOCABULARY:,} and {vocabulary.BPE_VOCABULARY:,}",
     )
-    held_out: str | None = setting(None, "Text to measure on, a file or a folder, in place of a part of DATA.")
-    split: float = setting(0.9, "The part of the text to train on; the rest is held out.", above=0, below=1)
+    held_out: str | None = setting(None, "Text to measure on, a file or a folder, instead of a part of DATA.")
+    split: float = setting(0.9, "Fraction of the text to train on; the rest is held out.", above=0, below=1)
     cell: str = setting("lstm", kinds.HELP, unmet=kinds.unmet)
     embedding: int = setting(64, "Width of an embedded symbol.", at_least=1)
-    hidden: int = setting(256, "Hidden units of a layer.", at_least=1)
+    hidden: int = setting(256, "Hidden units in each layer.", at_least=1)
     layers: int = setting(1, "Recurrent layers.", at_least=1, below=MOST_LAYERS + 1)
     longest_gap: int | None = longest_gap()
-    dropout: float = setting(
-        0.1, "Dropout on what a layer gives to the next and to the head.", at_least=0, below=1
-    )
+    dropout: float = setting(0.1, "Dropout between layers and before the head.", at_least=0, below=1)
     batch: int = setting(16, "Streams of text read in parallel.", at_least=1)
-    chunk: int = setting(100, "Steps of back-propagation through time; the state goes on.", at_least=1)
+    chunk: int = setting(
+        100, "Steps of backpropagation through time; the state is carried from chunk to chunk.", at_least=1
+    )
 
 
 class TextTask:
-    """Train a language model on texts (without DATA: on the language reference that Python carries).
+    """Train a language model on texts (without DATA: on Python's own language reference).
 
-    DATA is files of text in UTF-8 (of level byte: any files), or folders, whose .txt files are read in the order
+    DATA is text files in UTF-8 (with --level byte, any files), or folders, whose .txt files are read in the order
     of their names.
     """
 

@@ -42,7 +42,7 @@ class TranslationOptions:
 
     beam: int = setting(5, "Sentences kept at each step of beam search; 1 takes the likeliest.", at_least=1)
     length_penalty: float = setting(1.0, "Above 0 favours longer translations (Wu et al. 2016).", at_least=0)
-    coverage: float = setting(0.0, "Above 0 wants every source word to be looked at.", at_least=0)
+    coverage: float = setting(0.0, "Above 0 favours looking at every source word.", at_least=0)
     attention: str | None = setting(None, "Draw what the model attends to, word by word, into this file.")
 
 

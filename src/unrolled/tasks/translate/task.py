@@ -40,9 +40,9 @@ class TranslateOptions(ExampleOptions):
     """What a translation model is and how its sentences are read; the command line documents each."""
 
     held_out: str | None = setting(
-        None, "Pairs to measure on, in place of a part of DATA: a TSV, or SOURCE,TARGET with a comma."
+        None, "Pairs to measure on, instead of a part of DATA: a TSV, or SOURCE,TARGET with a comma."
     )
-    batch: int = setting(64, "Pairs of a batch.", at_least=1)
+    batch: int = setting(64, "Pairs in a batch.", at_least=1)
     level: str = setting("bpe", "What a symbol is.", choices=("bpe", "word"))
     vocab_size: int | None = setting(
         None,
@@ -52,16 +52,16 @@ class TranslateOptions(ExampleOptions):
         f"{BUILTIN_VOCABULARY} (without DATA)",
     )
     shared_vocab: bool = setting(False, "Learn one vocabulary for both sides together.")
-    longest: int = setting(LONGEST, "Symbols of a sentence at most, in training and in translation.", at_least=1)
+    longest: int = setting(LONGEST, "The most symbols of a sentence, in training and in translation.", at_least=1)
     cell: str = setting("lstm", "The recurrent cell.", choices=kinds.PLAIN)
     embedding: int = setting(128, "Width of an embedded symbol.", at_least=1)
     hidden: int = setting(256, "Hidden units of the decoder and of each direction of the encoder.", at_least=1)
     layers: int = setting(1, "Recurrent layers of the encoder.", at_least=1, below=MOST_LAYERS + 1)
     dropout: float = setting(
-        0.1, "Dropout on embedded symbols, on what the encoder gives and on attended vectors.", at_least=0, below=1
+        0.1, "Dropout on embedded symbols, on the encoder's output and on attended vectors.", at_least=0, below=1
     )
     label_smoothing: float = setting(
-        0.1, "Part of each target's probability spread over all symbols.", at_least=0, below=1
+        0.1, "Fraction of each target's probability that is spread over all symbols.", at_least=0, below=1
     )
 
 
