@@ -16,6 +16,7 @@ from unrolled.examples import ExampleOptions, Refused, divide
 from unrolled.tasks import whereabouts
 from unrolled.tasks.translate import numberwords, parallel
 from unrolled.tasks.translate.parallel import Pairs
+from unrolled.vocabularies.words import WORD
 from unrolled.vocabulary import Vocabulary, WordVocabulary
 
 __all__ = ["END", "Data", "Symbols", "encode", "labels", "learn", "pieces", "read"]
@@ -73,7 +74,7 @@ def pieces(known: Vocabulary, text: str) -> list[str]:
     """The text of each symbol of a sentence [T], a word with the space before it; unknown words as they are."""
     spaced = f" {text.strip()}"
     if isinstance(known, WordVocabulary):
-        return vocabulary.WORD.findall(spaced)
+        return WORD.findall(spaced)
     return known.texts(known.encode(spaced).tolist())
 
 
