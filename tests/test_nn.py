@@ -827,3 +827,28 @@ def test_onnx_gets_the_layer_that_torch_would_give_it(kind: str, options: dict[s
     session = onnxruntime.InferenceSession(file.getvalue())
     for got, wanted in zip(session.run(None, {"x": X.numpy()}), flat(model(X)), strict=True):
         assert_close(torch.from_numpy(got), wanted)
+
+
+@every_layer
+@pytest.mark.filterwarnings("ignore:.*deprecated")
+def test_a_scripted_model_has_torchs_layer_on_the_same_parameters(kind: str) -> None:
+    layer, jit, file = getattr(nn, kind)(D, H, num_layers=2), cast("Any", torch.jit), io.BytesIO()
+    model = torch.nn.Sequential(layer)
+    expected = flat(model(X))
+    jit.save(jit.script(model), file)
+    file.seek(0)
+    for got, wanted in zip(flat(jit.load(file)(X)), expected, strict=True):
+        assert_close(got, wanted)
+    assert type(model[0]) is getattr(torch.nn, kind) and model[0].weight_hh_l0 is layer.weight_hh_l0
+    assert nn.accelerate(model).replaced == ("0",)
+
+
+class Own(nn.LSTM):
+    """A subclass."""
+
+
+@pytest.mark.filterwarnings("ignore:.*deprecated")
+@pytest.mark.parametrize("layer", [nn.LSTM(D, H, peephole=True), nn.GRU(D, H, weight_drop=0.5), Own(D, H)])
+def test_what_torch_has_no_layer_for_is_not_scripted(layer: Any) -> None:
+    with pytest.raises(InputError, match="TorchScript"):
+        torch.jit.script(torch.nn.Sequential(layer))

@@ -15,7 +15,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 from unrolled.errors import InputError
 from unrolled.nn.arguments import Input, agree, check_dims, check_states, checked_masks, checked_symbols
-from unrolled.nn.foreign import by_torch, to_onnx
+from unrolled.nn.foreign import by_torch, to_onnx, torchs
 from unrolled.nn.init import chrono
 from unrolled.nn.packed_sequence import run_packed
 from unrolled.nn.variants import LayerVariant
@@ -122,6 +122,16 @@ class Recurrent(torch.nn.RNNBase):
 
     def flatten_parameters(self) -> None:
         """Do nothing: kernels pack the weights themselves. Programs written for torch.nn call it."""
+
+    def __prepare_scriptable__(self) -> torch.nn.RNNBase:
+        """Torch's layer on the same parameters: torch.jit.script compiles it, and leaves it in the model."""
+        if "_sequence" not in vars(type(self)):
+            raise InputError(
+                f"TorchScript cannot hold a {type(self).__name__}, expected an LSTM, GRU or RNN itself"
+            )
+        if not self.variant.plain(training=True):
+            raise InputError(f"TorchScript has torch's layers alone, which are no such variants: {self}")
+        return torchs(self)
 
     def stepper(self, batch: int = 1, weights: str = "float32") -> Stepper:
         """This layer to be stepped from outside without torch: a copy of its weights, packed, and a zero state.
