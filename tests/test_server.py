@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import resource
 import shutil
 import signal
@@ -469,6 +470,23 @@ def test_inputs_of_no_kind_are_told_which_there_are(client: Client, inputs: Any)
     answer = httpx.post(f"{client._http.base_url}/streams/{stream.id}/feed", json={"at": 0, "inputs": inputs})
     assert answer.status_code == 422
     assert answer.json()["error"]["message"].startswith("inputs: expected a text, or a list of")
+
+
+@pytest.mark.parametrize("model", ["numbers", "speech"])
+def test_a_text_to_what_reads_numbers_is_called_a_text(client: Client, model: str) -> None:
+    with pytest.raises(InputError, match=r"expected shape \[.*\], got a text"):
+        Stream(model_of(model)).feed("abc")
+    with pytest.raises(ServerError, match=r"expected shape \[.*\], got a text"):
+        client.create(model).feed("abc")
+
+
+@pytest.mark.parametrize("path", ["streams", "streams/none/feed"])
+def test_a_body_that_is_no_json_is_told_where(client: Client, path: str) -> None:
+    answer = httpx.post(
+        f"{client._http.base_url}/{path}", content='{"model"}', headers={"Content-Type": "application/json"}
+    )
+    assert answer.status_code == 422
+    assert re.fullmatch(r"the body: Invalid JSON: .* (character 8|column 9)\.", answer.json()["error"]["message"])
 
 
 def test_a_body_of_another_type_is_told_so(client: Client) -> None:

@@ -139,6 +139,8 @@ class _Steps:
                 )
             return np.array(list(inputs), object)
         films, shape = self._kind == "films", self.shape
+        if isinstance(inputs, str):
+            raise InputError(f"inputs: expected shape {_shown(shape)}, got a text")
         try:
             sequence = np.asarray(inputs)
         except ValueError as error:

@@ -31,6 +31,8 @@ class Samples:
 
     def checked(self, inputs: Any) -> NDArray[np.float32]:
         """Samples [N] as `audio.amplitudes` makes them; raises `InputError` for anything else."""
+        if isinstance(inputs, str):
+            raise InputError("samples: expected shape [N], got a text")
         samples = np.asarray(inputs)
         if samples.ndim != 1:
             raise InputError(f"samples: expected shape [N], got {list(samples.shape)}")
