@@ -153,7 +153,7 @@ def sentence_of(errors: Any) -> str:
     first = errors[0]
     if first["loc"][0:1] == ("inputs",) and len(errors) > 1:  # none of the kinds that there are
         return f"inputs: expected {INPUT_KINDS}."
-    if first["type"] == "json_invalid" and first["loc"]:  # FastAPI's, which counts characters as if they were fields
+    if first["type"] == "json_invalid" and first["loc"]:  # FastAPI's, which has no column
         return f"the body: Invalid JSON: {first['ctx']['error']} at character {first['loc'][-1]}."
     where = ".".join(str(part) for part in first["loc"]) or "the body"
     return f"{where}: {first['msg']}."
