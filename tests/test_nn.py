@@ -852,3 +852,39 @@ class Own(nn.LSTM):
 def test_what_torch_has_no_layer_for_is_not_scripted(layer: Any) -> None:
     with pytest.raises(InputError, match="TorchScript"):
         torch.jit.script(torch.nn.Sequential(layer))
+
+
+class Stacked(torch.nn.Module):
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.below, self.above = getattr(nn, kind)(D, H), getattr(nn, kind)(H, H)
+
+    def forward(self, x: Tensor, lengths: Tensor) -> Any:
+        output, state = self.below(x, lengths=lengths)
+        return self.above(output, state)
+
+
+@every_layer
+def test_fx_writes_down_one_node_for_a_layer(kind: str) -> None:
+    model, lengths = Stacked(kind), torch.tensor([2, 6, 1, 4])
+    program = torch.fx.symbolic_trace(model)
+    assert [node.target for node in program.graph.nodes if node.op == "call_module"] == ["below", "above"]
+    for got, wanted in zip(flat(program(X, lengths)), flat(model(X, lengths)), strict=True):
+        assert torch.equal(got, wanted)
+
+
+class Scaled(nn.GRU):
+    def forward(self, x: Tensor, *_: Any) -> Any:
+        return super().forward(2 * x)
+
+
+def hooked() -> torch.nn.Module:
+    layer = nn.LSTM(D, H)
+    layer.register_forward_pre_hook(lambda _, given: (2 * given[0],))
+    return torch.nn.Sequential(layer)
+
+
+@pytest.mark.parametrize("model", [hooked(), torch.nn.Sequential(Scaled(D, H)), nn.RNN(D, H)])
+def test_fx_does_not_write_down_what_would_run_twice(model: torch.nn.Module) -> None:
+    with pytest.raises(InputError, match=r"torch\.fx"):
+        torch.fx.symbolic_trace(model)

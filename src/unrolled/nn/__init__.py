@@ -26,6 +26,7 @@ from torch import Tensor
 from unrolled import _engine, ops
 from unrolled.errors import InputError
 from unrolled.nn.arguments import Input
+from unrolled.nn.foreign import Proxy, recorded
 from unrolled.nn.init import chrono
 from unrolled.nn.recurrent import Projection, Recurrent, Steps, Tensors, Trace
 from unrolled.nn.swap import Swap, swap
@@ -102,6 +103,8 @@ class _HiddenOnly(Recurrent):
             RuntimeError: input or hx has a wrong size.
 
         """
+        if isinstance(input, Proxy):
+            return recorded(self, input, hx, lengths=lengths, resets=resets, embedding=embedding, trace=trace)
         if hx is not None and not isinstance(hx, Tensor):
             raise TypeError(f"{type(self).__name__}: hx must be a Tensor, got {type(hx).__name__}")
         output, (h_n,), traces = self._forward(
@@ -352,6 +355,8 @@ class LSTM(Recurrent):
 
         Arguments and errors are those of `RNN.forward`. With proj_size P, the output and h are P wide.
         """
+        if isinstance(input, Proxy):
+            return recorded(self, input, hx, lengths=lengths, resets=resets, embedding=embedding, trace=trace)
         if hx is not None and not (isinstance(hx, tuple | list) and len(hx) == 2):
             raise TypeError(f"LSTM: hx must be a pair (h_0, c_0), got {type(hx).__name__}")
         output, (h_n, c_n), traces = self._forward(input, hx, lengths, resets, embedding, trace)

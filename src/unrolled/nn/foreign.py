@@ -1,11 +1,14 @@
-"""Programs that others write down and run, in ONNX or TorchScript, without our ops: what a layer is to them."""
+"""Programs that others write down and run, by torch.fx or in TorchScript or ONNX: what a layer is to them."""
 
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.fx import Proxy
 
-__all__ = ["by_torch", "to_onnx", "torchs"]
+from unrolled.errors import InputError
+
+__all__ = ["Proxy", "by_torch", "recorded", "to_onnx", "torchs"]
 
 OWN = ("variant", "longest_gap", "recompute")  # attributes that torch's layers do not have
 
@@ -34,6 +37,23 @@ def torchs(layer: torch.nn.RNNBase) -> torch.nn.RNNBase:
     made: torch.nn.RNNBase = kind.__new__(kind)
     vars(made).update({name: value for name, value in vars(layer).items() if name not in OWN})
     return made
+
+
+def recorded(layer: torch.nn.RNNBase, input: Proxy, hx: Any, **added: Any) -> Any:
+    """What torch.fx makes of a call by itself where a layer is torch's: one node of the program it writes down.
+
+    Raises `InputError` where that node would run again what has run around this call: hooks, a subclass's forward.
+    """
+    tracer: Any = input.tracer
+    around = layer._forward_pre_hooks or layer._forward_hooks or type(layer).forward.__module__ != "unrolled.nn"
+    if around or layer is tracer.root:
+        raise InputError(
+            f"torch.fx cannot write down this {type(layer).__name__}, expected a layer within a model, without "
+            "hooks and without a forward of its own"
+        )
+    given = (input,) if hx is None else (input, hx)
+    added = {name: value for name, value in added.items() if value is not None and value is not False}
+    return tracer.create_proxy("call_module", tracer.path_of_module(layer), given, added)
 
 
 def _kind(layer: torch.nn.RNNBase) -> Any:
