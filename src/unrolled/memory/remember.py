@@ -96,7 +96,7 @@ class Memory:
         losses = f"the loss goes from {found.early:.3f} to {found.late:.3f}"
         size = f"grows {grown:.3g} times" if grown > GROWN else f"stays as large as it was ({grown:.2f} times)"
         if not found.comparable:
-            return [f"{steps} the state {size}; with --steps for more than the data, the loss would be compared."]
+            return [f"{steps} the state {size}; more --steps than the data have would compare the loss, too."]
         advice = ": reset it now and then." if found.late > WORSE * found.early else "."
         return [f"{steps} the state {size} and {losses}{advice}"]
 
@@ -120,11 +120,13 @@ class Memory:
             [f"{one.k:,}", f"{one.loss:.4f}", _signed(one.excess), f"{_signed(one.low)} to {_signed(one.high)}"]
             for one in self.contexts
         ]
-        tables = [Table([f"{self.step}s of context", "nats", "above the full", "95 % interval"], rows)]
+        tables = [Table([f"{self.step}s of context", "nats", "above full context", "95 % interval"], rows)]
         replaced = [
             [f"{one.k:,}", f"{one.median:.4f}", f"{one.low:.4f} to {one.high:.4f}"] for one in self.substitutions
         ]
-        tables.append(Table([f"{self.step} replaced, so far back", "output moves by", "8 of 10 steps"], replaced))
+        tables.append(
+            Table([f"{self.step} replaced, this far back", "output moves by", "8 of 10 steps"], replaced)
+        )
         return Evaluation(self.figures(), tables, self.verdict())
 
 
