@@ -63,6 +63,14 @@ void expect_bias(const char* name, const MaybeIn<1>& bias, const MaybeIn<2>& wei
     expect(name, *bias, {rows});
 }
 
+// Both are there or neither: where they are added, they have one gradient.
+void expect_biases(const MaybeIn<1>& bias_ih, const MaybeIn<1>& bias_hh, const MaybeIn<2>& weight_ih, int64_t rows) {
+    expect_bias("bias_ih", bias_ih, weight_ih, rows);
+    expect_bias("bias_hh", bias_hh, weight_ih, rows);
+    if (bias_ih.has_value() != bias_hh.has_value())
+        throw nb::value_error("bias_hh: expected where bias_ih is given, and only there");
+}
+
 int threads_for(const unrolled::Steps& s, int64_t gates, int64_t D) {
     const int64_t of_projection = s.P == s.H ? 0 : s.P;
     return unrolled::threads_for(static_cast<double>(s.T) * s.B * s.H * (gates * (s.P + D) + of_projection));
@@ -101,13 +109,14 @@ void expect_gradient(const char* name, const Given& given, const Gradient& gradi
     expect((std::string("grad_") + name).c_str(), *gradient, shape);
 }
 
-void lstm_forward(AnyRank x, Symbols symbols, MaybeIn<2> weight_ih, MaybeIn<1> bias, In<2> weight_hh, MaybeIn<2> weight_hr,
-                  MaybeIn<2> peephole, MaybeIn<1> gain_ih, MaybeIn<1> gain_hh, MaybeIn<1> gain_c, MaybeIn<1> bias_c,
-                  In<2> h0, In<2> c0, Lengths lengths, Resets resets, bool reverse, bool bfloat16, MaybeFactors dropout,
-                  MaybeFactors zoneout_h, MaybeFactors zoneout_c, Out<3> h, Out<3> c, MaybeOut<3> gates) {
+void lstm_forward(AnyRank x, Symbols symbols, MaybeIn<2> weight_ih, MaybeIn<1> bias_ih, In<2> weight_hh,
+                  MaybeIn<1> bias_hh, MaybeIn<2> weight_hr, MaybeIn<2> peephole, MaybeIn<1> gain_ih, MaybeIn<1> gain_hh,
+                  MaybeIn<1> gain_c, MaybeIn<1> bias_c, In<2> h0, In<2> c0, Lengths lengths, Resets resets, bool reverse,
+                  bool bfloat16, MaybeFactors dropout, MaybeFactors zoneout_h, MaybeFactors zoneout_c, Out<3> h, Out<3> c,
+                  MaybeOut<3> gates) {
     const auto s = make_steps(h, x, symbols, lengths, resets, reverse, bfloat16, weight_hr);
     const int64_t G = gates_of(s, weight_hh), D = expect_input(s, G, x, weight_ih);
-    expect_bias("bias", bias, weight_ih, G * s.H);
+    expect_biases(bias_ih, bias_hh, weight_ih, G * s.H);
     expect("weight_hh", weight_hh, {G * s.H, s.P});
     expect("h0", h0, {s.B, s.P});
     expect("c0", c0, {s.B, s.H});
@@ -120,22 +129,22 @@ void lstm_forward(AnyRank x, Symbols symbols, MaybeIn<2> weight_ih, MaybeIn<1> b
     unlocked([&] {
         unrolled::kernels().lstm_forward(
             s, {x.data(), weight_hh.data(), h0.data(), c0.data(), h.data(), c.data(), data_or_null(gates),
-                every, data_or_null(weight_ih), data_or_null(bias), D, variant}, threads_for(s, G, D));
+                every, data_or_null(weight_ih), data_or_null(bias_ih), data_or_null(bias_hh), D, variant}, threads_for(s, G, D));
     });
 }
 
 unrolled::Gradients gradients(const unrolled::Steps& s, int64_t gates, int64_t D, const MaybeIn<2>& weight_ih,
                               const std::optional<AnyRankOut>& grad_x, const MaybeOut<2>& grad_weight_ih,
-                              const MaybeOut<2>& grad_weight_hh, const MaybeOut<1>& grad_bias, const MaybeOut<2>& grad_h0,
+                              const MaybeOut<2>& grad_weight_hh, const MaybeOut<1>& grad_bias_ih, const MaybeOut<2>& grad_h0,
                               bool continued = false) {
     if (grad_x) expect("grad_x", *grad_x, shape_of_x(s, D));
     if (grad_weight_ih && !weight_ih) throw nb::value_error("grad_weight_ih: expected only where weight_ih is given");
     if (continued && !grad_h0) throw nb::value_error("continued: expected only with the gradients of the initial states");
     if (grad_weight_ih) expect("grad_weight_ih", *grad_weight_ih, {gates * s.H, D});
     if (grad_weight_hh) expect("grad_weight_hh", *grad_weight_hh, {gates * s.H, s.P});
-    if (grad_bias) expect("grad_bias", *grad_bias, {gates * s.H});
+    if (grad_bias_ih) expect("grad_bias_ih", *grad_bias_ih, {gates * s.H});
     if (grad_h0) expect("grad_h0", *grad_h0, {s.B, s.P});
-    return {data_or_null(grad_x), data_or_null(grad_weight_ih), data_or_null(grad_weight_hh), data_or_null(grad_bias),
+    return {data_or_null(grad_x), data_or_null(grad_weight_ih), data_or_null(grad_weight_hh), data_or_null(grad_bias_ih),
             data_or_null(grad_h0), continued};
 }
 
@@ -143,7 +152,7 @@ void lstm_backward(In<3> grad_h, MaybeIn<3> grad_c, AnyRank x, Symbols symbols, 
                    MaybeIn<2> weight_hr, MaybeIn<2> peephole, MaybeIn<1> gain_ih, MaybeIn<1> gain_hh,
                    MaybeIn<1> gain_c, MaybeIn<1> bias_c, In<2> h0, In<2> c0, Lengths lengths, Resets resets,
                    bool reverse, bool bfloat16, MaybeFactors dropout, MaybeFactors zoneout_h, MaybeFactors zoneout_c, In<3> h,
-                   In<3> c, In<3> gates, std::optional<AnyRankOut> grad_x, MaybeOut<2> grad_weight_ih, MaybeOut<1> grad_bias,
+                   In<3> c, In<3> gates, std::optional<AnyRankOut> grad_x, MaybeOut<2> grad_weight_ih, MaybeOut<1> grad_bias_ih,
                    MaybeOut<2> grad_weight_hh, MaybeOut<2> grad_weight_hr, MaybeOut<2> grad_peephole,
                    MaybeOut<1> grad_gain_ih, MaybeOut<1> grad_gain_hh, MaybeOut<1> grad_gain_c,
                    MaybeOut<1> grad_bias_c, MaybeOut<2> grad_h0, MaybeOut<2> grad_c0, bool continued) {
@@ -167,7 +176,7 @@ void lstm_backward(In<3> grad_h, MaybeIn<3> grad_c, AnyRank x, Symbols symbols, 
     expect_gradient("gain_hh", gain_hh, grad_gain_hh);
     expect_gradient("gain_c", gain_c, grad_gain_c);
     expect_gradient("bias_c", bias_c, grad_bias_c);
-    const auto grad = gradients(s, G, D, weight_ih, grad_x, grad_weight_ih, grad_weight_hh, grad_bias, grad_h0, continued);
+    const auto grad = gradients(s, G, D, weight_ih, grad_x, grad_weight_ih, grad_weight_hh, grad_bias_ih, grad_h0, continued);
     unlocked([&] {
         unrolled::kernels().lstm_backward(
             s, {grad_h.data(), data_or_null(grad_c), x.data(), data_or_null(weight_ih), weight_hh.data(), h0.data(),
@@ -177,26 +186,27 @@ void lstm_backward(In<3> grad_h, MaybeIn<3> grad_c, AnyRank x, Symbols symbols, 
     });
 }
 
-void gru_forward(AnyRank x, Symbols symbols, MaybeIn<2> weight_ih, MaybeIn<1> bias, In<2> weight_hh, In<1> bias_hn, In<2> h0,
+void gru_forward(AnyRank x, Symbols symbols, MaybeIn<2> weight_ih, MaybeIn<1> bias_ih, In<2> weight_hh, MaybeIn<1> bias_hh, In<2> h0,
                  Lengths lengths, Resets resets, bool reverse, bool bfloat16, MaybeFactors zoneout_h, Out<3> h, MaybeOut<3> gates) {
     const auto s = make_steps(h, x, symbols, lengths, resets, reverse, bfloat16);
     const auto zoneout = factors("zoneout_h", zoneout_h, s, s.H);
     const int64_t D = expect_input(s, 3, x, weight_ih);
-    expect_bias("bias", bias, weight_ih, 3 * s.H);
+    if (weight_ih) expect_biases(bias_ih, bias_hh, weight_ih, 3 * s.H);
+    else expect_bias("bias_ih", bias_ih, weight_ih, 3 * s.H);
     expect("weight_hh", weight_hh, {3 * s.H, s.H});
-    expect("bias_hn", bias_hn, {s.H});
+    if (bias_hh) expect("bias_hh", *bias_hh, {3 * s.H});
     expect("h0", h0, {s.B, s.H});
     if (gates) expect("gates", *gates, {s.T, s.B, 4 * s.H});
     unlocked([&] {
         unrolled::kernels().gru_forward(
-            s, {x.data(), weight_hh.data(), bias_hn.data(), h0.data(), h.data(), data_or_null(gates),
-                data_or_null(weight_ih), data_or_null(bias), D, zoneout}, threads_for(s, 3, D));
+            s, {x.data(), weight_hh.data(), h0.data(), h.data(), data_or_null(gates), data_or_null(weight_ih),
+                data_or_null(bias_ih), data_or_null(bias_hh), D, zoneout}, threads_for(s, 3, D));
     });
 }
 
 void gru_backward(In<3> grad_h, AnyRank x, Symbols symbols, MaybeIn<2> weight_ih, In<2> weight_hh, In<2> h0, Lengths lengths,
                   Resets resets, bool reverse, bool bfloat16, MaybeFactors zoneout_h, In<3> h, In<3> gates, std::optional<AnyRankOut> grad_x,
-                  MaybeOut<2> grad_weight_ih, MaybeOut<1> grad_bias, MaybeOut<2> grad_weight_hh, Out<1> grad_bias_hn,
+                  MaybeOut<2> grad_weight_ih, MaybeOut<1> grad_bias_ih, MaybeOut<2> grad_weight_hh, MaybeOut<1> grad_bias_hh,
                   MaybeOut<2> grad_h0, bool continued) {
     const auto s = make_steps(grad_h, x, symbols, lengths, resets, reverse, bfloat16);
     const auto zoneout = factors("zoneout_h", zoneout_h, s, s.H);
@@ -205,37 +215,37 @@ void gru_backward(In<3> grad_h, AnyRank x, Symbols symbols, MaybeIn<2> weight_ih
     expect("h0", h0, {s.B, s.H});
     expect("h", h, {s.T, s.B, s.H});
     expect("gates", gates, {s.T, s.B, 4 * s.H});
-    expect("grad_bias_hn", grad_bias_hn, {s.H});
-    const auto grad = gradients(s, 3, D, weight_ih, grad_x, grad_weight_ih, grad_weight_hh, grad_bias, grad_h0, continued);
+    if (grad_bias_hh) expect("grad_bias_hh", *grad_bias_hh, {3 * s.H});
+    const auto grad = gradients(s, 3, D, weight_ih, grad_x, grad_weight_ih, grad_weight_hh, grad_bias_ih, grad_h0, continued);
     unlocked([&] {
         unrolled::kernels().gru_backward(
             s, {grad_h.data(), x.data(), data_or_null(weight_ih), weight_hh.data(), h0.data(), h.data(), gates.data(), D,
-                zoneout, grad, grad_bias_hn.data()}, threads_for(s, 3, D));
+                zoneout, grad, data_or_null(grad_bias_hh)}, threads_for(s, 3, D));
     });
 }
 
-void rnn_forward(AnyRank x, Symbols symbols, MaybeIn<2> weight_ih, MaybeIn<1> bias, In<2> weight_hh, In<2> h0, Lengths lengths,
-                 Resets resets, bool reverse, bool bfloat16, bool relu, Out<3> h) {
+void rnn_forward(AnyRank x, Symbols symbols, MaybeIn<2> weight_ih, MaybeIn<1> bias_ih, In<2> weight_hh,
+                 MaybeIn<1> bias_hh, In<2> h0, Lengths lengths, Resets resets, bool reverse, bool bfloat16, bool relu, Out<3> h) {
     const auto s = make_steps(h, x, symbols, lengths, resets, reverse, bfloat16);
     const int64_t D = expect_input(s, 1, x, weight_ih);
-    expect_bias("bias", bias, weight_ih, s.H);
+    expect_biases(bias_ih, bias_hh, weight_ih, s.H);
     expect("weight_hh", weight_hh, {s.H, s.H});
     expect("h0", h0, {s.B, s.H});
     unlocked([&] {
         unrolled::kernels().rnn_forward(s, {x.data(), weight_hh.data(), h0.data(), h.data(), relu,
-                                            data_or_null(weight_ih), data_or_null(bias), D}, threads_for(s, 1, D));
+                                            data_or_null(weight_ih), data_or_null(bias_ih), data_or_null(bias_hh), D}, threads_for(s, 1, D));
     });
 }
 
 void rnn_backward(In<3> grad_h, AnyRank x, Symbols symbols, MaybeIn<2> weight_ih, In<2> weight_hh, In<2> h0, Lengths lengths,
                   Resets resets, bool reverse, bool bfloat16, bool relu, In<3> h, std::optional<AnyRankOut> grad_x, MaybeOut<2> grad_weight_ih,
-                  MaybeOut<1> grad_bias, MaybeOut<2> grad_weight_hh, MaybeOut<2> grad_h0) {
+                  MaybeOut<1> grad_bias_ih, MaybeOut<2> grad_weight_hh, MaybeOut<2> grad_h0) {
     const auto s = make_steps(grad_h, x, symbols, lengths, resets, reverse, bfloat16);
     const int64_t D = expect_input(s, 1, x, weight_ih);
     expect("weight_hh", weight_hh, {s.H, s.H});
     expect("h0", h0, {s.B, s.H});
     expect("h", h, {s.T, s.B, s.H});
-    const auto grad = gradients(s, 1, D, weight_ih, grad_x, grad_weight_ih, grad_weight_hh, grad_bias, grad_h0);
+    const auto grad = gradients(s, 1, D, weight_ih, grad_x, grad_weight_ih, grad_weight_hh, grad_bias_ih, grad_h0);
     unlocked([&] {
         unrolled::kernels().rnn_backward(s, {grad_h.data(), x.data(), data_or_null(weight_ih), weight_hh.data(),
                                              h0.data(), h.data(), D, grad, relu}, threads_for(s, 1, D));
@@ -248,7 +258,7 @@ void bind_sequences(nb::module_& m) {
     const auto x = "x"_a.noconvert();
     const auto symbols = "symbols"_a.noconvert().none();
     const auto w_ih = "weight_ih"_a.noconvert().none();
-    const auto bias = "bias"_a.noconvert().none();
+    const auto b_ih = "bias_ih"_a.noconvert().none(), b_hh = "bias_hh"_a.noconvert().none();
     const auto w_hh = "weight_hh"_a.noconvert();
     const auto h0 = "h0"_a.noconvert(), c0 = "c0"_a.noconvert();
     const auto lengths = "lengths"_a.noconvert().none();
@@ -257,7 +267,7 @@ void bind_sequences(nb::module_& m) {
     const auto grad_h = "grad_h"_a.noconvert();
     const auto grad_x = "grad_x"_a.noconvert().none();
     const auto grad_w_ih = "grad_weight_ih"_a.noconvert().none();
-    const auto grad_bias = "grad_bias"_a.noconvert().none();
+    const auto grad_b_ih = "grad_bias_ih"_a.noconvert().none();
     const auto grad_w_hh = "grad_weight_hh"_a.noconvert().none();
     const auto grad_h0 = "grad_h0"_a.noconvert().none();
     const auto w_hr = "weight_hr"_a.noconvert().none();
@@ -265,19 +275,19 @@ void bind_sequences(nb::module_& m) {
     const auto peephole = "peephole"_a.noconvert().none(), dropout = "dropout"_a.noconvert().none();
     const auto gain_ih = "gain_ih"_a.noconvert().none(), gain_hh = "gain_hh"_a.noconvert().none();
     const auto gain_c = "gain_c"_a.noconvert().none(), bias_c = "bias_c"_a.noconvert().none();
-    m.def("lstm_forward", &lstm_forward, x, symbols, w_ih, bias, w_hh, w_hr, peephole, gain_ih, gain_hh, gain_c, bias_c, h0, c0,
-          lengths, resets, "reverse"_a, "bfloat16"_a, dropout, zoneout_h, zoneout_c, h, c, "gates"_a.noconvert().none());
+    m.def("lstm_forward", &lstm_forward, x, symbols, w_ih, b_ih, w_hh, b_hh, w_hr, peephole, gain_ih, gain_hh, gain_c, bias_c,
+          h0, c0, lengths, resets, "reverse"_a, "bfloat16"_a, dropout, zoneout_h, zoneout_c, h, c, "gates"_a.noconvert().none());
     m.def("lstm_backward", &lstm_backward, grad_h, "grad_c"_a.noconvert().none(), x, symbols, w_ih, w_hh, w_hr, peephole, gain_ih,
           gain_hh, gain_c, bias_c, h0, c0, lengths, resets, "reverse"_a, "bfloat16"_a, dropout, zoneout_h, zoneout_c, h, c,
-          "gates"_a.noconvert(), grad_x, grad_w_ih, grad_bias, grad_w_hh, "grad_weight_hr"_a.noconvert().none(),
+          "gates"_a.noconvert(), grad_x, grad_w_ih, grad_b_ih, grad_w_hh, "grad_weight_hr"_a.noconvert().none(),
           "grad_peephole"_a.noconvert().none(), "grad_gain_ih"_a.noconvert().none(), "grad_gain_hh"_a.noconvert().none(),
           "grad_gain_c"_a.noconvert().none(), "grad_bias_c"_a.noconvert().none(), grad_h0, "grad_c0"_a.noconvert().none(), "continued"_a = false);
-    m.def("gru_forward", &gru_forward, x, symbols, w_ih, bias, w_hh, "bias_hn"_a.noconvert(), h0, lengths, resets,
+    m.def("gru_forward", &gru_forward, x, symbols, w_ih, b_ih, w_hh, b_hh, h0, lengths, resets,
           "reverse"_a, "bfloat16"_a, zoneout_h, h, "gates"_a.noconvert().none());
     m.def("gru_backward", &gru_backward, grad_h, x, symbols, w_ih, w_hh, h0, lengths, resets, "reverse"_a, "bfloat16"_a, zoneout_h, h,
-          "gates"_a.noconvert(), grad_x, grad_w_ih, grad_bias, grad_w_hh, "grad_bias_hn"_a.noconvert(), grad_h0,
+          "gates"_a.noconvert(), grad_x, grad_w_ih, grad_b_ih, grad_w_hh, "grad_bias_hh"_a.noconvert().none(), grad_h0,
           "continued"_a = false);
-    m.def("rnn_forward", &rnn_forward, x, symbols, w_ih, bias, w_hh, h0, lengths, resets, "reverse"_a, "bfloat16"_a, "relu"_a, h);
+    m.def("rnn_forward", &rnn_forward, x, symbols, w_ih, b_ih, w_hh, b_hh, h0, lengths, resets, "reverse"_a, "bfloat16"_a, "relu"_a, h);
     m.def("rnn_backward", &rnn_backward, grad_h, x, symbols, w_ih, w_hh, h0, lengths, resets, "reverse"_a, "bfloat16"_a, "relu"_a, h,
-          grad_x, grad_w_ih, grad_bias, grad_w_hh, grad_h0);
+          grad_x, grad_w_ih, grad_b_ih, grad_w_hh, grad_h0);
 }

@@ -1,7 +1,9 @@
 // A cell run over a sequence, forward. A Cell has `gates` (G), its `steps` and `args`, and
+//   shared_biases                          how many gates, from the first, have both biases in their sums; the others' have
+//                                          bias_ih alone
 //   Row, row(common, t, b, zeros)          what step t of row b reads and writes: a ForwardRow, and the cell's own; a state
 //                                          that is zero may be `zeros`
-//   start(g, in, u, n)                     gate g's sum before the product, for n units from u on
+//   start(g, row, u, n)                    gate g's sum before the product, for n units from u on
 //   finish(sums[rows][G], rows, u, n)      applies the gates of some rows and stores h, and what else is to be
 //   clear(t, b)                            zeroes the outputs of a step not taken, but h
 //   kept()                                 where the input's share of a step may stand until `finish` puts what
@@ -10,7 +12,7 @@
 //                                          args.variant says; then
 //   finish_projected(h, state, t, b, u, n) gives the state for n of its P units from u on
 //   normalised                             whether products are normalised, which takes all units of a row; then
-//   normalise_input(product, share)        makes the row's share of the input of its product with weight_ih, and
+//   normalise_input(product, biases, share) makes the row's share of the input of its product with weight_ih, and
 //   finish_row(in, product, state, t, b, h) does for all units of a row, of its product with weight_hh, what `start` and
 //                                          `finish` do for some; `state` is null where h is to be projected. The products
 //                                          [G*H] stand at kept_product and kept_input of what is kept, if it is
@@ -31,6 +33,7 @@ template <class Cell>
 struct ForwardMemory {
     float* recurrent;        // packed weights, as ForwardBlock says
     float* input;            // packed weights of the input
+    const float* biases;     // [G*H]: what is added to products with them
     float* projection;       // packed weights of the projection
     float* of_symbols;       // [V, G*H]: the symbols' shares of the gates; or null: there are none, or they stand in x
     float* unprojected;      // [B, H]: h before the projection
@@ -140,25 +143,25 @@ class ForwardRun {
     // The first `count` inputs' products, in parts of `least` rows or more.
     void multiply_inputs(int64_t count, int64_t least) const {
         const int64_t D = cell_.args.D;
-        const float* bias = cell_.args.bias;
+        const float* biases = memory_.biases;
         int64_t product = 0;  // where products stand behind the shares that are made of them
         if constexpr (Cell::normalised) {
-            bias = nullptr;
+            biases = nullptr;
             if (cell_.kept()) product = cell_.kept_input();
             for (int64_t i = 0; i < count; ++i) outputs_[i] += product;
         }
         if (packs_when_taken())
             return divide(member_, blocks_of(G * H_, panel_width), 1, [&](int64_t first, int64_t past) {
                 if (reads_in_place() && count)
-                    return multiply_row_by_rows(inputs_[0], outputs_[0], cell_.args.weight_ih, bias, G * H_, D, first, past);
+                    return multiply_row_by_rows(inputs_[0], outputs_[0], cell_.args.weight_ih, biases, G * H_, D, first, past);
                 pack_input(first, past);
-                multiply_rows(inputs_, outputs_, count, memory_.input, bias, G * H_, D, first, past, pairs_, area_);
+                multiply_rows(inputs_, outputs_, count, memory_.input, biases, G * H_, D, first, past, pairs_, area_);
             });
         divide(member_, count, least, [&](int64_t first, int64_t past) {
-            multiply_rows(inputs_ + first, outputs_ + first, past - first, memory_.input, bias, G * H_, D, 0,
+            multiply_rows(inputs_ + first, outputs_ + first, past - first, memory_.input, biases, G * H_, D, 0,
                           blocks_of(G * H_, panel_width), pairs_, area_);
             if constexpr (Cell::normalised)
-                for (int64_t i = first; i < past; ++i) cell_.normalise_input(outputs_[i], outputs_[i] - product);
+                for (int64_t i = first; i < past; ++i) cell_.normalise_input(outputs_[i], memory_.biases, outputs_[i] - product);
         });
     }
 
@@ -209,7 +212,7 @@ class ForwardRun {
                         const int64_t u = (block + p) * Block::units + v * lanes;
                         of_units(H - u, [&](int64_t n) UNROLLED_INLINE_BODY {
 #pragma GCC unroll 4
-                            for (int g = 0; g < G; ++g) sums[r][p][v * G + g] = cell_.start(g, rows[r].in, u, n);
+                            for (int g = 0; g < G; ++g) sums[r][p][v * G + g] = cell_.start(g, rows[r], u, n);
                         });
                     }
             }
@@ -321,6 +324,16 @@ class ForwardRun {
     float* const area_;
 };
 
+// What the gates' sums begin at besides products [G*H].
+template <class Cell>
+void add_biases(const Cell& cell, float* biases) {
+    const int64_t H = cell.steps.H;
+    if (cell.args.bias_ih) copy(cell.args.bias_ih, biases, Cell::gates * H);
+    else zero(biases, Cell::gates * H);
+    if (!cell.args.bias_hh) return;
+    for (int64_t k = 0; k < Cell::shared_biases * H; ++k) biases[k] += cell.args.bias_hh[k];
+}
+
 template <class Cell>
 void run_forward(const Cell& cell, int wanted_threads) {
     constexpr int G = Cell::gates;
@@ -339,15 +352,17 @@ void run_forward(const Cell& cell, int wanted_threads) {
     const int64_t widest = H > P ? (H > D ? H : D) : P > D ? P : D;
     const int64_t of_states = (team.by_units ? B : blocks_of(B, team.threads)) * words_of_row(P);
     const int64_t area_floats = !pairs ? 0 : of_states > rows_area(widest) ? of_states : rows_area(widest);
-    auto [recurrent, input, projection, symbols, unprojected, sums, products, zeros, rows, order, inputs, outputs, area] = working_memory(
-        {packed, projects ? packed_columns_size(G * H, D) : 0, of_projection, of_symbols, projected ? B * H : 0,
+    auto [recurrent, input, biases, projection, symbols, unprojected, sums, products, zeros, rows, order, inputs, outputs,
+          area] = working_memory(
+        {packed, projects ? packed_columns_size(G * H, D) : 0, projects ? G * H : 0, of_projection, of_symbols, projected ? B * H : 0,
          projects && !of_symbols && !cell.kept() ? limit * G * H : 0, Cell::normalised && !cell.kept() ? B * G * H : 0, H > P ? H : P,
          floats_of<typename Cell::Row>(team.threads * B), numbers(B + T + 1), numbers(team.threads * limit),
          numbers(team.threads * limit), team.threads * area_floats});
     zero(zeros, H > P ? H : P);
+    if (projects) add_biases(cell, biases);
     const auto in_order = reinterpret_cast<int64_t*>(order);
     order_rows(steps, in_order, in_order + B);
-    const ForwardMemory<Cell> memory{recurrent, input, projection, of_symbols ? symbols : nullptr, unprojected, sums, products, zeros,
+    const ForwardMemory<Cell> memory{recurrent, input, biases, projection, of_symbols ? symbols : nullptr, unprojected, sums, products, zeros,
                                      reinterpret_cast<typename Cell::Row*>(rows), in_order,
                                      reinterpret_cast<const float**>(inputs), reinterpret_cast<float**>(outputs), limit,
                                      area, area_floats};

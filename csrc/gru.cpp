@@ -12,7 +12,7 @@ enum { R, Z, N, HN };
 // `modified`: with zoneout.
 template <bool modified>
 struct GruForwardCell {
-    static constexpr int gates = 3;
+    static constexpr int gates = 3, shared_biases = 2;
     static constexpr bool may_project = false, normalised = false;
     const Steps& steps;
     const GruForward& args;
@@ -20,16 +20,17 @@ struct GruForwardCell {
     float* kept() const { return args.gates; }
     int64_t kept_width() const { return 4 * steps.H; }
 
-    UNROLLED_INLINE_MEMBER vec start(int gate, const float* in, int64_t u, int64_t n) const {
-        return load(gate == N ? args.bias_hn + u : in + gate * steps.H + u, n);
-    }
     struct Row : ForwardRow {
-        float* gates;  // null where they are not kept
+        const float* bias_hn;  // [H]
+        float* gates;          // null where they are not kept
         int64_t at;
     };
-    Row row(const ForwardRow& common, int64_t t, int64_t b, const float*) const {
+    Row row(const ForwardRow& common, int64_t t, int64_t b, const float* zeros) const {
         const int64_t at = t * steps.B + b;
-        return {common, args.gates ? args.gates + at * 4 * steps.H : nullptr, at};
+        return {common, args.bias_hh ? args.bias_hh + N * steps.H : zeros, args.gates ? args.gates + at * 4 * steps.H : nullptr, at};
+    }
+    UNROLLED_INLINE_MEMBER vec start(int gate, const Row& row, int64_t u, int64_t n) const {
+        return load(gate == N ? row.bias_hn + u : row.in + gate * steps.H + u, n);
     }
     template <int count>
     UNROLLED_INLINE_MEMBER void finish(const vec* const (&sums)[count], const Row* rows, int64_t u, int64_t n) const {
@@ -127,11 +128,14 @@ struct GruBackwardCell {
     }
     void finish_bias(const float* sums) const {
         const int64_t H = steps.H;
-        if (args.grad.bias) {
-            deliver(args.grad, sums, args.grad.bias + N * H, H);
-            deliver(args.grad, sums + H, args.grad.bias, 2 * H);
+        if (args.grad.bias_ih) {
+            deliver(args.grad, sums, args.grad.bias_ih + N * H, H);
+            deliver(args.grad, sums + H, args.grad.bias_ih, N * H);
         }
-        deliver(args.grad, sums + 3 * H, args.grad_bias_hn, H);
+        if (!args.grad_bias_hh) return;
+        if (args.weight_ih) deliver(args.grad, sums + H, args.grad_bias_hh, N * H);
+        else if (!args.grad.continued) zero(args.grad_bias_hh, N * H);
+        deliver(args.grad, sums + 3 * H, args.grad_bias_hh + N * H, H);
     }
 };
 

@@ -20,7 +20,7 @@ UNROLLED_INLINE vec zoneout_of_projection(const LstmVariant& variant, int64_t at
 
 template <bool coupled, bool modified>
 struct LstmForwardCell {
-    static constexpr int gates = coupled ? 3 : 4;
+    static constexpr int gates = coupled ? 3 : 4, shared_biases = gates;
     static constexpr bool may_project = modified, normalised = false;
     const Steps& steps;
     const LstmForward& args;
@@ -34,8 +34,8 @@ struct LstmForwardCell {
         return steps.reset(t, b) ? nullptr : steps.first(t, b) ? args.c0 + b * steps.H : c_now(steps.before(t), b);
     }
 
-    UNROLLED_INLINE_MEMBER vec start(int gate, const float* in, int64_t u, int64_t n) const {
-        return load(in + gate * steps.H + u, n);
+    UNROLLED_INLINE_MEMBER vec start(int gate, const ForwardRow& row, int64_t u, int64_t n) const {
+        return load(row.in + gate * steps.H + u, n);
     }
     struct Row : ForwardRow {
         const float* c_before;
@@ -103,10 +103,10 @@ struct NormalisedForwardCell : LstmForwardCell<coupled, true> {
     int64_t kept_product() const { return 4 * steps.H; }
     int64_t kept_input() const { return kept_product() + Base::gates * steps.H + 1; }
 
-    void normalise_input(float* product, float* share) const {
+    void normalise_input(float* product, const float* biases, float* share) const {
         const int64_t n = Base::gates * steps.H;
         const float scale = normalise(product, n);
-        add_gain(product, args.variant.norm.gain_ih, args.bias, n, share);
+        add_gain(product, args.variant.norm.gain_ih, biases, n, share);
         if (args.gates) product[n] = scale;
     }
     void finish_row(const float* in, float* product, const float* state, int64_t t, int64_t b, float* h) const {
@@ -242,7 +242,7 @@ struct LstmBackwardCell {
     }
     void finish_bias(const float* sums) const {
         const int64_t H = steps.H;
-        if (args.grad.bias) deliver(args.grad, sums, args.grad.bias, gates * H);
+        if (args.grad.bias_ih) deliver(args.grad, sums, args.grad.bias_ih, gates * H);
         if (of_peepholes) deliver(args.grad, sums + gates * H, args.grad_peephole, peepholes * H);
     }
 };

@@ -7,7 +7,7 @@ namespace unrolled::UNROLLED_ISA {
 namespace {
 
 struct RnnForwardCell {
-    static constexpr int gates = 1;
+    static constexpr int gates = 1, shared_biases = 1;
     static constexpr bool may_project = false, normalised = false;
     const Steps& steps;
     const RnnForward& args;
@@ -15,8 +15,8 @@ struct RnnForwardCell {
     float* kept() const { return args.h; }
     int64_t kept_width() const { return steps.H; }
 
-    UNROLLED_INLINE_MEMBER vec start(int, const float* in, int64_t u, int64_t n) const {
-        return u < steps.H ? load(in + u, n) : vec{};
+    UNROLLED_INLINE_MEMBER vec start(int, const ForwardRow& row, int64_t u, int64_t n) const {
+        return u < steps.H ? load(row.in + u, n) : vec{};
     }
     using Row = ForwardRow;
     Row row(const ForwardRow& common, int64_t, int64_t, const float*) const { return common; }
@@ -64,7 +64,7 @@ struct RnnBackwardCell {
         store(args.grad.h0 + b * steps.H + u, flow, n);
     }
     void finish_bias(const float* sums) const {
-        if (args.grad.bias) copy(sums, args.grad.bias, steps.H);
+        if (args.grad.bias_ih) copy(sums, args.grad.bias_ih, steps.H);
     }
 };
 

@@ -67,8 +67,8 @@ struct LstmVariant {
     int64_t kept(int64_t H) const { return 4 * H + (norm ? (gates() * H + 1) * (norm.gain_ih ? 2 : 1) : 0); }
 };
 
-// Forward: the gates' sums begin at bias + x times the transpose of weight_ih, or, without weight_ih, at x itself,
-// which then is [T, B, G*H]. With symbols x is [V, D], or [V, G*H], here and below.
+// Forward: the gates' sums begin at bias_ih + bias_hh + x times the transpose of weight_ih, or, without weight_ih, at x
+// itself, which then is [T, B, G*H] and has all biases in it but a GRU's b_hn. With symbols x is [V, D], or [V, G*H], here and below.
 // G is 3 in a coupled LSTM.
 struct LstmForward {
     const float* x;          // [T, B, D]
@@ -79,7 +79,7 @@ struct LstmForward {
     float* gates;            // [T, B, K]; null when not kept
     int64_t every;           // 1 where gates are kept
     const float* weight_ih;  // [G*H, D]
-    const float* bias;       // [G*H], or null: zero
+    const float *bias_ih, *bias_hh;  // [G*H], or null: zero
     int64_t D;
     LstmVariant variant;
 };
@@ -87,12 +87,11 @@ struct LstmForward {
 struct GruForward {
     const float* x;          // [T, B, D]
     const float* weight_hh;  // [3H, H]
-    const float* bias_hn;    // [H]
     const float* h0;         // [B, H]
     float* h;                // [T, B, H]
     float* gates;            // [T, B, 4H]: r, z, n and W_hn h + b_hn; null when not kept
     const float* weight_ih;  // [3H, D]
-    const float* bias;       // [3H]: all of the biases but b_hn
+    const float *bias_ih, *bias_hh;  // [3H], or null: zero; b_hn, the last of bias_hh, stays with the product that r multiplies
     int64_t D;
     Factors zoneout_h;       // the part of h that stays as it was
 };
@@ -104,7 +103,7 @@ struct RnnForward {
     float* h;                // [T, B, H]
     bool relu;               // false: tanh
     const float* weight_ih;  // [H, D]
-    const float* bias;       // [H]
+    const float *bias_ih, *bias_hh;  // [H], or null: zero
     int64_t D;
 };
 
@@ -114,7 +113,7 @@ struct Gradients {
     float* x;          // [T, B, D]
     float* weight_ih;  // [G*H, D]
     float* weight_hh;  // [G*H, P]
-    float* bias;       // [G*H]
+    float* bias_ih;    // [G*H]; that of bias_hh too, but for a GRU's
     float* h0;         // [B, P]; wanted together with an LSTM's c0
     // Whether they hold what later steps gave: that of h0, and of c0, is the gradient at the state after the last step, from
     // where the way back goes on, and to all others but x's this call's are added. Not of an RNN, whose way back is one call.
@@ -150,7 +149,7 @@ struct GruBackward {
     int64_t D;
     Factors zoneout_h;
     Gradients grad;
-    float* grad_bias_hn;     // [H]
+    float* grad_bias_hh;     // [3H]; without weight_ih, zero but for b_hn's
 };
 
 struct RnnBackward {

@@ -413,12 +413,16 @@ def of_input(gates: int) -> dict[str, Any]:
     }
 
 
+def biases(gates: int) -> dict[str, Any]:
+    return {"bias_ih": (gates * UNITS,), "bias_hh": (gates * UNITS,)}
+
+
 def gradients(gates: int) -> dict[str, Any]:
     weights = {"grad_weight_ih": (gates * UNITS, FEATURES), "grad_weight_hh": (gates * UNITS, UNITS)}
-    return {"grad_x": (STEPS, ROWS, FEATURES), "grad_bias": (gates * UNITS,), "grad_h0": STATE} | weights
+    return {"grad_x": (STEPS, ROWS, FEATURES), "grad_bias_ih": (gates * UNITS,), "grad_h0": STATE} | weights
 
 
-BIAS_HN, GATES_4 = {"bias_hn": (UNITS,)}, {"gates": (STEPS, ROWS, 4 * UNITS)}
+GATES_4 = {"gates": (STEPS, ROWS, 4 * UNITS)}
 ZONEOUT_H = {"zoneout_h": SEQUENCE}
 NORM = {"gain_ih": (4 * UNITS,), "gain_hh": (4 * UNITS,), "gain_c": (UNITS,), "bias_c": (UNITS,)}
 KEPT = {"gates": (STEPS, ROWS, 4 * UNITS + 2 * (4 * UNITS + 1))}
@@ -432,8 +436,8 @@ VARIANT = {
 }
 # Each function's arguments by name: the shape of an array, or a value. The first array says T, B and H.
 ARGUMENTS: dict[str, dict[str, Any]] = {
-    "lstm_forward": {"h": SEQUENCE, "bias": (4 * UNITS,), "h0": STATE, "c0": STATE}
-    | {**of_input(4), **MASKS, "c": SEQUENCE, **KEPT, **VARIANT},
+    "lstm_forward": {"h": SEQUENCE, "h0": STATE, "c0": STATE}
+    | {**of_input(4), **biases(4), **MASKS, "c": SEQUENCE, **KEPT, **VARIANT},
     "lstm_backward": {
         "grad_h": SEQUENCE,
         "grad_c": SEQUENCE,
@@ -444,11 +448,10 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     }
     | {**of_input(4), **MASKS, **KEPT, **VARIANT, **gradients(4), "grad_c0": STATE}
     | {"grad_weight_hr": None, "grad_peephole": (3, UNITS), **{f"grad_{name}": of for name, of in NORM.items()}},
-    "gru_forward": {"h": SEQUENCE, "bias": (3 * UNITS,), "h0": STATE}
-    | {**of_input(3), **BIAS_HN, **MASKS, **GATES_4, **ZONEOUT_H},
+    "gru_forward": {"h": SEQUENCE, "h0": STATE} | {**of_input(3), **biases(3), **MASKS, **GATES_4, **ZONEOUT_H},
     "gru_backward": {"grad_h": SEQUENCE, "h0": STATE, "h": SEQUENCE, **ZONEOUT_H}
-    | {**of_input(3), **MASKS, **GATES_4, **gradients(3), "grad_bias_hn": (UNITS,)},
-    "rnn_forward": {"h": SEQUENCE, "bias": (UNITS,), "h0": STATE} | of_input(1) | MASKS | {"relu": False},
+    | {**of_input(3), **MASKS, **GATES_4, **gradients(3), "grad_bias_hh": (3 * UNITS,)},
+    "rnn_forward": {"h": SEQUENCE, "h0": STATE} | of_input(1) | biases(1) | MASKS | {"relu": False},
     "rnn_backward": {"grad_h": SEQUENCE, "h0": STATE, "h": SEQUENCE}
     | {**of_input(1), **MASKS, "relu": False, **gradients(1)},
 }
@@ -524,16 +527,22 @@ def test_a_stack_takes_a_projection_where_it_has_a_proj_size_and_only_there() ->
 def test_gates_that_are_not_a_whole_number_of_units_are_refused(function: str, gates: int) -> None:
     x = np.zeros((STEPS, ROWS, gates * UNITS + 1), np.float32)
     with pytest.raises(ValueError, match="x: expected shape"):
-        call(
-            function, x=x, weight_ih=None, bias=None, **({"gain_ih": None} if function.startswith("lstm") else {})
-        )
+        of_lstm = {"gain_ih": None, "bias_hh": None} if function.startswith("lstm") else {}
+        call(function, x=x, weight_ih=None, bias_ih=None, **of_lstm)
 
 
 @pytest.mark.parametrize("function", ["lstm_forward", "gru_forward", "rnn_forward"])
 def test_a_bias_without_weights_is_refused(function: str) -> None:
-    gates = ARGUMENTS[function]["bias"][0]
-    with pytest.raises(ValueError, match="bias: expected only together with weight_ih"):
+    gates = ARGUMENTS[function]["bias_ih"][0]
+    with pytest.raises(ValueError, match="bias_ih: expected only together with weight_ih"):
         call(function, x=np.zeros((STEPS, ROWS, gates), np.float32), weight_ih=None)
+
+
+@pytest.mark.parametrize("function", ["lstm_forward", "rnn_forward"])
+@pytest.mark.parametrize("name", ["bias_ih", "bias_hh"])
+def test_one_of_two_biases_is_refused(function: str, name: str) -> None:
+    with pytest.raises(ValueError, match="bias_hh: expected where bias_ih is given, and only there"):
+        call(function, **{name: None})
 
 
 @pytest.mark.parametrize("function", ARGUMENTS)

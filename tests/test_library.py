@@ -21,9 +21,9 @@ FORWARD, BACKWARD = "unrolled.lstm.default", "unrolled.lstm_backward.default"
 
 
 def inputs() -> list[Any]:
-    """x, symbols, weight_ih, bias, weight_hh, h0 and c0 of four steps of three rows of five units."""
+    """x, symbols, weight_ih, bias_ih, weight_hh, bias_hh, h0 and c0 of four steps of three rows of five units."""
     generator = torch.Generator().manual_seed(0)
-    shapes = ((4, 3, 2), None, (20, 2), (20,), (20, 5), (3, 5), (3, 5))
+    shapes = ((4, 3, 2), None, (20, 2), (20,), (20, 5), (20,), (3, 5), (3, 5))
     return [shape and torch.randn(*shape, generator=generator).requires_grad_() for shape in shapes]
 
 
@@ -71,10 +71,8 @@ def test_past_the_dispatcher_an_op_has_the_same_bits_and_gradients() -> None:
     direct, dispatched = inputs(), inputs()
     none = [None] * 6
     found = lstm(*direct)[:2]
-    x, symbols, weight_ih, bias, weight_hh, *states = dispatched
-    expected = DISPATCHED(
-        x, symbols, weight_ih, bias, weight_hh, *none, *states, None, None, False, False, None, None, None, True
-    )[:2]
+    *products, h0, c0 = dispatched
+    expected = DISPATCHED(*products, *none, h0, c0, None, None, False, False, None, None, None, True)[:2]
     for one, other in zip(found, expected, strict=True):
         assert torch.equal(one, other)
     torch.autograd.backward(found, [torch.ones(4, 3, 5)] * 2)
@@ -108,10 +106,10 @@ def test_a_tensor_of_a_subclass_is_asked(frozen: bool) -> None:
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit.trace")
 def test_a_traced_graph_has_the_op() -> None:
-    x, _, weight_ih, bias, weight_hh, h0, c0 = (None if one is None else one.detach() for one in inputs())
+    x, *rest = (None if one is None else one.detach() for one in inputs())
 
     def h_of(x: Tensor) -> Any:
-        return lstm(x, None, weight_ih, bias, weight_hh, h0, c0)[0]
+        return lstm(x, *rest)[0]
 
     assert "unrolled::lstm" in str(trace(h_of, (x,), check_trace=False).graph)
 
@@ -154,6 +152,6 @@ def test_a_tangent_is_kept_and_by_the_op_itself_refused(grad: Callable[[], Any])
         with warnings.catch_warnings(action="ignore"):
             assert unpack_dual(lstm(dual, *rest)[0]).tangent is not None
         masks, variant = (None, None, False, False), [None] * 6
-        given = (dual, *rest[:4], *variant, *rest[4:], *masks, None, None, None, True)
+        given = (dual, *rest[:5], *variant, *rest[5:], *masks, None, None, None, True)
         with pytest.raises(RuntimeError, match="jvp"):
             DISPATCHED(*given)

@@ -76,8 +76,9 @@ class Problem:
         gates, scale = gates_of(self.cell) * units, units**-0.5
         states = {"h0": normal(rows, self.width)}
         weights = {"weight_hh": normal(gates, self.width, scale=scale)}
-        if op_of(self.cell) == "gru":
-            weights["bias_hn"] = normal(units)
+        if self.features or op_of(self.cell) == "gru":
+            apart = torch.Generator().manual_seed(units)
+            weights["bias_hh"] = (torch.randn(gates, generator=apart) * 0.1).to(dtype).requires_grad_()
         learned = {}
         if "projected" in self.cell:
             learned["weight_hr"] = normal(self.width, units, scale=scale)
@@ -94,7 +95,7 @@ class Problem:
         if not self.features:
             return {"x": normal(*of_x, gates), **weights, **states, **learned}
         weight_ih = normal(gates, self.features, scale=self.features**-0.5)
-        of_input = {"x": normal(*of_x, self.features), "weight_ih": weight_ih, "bias": normal(gates)}
+        of_input = {"x": normal(*of_x, self.features), "weight_ih": weight_ih, "bias_ih": normal(gates)}
         return {**of_input, **weights, **states, **learned}
 
     def factors(self, dtype: torch.dtype) -> dict[str, Tensor]:
@@ -164,14 +165,15 @@ class Problem:
 
 def arguments(inputs: dict[str, Tensor], symbols: Tensor | None = None) -> list[Tensor | None]:
     """Inputs as an op takes them."""
-    rest = [value for name, value in inputs.items() if name not in ("x", "weight_ih", "bias", *LEARNED)]
-    return [inputs["x"], symbols, inputs.get("weight_ih"), inputs.get("bias"), *rest]
+    products = [inputs.get(name) for name in ("weight_ih", "bias_ih", "weight_hh", "bias_hh")]
+    states = [inputs[name] for name in ("h0", "c0") if name in inputs]
+    return [inputs["x"], symbols, *products, *states]
 
 
 def kernel_arguments(cell: str, inputs: dict[str, Tensor], symbols: Tensor | None = None) -> list[Tensor | None]:
     """Inputs as a kernel takes them."""
     given = arguments(inputs, symbols)
-    return given if op_of(cell) != "lstm" else [*given[:5], *map(inputs.get, LEARNED), *given[5:]]
+    return given if op_of(cell) != "lstm" else [*given[:6], *map(inputs.get, LEARNED), *given[6:]]
 
 
 @cache
@@ -285,14 +287,20 @@ def test_the_engine_writes_all_of_its_outputs(isa: str, cell: str, masks: str) -
     symbols = problem.read()
     forward = (*kernel_arguments(cell, inputs, symbols), *steps)
     grad_h = torch.randn(hidden.shape)
-    gradients = (x, weight_ih, inputs["bias"], weight_hh)
+    gradients = (x, weight_ih, inputs["bias_ih"], weight_hh)
     if op == "rnn":
         (h,) = run("forward", forward, hidden)
         run("backward", (grad_h, x, symbols, weight_ih, weight_hh, h0, *steps, h), *gradients, h0)
     elif op == "gru":
         h, kept = run("forward", forward, hidden, gates)
         assert torch.equal(run("forward", forward, hidden, None)[0], h)
-        run("backward", (grad_h, x, symbols, weight_ih, weight_hh, h0, *steps, h, kept), *gradients, h0[0], h0)
+        run(
+            "backward",
+            (grad_h, x, symbols, weight_ih, weight_hh, h0, *steps, h, kept),
+            *gradients,
+            inputs["bias_hh"],
+            h0,
+        )
     else:
         c0 = inputs["c0"]
         h, c, kept = run("forward", forward, hidden, c_of_steps, gates)
@@ -317,7 +325,7 @@ def test_gradients_are_the_same_whichever_are_wanted(
     states = list(problem.states(inputs).values())
     every = dict(zip(inputs, torch.autograd.grad(states, list(inputs.values()), states), strict=True))
     of_states = [name for name in ("h0", "c0") if name in inputs]
-    weights = ["weight_ih", "bias", "weight_hh"]
+    weights = ["weight_ih", "bias_ih", "weight_hh", "bias_hh"]
     for wanted in (
         ["x"],
         weights,
@@ -325,7 +333,8 @@ def test_gradients_are_the_same_whichever_are_wanted(
         of_states,
         of_states[-1:],
         ["x", *weights],
-        ["bias", *of_states],
+        ["bias_ih", *of_states],
+        ["bias_hh"],
     ):
         some = {name: value.detach().requires_grad_(name in wanted) for name, value in inputs.items()}
         states = list(problem.states(some).values())
@@ -517,7 +526,7 @@ def test_gates_cost_no_gradient_of_zeros(cell: str) -> None:
 
 def test_gates_take_no_gradient() -> None:
     x, weight_hh, h0, c0 = Problem("lstm", 4, 3, 5).inputs(torch.float32).values()
-    h, c, gates = ops.lstm(x, None, None, None, weight_hh, h0, c0)
+    h, c, gates = ops.lstm(x, None, None, None, weight_hh, None, h0, c0)
     assert h.requires_grad and c.requires_grad and not gates.requires_grad
 
 
@@ -577,7 +586,7 @@ def test_symbols_of_which_no_step_is_taken_need_no_row() -> None:
 
 
 def test_a_way_back_that_goes_on_wants_the_states() -> None:
-    weight, bias, states, gates = (np.ones(shape, np.float32) for shape in ((9, 3), 3, (2, 3), (4, 2, 12)))
+    weight, bias, states, gates = (np.ones(shape, np.float32) for shape in ((9, 3), 9, (2, 3), (4, 2, 12)))
     x, h = np.ones((4, 2, 9), np.float32), np.ones((4, 2, 3), np.float32)
     steps = (None, None, False, False, None)
     gradients = (None, None, None, np.zeros_like(weight), np.zeros_like(bias), None)

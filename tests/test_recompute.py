@@ -234,8 +234,9 @@ def test_pytorch_finds_nothing_wrong_with_the_op() -> None:
     inputs = {
         "x": normal(T, B, D),
         "weight_ih": normal(4 * H, D),
-        "bias": normal(4 * H),
+        "bias_ih": normal(4 * H),
         "weight_hh": normal(4 * H, H),
+        "bias_hh": normal(4 * H),
         "h0": normal(B, H),
         "c0": normal(B, H),
         "lengths": torch.tensor([4, T, 0, 1, 6]),

@@ -34,9 +34,11 @@ _lstm: Callable[..., tuple[Tensor, ...]] = ops.lstm
 _gru: Callable[..., tuple[Tensor, ...]] = ops.gru
 
 
-def given(inputs: Sequence[Tensor]) -> tuple[Tensor | None, ...]:
-    """As an op takes them: x is the input's share of the gates, so there is no weight_ih and no bias."""
-    return inputs[0], None, None, None, *inputs[1:]
+def given(cell: str, inputs: Sequence[Tensor]) -> tuple[Tensor | None, ...]:
+    """As an op takes them: x is the input's share of the gates, so there are no weight_ih and bias_ih."""
+    x_gates, weight_hh, *rest = inputs
+    bias_hh = rest.pop(0) if cell.startswith("gru") else None
+    return x_gates, None, None, None, weight_hh, bias_hh, *rest
 
 
 def gates_of(cell: str) -> int:
@@ -56,13 +58,13 @@ def run(cell: str, inputs: Sequence[Tensor], *steps: Any, varied: bool = False) 
     A variant's factors are the same at all steps and rows, or `varied`.
     """
     if cell.startswith("rnn"):
-        return (_rnn(*given(inputs), *steps, relu=cell == "rnn_relu"),)
+        return (_rnn(*given(cell, inputs), *steps, relu=cell == "rnn_relu"),)
     if cell.startswith("gru"):
-        return _gru(*given(inputs), *steps, zoneout_h=factors(cell, inputs[0], varied).zoneout_h)[:1]
+        return _gru(*given(cell, inputs), *steps, zoneout_h=factors(cell, inputs[0], varied).zoneout_h)[:1]
     x_gates, weight_hh, *weights, h0, c0 = inputs
     learned = {name: weights.pop(0) for name in ("weight_hr", "peephole") if name in weights_of(cell)}
     variant = factors(cell, x_gates, varied)._replace(**learned)
-    return _lstm(*given((x_gates, weight_hh, h0, c0)), *steps, variant=variant)[:2]
+    return _lstm(*given(cell, (x_gates, weight_hh, h0, c0)), *steps, variant=variant)[:2]
 
 
 def weights_of(cell: str) -> dict[str, tuple[int, ...]]:
@@ -70,7 +72,7 @@ def weights_of(cell: str) -> dict[str, tuple[int, ...]]:
     width = P if "projected" in cell else H
     shapes: dict[str, tuple[int, ...]] = {"weight_hh": (gates_of(cell), width)}
     if cell.startswith("gru"):
-        shapes["bias_hn"] = (H,)
+        shapes["bias_hh"] = (3 * H,)
     if "projected" in cell:
         shapes["weight_hr"] = (P, H)
     if "peephole" in cell:
@@ -140,9 +142,10 @@ def test_lstm_step_is_torch_lstm_cell() -> None:
 
 
 def test_gru_step_is_torch_gru_cell() -> None:
-    x_gates, weight_hh, bias_hn, h = inputs_of("gru")
+    x_gates, weight_hh, bias_hh, h = inputs_of("gru")
+    bias_hn = bias_hh[2 * H :]
     cell = torch.nn.GRUCell(3 * H, H, dtype=torch.float64)
-    bias_hh = torch.cat((torch.zeros(2 * H), bias_hn))
+    bias_hh = torch.cat((torch.zeros(2 * H), bias_hn))  # x_gates has the others
     eye, zeros = torch.eye(3 * H), torch.zeros(3 * H)
     cell.load_state_dict({"weight_ih": eye, "weight_hh": weight_hh, "bias_ih": zeros, "bias_hh": bias_hh})
     new_h, gates = cells.gru_step(x_gates[0], weight_hh, bias_hn, h)
@@ -160,7 +163,7 @@ def test_a_whole_sequence_is_torchs_layer(cell: str, reverse: bool) -> None:
     inputs = [weights["weight_hh_l0"]]
     if cell == "gru":
         x_gates = x_gates + torch.cat((weights["bias_hh_l0"][: 2 * H], torch.zeros(H)))
-        inputs += [weights["bias_hh_l0"][2 * H :]]
+        inputs += [weights["bias_hh_l0"]]
     else:
         x_gates = x_gates + weights["bias_hh_l0"]
     if cell == "lstm_projected":
@@ -277,5 +280,6 @@ def test_a_length_that_does_not_fit_is_named(bad: int, row: int) -> None:
     x_gates, weight_hh, h0 = inputs_of("rnn_tanh")
     with pytest.raises(ValueError, match=rf"lengths\[{row}\] is {bad}, expected 0 to {T}"):
         reference.rnn_forward(
-            x_gates, None, None, None, weight_hh, h0, lengths, None, False, False, False, torch.empty_like(x_gates)
+            *(x_gates, None, None, None, weight_hh, None, h0, lengths, None),
+            *(False, False, False, torch.empty_like(x_gates)),
         )

@@ -158,8 +158,8 @@ def test_what_is_no_symbol_is_refused(count: int) -> None:
 
 
 def test_no_rows_of_symbols_give_no_outputs_and_gradients_of_zero() -> None:
-    embedding, weight_ih, bias = embedding_of(FEW), torch.randn(3 * H, D), torch.randn(3 * H)
-    weights = [one.requires_grad_() for one in (weight_ih, bias, torch.randn(3 * H, H), torch.randn(H))]
+    embedding, shapes = embedding_of(FEW), ((3 * H, D), (3 * H,), (3 * H, H), (3 * H,))
+    weights = [torch.randn(shape).requires_grad_() for shape in shapes]
     x, h0 = torch.zeros(T, 0, dtype=torch.int64), torch.zeros(0, H)
     h, _ = torch.ops.unrolled.gru(embedding, x, *weights, h0, None, None, False, False, None, True)
     assert h.shape == (T, 0, H)

@@ -122,7 +122,7 @@ class AttentionDecoder(nn.Module):
     def input_share(self, embedded: Tensor) -> Tensor:
         """The embedded symbols' share of the gates, [..., gates], with all biases that can be added now."""
         weight = self._layer._parameter("weight_ih_l0")[:, : self.width]
-        return F.linear(embedded, weight, self._layer._input_bias("_l0"))
+        return F.linear(embedded, weight, self._layer._bias_of_input("_l0"))
 
     def weights(self) -> Weights:
         """The weights of the recurrence, those that are multiplied in the precision that autocast wants."""

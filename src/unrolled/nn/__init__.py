@@ -28,7 +28,7 @@ from unrolled.errors import InputError
 from unrolled.nn.arguments import Input
 from unrolled.nn.foreign import Proxy, recorded
 from unrolled.nn.init import chrono
-from unrolled.nn.recurrent import Projection, Recurrent, Steps, Tensors, Trace
+from unrolled.nn.recurrent import Products, Recurrent, Steps, Tensors, Trace
 from unrolled.nn.swap import Swap, swap
 from unrolled.nn.variants import LayerVariant, add_layer_norm, add_peepholes, couple_gates
 from unrolled.ops.cells import NOT_NORMALISED, LayerNorm, Variant
@@ -159,11 +159,9 @@ class RNN(_HiddenOnly):
         self.nonlinearity = nonlinearity
         self.variant = LayerVariant(weight_drop=weight_drop)
 
-    def _sequence(self, input: Projection, suffix: str, initial: Tensors, steps: Steps, every: int) -> Trace:
-        weight_hh = self._weight_hh(suffix)
-        relu = self.nonlinearity == "relu"
+    def _sequence(self, given: Products, suffix: str, initial: Tensors, steps: Steps, every: int) -> Trace:
         (h0,) = initial
-        return Trace(ops.rnn(*input, weight_hh, h0, *steps, relu), None, None)
+        return Trace(ops.rnn(*given, h0, *steps, self.nonlinearity == "relu"), None, None)
 
 
 class GRU(_HiddenOnly):
@@ -214,24 +212,22 @@ class GRU(_HiddenOnly):
         self._initialise(init, longest_gap)
         self._set_recompute(recompute)
 
-    def _input_bias(self, suffix: str) -> Tensor | None:
+    def _bias_of_input(self, suffix: str) -> Tensor | None:
         """All but the recurrent bias of n, which r multiplies."""
-        if not self.bias:
+        bias_ih, bias_hh = self._biases(suffix)
+        if bias_ih is None or bias_hh is None:
             return None
-        bias_hr_hz = self._parameter(f"bias_hh{suffix}")[: 2 * self.hidden_size]
-        return self._parameter(f"bias_ih{suffix}") + F.pad(bias_hr_hz, (0, self.hidden_size))
+        return bias_ih + F.pad(bias_hh[: 2 * self.hidden_size], (0, self.hidden_size))
 
-    def _sequence(self, input: Projection, suffix: str, initial: Tensors, steps: Steps, every: int) -> Trace:
-        weight_hh = self._weight_hh(suffix)
-        if self.bias:
-            bias_hn = self._parameter(f"bias_hh{suffix}")[2 * self.hidden_size :]
-        else:
-            bias_hn = weight_hh.new_zeros(self.hidden_size)
+    def _bias_of_state(self, suffix: str) -> Tensor | None:
+        return self._biases(suffix)[1]
+
+    def _sequence(self, given: Products, suffix: str, initial: Tensors, steps: Steps, every: int) -> Trace:
         (h0,) = initial
-        zoneout_h = self._zoneout("h", input, h0)
+        zoneout_h = self._zoneout("h", given, h0)
         if every > 1:
-            return Trace(*recomputed("gru", every, *input, weight_hh, bias_hn, h0, *steps, zoneout_h), None)
-        h, gates = ops.gru(*input, weight_hh, bias_hn, h0, *steps, every == 1, zoneout_h)
+            return Trace(*recomputed("gru", every, *given, h0, *steps, zoneout_h), None)
+        h, gates = ops.gru(*given, h0, *steps, every == 1, zoneout_h)
         return Trace(h, None, gates)
 
 
@@ -373,29 +369,28 @@ class LSTM(Recurrent):
     def _share_of_input(self, x: Tensor, suffix: str) -> Tensor:
         if not self.variant.layer_norm:
             return super()._share_of_input(x, suffix)
-        gain_ih, bias = self._parameter(f"gain_ih{suffix}"), self._input_bias(suffix)
+        gain_ih, bias = self._parameter(f"gain_ih{suffix}"), self._bias_of_input(suffix)
         product = F.linear(x, self._parameter(f"weight_ih{suffix}"))
         normalised = F.layer_norm(product, gain_ih.shape, gain_ih)
         return normalised if bias is None else normalised + bias
 
-    def _sequence(self, input: Projection, suffix: str, initial: Tensors, steps: Steps, every: int) -> Trace:
-        weight_hh = self._weight_hh(suffix)
+    def _sequence(self, given: Products, suffix: str, initial: Tensors, steps: Steps, every: int) -> Trace:
         h0, c0 = initial
         variant = Variant(
             weight_hr=self._parameter(f"weight_hr{suffix}") if self.proj_size else None,
             peephole=self._parameter(f"peephole{suffix}") if self.variant.peephole else None,
-            dropout=self.variant.dropout(c0, (input.steps, *c0.shape), self.training),
-            zoneout_h=self._zoneout("h", input, h0),
-            zoneout_c=self._zoneout("c", input, c0),
+            dropout=self.variant.dropout(c0, (given.steps, *c0.shape), self.training),
+            zoneout_h=self._zoneout("h", given, h0),
+            zoneout_c=self._zoneout("c", given, c0),
         )
         norm = NOT_NORMALISED
         if self.variant.layer_norm:
             gain_ih, *rest = (self._parameter(f"{name}{suffix}") for name in LayerNorm._fields)
-            norm = LayerNorm(None if input.weight_ih is None else gain_ih, *rest)
+            norm = LayerNorm(None if given.weight_ih is None else gain_ih, *rest)
         if every > 1:
             learned, factors = (*variant[:2], *norm), variant[2:]
-            return Trace(*recomputed("lstm", every, *input, weight_hh, *learned, *initial, *steps, *factors), None)
-        return Trace(*ops.lstm(*input, weight_hh, h0, c0, *steps, every == 1, variant, norm))
+            return Trace(*recomputed("lstm", every, *given, *learned, *initial, *steps, *factors), None)
+        return Trace(*ops.lstm(*given, h0, c0, *steps, every == 1, variant, norm))
 
 
 def accelerate(model: torch.nn.Module) -> Swap:

@@ -25,7 +25,7 @@ from unrolled.ops.library import under_autocast
 from unrolled.rates import has_matrix_units
 from unrolled.stepper import Floats, Stepper, packed
 
-__all__ = ["Projection", "Recurrent", "Steps", "Tensors", "Trace"]
+__all__ = ["Products", "Recurrent", "Steps", "Tensors", "Trace"]
 
 MATRIX_UNITS = has_matrix_units()  # as this was imported: torch.compile cannot trace the call
 Tensors = tuple[Tensor, ...]
@@ -40,13 +40,15 @@ class Steps(NamedTuple):
     bfloat16: bool
 
 
-class Projection(NamedTuple):
-    """The input x [T,B,D], with symbols [V,D], and how it is projected onto the gates: see `unrolled.ops`."""
+class Products(NamedTuple):
+    """What the gates' sums are made of, as every op takes it: see `unrolled.ops`."""
 
     x: Tensor
     symbols: Tensor | None
     weight_ih: Tensor | None
-    bias: Tensor | None
+    bias_ih: Tensor | None
+    weight_hh: Tensor
+    bias_hh: Tensor | None
 
     @property
     def steps(self) -> int:
@@ -175,7 +177,7 @@ class Recurrent(torch.nn.RNNBase):
         """The width of each state that the cell carries."""
         return (self.hidden_size,)
 
-    def _sequence(self, input: Projection, suffix: str, initial: Tensors, steps: Steps, every: int) -> Trace:
+    def _sequence(self, given: Products, suffix: str, initial: Tensors, steps: Steps, every: int) -> Trace:
         """Run a direction of a layer over x, with the state kept every so many steps for the way back.
 
         1: every state and all else that the way back needs; more: what lies between is computed again, and the
@@ -199,16 +201,25 @@ class Recurrent(torch.nn.RNNBase):
             return weight_hh
         return F.dropout(weight_hh, self.variant.weight_drop, self.training)
 
-    def _zoneout(self, name: str, projection: Projection, initial: Tensor) -> Tensor | None:
+    def _zoneout(self, name: str, given: Products, initial: Tensor) -> Tensor | None:
         """The part of the state `name`, before any step `initial` [B,width], that stays as it was."""
-        shape = (projection.steps, *initial.shape)
+        shape = (given.steps, *initial.shape)
         return self.variant.zoneout(name, initial, shape, self.training)
 
-    def _input_bias(self, suffix: str) -> Tensor | None:
-        """The biases that can be added before the recurrence, in one vector."""
+    def _biases(self, suffix: str) -> tuple[Tensor | None, Tensor | None]:
+        """bias_ih and bias_hh."""
         if not self.bias:
-            return None
-        return self._parameter(f"bias_ih{suffix}") + self._parameter(f"bias_hh{suffix}")
+            return None, None
+        return self._parameter(f"bias_ih{suffix}"), self._parameter(f"bias_hh{suffix}")
+
+    def _bias_of_input(self, suffix: str) -> Tensor | None:
+        """The biases that can be added before the recurrence, in one vector."""
+        bias_ih, bias_hh = self._biases(suffix)
+        return None if bias_ih is None or bias_hh is None else bias_ih + bias_hh
+
+    def _bias_of_state(self, suffix: str) -> Tensor | None:
+        """The bias that is left to be added within the recurrence."""
+        return None
 
     def _forward(
         self,
@@ -339,10 +350,8 @@ class Recurrent(torch.nn.RNNBase):
             for reverse in (False, True)[:directions]:
                 suffix = f"_l{layer}_reverse" if reverse else f"_l{layer}"
                 before = starts[len(finals)]
-                projection = self._projection(x, symbols, suffix, lengths, bfloat16)
-                trace = self._sequence(
-                    projection, suffix, before, Steps(lengths, resets, reverse, bfloat16), every
-                )
+                given = self._products(x, symbols, suffix, lengths, bfloat16)
+                trace = self._sequence(given, suffix, before, Steps(lengths, resets, reverse, bfloat16), every)
                 outputs.append(trace.h)
                 last = [_final(trace.h, before[0], lengths, reverse)]
                 if trace.c is not None:
@@ -373,20 +382,24 @@ class Recurrent(torch.nn.RNNBase):
         few = once and embedding.shape[0] <= symbols.numel()
         return (embedding, symbols) if few else (F.embedding(symbols, embedding), None)
 
-    def _projection(
+    def _products(
         self, x: Tensor, symbols: Tensor | None, suffix: str, lengths: Tensor | None, bfloat16: bool
-    ) -> Projection:
-        """What the op takes; under autocast the product is torch's, unless the op makes it as fast."""
+    ) -> Products:
+        """What the op takes; under autocast the product with x is torch's, unless the op makes it as fast."""
+        weight_hh = self._weight_hh(suffix)
         if not under_autocast(x) or (bfloat16 and not MATRIX_UNITS):
-            return Projection(x, symbols, self._parameter(f"weight_ih{suffix}"), self._input_bias(suffix))
+            bias_ih, bias_hh = self._biases(suffix)
+            return Products(x, symbols, self._parameter(f"weight_ih{suffix}"), bias_ih, weight_hh, bias_hh)
         if lengths is not None and symbols is None:
             # What stands past a row's length, NaN too, must not reach weight_ih's gradient as 0 * NaN.
             x = x.masked_fill(_past(x, lengths)[:, :, None], 0)
-        return Projection(self._share_of_input(x, suffix), symbols, None, None)
+        return Products(
+            self._share_of_input(x, suffix), symbols, None, None, weight_hh, self._bias_of_state(suffix)
+        )
 
     def _share_of_input(self, x: Tensor, suffix: str) -> Tensor:
         """The input's share of the gates, all biases added that can be."""
-        return F.linear(x, self._parameter(f"weight_ih{suffix}"), self._input_bias(suffix))
+        return F.linear(x, self._parameter(f"weight_ih{suffix}"), self._bias_of_input(suffix))
 
     def _check_input(self, x: Tensor, name: str) -> None:
         weight = self._kept("weight_ih_l0")

@@ -2,12 +2,12 @@
 
 `unrolled.ops.dispatch` says which kernel serves them. This module knows nothing of parameters or layers.
 
-Shapes are those of `unrolled.ops.reference`, with T at least 1: x [T,B,D], weight_ih [gates,D] and bias [gates] or
-None (then x is the input's share of the gates with all biases added, [T,B,gates]), symbols None or [T,B] int64
-(the rows of x, then [V,D] or [V,gates], that the steps read), weight_hh [gates,H], h0 and c0 [B,H], lengths [B]
-int64 on the data's device with values 0 to T in any order, resets [T,B] bool. With `keep` false nothing is kept
-for backward. `bfloat16` lets the factors of products, there and back, be rounded to bfloat16, where the kernel
-can; sums and all else are in the dtype of the data, or in a wider one.
+Shapes are those of `unrolled.ops.reference`, with T at least 1: x [T,B,D], weight_ih [gates,D] or None (then x is
+the input's share of the gates with biases added, [T,B,gates]), symbols None or [T,B] int64 (the rows of x, then
+[V,D] or [V,gates], that the steps read), weight_hh [gates,H], bias_ih and bias_hh [gates] or both None, h0 and c0
+[B,H], lengths [B] int64 on the data's device with values 0 to T in any order, resets [T,B] bool. With `keep` false
+nothing is kept for backward. `bfloat16` lets the factors of products, there and back, be rounded to bfloat16,
+where the kernel can; sums and all else are in the dtype of the data, or in a wider one.
 """
 
 from typing import Any
@@ -46,30 +46,33 @@ def _kept(units: int, gain_hh: Tensor | None, gain_ih: Tensor | None) -> int:
 def _products_gradients(
     x: Tensor, weight_ih: Tensor | None, weight_hh: Tensor, want_x: bool, want_bias: bool, want_weights: bool
 ) -> Outputs:
-    """Uninitialised gradients of x, weight_ih, bias and weight_hh."""
+    """Uninitialised gradients of x, weight_ih, bias_ih and weight_hh."""
     grad_x, grad_weight_ih = _like(x if want_x else None, weight_ih if want_weights else None)
-    grad_bias = x.new_empty(weight_ih.shape[0]) if weight_ih is not None and want_bias else None
-    return grad_x, grad_weight_ih, grad_bias, *_like(weight_hh if want_weights else None)
+    grad_bias_ih = x.new_empty(weight_ih.shape[0]) if weight_ih is not None and want_bias else None
+    return grad_x, grad_weight_ih, grad_bias_ih, *_like(weight_hh if want_weights else None)
 
 
 def _like(*tensors: Tensor | None) -> Outputs:
     """Uninitialised memory of the same shapes, dense whatever the strides."""
-    return tuple(None if x is None else x.new_empty(x.shape) for x in tensors)
+    return tuple([None if x is None else torch.empty_like(x, memory_format=_DENSE) for x in tensors])
 
 
+_DENSE = torch.contiguous_format
 _X = "Tensor x, Tensor? symbols, Tensor? weight_ih"
-_INPUT = f"{_X}, Tensor? bias, Tensor weight_hh"
+_WEIGHTS = "Tensor? bias_ih, Tensor weight_hh, Tensor? bias_hh"
 _STEPS = "Tensor? lengths, Tensor? resets, bool reverse, bool bfloat16"
 _LEARNED = "Tensor? weight_hr, Tensor? peephole, Tensor? gain_ih, Tensor? gain_hh, Tensor? gain_c, Tensor? bias_c"
 _FACTORS = "Tensor? dropout, Tensor? zoneout_h, Tensor? zoneout_c"
 # What a backward op is told beyond what its kernel takes: what only second derivatives need, and what is wanted.
-_TOLD = "Tensor? bias, bool want_x, bool want_bias, bool want_weights, bool want_states"
-_OF_INPUT = "Tensor grad_x, Tensor grad_weight_ih, Tensor grad_bias, Tensor grad_weight_hh"
+_TOLD = "Tensor? bias_ih, Tensor? bias_hh, bool want_x, bool want_bias, bool want_weights, bool want_states"
+_OF_INPUT = "Tensor grad_x, Tensor grad_weight_ih, Tensor grad_bias_ih, Tensor grad_weight_hh"
 
 _rnn = define(
     "rnn",
-    f"({_INPUT}, Tensor h0, {_STEPS}, bool relu) -> Tensor h",
-    lambda x, symbols, weight_ih, bias, weight_hh, h0, *_: _forward_outputs(x, symbols, h0, None, 0, True),
+    f"({_X}, {_WEIGHTS}, Tensor h0, {_STEPS}, bool relu) -> Tensor h",
+    lambda x, symbols, weight_ih, bias_ih, weight_hh, bias_hh, h0, *_: _forward_outputs(
+        x, symbols, h0, None, 0, True
+    ),
     told=0,
 )
 _rnn_backward = define(
@@ -80,14 +83,14 @@ _rnn_backward = define(
         *_products_gradients(x, weight_ih, weight_hh, *rest[-4:-1]),
         *_like(h0 if rest[-1] else None),
     ),
-    told=5,
+    told=6,
 )
 _lstm = define(
     "lstm",
-    f"({_INPUT}, {_LEARNED}, Tensor h0, Tensor c0, {_STEPS}, {_FACTORS}, bool keep)"
+    f"({_X}, {_WEIGHTS}, {_LEARNED}, Tensor h0, Tensor c0, {_STEPS}, {_FACTORS}, bool keep)"
     " -> (Tensor h, Tensor c, Tensor gates)",
-    lambda x, symbols, weight_ih, bias, weight_hh, hr, peephole, gain_ih, gain_hh, gain_c, bias_c, h0, c0, *rest: (
-        _forward_outputs(x, symbols, h0, c0, _kept(c0.shape[1], gain_hh, gain_ih), rest[-1])
+    lambda x, symbols, weight_ih, bias_ih, weight_hh, bias_hh, hr, peephole, gain_ih, gain_hh, *rest: (
+        _forward_outputs(x, symbols, rest[2], rest[3], _kept(rest[3].shape[1], gain_hh, gain_ih), rest[-1])
     ),
 )
 _lstm_backward = define(
@@ -100,22 +103,22 @@ _lstm_backward = define(
         *_products_gradients(x, weight_ih, weight_hh, *rest[-4:-1]),
         *_like(*rest[:6], *(rest[6:8] if rest[-1] else (None, None))),
     ),
-    told=5,
+    told=6,
 )
 _gru = define(
     "gru",
-    f"({_INPUT}, Tensor bias_hn, Tensor h0, {_STEPS}, Tensor? zoneout_h, bool keep) -> (Tensor h, Tensor gates)",
-    lambda x, symbols, weight_ih, bias, weight_hh, bias_hn, h0, *rest: _forward_outputs(
+    f"({_X}, {_WEIGHTS}, Tensor h0, {_STEPS}, Tensor? zoneout_h, bool keep) -> (Tensor h, Tensor gates)",
+    lambda x, symbols, weight_ih, bias_ih, weight_hh, bias_hh, h0, *rest: _forward_outputs(
         x, symbols, h0, None, 4 * h0.shape[1], rest[-1]
     ),
 )
 _gru_backward = define(
     "gru_backward",
     f"(Tensor grad_h, {_X}, Tensor weight_hh, Tensor h0, {_STEPS}, Tensor? zoneout_h,"
-    f" Tensor h, Tensor gates, Tensor bias_hn, {_TOLD}) -> ({_OF_INPUT}, Tensor grad_bias_hn, Tensor grad_h0)",
+    f" Tensor h, Tensor gates, {_TOLD}) -> ({_OF_INPUT}, Tensor grad_bias_hh, Tensor grad_h0)",
     lambda grad_h, x, symbols, weight_ih, weight_hh, h0, *rest: (
         *_products_gradients(x, weight_ih, weight_hh, *rest[-4:-1]),
-        *_like(rest[-6], h0 if rest[-1] else None),
+        *_like(rest[-5], h0 if rest[-1] else None),
     ),
     told=6,
 )
@@ -125,8 +128,9 @@ def rnn(
     x: Tensor,
     symbols: Tensor | None,
     weight_ih: Tensor | None,
-    bias: Tensor | None,
+    bias_ih: Tensor | None,
     weight_hh: Tensor,
+    bias_hh: Tensor | None,
     h0: Tensor,
     lengths: Tensor | None = None,
     resets: Tensor | None = None,
@@ -135,23 +139,27 @@ def rnn(
     relu: bool = False,
 ) -> Tensor:
     """Run the standard RNN over x. Returns every step's h [T,B,H], differentiable."""
-    h: Tensor = call(_rnn, x, symbols, weight_ih, bias, weight_hh, h0, lengths, resets, reverse, bfloat16, relu)
+    steps = (lengths, resets, reverse, bfloat16)
+    h: Tensor = call(_rnn, x, symbols, weight_ih, bias_ih, weight_hh, bias_hh, h0, *steps, relu)
     return h
 
 
 def _wanted(ctx: Any, first_state: int, states: int = 1) -> tuple[bool, ...]:
-    """Whether the gradients of x, bias, weights, and initial states, from input `first_state` on, are wanted."""
-    x, _, weight_ih, bias, weight_hh = ctx.needs_input_grad[:5]
+    """Whether the gradients of x, biases, weights, and initial states, from input `first_state` on, are wanted."""
+    x, _, weight_ih, bias_ih, weight_hh, bias_hh = ctx.needs_input_grad[:6]
     of_states = ctx.needs_input_grad[first_state : first_state + states]
-    return x, bias, weight_ih or weight_hh, any(of_states)
+    return x, bias_ih or bias_hh, weight_ih or weight_hh, any(of_states)
 
 
-def _found(gradients: Tensors, ctx: Any) -> tuple[Tensor | None, ...]:
-    """Those of x, weight_ih and bias as those of x, symbols, weight_ih and bias, None for what was not made."""
-    grad_x, *of_projection = gradients
-    needed = ctx.needs_input_grad[:4]
-    given = (grad_x, None, *of_projection)
-    return tuple(gradient if need else None for gradient, need in zip(given, needed, strict=True))
+def _found(ctx: Any, gradients: Tensors, grad_bias_hh: Tensor | None = None) -> tuple[Tensor | None, ...]:
+    """Those of x, weight_ih, bias_ih and weight_hh as those of x, symbols, weight_ih … bias_hh, None if not made.
+
+    Where there is none for bias_hh, it is that of bias_ih.
+    """
+    grad_x, grad_weight_ih, grad_bias_ih, grad_weight_hh = gradients
+    grad_bias_hh = grad_bias_ih if grad_bias_hh is None else grad_bias_hh
+    given = (grad_x, None, grad_weight_ih, grad_bias_ih, grad_weight_hh, grad_bias_hh)
+    return tuple([one if need else None for one, need in zip(given, ctx.needs_input_grad[:6], strict=True)])
 
 
 def _rnn_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -160,18 +168,19 @@ def _rnn_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 
 def _rnn_gradients(ctx: Any, grad_h: Tensor) -> tuple[Tensor | None, ...]:
-    x, symbols, weight_ih, bias, weight_hh, h0, lengths, resets, h = ctx.saved_tensors
+    x, symbols, weight_ih, bias_ih, weight_hh, bias_hh, h0, lengths, resets, h = ctx.saved_tensors
     given = (x, symbols, weight_ih, weight_hh, h0, lengths, resets, ctx.reverse, ctx.bfloat16, ctx.relu, h)
-    *of_input, grad_weight_hh, grad_h0 = _rnn_backward(grad_h, *given, bias, *_wanted(ctx, 5))
-    return *_found(tuple(of_input), ctx), grad_weight_hh, grad_h0, None, None, None, None, None
+    *of_input, grad_h0 = _rnn_backward(grad_h, *given, bias_ih, bias_hh, *_wanted(ctx, 6))
+    return *_found(ctx, tuple(of_input)), grad_h0, None, None, None, None, None
 
 
 def lstm(
     x: Tensor,
     symbols: Tensor | None,
     weight_ih: Tensor | None,
-    bias: Tensor | None,
+    bias_ih: Tensor | None,
     weight_hh: Tensor,
+    bias_hh: Tensor | None,
     h0: Tensor,
     c0: Tensor,
     lengths: Tensor | None = None,
@@ -191,8 +200,8 @@ def lstm(
     `ValueError` for symbols with a gain_ih.
     """
     weight_hr, peephole, *factors = variant
-    weights, steps = (weight_hh, weight_hr, peephole, *norm), (lengths, resets, reverse, bfloat16)
-    h, c, gates = call(_lstm, x, symbols, weight_ih, bias, *weights, h0, c0, *steps, *factors, keep)
+    weights, steps = (weight_hh, bias_hh, weight_hr, peephole, *norm), (lengths, resets, reverse, bfloat16)
+    h, c, gates = call(_lstm, x, symbols, weight_ih, bias_ih, *weights, h0, c0, *steps, *factors, keep)
     return h, c, gates if norm.gain_hh is None else gates[..., : 4 * c0.shape[1]]
 
 
@@ -214,15 +223,15 @@ def _lstm_gradients(
 ) -> tuple[Tensor | None, ...]:
     _refuse_unkept(ctx)
     saved = ctx.saved_tensors  # once: whoever packed them, as a checkpoint does, unpacks them but once
-    x, symbols, weight_ih, bias, *weights_and_state = saved[:13]
-    lengths, resets, *factors, h, c, gates = saved[13:]
+    x, symbols, weight_ih, bias_ih, weight_hh, bias_hh, *learned_and_state = saved[:14]
+    lengths, resets, *factors, h, c, gates = saved[14:]
     grad_h = torch.zeros_like(h) if grad_h is None else grad_h
-    given = (x, symbols, weight_ih, *weights_and_state)
+    given = (x, symbols, weight_ih, weight_hh, *learned_and_state)
     steps_and_kept = (lengths, resets, ctx.reverse, ctx.bfloat16, *factors, h, c, gates)
-    found = _lstm_backward(grad_h, grad_c, *given, *steps_and_kept, bias, *_wanted(ctx, 11, 2))
-    of_rest = zip(weights_and_state, found[3:], strict=True)
+    found = _lstm_backward(grad_h, grad_c, *given, *steps_and_kept, bias_ih, bias_hh, *_wanted(ctx, 12, 2))
+    of_rest = zip(learned_and_state, found[4:], strict=True)
     return (
-        *_found(found[:3], ctx),
+        *_found(ctx, found[:4]),
         *(None if given is None else gradient for given, gradient in of_rest),
         *(None, None, None, None, None, None, None, None),
     )
@@ -232,9 +241,9 @@ def gru(
     x: Tensor,
     symbols: Tensor | None,
     weight_ih: Tensor | None,
-    bias: Tensor | None,
+    bias_ih: Tensor | None,
     weight_hh: Tensor,
-    bias_hn: Tensor,
+    bias_hh: Tensor | None,
     h0: Tensor,
     lengths: Tensor | None = None,
     resets: Tensor | None = None,
@@ -243,13 +252,13 @@ def gru(
     keep: bool = True,
     zoneout_h: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Run the GRU over x; `bias` (or x without weight_ih) holds every bias but bias_hn [H].
+    """Run the GRU over x. Without weight_ih, x holds all biases but b_hn, the last H of bias_hh.
 
     `zoneout_h` is as in `lstm`. Returns every step's h [T,B,H], differentiable, and gates [T,B,4H] = r, z, n, hn,
     which are not. Without `keep` gates are empty, and there is no way back.
     """
     steps = (lengths, resets, reverse, bfloat16)
-    h, gates = call(_gru, x, symbols, weight_ih, bias, weight_hh, bias_hn, h0, *steps, zoneout_h, keep)
+    h, gates = call(_gru, x, symbols, weight_ih, bias_ih, weight_hh, bias_hh, h0, *steps, zoneout_h, keep)
     return h, gates
 
 
@@ -263,15 +272,14 @@ def _gru_context(ctx: Any, inputs: tuple[Any, ...], output: Tensors) -> None:
 
 def _gru_gradients(ctx: Any, grad_h: Tensor | None, _: Tensor | None) -> tuple[Tensor | None, ...]:
     _refuse_unkept(ctx)
-    x, symbols, weight_ih, bias, weight_hh, bias_hn, h0, lengths, resets, zoneout_h, h, gates = ctx.saved_tensors
+    x, symbols, weight_ih, bias_ih, weight_hh, bias_hh, h0, lengths, resets, zoneout_h, h, gates = (
+        ctx.saved_tensors
+    )
     grad_h = torch.zeros_like(h) if grad_h is None else grad_h
     steps = (lengths, resets, ctx.reverse, ctx.bfloat16)
     given = (x, symbols, weight_ih, weight_hh, h0, *steps, zoneout_h, h, gates)
-    *of_input, grad_weight_hh, grad_bias_hn, grad_h0 = _gru_backward(
-        grad_h, *given, bias_hn, bias, *_wanted(ctx, 6)
-    )
-    of_weights = (grad_weight_hh, grad_bias_hn)
-    return *_found(tuple(of_input), ctx), *of_weights, grad_h0, None, None, None, None, None, None
+    *of_input, grad_bias_hh, grad_h0 = _gru_backward(grad_h, *given, bias_ih, bias_hh, *_wanted(ctx, 6))
+    return *_found(ctx, tuple(of_input), grad_bias_hh), grad_h0, None, None, None, None, None, None
 
 
 differentiate(_rnn, _rnn_gradients, _rnn_context)

@@ -232,13 +232,17 @@ def _gradients(ctx: Any, grad_h: Tensor | None, grad_c: Tensor | None) -> tuple[
     h, c, *tensors = ctx.saved_tensors
     needed = dict(zip(ctx.names.split(), ctx.needs_input_grad[2], strict=True))
     of_last = None if grad_c is None else grad_c[0 if ctx.reverse else -1]  # nobody uses the others
-    found = _recomputed_backward(
+    biases = needed.get("bias_ih", False) or needed.get("bias_hh", False)
+    weights = needed.get("weight_ih", False) or needed["weight_hh"]
+    gradients = _recomputed_backward(
         *(ctx.op, ctx.names, tensors, ctx.reverse, ctx.bfloat16, ctx.every),
         *(torch.zeros_like(h) if grad_h is None else grad_h, of_last, h, c),
-        *(needed["x"], needed.get("bias", False), needed.get("weight_ih", False) or needed["weight_hh"]),
+        *(needed["x"], biases, weights),
     )
-    gradients = [one if need else None for one, need in zip(found, needed.values(), strict=True)]
-    return None, None, gradients, None, None, None
+    found = dict(zip(needed, gradients, strict=True))
+    if "bias_hh" in found and "grad_bias_hh" not in _names(f"{ctx.op}_backward")[1]:
+        found["bias_hh"] = found["bias_ih"]  # the two are added, and have one
+    return None, None, [found[name] if need else None for name, need in needed.items()], None, None, None
 
 
 def _no_second_derivative(ctx: Any, *grads: Any) -> None:

@@ -5,9 +5,11 @@ last, are allocated by the caller and are written in full. They know nothing of 
 and run on any device in any floating dtype, one step at a time.
 
 Shapes (T steps, B rows, D input features, H units, P projected units; the cells' gates as in `cells`):
-    x       [T,B,D]         the input; without weight_ih, its share of the gates, all biases added: [T,B,gates]
+    x       [T,B,D]         the input; without weight_ih, its share of the gates, biases added: [T,B,gates]
     symbols [T,B] int64     which row of x, then [V,D] or [V,gates], a step reads; or None. Not with gain_ih
-    weight_ih [gates,D], bias [gates]   or None; a GRU's bias has not bias_hn
+    weight_ih [gates,D]     or None
+    bias_ih, bias_hh [gates]    or both None, as without weight_ih; but a GRU's bias_hh may then be there for b_hn,
+                            the last H of it: nothing else of it is read
     h, c    [T,B,H]         every step's state (with a projection, h is [T,B,P])
     h0, c0  [B,H]           the state before a row's first step
     lengths [B] int64       row b takes the steps t < lengths[b]; elsewhere its outputs and gradients are 0
@@ -17,7 +19,8 @@ Shapes (T steps, B rows, D input features, H units, P projected units; the cells
     gates   [T,B,4H]        what backward needs; with a norm an LSTM's are wider: see `lstm_forward`. None: not
                             kept, and an LSTM's c is [N,B,H], the state after each of N equal parts of the steps,
                             the last of which may be shorter; a row that takes no step of a part holds it
-    grad_x, grad_weight_ih, grad_bias, grad_weight_hh, grad_h0 and an LSTM's grad_c0    may be None: not wanted
+    grad_x, grad_weight_ih, grad_bias_ih, grad_weight_hh, a GRU's grad_bias_hh, grad_h0 and an LSTM's grad_c0
+                            may be None: not wanted. Of an RNN and an LSTM, grad_bias_ih is bias_hh's too
     continued               what gradients hold is of later steps: that of h0, and of c0, which are wanted then,
                             where the way back goes on; to all others but grad_x what is found is added
 """
@@ -47,6 +50,13 @@ def _share_of_input(
 ) -> Tensor:
     share = x if weight_ih is None else F.linear(x, weight_ih, bias)
     return share if symbols is None else F.embedding(_stepped(walk, symbols), share)
+
+
+def _both(bias_ih: Tensor | None, bias_hh: Tensor | None) -> Tensor | None:
+    """The biases of a cell whose gates' sums have both of them."""
+    if (bias_ih is None) != (bias_hh is None):
+        raise InputError("bias_hh: expected where bias_ih is given, and only there")
+    return None if bias_ih is None or bias_hh is None else bias_ih + bias_hh
 
 
 def _fill_input_gradients(
@@ -102,8 +112,9 @@ def rnn_forward(
     x: Tensor,
     symbols: Tensor | None,
     weight_ih: Tensor | None,
-    bias: Tensor | None,
+    bias_ih: Tensor | None,
     weight_hh: Tensor,
+    bias_hh: Tensor | None,
     h0: Tensor,
     lengths: Tensor | None,
     resets: Tensor | None,
@@ -114,7 +125,7 @@ def rnn_forward(
 ) -> None:
     """Run `cells.rnn_step` over x; fill h."""
     walk = Walk(len(h), lengths, resets, reverse)
-    x_gates = _share_of_input(walk, x, symbols, weight_ih, bias)
+    x_gates = _share_of_input(walk, x, symbols, weight_ih, _both(bias_ih, bias_hh))
 
     def step(t: int, h_prev: Tensor) -> Tensors:
         return (cells.rnn_step(x_gates[t], weight_hh, h_prev, relu),)
@@ -137,7 +148,7 @@ def rnn_backward(
     h: Tensor,
     grad_x: Tensor | None,
     grad_weight_ih: Tensor | None,
-    grad_bias: Tensor | None,
+    grad_bias_ih: Tensor | None,
     grad_weight_hh: Tensor | None,
     grad_h0: Tensor | None,
 ) -> None:
@@ -152,15 +163,16 @@ def rnn_backward(
     (first,) = run_back(walk, step_backward, (torch.zeros_like(h0),), (grad_gates,))
     _deliver(first, grad_h0, False)
     _deliver(of_weight_hh(walk, grad_gates, h, h0), grad_weight_hh, False)
-    _fill_input_gradients(walk, grad_gates, x, symbols, weight_ih, grad_x, grad_weight_ih, grad_bias)
+    _fill_input_gradients(walk, grad_gates, x, symbols, weight_ih, grad_x, grad_weight_ih, grad_bias_ih)
 
 
 def lstm_forward(
     x: Tensor,
     symbols: Tensor | None,
     weight_ih: Tensor | None,
-    bias: Tensor | None,
+    bias_ih: Tensor | None,
     weight_hh: Tensor,
+    bias_hh: Tensor | None,
     weight_hr: Tensor | None,
     peephole: Tensor | None,
     gain_ih: Tensor | None,
@@ -193,10 +205,10 @@ def lstm_forward(
     if symbols is not None and gain_ih is not None:
         raise InputError("symbols: expected only without gain_ih")
     if gain_ih is None:
-        x_gates, *of_input = (_share_of_input(walk, x, symbols, weight_ih, bias),)
+        x_gates, *of_input = (_share_of_input(walk, x, symbols, weight_ih, _both(bias_ih, bias_hh)),)
     else:
         product = _share_of_input(walk, _stepped(walk, x), None, weight_ih, None)
-        x_gates, *of_input = cells.with_norm(product, gain_ih, bias)
+        x_gates, *of_input = cells.with_norm(product, gain_ih, _both(bias_ih, bias_hh))
 
     def step(t: int, h_prev: Tensor, c_prev: Tensor) -> Tensors:
         *states, kept = cells.lstm_step(x_gates[t], weight_hh, h_prev, c_prev, variant_at(variant, t), norm)
@@ -241,7 +253,7 @@ def lstm_backward(
     gates: Tensor,
     grad_x: Tensor | None,
     grad_weight_ih: Tensor | None,
-    grad_bias: Tensor | None,
+    grad_bias_ih: Tensor | None,
     grad_weight_hh: Tensor | None,
     grad_weight_hr: Tensor | None,
     grad_peephole: Tensor | None,
@@ -286,7 +298,7 @@ def lstm_backward(
         parts = torch.split(of_norm.sum((0, 1)), [len(weight_hh), units, units])
         for gradient, part in zip((grad_gain_hh, grad_gain_c, grad_bias_c), parts, strict=True):
             _deliver(part, gradient, continued)
-    _deliver(grad_gates.sum((0, 1)), grad_bias, continued)
+    _deliver(grad_gates.sum((0, 1)), grad_bias_ih, continued)
     if gain_ih is not None:
         normal, scale = gates[..., -1 - len(gain_ih) : -1], gates[..., -1:]
         _deliver((grad_gates * normal).sum((0, 1)), grad_gain_ih, continued)
@@ -302,9 +314,9 @@ def gru_forward(
     x: Tensor,
     symbols: Tensor | None,
     weight_ih: Tensor | None,
-    bias: Tensor | None,
+    bias_ih: Tensor | None,
     weight_hh: Tensor,
-    bias_hn: Tensor,
+    bias_hh: Tensor | None,
     h0: Tensor,
     lengths: Tensor | None,
     resets: Tensor | None,
@@ -315,7 +327,10 @@ def gru_forward(
     gates: Tensor | None,
 ) -> None:
     """Run `cells.gru_step` over x; fill h, gates [T,B,4H]."""
-    walk = Walk(len(h), lengths, resets, reverse)
+    walk, H = Walk(len(h), lengths, resets, reverse), h0.shape[1]
+    bias_hn = h0.new_zeros(H) if bias_hh is None else bias_hh[2 * H :]
+    of_sums = None if bias_hh is None else F.pad(bias_hh[: 2 * H], (0, H))
+    bias = None if weight_ih is None else _both(bias_ih, of_sums)
     x_gates = _share_of_input(walk, x, symbols, weight_ih, bias)
 
     def step(t: int, h_prev: Tensor) -> Tensors:
@@ -340,9 +355,9 @@ def gru_backward(
     gates: Tensor,
     grad_x: Tensor | None,
     grad_weight_ih: Tensor | None,
-    grad_bias: Tensor | None,
+    grad_bias_ih: Tensor | None,
     grad_weight_hh: Tensor | None,
-    grad_bias_hn: Tensor,
+    grad_bias_hh: Tensor | None,
     grad_h0: Tensor | None,
     continued: bool = False,
 ) -> None:
@@ -360,6 +375,11 @@ def gru_backward(
     last = _entering(continued, (h0,), (grad_h0,))
     (first,) = run_back(walk, step_backward, last, (grad_x_gates, grad_h_gates))
     _deliver(first, grad_h0, False)
-    _deliver(grad_h_gates[:, :, 2 * H :].sum((0, 1)), grad_bias_hn, continued)
+    of_bias_hh = grad_h_gates.sum((0, 1))
+    if weight_ih is None:
+        of_bias_hh[: 2 * H] = 0
+    _deliver(of_bias_hh, grad_bias_hh, continued)
     _deliver(of_weight_hh(walk, grad_h_gates, h, h0), grad_weight_hh, continued)
-    _fill_input_gradients(walk, grad_x_gates, x, symbols, weight_ih, grad_x, grad_weight_ih, grad_bias, continued)
+    _fill_input_gradients(
+        walk, grad_x_gates, x, symbols, weight_ih, grad_x, grad_weight_ih, grad_bias_ih, continued
+    )
