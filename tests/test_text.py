@@ -115,6 +115,13 @@ def test_a_text_too_short_for_a_round_is_refused_with_the_numbers(tmp_path: Path
     assert f"{batch} streams of {chunk} steps; expected at least {needed:,} " in str(refused.value)
 
 
+def test_a_text_of_one_character_is_refused_as_such(tmp_path: Path) -> None:
+    """There is nothing to learn: it seemed to have diverged, with a loss of 0."""
+    (tmp_path / "same.txt").write_text("a" * 5000)
+    with pytest.raises(InputError, match=r"same\.txt: the only character is 'a', expected at least two\."):
+        TextTask(TextOptions(), [tmp_path / "same.txt"])
+
+
 def test_a_held_out_part_with_nothing_to_predict_is_refused(tmp_path: Path) -> None:
     path = numbered(tmp_path, 100)
     with pytest.raises(InputError, match="the held-out part has fewer than 2 symbols"):

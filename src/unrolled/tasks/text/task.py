@@ -78,18 +78,21 @@ class TextTask:
         self.seed = seed
         apart = [] if options.held_out is None else [options.held_out]
         self.corpus = corpus.read(paths, options.level, options.vocab_size, options.split, held_out=apart)
+        names = ", ".join(self.corpus.names)
+        if self.corpus.vocabulary.size < 2:
+            only = self.corpus.vocabulary.decode([0])
+            raise InputError(f"{names}: the only character is {only!r}, expected at least two.")
         # A stream is read in whole chunks, from a start that moves by less than a chunk from pass to pass.
         room = len(self.corpus.train) - 1 - options.chunk
         self._chunks = room // options.batch // options.chunk
         if self._chunks < 1:
             raise InputError(
-                f"{', '.join(self.corpus.names)}: the training part has {len(self.corpus.train):,} symbols, "
+                f"{names}: the training part has {len(self.corpus.train):,} symbols, "
                 f"too few for {options.batch} streams of {options.chunk} steps; expected at least "
                 f"{(options.batch + 1) * options.chunk + 1:,} (use a smaller batch or chunk, or more text)."
             )
         if len(self.corpus.held_out) < 2:
-            named = options.held_out or ", ".join(self.corpus.names)
-            raise InputError(f"{named}: the held-out part has fewer than 2 symbols.")
+            raise InputError(f"{options.held_out or names}: the held-out part has fewer than 2 symbols.")
 
     @staticmethod
     def files(path: str | Path) -> Sequence[Path]:
