@@ -99,6 +99,14 @@ def test_train_prints_the_loss_beside_the_baselines_and_what_to_try_next(command
     assert "held out" in done.err
 
 
+def test_what_to_try_next_can_be_tried_on_a_model_whose_name_begins_with_a_dash(
+    command: Command, text: Path
+) -> None:
+    done = command("train", "text", text, "--out", "-m", *SMALL)
+    tried = [line.split() for line in done.out.splitlines() if line.startswith("  unrolled ")]
+    assert tried and all(command(*one[1:]).status == 0 for one in tried)
+
+
 def test_training_says_which_step_was_kept_where_it_was_not_the_last(
     command: Command, text: Path, tmp_path: Path
 ) -> None:

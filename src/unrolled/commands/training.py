@@ -205,7 +205,8 @@ def _tell(model: Model, report: Evaluation, out: Path, as_json: bool) -> None:
         console.print("What it does:\n", style="bold")
         print(report.shown)
     console.print(f"\nThe model is {out}. Try next:", style="bold")
-    for command in model.next_commands(shlex.quote(str(out))):
+    named = f"./{out}" if str(out).startswith("-") else str(out)  # else it would be an option
+    for command in model.next_commands(shlex.quote(named)):
         console.print(f"  {command}")
 
 
