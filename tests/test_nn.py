@@ -874,7 +874,7 @@ def test_fx_writes_down_one_node_for_a_layer(kind: str) -> None:
 
 
 class Scaled(nn.GRU):
-    def forward(self, x: Tensor, *_: Any) -> Any:
+    def forward(self, x: Tensor, *_: Any) -> Any:  # type: ignore[override]
         return super().forward(2 * x)
 
 

@@ -180,6 +180,14 @@ def scripted() -> torch.nn.Module:
     return made
 
 
+def quantized(layer: torch.nn.Module) -> torch.nn.Module:
+    quantize: Any = torch.ao.quantization.quantize_dynamic
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        made: torch.nn.Module = quantize(torch.nn.Sequential(layer), {type(layer)})[0]
+    return made
+
+
 @pytest.mark.parametrize(
     ("layer", "reason"),
     [
@@ -187,12 +195,13 @@ def scripted() -> torch.nn.Module:
         (Reversed(3, 5), "Reversed is a subclass and may compute something else"),
         (torch.nn.RNN(3, 5, dtype=torch.float64), "torch.float64 on cpu, which no compiled kernel serves"),
         (torch.nn.GRU(3, 5, device="meta"), "torch.float32 on meta, which no compiled kernel serves"),
-        (torch.nn.GRU(3, 5, device="meta"), "torch.float32 on meta, which no compiled kernel serves"),
         (
             parametrizations.orthogonal(torch.nn.RNN(3, 5), "weight_hh_l0"),
             "parametrized; accelerate the model first",
         ),
         (scripted(), "compiled by TorchScript, which cannot hold one of these"),
+        (quantized(torch.nn.LSTM(3, 5)), "LSTM is quantized; its weights are no parameters"),
+        (quantized(torch.nn.GRUCell(3, 5)), "GRUCell is a single step; the loop over steps is the model's own"),
     ],
 )
 def test_what_stays_has_a_reason(layer: torch.nn.Module, reason: str) -> None:

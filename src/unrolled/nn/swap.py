@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch.ao.nn.quantized.dynamic.modules import rnn as quantized
 
 from unrolled.errors import InputError
 from unrolled.ops.dispatch import served_by_engine, wide
@@ -58,7 +59,9 @@ def _reason_to_leave(layer: torch.nn.Module, kinds: Kinds) -> str | None:
     if isinstance(layer, torch.jit.ScriptModule):
         recurrent = layer.original_name in {kind.__name__ for kind in kinds}
         return "compiled by TorchScript, which cannot hold one of these" if recurrent else None
-    if isinstance(layer, torch.nn.RNNCellBase):
+    if isinstance(layer, quantized.RNNBase):
+        return f"{kind} is quantized; its weights are no parameters"
+    if isinstance(layer, torch.nn.RNNCellBase | quantized.RNNCellBase):
         return f"{kind} is a single step; the loop over steps is the model's own"
     if not isinstance(layer, torch.nn.RNNBase) or isinstance(layer, tuple(kinds.values())):
         return None
