@@ -4,6 +4,7 @@ Gzip is read as it is, whatever the file is called. This file knows no vocabular
 """
 
 import hashlib
+from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -120,7 +121,9 @@ def _lines(path: Path) -> list[bytes]:
         raise InputError(f"{path} is a folder, expected a file of sentences.") from error
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}.") from error
-    return content.removeprefix(b"\xef\xbb\xbf").removesuffix(b"\n").split(b"\n") if content else []
+    if content.startswith((BOM_UTF16_LE, BOM_UTF16_BE)):  # whose newlines are not those of lines
+        raise InputError(f"{path} is UTF-16, expected text in UTF-8.")
+    return content.removeprefix(BOM_UTF8).removesuffix(b"\n").split(b"\n") if content else []
 
 
 def _text(line: bytes, place: str, refused: Refused) -> str | None:
