@@ -32,11 +32,14 @@ from unrolled.nn.recurrent import Products, Recurrent, Steps, Tensors, Trace
 from unrolled.nn.swap import Swap, swap
 from unrolled.nn.variants import LayerVariant, add_layer_norm, add_peepholes, couple_gates
 from unrolled.ops.cells import NOT_NORMALISED, LayerNorm, Variant
+from unrolled.ops.flops import count_operations
 from unrolled.ops.recompute import recomputed
 
 __all__ = ["GRU", "LSTM", "RNN", "Swap", "Trace", "accelerate", "chrono", "release_memory"]
 
 Device = torch.device | str | int | None
+
+count_operations()
 
 
 class _HiddenOnly(Recurrent):
