@@ -5,6 +5,7 @@ from typing import Any
 
 from unrolled.atomic import replacing
 from unrolled.errors import InputError
+from unrolled.extras import extra
 
 __all__ = ["figure_class", "save"]
 
@@ -15,10 +16,8 @@ def figure_class(path: Path) -> Any:
     Raises `InputError` where matplotlib is missing, and for a path that does not end in .png, .svg or .pdf or
     whose folder is not there.
     """
-    try:
+    with extra("plots", "plots need matplotlib"):
         from matplotlib.figure import Figure
-    except ImportError as error:
-        raise InputError("plots need matplotlib: pip install 'unrolled[plots]'.") from error
     if path.suffix not in (".png", ".svg", ".pdf"):
         raise InputError(f"{path} is of an unknown kind of picture; expected a name ending in .png, .svg or .pdf.")
     if not path.parent.is_dir():

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from unrolled.errors import InputError
+from unrolled.extras import extra
 
 __all__ = ["Backbone"]
 
@@ -95,9 +96,7 @@ def _made(name: str, channels: int, weights: str | None = None, stage: int | Non
 
 
 def _timm() -> ModuleType:
-    try:
+    with extra("timm", "a backbone needs timm and torchvision"):
         import timm
-    except ImportError as error:
-        raise InputError("a backbone needs timm and torchvision: pip install 'unrolled[timm]'.") from error
     library: ModuleType = timm
     return library

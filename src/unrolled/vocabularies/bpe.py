@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from unrolled.errors import InputError
+from unrolled.extras import extra
 from unrolled.vocabularies.base import Ids, Vocabulary, malformed, utf8
 
 if TYPE_CHECKING:
@@ -100,8 +101,6 @@ def _byte_letters() -> list[str]:
 
 
 def _tokenizers() -> ModuleType:
-    try:
+    with extra("train", "level 'bpe' needs the tokenizers library"):
         import tokenizers
-    except ImportError as error:
-        raise InputError("level 'bpe' needs the tokenizers library: pip install 'unrolled[train]'") from error
     return tokenizers

@@ -14,6 +14,7 @@ from unrolled import plots, vocabulary
 from unrolled.causal import Causal
 from unrolled.errors import InputError
 from unrolled.examples import ExampleOptions, Refused
+from unrolled.extras import extra
 from unrolled.modelfile import Loaded, ModelFile
 from unrolled.results import Evaluation, Output, Table
 from unrolled.settings import setting
@@ -78,12 +79,10 @@ class CaptionModel(Loaded):
     @cached_property
     def network(self) -> "CaptionNetwork":
         """The model in torch; raises `InputError` where there is none."""
-        try:
+        with extra("train", "a caption model needs torch to run"):
             import torch
 
             from unrolled.models.caption import CaptionNetwork
-        except ImportError as error:
-            raise InputError("a caption model needs torch to run: pip install 'unrolled[train]'.") from error
         network = CaptionNetwork(self.file.architecture)
         network.load_state_dict({name: torch.from_numpy(value) for name, value in self.file.tensors.items()})
         return network.eval()
@@ -201,10 +200,8 @@ def scores(written: Sequence[str], references: Sequence[Sequence[str]]) -> dict[
     BLEU is sacrebleu's, of the corpus, from 0 to 100 (Papineni et al. 2002; Post 2018), with its own cutting of
     words ("13a"). A picture may have any number of references.
     """
-    try:
+    with extra("pictures", "measuring captions needs sacrebleu"):
         from sacrebleu.metrics.bleu import BLEU
-    except ImportError as error:
-        raise InputError("measuring captions needs sacrebleu: pip install 'unrolled[pictures]'.") from error
     most = max(map(len, references))
     streams = [[texts[n] if n < len(texts) else "" for texts in references] for n in range(most)]
     figures = {}

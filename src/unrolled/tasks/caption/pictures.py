@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from unrolled.errors import InputError
 from unrolled.examples import Refused
+from unrolled.extras import extra
 
 __all__ = ["CAPTIONS", "Pictures", "fit", "gather", "normal", "pillow", "read", "read_picture"]
 
@@ -199,12 +200,10 @@ def _eight_bits(picture: Any, name: str) -> Any:
 
 def pillow() -> Any:
     """Pillow, with the modules that are needed of it; `InputError` where it is not installed."""
-    try:
+    with extra("pictures", "reading pictures needs Pillow"):
         import PIL
         import PIL.Image
         import PIL.ImageOps
-    except ImportError as error:
-        raise InputError("reading pictures needs Pillow: pip install 'unrolled[pictures]'.") from error
     library: ModuleType = PIL
     return library
 

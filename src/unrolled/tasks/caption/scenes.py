@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 import unrolled.cache
 from unrolled.atomic import replacing
-from unrolled.errors import InputError
 from unrolled.examples import divide
+from unrolled.extras import extra
 from unrolled.tasks.caption.pictures import CAPTIONS, pillow
 
 __all__ = ["BUILTIN", "Scene", "builtin", "caption", "compose", "sklearn_digits", "write"]
@@ -93,10 +93,8 @@ def write(folder: Path, scenes: Iterator[Scene]) -> None:
 
 def sklearn_digits() -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     """scikit-learn's handwritten digits: pictures [1797, 8, 8] from 0 to 255, and which digit each is [1797]."""
-    try:
+    with extra("pictures", "the built-in scenes need scikit-learn"):
         from sklearn.datasets import load_digits
-    except ImportError as error:
-        raise InputError("the built-in scenes need scikit-learn: pip install 'unrolled[pictures]'.") from error
     data = load_digits()
     return np.round(data.images * (255 / 16)).astype(np.uint8), data.target.astype(np.int64)
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from unrolled.errors import InputError
 from unrolled.examples import Refused
+from unrolled.extras import extra
 
 __all__ = ["read"]
 
@@ -88,11 +89,9 @@ def _npy(path: Path, labelled: bool, refused: Refused) -> Iterator[tuple[str, An
 
 
 def _mat(path: Path, labelled: bool, refused: Refused) -> Iterator[tuple[str, Any, Any]]:
-    try:
+    with extra("data", "reading MATLAB files needs SciPy"):
         from scipy.io import loadmat
         from scipy.io.matlab import MatReadError
-    except ImportError as error:
-        raise InputError("reading MATLAB files needs SciPy: pip install 'unrolled[data]'.") from error
     try:
         found = loadmat(path)
     except (OSError, ValueError, TypeError, NotImplementedError, MatReadError) as error:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from unrolled.atomic import replacing
 from unrolled.errors import InputError
+from unrolled.extras import extra
 
 __all__ = [
     "SUFFIXES",
@@ -49,10 +50,8 @@ class Event:
 
 
 def _av() -> Any:
-    try:
+    with extra("video", "films need PyAV"):
         import av
-    except ImportError as error:
-        raise InputError("films need PyAV: pip install 'unrolled[video]'.") from error
     return av
 
 
@@ -243,10 +242,8 @@ def write_with_ribbon(film: Path, out: Path, events: Sequence[Event], names: Seq
 
 
 def _with_ribbon(film: Path, events: Sequence[Event], names: Sequence[str]) -> Iterator[Frame]:
-    try:
+    with extra("video", "drawing events needs Pillow"):
         from PIL import Image, ImageDraw
-    except ImportError as error:
-        raise InputError("drawing events needs Pillow: pip install 'unrolled[video]'.") from error
     whole = max(event.end for event in events)
     for time, frame in frames(film):
         width, height = frame.width - frame.width % 2, frame.height - frame.height % 2

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from unrolled.errors import InputError
 from unrolled.examples import Refused
+from unrolled.extras import extra
 from unrolled.tasks.label import delimited
 from unrolled.tasks.label.delimited import Text
 from unrolled.tasks.label.names import cell, listed
@@ -65,11 +66,9 @@ def read(source: Path | Text, texts: Sequence[str | None], refused: Refused) -> 
 
     The cells of the columns `texts` stay as they are written in a CSV file, whatever they look like.
     """
-    try:
+    with extra("data", "reading tables needs PyArrow"):
         import pyarrow
         from pyarrow import parquet
-    except ImportError as error:
-        raise InputError("reading tables needs PyArrow: pip install 'unrolled[data]'.") from error
     if isinstance(source, Path) and source.name.lower().endswith(delimited.SUFFIXES):
         source = delimited.of_file(source)
     text = source if isinstance(source, Text) else None

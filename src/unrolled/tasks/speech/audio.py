@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unrolled.errors import InputError
+from unrolled.extras import extra
 from unrolled.floats import as_float32
 
 __all__ = [
@@ -94,10 +95,8 @@ def resample(samples: Samples, own_rate: int, rate: int) -> Samples:
     """Samples [N] of `own_rate` at `rate` a second, by a polyphase low-pass filter (scipy's `resample_poly`)."""
     if own_rate == rate:
         return samples
-    try:
+    with extra("audio", "changing a sound's rate needs scipy"):
         from scipy.signal import resample_poly
-    except ImportError as error:
-        raise InputError("changing a sound's rate needs scipy: pip install 'unrolled[audio]'.") from error
     divisor = gcd(own_rate, rate)
     resampled: Samples = resample_poly(samples, rate // divisor, own_rate // divisor).astype(np.float32)
     return resampled

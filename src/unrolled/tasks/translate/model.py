@@ -17,6 +17,7 @@ from unrolled import texts as given_texts
 from unrolled.causal import Causal
 from unrolled.errors import InputError
 from unrolled.examples import ExampleOptions, Refused, pad
+from unrolled.extras import extra
 from unrolled.modelfile import Loaded, ModelFile
 from unrolled.results import Evaluation, Output, Table
 from unrolled.settings import setting
@@ -83,12 +84,10 @@ class TranslateModel(Loaded):
     @cached_property
     def network(self) -> "Translator":
         """The model in torch; raises `InputError` where there is none."""
-        try:
+        with extra("train", "translating needs torch"):
             import torch
 
             from unrolled.models.translate import Translator
-        except ImportError as error:
-            raise InputError("translating needs torch: pip install 'unrolled[train]'.") from error
         network = Translator(self.file.architecture)
         network.load_state_dict({name: torch.from_numpy(value) for name, value in self.file.tensors.items()})
         return network.eval()
@@ -248,11 +247,9 @@ def scores(translations: Sequence[str], references: Sequence[str]) -> dict[str, 
     """BLEU (Papineni et al. 2002) and chrF (Popović 2015) from 0 to 100 with sacreBLEU's signatures (Post 2018),
     and the part of `translations` that equal their one reference.
     """
-    try:
+    with extra("translate", "measuring translations needs sacrebleu"):
         from sacrebleu.metrics.bleu import BLEU
         from sacrebleu.metrics.chrf import CHRF
-    except ImportError as error:
-        raise InputError("measuring translations needs sacrebleu: pip install 'unrolled[translate]'.") from error
     figures: dict[str, Any] = {}
     for name, metric in (("bleu", BLEU()), ("chrf", CHRF())):
         figures[name] = metric.corpus_score(list(translations), [list(references)]).score
