@@ -88,12 +88,14 @@ def trials_with_progress(experiment: Experiment, console: Console) -> bool:
     SIGTERM and SIGHUP end it likewise, and then the process, as they do a training run.
     """
     stopped_by = 0
+    printing = False  # a line that is interrupted as it is printed would be printed twice
 
     def interrupt(signal_number: int, _frame: FrameType | None) -> None:
         nonlocal stopped_by
         if not stopped_by:  # else it is ending
             stopped_by = signal_number
-            raise KeyboardInterrupt
+            if not printing:
+                raise KeyboardInterrupt
 
     columns = [TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TextColumn("left")]
     bar = Progress(*columns, TimeRemainingColumn(), console=console, disable=not console.is_terminal)
@@ -108,10 +110,14 @@ def trials_with_progress(experiment: Experiment, console: Console) -> bool:
                     bar.update(task, advance=trial.work, description=f"{done} of {len(experiment.trials)} trials")
                     last = rows[-1]
                     outcome = f"solved in {last['steps']:,} steps" if last["solved"] else f"error {last['error']}"
+                    printing = True
                     console.print(
                         f"{trial.problem} {trial.cell} gap {trial.gaps[-1]} seed {trial.seed}: {outcome}, "
                         f"{last['seconds']:.0f} s"
                     )
+                    printing = False
+                    if stopped_by:
+                        raise KeyboardInterrupt
         except KeyboardInterrupt:
             running.close()
     if not stopped_by:
