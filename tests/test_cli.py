@@ -354,6 +354,14 @@ def test_ctrl_c_while_the_program_is_loaded_is_no_traceback(monkeypatch: pytest.
     assert end.value.code == 130
 
 
+def test_ctrl_c_before_a_command_runs_is_no_traceback(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(**_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "app", interrupted)
+    assert command("--help") == Done(130, "", "")
+
+
 def test_a_network_that_memory_does_not_hold_exits_with_1(command: Command, text: Path, tmp_path: Path) -> None:
     done = command("train", "text", text, "--out", "m", *SMALL, "--hidden", 10**12)
     assert (done.status, done.err.count("\n"), list(tmp_path.iterdir())) == (1, 1, [text])

@@ -31,6 +31,8 @@ def run() -> None:
                 app(prog_name="unrolled")
             except InputError as error:
                 fail(str(error), 2)
+            except KeyboardInterrupt:  # before a command runs: Typer does the same while it does
+                sys.exit(130)
             except MemoryError:
                 fail("there is not enough memory for this.", 1)
             except OSError as error:
