@@ -111,11 +111,11 @@ def test_the_engine_says_what_torch_says(
     network, model = untrained(task)
     shapes = {name: tuple(value.shape) for name, value in network.state_dict().items()}
     assert shapes == task.architecture.shapes()
-    batch = as_tensors(task._gather([task._encoded(one) for one in task.held]))
+    batch = as_tensors(task._gather([task._encoded(one) for one in task.data.held_out]))
     del batch["targets"]
     with torch.no_grad():
         expected = network.logits(**batch)
-    for row, one in enumerate(task.held):
+    for row, one in enumerate(task.data.held_out):
         found = model._labeller.logits(one.inputs)
         assert list(found) == ["alone", "causal", "offline"][: len(expected)]
         for name, logits in zip(found, expected, strict=True):
@@ -126,7 +126,7 @@ def test_the_engine_says_what_torch_says(
 def test_a_stream_says_the_same_however_it_is_cut(tmp_path: Path, kind: str) -> None:
     _, model = untrained(task_of(kind, tmp_path, bidirectional=True, members=3, switch_penalty=0.5))
     task = task_of(kind, tmp_path)
-    inputs = task.held[0].inputs
+    inputs = task.data.held_out[0].inputs
     whole = model.stream().read(inputs)
     stream = model.stream()
     assert [stream.read(inputs[t : t + 1])[0] for t in range(len(inputs))] == whole
@@ -136,7 +136,7 @@ def test_a_stream_says_the_same_however_it_is_cut(tmp_path: Path, kind: str) -> 
 def test_padding_changes_no_loss(tmp_path: Path, kind: str) -> None:
     task = task_of(kind, tmp_path, bidirectional=True)
     network, _ = untrained(task)
-    pieces = [task._encoded(one) for one in task.train[:3]]
+    pieces = [task._encoded(one) for one in task.data.train[:3]]
     with torch.no_grad():
         together = network(**as_tensors(task._gather(pieces)))[0]
         alone = [network(**as_tensors(task._gather([piece])))[0] * len(piece[1]) for piece in pieces]
@@ -165,16 +165,16 @@ def test_numbers_are_normalised_by_the_training_part(tmp_path: Path) -> None:
 
 def test_a_common_scale_keeps_how_numbers_compare(tmp_path: Path) -> None:
     task = task_of("numbers", tmp_path, scale="common")
-    given = np.concatenate([one.inputs for one in task.train])
-    encoded = np.concatenate([task._encoded(one)[0] for one in task.train])
+    given = np.concatenate([one.inputs for one in task.data.train])
+    encoded = np.concatenate([task._encoded(one)[0] for one in task.data.train])
     assert np.allclose(encoded.std(0) / given.std(0), encoded[:, 0].std() / given[:, 0].std())
     assert (encoded**2).mean() == pytest.approx(1, abs=1e-3)
 
 
 def test_an_offset_is_the_same_for_every_step_of_a_sequence(tmp_path: Path) -> None:
     task = task_of("numbers", tmp_path, offset=0.5)
-    plain, _ = task._encoded(task.train[0])
-    drawn = [task._piece(task.train[0], np.random.default_rng(draw))[0] - plain for draw in range(200)]
+    plain, _ = task._encoded(task.data.train[0])
+    drawn = [task._piece(task.data.train[0], np.random.default_rng(draw))[0] - plain for draw in range(200)]
     assert all(np.ptp(one, axis=0).max() < 1e-5 for one in drawn)
     assert np.std([one[0] for one in drawn]) == pytest.approx(0.5, rel=0.1)
 
@@ -215,8 +215,8 @@ def test_balance_makes_a_short_event_count_as_a_long_one(tmp_path: Path) -> None
 
 def test_pieces_are_no_longer_than_the_window_and_keep_their_targets(tmp_path: Path) -> None:
     task = task_of("numbers", tmp_path, window=7)
-    places = {one.inputs.tobytes(): one for one in task.train}
-    assert len(places) == len(task.train)
+    places = {one.inputs.tobytes(): one for one in task.data.train}
+    assert len(places) == len(task.data.train)
     for step in range(5):
         batch = task.batch(step)
         assert batch["inputs"].shape[0] == 7
@@ -227,9 +227,9 @@ def test_a_stretched_sequence_has_its_events_in_order(tmp_path: Path) -> None:
     task = task_of("numbers", tmp_path, stretch=2.0)
     lengths = set()
     for draw in range(20):
-        _, targets = task._piece(task.train[0], np.random.default_rng(draw))
+        _, targets = task._piece(task.data.train[0], np.random.default_rng(draw))
         lengths.add(len(targets))
-        _, plain = task._encoded(task.train[0])
+        _, plain = task._encoded(task.data.train[0])
         assert set(targets) <= set(plain)
         assert len(plain) / 2 - 1 <= len(targets) <= len(plain) * 2 + 1
     assert len(lengths) > 5
@@ -237,14 +237,14 @@ def test_a_stretched_sequence_has_its_events_in_order(tmp_path: Path) -> None:
 
 def test_exchanged_events_are_of_the_same_name_and_the_order_stays(tmp_path: Path) -> None:
     task = task_of("numbers", tmp_path, exchange=0.5)
-    plain, before = task._encoded(task.train[0])
+    plain, before = task._encoded(task.data.train[0])
     events = {
         (one.label, inputs[one.start : one.end].tobytes())
-        for inputs, targets in map(task._encoded, task.train)
+        for inputs, targets in map(task._encoded, task.data.train)
         for one in segments(targets)
     }
     for draw in range(5):
-        inputs, targets = task._piece(task.train[0], np.random.default_rng(draw))
+        inputs, targets = task._piece(task.data.train[0], np.random.default_rng(draw))
         assert [one.label for one in segments(targets)] == [one.label for one in segments(before)]
         assert {(one.label, inputs[one.start : one.end].tobytes()) for one in segments(targets)} <= events
         assert not np.array_equal(inputs, plain)
@@ -342,15 +342,15 @@ def test_a_model_that_reads_forward_alone_says_so(tmp_path: Path, kind: str) -> 
     task = task_of(kind, tmp_path)
     _, model = untrained(task)
     with pytest.raises(InputError, match="--offline needs a model trained with --bidirectional"):
-        model.label(task.held[0].inputs, offline=True)
+        model.label(task.data.held_out[0].inputs, offline=True)
 
 
 def test_data_that_is_no_longer_the_same_is_refused(tmp_path: Path) -> None:
     task = task_of("numbers", tmp_path)
     _, model = untrained(task)
     assert model.evaluate().figures["sequences"] == 3
-    path = Path(task.held[0].name)
-    np.savez(path, inputs=task.held[0].inputs + 1, labels=np.array(task.held[0].labels))
+    path = Path(task.data.held_out[0].name)
+    np.savez(path, inputs=task.data.held_out[0].inputs + 1, labels=np.array(task.data.held_out[0].labels))
     with pytest.raises(InputError, match="not the data that the model was trained with"):
         model.evaluate()
 
@@ -358,7 +358,7 @@ def test_data_that_is_no_longer_the_same_is_refused(tmp_path: Path) -> None:
 def test_held_out_files_are_measured_in_place_of_a_part(tmp_path: Path) -> None:
     other = numbers(tmp_path / "other", 3)
     task = task_of("numbers", tmp_path, held_out=str(other), keep="last")
-    assert len(task.train) == 12 and len(task.held) == 3
+    assert len(task.data.train) == 12 and len(task.data.held_out) == 3
     assert task.held_out() == []
     _, model = untrained(task)
     assert model.evaluate().figures["sequences"] == 3
@@ -372,7 +372,7 @@ def test_an_event_that_training_never_saw_is_refused_or_left_out(tmp_path: Path)
     ):
         task_of("numbers", tmp_path, held_out=str(other))
     task = task_of("numbers", tmp_path, held_out=str(other), skip_bad=True)
-    assert len(task.held) == 1
+    assert len(task.data.held_out) == 1
     _, model = untrained(task)
     assert model.file.training["left_out"] == 1
     assert task.report(model).figures["left_out"] == 1
@@ -417,7 +417,7 @@ def test_a_file_with_another_encoding_is_refused(tmp_path: Path) -> None:
 def test_the_confusion_is_told_in_per_cent_of_each_events_steps(tmp_path: Path) -> None:
     task = task_of("numbers", tmp_path)
     _, model = untrained(task)
-    evaluation = model.measure(task.train)
+    evaluation = model.measure(task.data.train)
     readings, events, table = evaluation.tables
     assert events.columns[0] == f"event, {readings.rows[-1][0]}"  # of which the confusion is too
     assert table.dense and len(table.columns) == len(model.classes) + 1
@@ -464,7 +464,7 @@ def test_a_column_of_numbers_is_no_column_of_events(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="column 'label' has 1,500 different events, is it a column of numbers"):
         LabelTask(LabelOptions(sequence="who", split=0.75), [path])
     table_of(path, [f"{n % 4},{n},{n // 4}" for n in range(2400)])
-    assert len(LabelTask(LabelOptions(sequence="who", split=0.75), [path]).classes) == 600
+    assert len(LabelTask(LabelOptions(sequence="who", split=0.75), [path]).data.classes) == 600
 
 
 def test_of_many_events_ten_are_listed(tmp_path: Path) -> None:
@@ -484,7 +484,7 @@ def test_a_column_whose_name_has_a_comma_may_be_left_out(tmp_path: Path) -> None
     rows = [f"{who},{who},noon,{label}" for who in (1, 2, 3) for label in ("up", "down")]
     table_of(tmp_path / "a.csv", rows, 'who,x,"when, UTC",label')
     task = LabelTask(LabelOptions(sequence="who", ignore='"when, UTC"'), [tmp_path / "a.csv"])
-    assert task.layout.features == ("x",)
+    assert task.data.layout.features == ("x",)
 
 
 def test_a_column_of_times_is_told_beside_the_steps(tmp_path: Path) -> None:

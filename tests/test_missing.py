@@ -87,20 +87,20 @@ def tables(folder: Path, header: str = "x,y,label") -> Path:
 def test_a_model_is_trained_on_what_it_will_read(tmp_path: Path) -> None:
     options = LabelOptions(missing="hold", hidden=9, batch=4, split=0.75)
     task = LabelTask(options, [tables(tmp_path / "tables")], seed=1)
-    numbers = np.concatenate([one.inputs for one in task.train])
+    numbers = np.concatenate([one.inputs for one in task.data.train])
     assert np.isnan(numbers[:, 0]).any() and not np.isnan(numbers[:, 1]).any()
     assert np.allclose(task._encoding["mean"], np.nanmean(numbers.astype(np.float64), 0))
     network, model = untrained(task)
-    batch = as_tensors(task._gather([task._encoded(one) for one in task.held]))
+    batch = as_tensors(task._gather([task._encoded(one) for one in task.data.held_out]))
     del batch["targets"]
     with torch.no_grad():
         alone, causal = network.logits(**batch)
-    for row, one in enumerate(task.held):
+    for row, one in enumerate(task.data.held_out):
         found = model._labeller.logits(one.inputs)
         assert_close(torch.from_numpy(found["alone"]), alone[: len(one.inputs), row])
         assert_close(torch.from_numpy(found["causal"]), causal[: len(one.inputs), row])
         assert np.array_equal(Stream(model).feed(one.inputs), found["causal"])
-    assert [one.name for one in model.held_out()] == [one.name for one in task.held]
+    assert [one.name for one in model.held_out()] == [one.name for one in task.data.held_out]
 
 
 def test_without_it_an_empty_cell_is_refused_and_the_way_out_is_told(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from unrolled.memory.subject import Subject
 from unrolled.tasks.caption.captioned import spoken
 from unrolled.tasks.caption.model import AT_ONCE, CaptionModel
 from unrolled.tasks.label import LabelModel
-from unrolled.tasks.label.model import encode_labels
+from unrolled.tasks.label.sequences import encode_labels
 from unrolled.tasks.speech.model import SpeechModel
 from unrolled.tasks.text import TextModel
 from unrolled.tasks.translate.model import TranslateModel

@@ -22,13 +22,12 @@ from unrolled.stream import Stream
 from unrolled.tasks import whereabouts
 from unrolled.tasks.label import films, piped, rendered, segments, sequences
 from unrolled.tasks.label.labelling import Labeller, SwitchFilter, viterbi
-from unrolled.tasks.label.names import listed
 from unrolled.tasks.label.scores import READINGS, evaluation
 from unrolled.tasks.label.segments import LabelScore
-from unrolled.tasks.label.sequences import Layout, Series
+from unrolled.tasks.label.sequences import Layout, Series, encode_labels
 from unrolled.tasks.label.telling import EventOptions, Telling
 
-__all__ = ["LabelModel", "encode_labels"]
+__all__ = ["LabelModel"]
 
 Pair = tuple[NDArray[np.int64], NDArray[np.int64]]
 RIBBON = 96  # characters
@@ -273,15 +272,3 @@ class LabelModel(Loaded):
         example = training.get("example")
         read = shlex.quote(whereabouts.path(training, example)) if example else "FILE"
         return [f"unrolled run {path} {read}", f"unrolled eval {path}"]
-
-
-def encode_labels(series: Series, classes: Sequence[str]) -> NDArray[np.int64]:
-    """The class of each step, -1 for none; raises `InputError` for an event that is not among `classes`."""
-    numbers: dict[str | None, int] = {name: number for number, name in enumerate(classes)} | {None: NO_EVENT}
-    for step, label in enumerate(series.labels or ()):
-        if label not in numbers:
-            raise InputError(
-                f"{series.name}, step {step}: the event {label!r} is not in the training data, expected one of "
-                f"{listed(classes)}"
-            )
-    return np.array([numbers[label] for label in series.labels or ()], np.int64)

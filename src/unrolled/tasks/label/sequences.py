@@ -13,12 +13,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from unrolled.architecture import NO_EVENT
 from unrolled.errors import InputError
 from unrolled.examples import Refused
 from unrolled.tasks.label import arrays, conllu, delimited, films, tables
 from unrolled.tasks.label.delimited import Text
+from unrolled.tasks.label.names import listed
 
-__all__ = ["Layout", "Series", "Source", "fingerprint", "piped", "read", "sources"]
+__all__ = ["Layout", "Series", "Source", "encode_labels", "fingerprint", "piped", "read", "sources"]
 
 
 @dataclass(frozen=True)
@@ -208,3 +210,15 @@ def fingerprint(series: Sequence[Series]) -> str:
             ("\0" + "\n".join(label or "" for label in one.labels or ()) + f"\0{len(one.inputs)}\0").encode()
         )
     return digest.hexdigest()
+
+
+def encode_labels(series: Series, classes: Sequence[str]) -> NDArray[np.int64]:
+    """The class of each step, -1 for none; raises `InputError` for an event that is not among `classes`."""
+    numbers: dict[str | None, int] = {name: number for number, name in enumerate(classes)} | {None: NO_EVENT}
+    for step, label in enumerate(series.labels or ()):
+        if label not in numbers:
+            raise InputError(
+                f"{series.name}, step {step}: the event {label!r} is not in the training data, expected one of "
+                f"{listed(classes)}"
+            )
+    return np.array([numbers[label] for label in series.labels or ()], np.int64)
