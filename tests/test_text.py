@@ -19,7 +19,8 @@ from unrolled.errors import InputError
 from unrolled.modelfile import ModelFile
 from unrolled.models.text import LanguageModel
 from unrolled.tasks.text import Score, TextModel, TextOptions, TextTask, corpus
-from unrolled.tasks.text.model import choose, held_out_symbols
+from unrolled.tasks.text.model import held_out_symbols
+from unrolled.tasks.text.sampling import choose
 from unrolled.vocabulary import ByteVocabulary, CharVocabulary
 
 Batch = dict[str, NDArray[Any]]

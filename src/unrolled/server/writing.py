@@ -11,7 +11,8 @@ from unrolled.server.refusal import Refusal
 from unrolled.server.service import Service
 from unrolled.server.wire import GenerateBody
 from unrolled.store import Key
-from unrolled.tasks.text.model import TextModel, choose
+from unrolled.tasks.text.model import TextModel
+from unrolled.tasks.text.sampling import choose
 
 __all__ = ["begin", "written"]
 

@@ -16,28 +16,16 @@ from unrolled.errors import InputError
 from unrolled.modelfile import Loaded, ModelFile
 from unrolled.network import Network
 from unrolled.results import Evaluation, Output, Table
-from unrolled.settings import setting
 from unrolled.stream import Stream
 from unrolled.tasks import whereabouts
 from unrolled.tasks.text import corpus, piped
+from unrolled.tasks.text.sampling import SampleOptions, choose
 from unrolled.tasks.text.symbols import NextSymbol, Symbols
 
-__all__ = ["SampleOptions", "Score", "TextModel", "choose", "held_out_symbols"]
+__all__ = ["Score", "TextModel", "held_out_symbols"]
 
 SCORE_SYMBOLS = 1 << 22  # logits in memory at a time
 WINDOW = 64
-
-
-@dataclass(frozen=True)
-class SampleOptions:
-    """How a text model writes."""
-
-    length: int = setting(500, "Symbols to write.", at_least=0)
-    temperature: float = setting(
-        0.8, "Below 1 is more predictable, above 1 wilder; 0 always takes the likeliest.", at_least=0
-    )
-    top_p: float = setting(1.0, "Choose among the likeliest symbols that together have this probability.", above=0)
-    seed: int = setting(0, "The same seed writes the same text.", at_least=0)
 
 
 @dataclass(frozen=True)
@@ -287,21 +275,3 @@ def _check_kind(kind: type[Integral] | type[Real], **values: Any) -> None:
         if not isinstance(value, kind):
             expected = "a whole number" if kind is Integral else "a number"
             raise InputError(f"{name.replace('_', '-')} is {value!r}, expected {expected}.")
-
-
-def choose(logits: NDArray[np.float32], temperature: float, top_p: float, rng: np.random.Generator) -> int:
-    """One symbol drawn from softmax(logits / temperature), among the likeliest that make up `top_p`."""
-    if temperature == 0:
-        return int(np.argmax(logits))
-    below = logits.astype(np.float64) - logits.max()
-    with np.errstate(over="ignore"):  # the smallest temperatures leave the likeliest alone
-        probability = np.exp(below / temperature)
-    probability /= probability.sum()
-    if top_p < 1:
-        order = np.argsort(-probability, kind="stable")
-        kept = order[: int(np.searchsorted(np.cumsum(probability[order]), top_p)) + 1]
-        masked = np.zeros_like(probability)
-        masked[kept] = probability[kept]
-        probability = masked / masked.sum()
-    cumulative = np.cumsum(probability)
-    return int(np.searchsorted(cumulative, rng.random() * cumulative[-1], side="right"))
