@@ -800,6 +800,21 @@ def test_a_weight_that_is_made_of_what_others_learn_has_a_way_back() -> None:
     assert scale.grad is not None and scale.grad != 0
 
 
+@pytest.mark.parametrize(
+    "options", [{}, {"batch_first": True}, {"bidirectional": True}, {"dtype": torch.bfloat16}]
+)
+@every_layer
+def test_a_hook_on_the_output_does_not_meet_the_gradient_of_the_final_state(
+    kind: str, options: dict[str, Any]
+) -> None:
+    layer = getattr(nn, kind)(D, H, **options)
+    output, final = layer(sequences(options))
+    output.register_hook(torch.zeros_like)
+    torch.autograd.backward(output.sum() + flat(final)[0].sum(), inputs=(output, layer.weight_hh_l0))
+    assert torch.equal(output.grad, torch.ones_like(output).zero_())
+    assert layer.weight_hh_l0.grad.abs().sum() > 0
+
+
 @every_layer
 def test_what_torchs_layers_have_for_their_states_is_there(kind: str) -> None:
     theirs, ours = twins(kind, {})

@@ -362,6 +362,8 @@ class Recurrent(torch.nn.RNNBase):
             x, symbols = torch.cat(outputs, dim=-1) if self.bidirectional else outputs[0], None
             if layer < self.num_layers - 1:
                 x = F.dropout(x, self.dropout, self.training)
+        if every and not (self.bidirectional or self.batch_first):
+            x = x.view_as(x)  # or a hook on the output, or a gradient by it, would be the final state's, too
         final = tuple(torch.cat(state) if len(state) > 1 else state[0] for state in zip(*finals, strict=True))
         if not widens(self._kept("weight_ih_l0")):
             return x, final, traces
