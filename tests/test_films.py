@@ -1,5 +1,6 @@
 """Films: read as streams at a chosen rate, refused with a reason, written with their events; the rendered ones."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import av
@@ -201,6 +202,17 @@ def test_what_a_box_takes_along_was_decided_long_before() -> None:
         name: np.mean([picture[45:55, 27:37] for picture in found], axis=0) for name, found in leaving.items()
     }
     assert np.abs(boxes["is carried off"] - boxes["leaves empty"]).max() < 15, "the box looks the same"
+
+
+def test_films_are_rendered_by_one_of_those_who_ask_at_the_same_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(rendered, "FILMS", 1)
+    with ThreadPoolExecutor(4) as askers:
+        folders = {asked.result() for asked in [askers.submit(rendered.folder) for _ in range(4)]}
+    (folder,) = folders
+    assert sorted(path.name for path in folder.iterdir()) == ["film-00.csv", "film-00.mp4"]
 
 
 def test_rendered_films_are_written_once_and_read_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

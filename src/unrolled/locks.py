@@ -1,4 +1,4 @@
-"""Files that one process at a time may use; who comes second is told so, and nobody waits.
+"""Files that one process at a time may use; who comes second is told so, and waits for a folder alone.
 
 The locks are those of open files (flock), which end with the process that holds one, however it ends.
 """
@@ -12,7 +12,7 @@ from typing import IO
 
 from unrolled.errors import InputError
 
-__all__ = ["hold", "holding"]
+__all__ = ["alone_in", "hold", "holding"]
 
 
 def hold(file: int | IO[bytes], refusal: str) -> None:
@@ -45,6 +45,18 @@ def holding(path: Path, refusal: str) -> Iterator[None]:
     finally:
         with suppress(OSError):
             lock.unlink()
+        os.close(file)
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Hold `folder` for this process alone, once no other holds it; without locks nothing is held."""
+    file = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+    finally:
         os.close(file)
 
 

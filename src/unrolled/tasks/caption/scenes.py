@@ -106,15 +106,15 @@ def builtin() -> tuple[Path, Path]:
     with two from the start, it takes several times as long to find out which word is which digit. The folders are
     written where they are not yet; raises `InputError` where they cannot be.
     """
-    cache = unrolled.cache.folder(f"scenes-{SEED}")
-    folders = cache / "train", cache / "held-out"
-    if not all((folder / CAPTIONS).exists() for folder in folders):
-        digits, labels = sklearn_digits()
-        parts = divide(len(digits), 0.9, SEED)
-        sizes = (TRAIN_SCENES, 1), (HELD_OUT_SCENES, DIGITS)
-        for folder, places, (count, least) in zip(folders, parts, sizes, strict=True):
-            drawn = (digits[places], labels[places], count)
-            write(folder, compose(*drawn, size=SIZE, side=SIDE, least=least, most=DIGITS, seed=SEED))
+    with unrolled.cache.folder(f"scenes-{SEED}") as cache:
+        folders = cache / "train", cache / "held-out"
+        if not all((folder / CAPTIONS).exists() for folder in folders):
+            digits, labels = sklearn_digits()
+            parts = divide(len(digits), 0.9, SEED)
+            sizes = (TRAIN_SCENES, 1), (HELD_OUT_SCENES, DIGITS)
+            for folder, places, (count, least) in zip(folders, parts, sizes, strict=True):
+                drawn = (digits[places], labels[places], count)
+                write(folder, compose(*drawn, size=SIZE, side=SIDE, least=least, most=DIGITS, seed=SEED))
     return folders
 
 

@@ -128,14 +128,14 @@ def folder() -> Path:
 
     Raises `InputError` where they cannot be written.
     """
-    cache = unrolled.cache.folder(f"films-{SEED}")
-    for number in range(FILMS):
-        path = cache / f"film-{number:02}.mp4"
-        if not (path.exists() and path.with_suffix(".csv").exists()):
-            made = film(number)
-            films.write(path, made.pictures, FPS)
-            with replacing(path.with_suffix(".csv")) as temporary:
-                temporary.write_text("\n".join(["start,end,event", *_rows(made)]) + "\n")
+    with unrolled.cache.folder(f"films-{SEED}") as cache:
+        for number in range(FILMS):
+            path = cache / f"film-{number:02}.mp4"
+            if not (path.exists() and path.with_suffix(".csv").exists()):
+                made = film(number)
+                films.write(path, made.pictures, FPS)
+                with replacing(path.with_suffix(".csv")) as temporary:
+                    temporary.write_text("\n".join(["start,end,event", *_rows(made)]) + "\n")
     return cache
 
 
