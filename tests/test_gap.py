@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from unrolled.errors import InputError
+from unrolled.locks import holding
 from unrolled.memory import curves, drawn, gap, recall
 from unrolled.memory.gap import Experiment, GapOptions, Results
 from unrolled.memory.problems import PROBLEMS, Drawn
@@ -164,6 +165,19 @@ def test_trials_with_another_budget_are_not_mixed(tmp_path: Path) -> None:
     Results(asdict(options(steps=9).budget()), []).write(tmp_path / "gap.json")
     with pytest.raises(InputError, match="has trials with steps 9, but this run has 2; name another file"):
         Experiment(["adding"], options(), tmp_path / "gap.json")
+
+
+def test_two_experiments_do_not_write_one_file(tmp_path: Path) -> None:
+    """Each would lose what the other found."""
+    experiment = gap.Experiment(
+        ["order-2"], gap.GapOptions(gaps="10", cells="rnn", seeds=1), tmp_path / "gap.json"
+    )
+    with (
+        holding(tmp_path / "gap.json", "another"),
+        pytest.raises(InputError, match=r"gap\.json is what another experiment writes; expected another --out"),
+    ):
+        next(experiment.run())
+    assert not list(tmp_path.iterdir())
 
 
 def test_results_survive_being_written_and_read(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from typing import Any
 
 from unrolled.atomic import replacing
 from unrolled.errors import InputError
+from unrolled.locks import holding
 from unrolled.memory.problems import PROBLEMS, Drawn, Problem
 from unrolled.memory.trial import CELLS, Budget, Row, Trial, unmet
 from unrolled.results import Evaluation, Table
@@ -174,18 +175,21 @@ class Experiment:
     def run(self) -> Generator[tuple[Trial, list[Row]]]:
         """Do the trials, as many at a time as there are jobs, and give each with its rows when it is done.
 
-        Each is in the result file by then. Closing the iterator ends those that run.
+        Each is in the result file by then. Closing the iterator ends those that run. Raises `InputError` where the
+        file cannot be written, or another process writes it.
         """
-        self.results.write(self.out)  # if it cannot be written, better now
-        context = multiprocessing.get_context("spawn")
-        work = [(trial, self._budget) for trial in self.trials]
-        with context.Pool(min(self._jobs, max(1, len(work))), _begin) as pool:
-            for trial, rows in pool.imap_unordered(_run, work):
-                named = {"problem": trial.problem, "cell": trial.cell, "seed": trial.seed}
-                again = [row for row in self.results.rows if not _same(row, trial)]
-                self.results.rows = again + [{**named, **row} for row in rows]
-                self.results.write(self.out)
-                yield trial, rows
+        refusal = f"{self.out} is what another experiment writes; expected another --out, or that it ends first."
+        with holding(self.out, refusal):
+            self.results.write(self.out)  # if it cannot be written, better now
+            context = multiprocessing.get_context("spawn")
+            work = [(trial, self._budget) for trial in self.trials]
+            with context.Pool(min(self._jobs, max(1, len(work))), _begin) as pool:
+                for trial, rows in pool.imap_unordered(_run, work):
+                    named = {"problem": trial.problem, "cell": trial.cell, "seed": trial.seed}
+                    again = [row for row in self.results.rows if not _same(row, trial)]
+                    self.results.rows = again + [{**named, **row} for row in rows]
+                    self.results.write(self.out)
+                    yield trial, rows
 
 
 def _same(row: Row, trial: Trial) -> bool:
