@@ -58,3 +58,9 @@ def test_kinds_of_picture(tmp_path: Path, kind: str) -> None:
 def test_other_kinds_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"a\.bmp is of an unknown kind of picture"):
         alignment.draw(tmp_path / "a.bmp", np.ones((1, 1)), ["a"], ["b"])
+
+
+@pytest.mark.filterwarnings("error")
+def test_words_that_no_font_has_are_drawn_without_a_warning(tmp_path: Path) -> None:
+    alignment.draw(tmp_path / "a.png", np.ones((1, 1)), ["\x19 日本"], ["b"])
+    assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")

@@ -1,5 +1,6 @@
 """Files that matplotlib draws into; it is wanted only where something is drawn."""
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ def figure_class(path: Path) -> Any:
 
 
 def save(figure: Any, path: Path) -> None:
-    """Write the drawing as the kind of picture that `path` ends in."""
-    with replacing(path) as temporary:
+    """Write the drawing as the kind of picture that `path` ends in; what no font has is a box in it."""
+    with replacing(path) as temporary, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
         figure.savefig(temporary, format=path.suffix[1:])
