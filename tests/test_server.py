@@ -377,11 +377,13 @@ def test_tenants_do_not_see_each_other(tmp_path: Path, models: list[Path]) -> No
         for token in ("none", "wrong", bob + "x"):
             answer = httpx.get(f"{server.address}/streams", headers={"Authorization": f"Bearer {token}"})
             assert (answer.status_code, answer.json()["error"]["code"]) == (401, "unauthorized")
+            assert "none of those that the server read as it started" in answer.json()["error"]["message"]
             with (
                 pytest.raises(InvalidStatus, match="401"),
                 live(server.address, "mine", Authorization=f"Bearer {token}"),
             ):
                 pass
+        assert "needs a token" in httpx.get(f"{server.address}/streams").json()["error"]["message"]
         assert httpx.get(f"{server.address}/healthz").status_code == 200
 
 

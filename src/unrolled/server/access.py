@@ -78,8 +78,10 @@ class Access:
         for known, tenant in self._tokens.items():  # all of them, whichever it is
             if hmac.compare_digest(known, presented):
                 found = tenant
-        if found is None or scheme.lower() != "bearer":
+        if scheme.lower() != "bearer":
             raise Refusal(401, "unauthorized", "the request needs a token: Authorization: Bearer TOKEN.")
+        if found is None:
+            raise Refusal(401, "unauthorized", "the token is none of those that the server read as it started.")
         return found
 
     def count(self, tenant: str) -> None:
