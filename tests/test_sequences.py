@@ -379,6 +379,22 @@ def test_a_column_that_tells_sequences_apart_may_be_named_so(
     assert ("and --sequence 'whose is it' tells sequences apart by it" in str(error.value)) == told
 
 
+@pytest.mark.parametrize(
+    "content", ["x,y,label,,\n1,2,walk,,\n3,4.5,walk,,\n5,6,run,,\n", CSV.replace("\n", ",\n")]
+)
+def test_a_separator_at_the_end_of_every_line_makes_no_column(tmp_path: Path, content: str) -> None:
+    expected, found = one(written(tmp_path / "a.csv", CSV)), one(written(tmp_path / "b.csv", content))
+    assert np.array_equal(found.inputs, expected.inputs)
+    assert (found.features, found.labels) == (expected.features, expected.labels)
+
+
+def test_a_column_without_a_name_that_has_numbers_is_one(tmp_path: Path) -> None:
+    assert one(written(tmp_path / "a.csv", "label,x,\nwalk,1,\nrun,2,3\n"), Layout(missing="hold")).features == (
+        "x",
+        "",
+    )
+
+
 def test_white_space_around_a_name_is_none_of_it(tmp_path: Path) -> None:
     found = one(written(tmp_path / "a.csv", "x, y , label\n1, 2, 01\n"))
     assert found.features == ("x", "y") and found.inputs.tolist() == [[1, 2]] and found.labels == ["01"]

@@ -112,7 +112,10 @@ def _of_text(text: Text, separator: str, texts: Sequence[str | None]) -> Any:
         )
     if any(map(pyarrow.types.is_binary, found.schema.types)):  # what PyArrow makes of other bytes
         raise pyarrow.ArrowInvalid("a column is not UTF-8")
-    return found.rename_columns([name.strip() for name in found.column_names])
+    names, width = [name.strip() for name in found.column_names], found.num_columns
+    while width and not names[width - 1] and found.column(width - 1).null_count == found.num_rows:
+        width -= 1  # after a separator that ends every line, as spreadsheets leave it
+    return found.select(range(width)).rename_columns(names[:width])
 
 
 def _are_a_row(names: Sequence[str]) -> bool:
