@@ -1,6 +1,7 @@
 """Files of sequences: what is read from each kind, and the one sentence about each that cannot be used."""
 
 import gzip
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -175,6 +176,13 @@ def test_what_cannot_be_used_is_refused_with_its_place(
     with pytest.raises(InputError) as refused:
         read([make(tmp_path)], Layout(), Refused(False))
     assert reason in str(refused.value)
+
+
+def test_a_pipe_is_refused_for_it_cannot_be_read_twice(tmp_path: Path) -> None:
+    """A second opening would wait for ever for somebody who writes."""
+    os.mkfifo(tmp_path / "a.csv")
+    with pytest.raises(InputError, match=r"a\.csv is not a regular file; expected one"):
+        one(tmp_path / "a.csv")
 
 
 def test_bad_sequences_are_left_out_and_counted_where_that_is_asked_for(tmp_path: Path) -> None:

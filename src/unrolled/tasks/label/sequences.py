@@ -146,7 +146,9 @@ def _in_folder(folder: Path) -> list[Path]:
 
 
 def sources(paths: Iterable[str | Path]) -> list[Source]:
-    """The files to read, those of folders by name; raises `InputError` for one that is not there or not known."""
+    """The files to read, those of folders by name; raises `InputError` for one that is not there, no file or not
+    known.
+    """
     found: list[Source] = []
     names = list(paths)
     if "" in names:  # which `Path` would take for the folder that one is in
@@ -154,6 +156,8 @@ def sources(paths: Iterable[str | Path]) -> list[Source]:
     for given in map(Path, names):
         if not given.exists():
             raise InputError(f"{given} does not exist; expected a file or a folder of sequences.")
+        if not given.is_dir() and not given.is_file():
+            raise InputError(f"{given} is not a regular file; expected one, because it is read more than once.")
         for path in _in_folder(given) if given.is_dir() else [given]:
             if _suffix(path) not in READERS:
                 raise InputError(f"{path} is of an unknown kind; expected a name ending in {', '.join(READERS)}.")
