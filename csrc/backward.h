@@ -1,7 +1,7 @@
 // A cell run over a sequence, backward, with the gradients of its weights.
 //
 // From the last step consumed to the first, the gradient at a step's h is grad_h plus what the step after it sends
-// back, the gradients of that step's gates times weight_hh. Those of a chunk of steps stand in working memory; when
+// back (at a row's last step grad_h_n), the gradients of that step's gates times weight_hh. Those of a chunk of steps stand in working memory; when
 // the chunk is done, and they are still in the cache, the weights' gradients and x's are made of them.
 //
 // A Cell has `gates` (G), its `steps` and `args`, and
@@ -34,6 +34,9 @@ UNROLLED_INLINE void deliver(const Gradients& grad, const float* sums, float* ou
     if (!grad.continued) return copy(sums, out, n);
     for (int64_t i = 0; i < n; ++i) out[i] += sums[i];
 }
+
+// A row of what may be null.
+UNROLLED_INLINE const float* row_of(const float* rows, int64_t b, int64_t width) { return rows ? rows + b * width : nullptr; }
 
 // Working memory of a backward run, all threads together.
 template <class Cell>
@@ -427,6 +430,9 @@ void run_backward(Cell cell, int wanted_threads) {
         for (int64_t begin = 0; begin < T; begin += size) run.chunk(begin, begin + size < T ? begin + size : T);
         run.finish();
     });
+    if (wants_initial && cell.args.grad_h_n && !cell.args.grad.continued)
+        for (int64_t b = 0; b < B; ++b)
+            if (steps.length(b) == 0) copy(cell.args.grad_h_n + b * P, cell.args.grad.h0 + b * P, P);
 }
 
 }  // namespace unrolled::UNROLLED_ISA

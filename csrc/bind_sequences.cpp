@@ -113,7 +113,7 @@ void lstm_forward(AnyRank x, Symbols symbols, MaybeIn<2> weight_ih, MaybeIn<1> b
                   MaybeIn<1> bias_hh, MaybeIn<2> weight_hr, MaybeIn<2> peephole, MaybeIn<1> gain_ih, MaybeIn<1> gain_hh,
                   MaybeIn<1> gain_c, MaybeIn<1> bias_c, In<2> h0, In<2> c0, Lengths lengths, Resets resets, bool reverse,
                   bool bfloat16, MaybeFactors dropout, MaybeFactors zoneout_h, MaybeFactors zoneout_c, Out<3> h, Out<3> c,
-                  MaybeOut<3> gates) {
+                  MaybeOut<3> gates, MaybeOut<3> h_n, MaybeOut<3> c_n) {
     const auto s = make_steps(h, x, symbols, lengths, resets, reverse, bfloat16, weight_hr);
     const int64_t G = gates_of(s, weight_hh), D = expect_input(s, G, x, weight_ih);
     expect_biases(bias_ih, bias_hh, weight_ih, G * s.H);
@@ -126,11 +126,21 @@ void lstm_forward(AnyRank x, Symbols symbols, MaybeIn<2> weight_ih, MaybeIn<1> b
     if (symbols && gain_ih) throw nb::value_error("symbols: expected only without gain_ih");
     const auto variant = variant_of(s, G, weight_hr, peephole, norm, dropout, zoneout_h, zoneout_c);
     if (gates) expect("gates", *gates, {s.T, s.B, variant.kept(s.H)});
+    if (h_n) expect("h_n", *h_n, {1, s.B, s.P});
+    if (c_n && !gates) throw nb::value_error("c_n: expected only together with gates");
+    if (c_n) expect("c_n", *c_n, {1, s.B, s.H});
     unlocked([&] {
         unrolled::kernels().lstm_forward(
             s, {x.data(), weight_hh.data(), h0.data(), c0.data(), h.data(), c.data(), data_or_null(gates),
-                every, data_or_null(weight_ih), data_or_null(bias_ih), data_or_null(bias_hh), D, variant}, threads_for(s, G, D));
+                data_or_null(h_n), data_or_null(c_n), every, data_or_null(weight_ih), data_or_null(bias_ih), data_or_null(bias_hh), D, variant}, threads_for(s, G, D));
     });
+}
+
+// What came to h: of every step, and of the last state.
+void expect_arrived(const unrolled::Steps& s, const MaybeIn<3>& grad_h, const MaybeIn<3>& grad_h_n, bool continued) {
+    if (grad_h) expect("grad_h", *grad_h, {s.T, s.B, s.P});
+    if (grad_h_n) expect("grad_h_n", *grad_h_n, {1, s.B, s.P});
+    if (grad_h_n && continued) throw nb::value_error("grad_h_n: expected only where nothing is continued");
 }
 
 unrolled::Gradients gradients(const unrolled::Steps& s, int64_t gates, int64_t D, const MaybeIn<2>& weight_ih,
@@ -148,21 +158,22 @@ unrolled::Gradients gradients(const unrolled::Steps& s, int64_t gates, int64_t D
             data_or_null(grad_h0), continued};
 }
 
-void lstm_backward(In<3> grad_h, MaybeIn<3> grad_c, AnyRank x, Symbols symbols, MaybeIn<2> weight_ih, In<2> weight_hh,
+void lstm_backward(AnyRank x, Symbols symbols, MaybeIn<2> weight_ih, In<2> weight_hh,
                    MaybeIn<2> weight_hr, MaybeIn<2> peephole, MaybeIn<1> gain_ih, MaybeIn<1> gain_hh,
                    MaybeIn<1> gain_c, MaybeIn<1> bias_c, In<2> h0, In<2> c0, Lengths lengths, Resets resets,
                    bool reverse, bool bfloat16, MaybeFactors dropout, MaybeFactors zoneout_h, MaybeFactors zoneout_c, In<3> h,
-                   In<3> c, In<3> gates, std::optional<AnyRankOut> grad_x, MaybeOut<2> grad_weight_ih, MaybeOut<1> grad_bias_ih,
-                   MaybeOut<2> grad_weight_hh, MaybeOut<2> grad_weight_hr, MaybeOut<2> grad_peephole,
+                   In<3> c, In<3> gates, MaybeIn<3> grad_h, MaybeIn<3> grad_c, MaybeIn<3> grad_h_n, MaybeIn<3> grad_c_n,
+                   std::optional<AnyRankOut> grad_x, MaybeOut<2> grad_weight_ih, MaybeOut<1> grad_bias_ih, MaybeOut<2> grad_weight_hh, MaybeOut<2> grad_weight_hr, MaybeOut<2> grad_peephole,
                    MaybeOut<1> grad_gain_ih, MaybeOut<1> grad_gain_hh, MaybeOut<1> grad_gain_c,
                    MaybeOut<1> grad_bias_c, MaybeOut<2> grad_h0, MaybeOut<2> grad_c0, bool continued) {
-    const auto s = make_steps(grad_h, x, symbols, lengths, resets, reverse, bfloat16, weight_hr);
+    const auto s = make_steps(h, x, symbols, lengths, resets, reverse, bfloat16, weight_hr);
     const int64_t G = gates_of(s, weight_hh), D = expect_input(s, G, x, weight_ih);
+    expect_arrived(s, grad_h, grad_h_n, continued);
     if (grad_c) expect("grad_c", *grad_c, {s.T, s.B, s.H});
+    if (grad_c_n) expect("grad_c_n", *grad_c_n, {1, s.B, s.H});
     expect("weight_hh", weight_hh, {G * s.H, s.P});
     expect("h0", h0, {s.B, s.P});
     expect("c0", c0, {s.B, s.H});
-    expect("h", h, {s.T, s.B, s.P});
     expect("c", c, {s.T, s.B, s.H});
     if (grad_h0.has_value() != grad_c0.has_value()) throw nb::value_error("grad_c0: expected together with grad_h0");
     if (grad_c0) expect("grad_c0", *grad_c0, {s.B, s.H});
@@ -179,15 +190,16 @@ void lstm_backward(In<3> grad_h, MaybeIn<3> grad_c, AnyRank x, Symbols symbols, 
     const auto grad = gradients(s, G, D, weight_ih, grad_x, grad_weight_ih, grad_weight_hh, grad_bias_ih, grad_h0, continued);
     unlocked([&] {
         unrolled::kernels().lstm_backward(
-            s, {grad_h.data(), data_or_null(grad_c), x.data(), data_or_null(weight_ih), weight_hh.data(), h0.data(),
-                c0.data(), h.data(), c.data(), gates.data(), D, variant, grad, data_or_null(grad_c0),
+            s, {data_or_null(grad_h), data_or_null(grad_c), data_or_null(grad_h_n), data_or_null(grad_c_n), x.data(),
+                data_or_null(weight_ih), weight_hh.data(), h0.data(), c0.data(), h.data(), c.data(), gates.data(), D, variant, grad, data_or_null(grad_c0),
                 data_or_null(grad_weight_hr), data_or_null(grad_peephole), data_or_null(grad_gain_ih),
                 data_or_null(grad_gain_hh), data_or_null(grad_gain_c), data_or_null(grad_bias_c)}, threads_for(s, G, D));
     });
 }
 
 void gru_forward(AnyRank x, Symbols symbols, MaybeIn<2> weight_ih, MaybeIn<1> bias_ih, In<2> weight_hh, MaybeIn<1> bias_hh, In<2> h0,
-                 Lengths lengths, Resets resets, bool reverse, bool bfloat16, MaybeFactors zoneout_h, Out<3> h, MaybeOut<3> gates) {
+                 Lengths lengths, Resets resets, bool reverse, bool bfloat16, MaybeFactors zoneout_h, Out<3> h, MaybeOut<3> gates,
+                 MaybeOut<3> h_n) {
     const auto s = make_steps(h, x, symbols, lengths, resets, reverse, bfloat16);
     const auto zoneout = factors("zoneout_h", zoneout_h, s, s.H);
     const int64_t D = expect_input(s, 3, x, weight_ih);
@@ -197,58 +209,62 @@ void gru_forward(AnyRank x, Symbols symbols, MaybeIn<2> weight_ih, MaybeIn<1> bi
     if (bias_hh) expect("bias_hh", *bias_hh, {3 * s.H});
     expect("h0", h0, {s.B, s.H});
     if (gates) expect("gates", *gates, {s.T, s.B, 4 * s.H});
+    if (h_n) expect("h_n", *h_n, {1, s.B, s.H});
     unlocked([&] {
         unrolled::kernels().gru_forward(
-            s, {x.data(), weight_hh.data(), h0.data(), h.data(), data_or_null(gates), data_or_null(weight_ih),
+            s, {x.data(), weight_hh.data(), h0.data(), h.data(), data_or_null(gates), data_or_null(h_n), data_or_null(weight_ih),
                 data_or_null(bias_ih), data_or_null(bias_hh), D, zoneout}, threads_for(s, 3, D));
     });
 }
 
-void gru_backward(In<3> grad_h, AnyRank x, Symbols symbols, MaybeIn<2> weight_ih, In<2> weight_hh, In<2> h0, Lengths lengths,
-                  Resets resets, bool reverse, bool bfloat16, MaybeFactors zoneout_h, In<3> h, In<3> gates, std::optional<AnyRankOut> grad_x,
-                  MaybeOut<2> grad_weight_ih, MaybeOut<1> grad_bias_ih, MaybeOut<2> grad_weight_hh, MaybeOut<1> grad_bias_hh,
-                  MaybeOut<2> grad_h0, bool continued) {
-    const auto s = make_steps(grad_h, x, symbols, lengths, resets, reverse, bfloat16);
+void gru_backward(AnyRank x, Symbols symbols, MaybeIn<2> weight_ih, In<2> weight_hh, In<2> h0, Lengths lengths, Resets resets,
+                  bool reverse, bool bfloat16, MaybeFactors zoneout_h, In<3> h, In<3> gates, MaybeIn<3> grad_h,
+                  MaybeIn<3> grad_h_n, std::optional<AnyRankOut> grad_x, MaybeOut<2> grad_weight_ih, MaybeOut<1> grad_bias_ih,
+                  MaybeOut<2> grad_weight_hh, MaybeOut<1> grad_bias_hh, MaybeOut<2> grad_h0, bool continued) {
+    const auto s = make_steps(h, x, symbols, lengths, resets, reverse, bfloat16);
     const auto zoneout = factors("zoneout_h", zoneout_h, s, s.H);
     const int64_t D = expect_input(s, 3, x, weight_ih);
     expect("weight_hh", weight_hh, {3 * s.H, s.H});
     expect("h0", h0, {s.B, s.H});
-    expect("h", h, {s.T, s.B, s.H});
     expect("gates", gates, {s.T, s.B, 4 * s.H});
+    expect_arrived(s, grad_h, grad_h_n, continued);
     if (grad_bias_hh) expect("grad_bias_hh", *grad_bias_hh, {3 * s.H});
     const auto grad = gradients(s, 3, D, weight_ih, grad_x, grad_weight_ih, grad_weight_hh, grad_bias_ih, grad_h0, continued);
     unlocked([&] {
         unrolled::kernels().gru_backward(
-            s, {grad_h.data(), x.data(), data_or_null(weight_ih), weight_hh.data(), h0.data(), h.data(), gates.data(), D,
-                zoneout, grad, data_or_null(grad_bias_hh)}, threads_for(s, 3, D));
+            s, {data_or_null(grad_h), data_or_null(grad_h_n), x.data(), data_or_null(weight_ih), weight_hh.data(), h0.data(),
+                h.data(), gates.data(), D, zoneout, grad, data_or_null(grad_bias_hh)}, threads_for(s, 3, D));
     });
 }
 
 void rnn_forward(AnyRank x, Symbols symbols, MaybeIn<2> weight_ih, MaybeIn<1> bias_ih, In<2> weight_hh,
-                 MaybeIn<1> bias_hh, In<2> h0, Lengths lengths, Resets resets, bool reverse, bool bfloat16, bool relu, Out<3> h) {
+                 MaybeIn<1> bias_hh, In<2> h0, Lengths lengths, Resets resets, bool reverse, bool bfloat16, bool relu, Out<3> h,
+                 MaybeOut<3> h_n) {
     const auto s = make_steps(h, x, symbols, lengths, resets, reverse, bfloat16);
     const int64_t D = expect_input(s, 1, x, weight_ih);
     expect_biases(bias_ih, bias_hh, weight_ih, s.H);
     expect("weight_hh", weight_hh, {s.H, s.H});
     expect("h0", h0, {s.B, s.H});
+    if (h_n) expect("h_n", *h_n, {1, s.B, s.H});
     unlocked([&] {
-        unrolled::kernels().rnn_forward(s, {x.data(), weight_hh.data(), h0.data(), h.data(), relu,
+        unrolled::kernels().rnn_forward(s, {x.data(), weight_hh.data(), h0.data(), h.data(), data_or_null(h_n), relu,
                                             data_or_null(weight_ih), data_or_null(bias_ih), data_or_null(bias_hh), D}, threads_for(s, 1, D));
     });
 }
 
-void rnn_backward(In<3> grad_h, AnyRank x, Symbols symbols, MaybeIn<2> weight_ih, In<2> weight_hh, In<2> h0, Lengths lengths,
-                  Resets resets, bool reverse, bool bfloat16, bool relu, In<3> h, std::optional<AnyRankOut> grad_x, MaybeOut<2> grad_weight_ih,
-                  MaybeOut<1> grad_bias_ih, MaybeOut<2> grad_weight_hh, MaybeOut<2> grad_h0) {
-    const auto s = make_steps(grad_h, x, symbols, lengths, resets, reverse, bfloat16);
+void rnn_backward(AnyRank x, Symbols symbols, MaybeIn<2> weight_ih, In<2> weight_hh, In<2> h0, Lengths lengths, Resets resets,
+                  bool reverse, bool bfloat16, bool relu, In<3> h, MaybeIn<3> grad_h, MaybeIn<3> grad_h_n,
+                  std::optional<AnyRankOut> grad_x, MaybeOut<2> grad_weight_ih, MaybeOut<1> grad_bias_ih,
+                  MaybeOut<2> grad_weight_hh, MaybeOut<2> grad_h0) {
+    const auto s = make_steps(h, x, symbols, lengths, resets, reverse, bfloat16);
     const int64_t D = expect_input(s, 1, x, weight_ih);
     expect("weight_hh", weight_hh, {s.H, s.H});
     expect("h0", h0, {s.B, s.H});
-    expect("h", h, {s.T, s.B, s.H});
+    expect_arrived(s, grad_h, grad_h_n, false);
     const auto grad = gradients(s, 1, D, weight_ih, grad_x, grad_weight_ih, grad_weight_hh, grad_bias_ih, grad_h0);
     unlocked([&] {
-        unrolled::kernels().rnn_backward(s, {grad_h.data(), x.data(), data_or_null(weight_ih), weight_hh.data(),
-                                             h0.data(), h.data(), D, grad, relu}, threads_for(s, 1, D));
+        unrolled::kernels().rnn_backward(s, {data_or_null(grad_h), data_or_null(grad_h_n), x.data(), data_or_null(weight_ih),
+                                             weight_hh.data(), h0.data(), h.data(), D, grad, relu}, threads_for(s, 1, D));
     });
 }
 
@@ -264,7 +280,8 @@ void bind_sequences(nb::module_& m) {
     const auto lengths = "lengths"_a.noconvert().none();
     const auto resets = "resets"_a.noconvert().none();
     const auto h = "h"_a.noconvert(), c = "c"_a.noconvert();
-    const auto grad_h = "grad_h"_a.noconvert();
+    const auto h_n = "h_n"_a.noconvert().none(), c_n = "c_n"_a.noconvert().none();
+    const auto grad_h = "grad_h"_a.noconvert().none(), grad_h_n = "grad_h_n"_a.noconvert().none();
     const auto grad_x = "grad_x"_a.noconvert().none();
     const auto grad_w_ih = "grad_weight_ih"_a.noconvert().none();
     const auto grad_b_ih = "grad_bias_ih"_a.noconvert().none();
@@ -276,18 +293,20 @@ void bind_sequences(nb::module_& m) {
     const auto gain_ih = "gain_ih"_a.noconvert().none(), gain_hh = "gain_hh"_a.noconvert().none();
     const auto gain_c = "gain_c"_a.noconvert().none(), bias_c = "bias_c"_a.noconvert().none();
     m.def("lstm_forward", &lstm_forward, x, symbols, w_ih, b_ih, w_hh, b_hh, w_hr, peephole, gain_ih, gain_hh, gain_c, bias_c,
-          h0, c0, lengths, resets, "reverse"_a, "bfloat16"_a, dropout, zoneout_h, zoneout_c, h, c, "gates"_a.noconvert().none());
-    m.def("lstm_backward", &lstm_backward, grad_h, "grad_c"_a.noconvert().none(), x, symbols, w_ih, w_hh, w_hr, peephole, gain_ih,
+          h0, c0, lengths, resets, "reverse"_a, "bfloat16"_a, dropout, zoneout_h, zoneout_c, h, c,
+          "gates"_a.noconvert().none(), h_n, c_n);
+    m.def("lstm_backward", &lstm_backward, x, symbols, w_ih, w_hh, w_hr, peephole, gain_ih,
           gain_hh, gain_c, bias_c, h0, c0, lengths, resets, "reverse"_a, "bfloat16"_a, dropout, zoneout_h, zoneout_c, h, c,
-          "gates"_a.noconvert(), grad_x, grad_w_ih, grad_b_ih, grad_w_hh, "grad_weight_hr"_a.noconvert().none(),
+          "gates"_a.noconvert(), grad_h, "grad_c"_a.noconvert().none(), grad_h_n, "grad_c_n"_a.noconvert().none(), grad_x, grad_w_ih,
+          grad_b_ih, grad_w_hh, "grad_weight_hr"_a.noconvert().none(),
           "grad_peephole"_a.noconvert().none(), "grad_gain_ih"_a.noconvert().none(), "grad_gain_hh"_a.noconvert().none(),
           "grad_gain_c"_a.noconvert().none(), "grad_bias_c"_a.noconvert().none(), grad_h0, "grad_c0"_a.noconvert().none(), "continued"_a = false);
     m.def("gru_forward", &gru_forward, x, symbols, w_ih, b_ih, w_hh, b_hh, h0, lengths, resets,
-          "reverse"_a, "bfloat16"_a, zoneout_h, h, "gates"_a.noconvert().none());
-    m.def("gru_backward", &gru_backward, grad_h, x, symbols, w_ih, w_hh, h0, lengths, resets, "reverse"_a, "bfloat16"_a, zoneout_h, h,
-          "gates"_a.noconvert(), grad_x, grad_w_ih, grad_b_ih, grad_w_hh, "grad_bias_hh"_a.noconvert().none(), grad_h0,
+          "reverse"_a, "bfloat16"_a, zoneout_h, h, "gates"_a.noconvert().none(), h_n);
+    m.def("gru_backward", &gru_backward, x, symbols, w_ih, w_hh, h0, lengths, resets, "reverse"_a, "bfloat16"_a, zoneout_h, h,
+          "gates"_a.noconvert(), grad_h, grad_h_n, grad_x, grad_w_ih, grad_b_ih, grad_w_hh, "grad_bias_hh"_a.noconvert().none(), grad_h0,
           "continued"_a = false);
-    m.def("rnn_forward", &rnn_forward, x, symbols, w_ih, b_ih, w_hh, b_hh, h0, lengths, resets, "reverse"_a, "bfloat16"_a, "relu"_a, h);
-    m.def("rnn_backward", &rnn_backward, grad_h, x, symbols, w_ih, w_hh, h0, lengths, resets, "reverse"_a, "bfloat16"_a, "relu"_a, h,
-          grad_x, grad_w_ih, grad_b_ih, grad_w_hh, grad_h0);
+    m.def("rnn_forward", &rnn_forward, x, symbols, w_ih, b_ih, w_hh, b_hh, h0, lengths, resets, "reverse"_a, "bfloat16"_a, "relu"_a, h, h_n);
+    m.def("rnn_backward", &rnn_backward, x, symbols, w_ih, w_hh, h0, lengths, resets, "reverse"_a, "bfloat16"_a, "relu"_a, h,
+          grad_h, grad_h_n, grad_x, grad_w_ih, grad_b_ih, grad_w_hh, grad_h0);
 }

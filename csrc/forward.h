@@ -334,6 +334,20 @@ void add_biases(const Cell& cell, float* biases) {
     for (int64_t k = 0; k < Cell::shared_biases * H; ++k) biases[k] += cell.args.bias_hh[k];
 }
 
+// The states after each row's last step; where it takes none, the initial ones.
+template <class Cell>
+void copy_last(const Cell& cell) {
+    const auto& args = cell.args;
+    const Steps& steps = cell.steps;
+    for (int64_t b = 0; b < steps.B; ++b) {
+        const int64_t at = steps.last_of(b) * steps.B + b;
+        const bool stepped = steps.length(b) > 0;
+        if (args.h_n) copy(stepped ? args.h + at * steps.P : args.h0 + b * steps.P, args.h_n + b * steps.P, steps.P);
+        if constexpr (requires { args.c_n; })
+            if (args.c_n) copy(stepped ? args.c + at * steps.H : args.c0 + b * steps.H, args.c_n + b * steps.H, steps.H);
+    }
+}
+
 template <class Cell>
 void run_forward(const Cell& cell, int wanted_threads) {
     constexpr int G = Cell::gates;
@@ -372,6 +386,7 @@ void run_forward(const Cell& cell, int wanted_threads) {
         run.pack();
         for (int64_t begin = 0; begin < T; begin += size) run.chunk(begin, begin + size < T ? begin + size : T);
     });
+    copy_last(cell);
 }
 
 }  // namespace unrolled::UNROLLED_ISA

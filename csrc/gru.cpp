@@ -77,8 +77,9 @@ struct GruBackwardCell {
     struct Row {
         float* out;
         const float *grad_h, *gates, *h_before;
-        float* carried;  // grad_h0 carries, from step to step, what does not pass through the gates
-        bool carries, reset;  // whether from a step after this one
+        float* carried;      // grad_h0 carries, from step to step, what does not pass through the gates
+        const float* later;  // that, or what else comes from after this step; null: zero
+        bool reset;
         int64_t at;
     };
     Row row(int64_t t, int64_t b, float* out, const float* zeros) const {
@@ -86,8 +87,10 @@ struct GruBackwardCell {
         const float* h_before = steps.reset(t, b)   ? zeros
                                 : steps.first(t, b) ? args.h0 + b * H
                                                     : args.h + (steps.before(t) * steps.B + b) * H;
-        return {out, args.grad_h + at * H, args.gates + at * 4 * H, h_before, args.grad.h0 + b * H,
-                !steps.last(t, b) || args.grad.continued, steps.reset(t, b), at};
+        float* carried = args.grad.h0 + b * H;
+        const bool ends = steps.last(t, b) && !args.grad.continued;
+        return {out, args.grad_h ? args.grad_h + at * H : zeros, args.gates + at * 4 * H, h_before, carried,
+                ends ? row_of(args.grad_h_n, b, H) : carried, steps.reset(t, b), at};
     }
     UNROLLED_INLINE_MEMBER void fetch(const Row& row, int64_t u, int64_t n) const {
 #pragma GCC unroll 4
@@ -104,7 +107,7 @@ struct GruBackwardCell {
             const vec r = load(gate + R * H, n), z = load(gate + Z * H, n);
             const vec candidate = load(gate + N * H, n), product = load(gate + HN * H, n);
             vec grad_h = flow[v] + load(row.grad_h + u, n);
-            if (row.carries) grad_h += load(row.carried + u, n);
+            if (row.later) grad_h += load(row.later + u, n);
             vec kept{};
             if constexpr (modified) {
                 const vec zoneout = load(args.zoneout_h.at(row.at) + u, n);

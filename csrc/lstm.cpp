@@ -139,7 +139,7 @@ struct LstmBackwardCell {
         const float *grad_h, *grad_c;  // at the step's h and c; grad_c null: zero
         const float *gates, *c_before, *c;
         float *carried_h, *carried_c;  // grad_h0 and grad_c0 carry gradients from step to step
-        bool carries_h, carries_c;     // whether from a step after this one
+        const float *later_h, *later_c;  // those from what comes after this step, but for the flow; null: zero
         bool reset;
         int64_t at;
     };
@@ -148,10 +148,12 @@ struct LstmBackwardCell {
         const float* c_before = steps.reset(t, b)   ? zeros
                                 : steps.first(t, b) ? args.c0 + b * H
                                                     : args.c + (steps.before(t) * steps.B + b) * H;
-        const bool last = steps.last(t, b), enters = last && args.grad.continued;
-        return {out, args.grad_h + at * P, args.grad_c ? args.grad_c + at * H : nullptr, args.gates + at * args.variant.kept(H),
-                c_before, args.c + at * H, args.grad.h0 + b * P, args.grad_c0 + b * H, enters || (modified && !last),
-                enters || !last, steps.reset(t, b), at};
+        float *carried_h = args.grad.h0 + b * P, *carried_c = args.grad_c0 + b * H;
+        const bool last = steps.last(t, b), ends = last && !args.grad.continued;
+        const float* later_h = ends ? row_of(args.grad_h_n, b, P) : last || modified ? carried_h : nullptr;
+        const float* later_c = ends ? row_of(args.grad_c_n, b, H) : carried_c;
+        return {out, args.grad_h ? args.grad_h + at * P : zeros, row_of(args.grad_c, at, H), args.gates + at * args.variant.kept(H),
+                c_before, args.c + at * H, carried_h, carried_c, later_h, later_c, steps.reset(t, b), at};
     }
 
     UNROLLED_INLINE_MEMBER void fetch(const Row& row, int64_t u, int64_t n) const {
@@ -165,7 +167,7 @@ struct LstmBackwardCell {
     // The gradient at the state, of which `flow` comes from later steps, but for what zoneout keeps of it: that is carried on.
     UNROLLED_INLINE_MEMBER vec grad_of_state(vec flow, vec zoneout, const Row& row, int64_t u, int64_t n) const {
         vec grad_h = flow + load(row.grad_h + u, n);
-        if (row.carries_h) grad_h += load(row.carried_h + u, n);
+        if (row.later_h) grad_h += load(row.later_h + u, n);
         if constexpr (modified) {
             store(row.carried_h + u, row.reset ? vec{} : zoneout * grad_h, n);
             grad_h *= 1.0f - zoneout;
@@ -200,7 +202,7 @@ struct LstmBackwardCell {
     UNROLLED_INLINE_MEMBER void finish_gates(const LstmValues& now, vec before, vec grad_o, vec grad_fresh, const Modification& by,
                                              float* out, const Row& row, int64_t u, int64_t n) const {
         const int64_t H = steps.H;
-        vec grad_c = row.carries_c ? load(row.carried_c + u, n) : vec{}, kept_c{};
+        vec grad_c = row.later_c ? load(row.later_c + u, n) : vec{}, kept_c{};
         if (row.grad_c) grad_c += load(row.grad_c + u, n);
         if constexpr (modified) {
             kept_c = by.zoneout_c * grad_c;
@@ -323,7 +325,10 @@ void lstm_forward(const Steps& steps, const LstmForward& args, int threads) {
 void lstm_backward(const Steps& steps, const LstmBackward& args, int threads) {
     const LstmVariant& variant = args.variant;
     for (int64_t b = 0; b < steps.B; ++b)
-        if (args.grad_c0 && steps.length(b) == 0 && !args.grad.continued) zero(args.grad_c0 + b * steps.H, steps.H);
+        if (args.grad_c0 && steps.length(b) == 0 && !args.grad.continued) {
+            if (args.grad_c_n) copy(args.grad_c_n + b * steps.H, args.grad_c0 + b * steps.H, steps.H);
+            else zero(args.grad_c0 + b * steps.H, steps.H);
+        }
     if (variant.norm && variant.coupled) run_backward(NormalisedBackwardCell<true>{{steps, args}}, threads);
     else if (variant.norm) run_backward(NormalisedBackwardCell<false>{{steps, args}}, threads);
     else if (variant.coupled) run_backward(LstmBackwardCell<true, true>{steps, args}, threads);

@@ -41,11 +41,11 @@ struct RnnBackwardCell {
 
     struct Row {
         float* out;
-        const float *grad_h, *h;
+        const float *grad_h, *grad_h_n, *h;  // grad_h_n null: zero
     };
-    Row row(int64_t t, int64_t b, float* out, const float*) const {
+    Row row(int64_t t, int64_t b, float* out, const float* zeros) const {
         const int64_t at = (t * steps.B + b) * steps.H;
-        return {out, args.grad_h + at, args.h + at};
+        return {out, args.grad_h ? args.grad_h + at : zeros, steps.last(t, b) ? row_of(args.grad_h_n, b, steps.H) : nullptr, args.h + at};
     }
     UNROLLED_INLINE_MEMBER void fetch(const Row& row, int64_t u, int64_t n) const {
         ask(row.h + u, n);
@@ -55,7 +55,9 @@ struct RnnBackwardCell {
     UNROLLED_INLINE_MEMBER void finish(const vec (&flow)[count], const Row& row, int64_t first, int64_t n) const {
         for (int v = 0; v < count; ++v) {
             const int64_t u = first + v * lanes;
-            const vec h = load(row.h + u, n), grad_h = flow[v] + load(row.grad_h + u, n);
+            const vec h = load(row.h + u, n);
+            vec grad_h = flow[v] + load(row.grad_h + u, n);
+            if (row.grad_h_n) grad_h += load(row.grad_h_n + u, n);
             const vec slope = args.relu ? select(h > 0.0f, splat(1.0f), vec{}) : 1.0f - h * h;
             store(row.out + u, grad_h * slope, n);
         }

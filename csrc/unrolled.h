@@ -28,7 +28,8 @@ struct Steps {
     bool reset(int64_t t, int64_t b) const { return resets && resets[t * B + b]; }
     int64_t input(int64_t t, int64_t b) const { return symbols ? symbols[t * B + b] : t * B + b; }  // a row of x
     bool first(int64_t t, int64_t b) const { return reverse ? t == length(b) - 1 : t == 0; }
-    bool last(int64_t t, int64_t b) const { return reverse ? t == 0 : t == length(b) - 1; }
+    bool last(int64_t t, int64_t b) const { return t == last_of(b); }
+    int64_t last_of(int64_t b) const { return reverse ? 0 : length(b) - 1; }  // of a row that takes any
     int64_t before(int64_t t) const { return reverse ? t + 1 : t - 1; }  // the step consumed before t
     int64_t after(int64_t t) const { return reverse ? t - 1 : t + 1; }
 };
@@ -77,6 +78,7 @@ struct LstmForward {
     float* h;                // [T, B, P]
     float* c;                // [T / every, B, H], rounded up: the newest of every so many steps, updated in place
     float* gates;            // [T, B, K]; null when not kept
+    float *h_n, *c_n;        // [B, P], [B, H]: after each row's last step; or null, as c_n is where gates are not kept
     int64_t every;           // 1 where gates are kept
     const float* weight_ih;  // [G*H, D]
     const float *bias_ih, *bias_hh;  // [G*H], or null: zero
@@ -90,6 +92,7 @@ struct GruForward {
     const float* h0;         // [B, H]
     float* h;                // [T, B, H]
     float* gates;            // [T, B, 4H]: r, z, n and W_hn h + b_hn; null when not kept
+    float* h_n;              // [B, H], or null
     const float* weight_ih;  // [3H, D]
     const float *bias_ih, *bias_hh;  // [3H], or null: zero; b_hn, the last of bias_hh, stays with the product that r multiplies
     int64_t D;
@@ -101,6 +104,7 @@ struct RnnForward {
     const float* weight_hh;  // [H, H]
     const float* h0;         // [B, H]
     float* h;                // [T, B, H]
+    float* h_n;              // [B, H], or null
     bool relu;               // false: tanh
     const float* weight_ih;  // [H, D]
     const float *bias_ih, *bias_hh;  // [H], or null: zero
@@ -121,8 +125,8 @@ struct Gradients {
 };
 
 struct LstmBackward {
-    const float* grad_h;     // [T, B, P]
-    const float* grad_c;     // [T, B, H], or null: zero
+    const float *grad_h, *grad_c;      // [T, B, P], [T, B, H], or null: zero
+    const float *grad_h_n, *grad_c_n;  // [B, P], [B, H], likewise: of the states after each row's last step
     const float* x;          // [T, B, D]; not read without weight_ih
     const float* weight_ih;  // [G*H, D], or null
     const float* weight_hh;  // [G*H, P]
@@ -139,7 +143,8 @@ struct LstmBackward {
 };
 
 struct GruBackward {
-    const float* grad_h;     // [T, B, H]
+    const float* grad_h;     // [T, B, H], or null: zero
+    const float* grad_h_n;   // [B, H], likewise: of the state after each row's last step
     const float* x;          // [T, B, D]
     const float* weight_ih;  // [3H, D], or null
     const float* weight_hh;  // [3H, H]
@@ -153,7 +158,8 @@ struct GruBackward {
 };
 
 struct RnnBackward {
-    const float* grad_h;     // [T, B, H]
+    const float* grad_h;     // [T, B, H], or null: zero
+    const float* grad_h_n;   // [B, H], likewise: of the state after each row's last step
     const float* x;          // [T, B, D]
     const float* weight_ih;  // [H, D], or null
     const float* weight_hh;  // [H, H]

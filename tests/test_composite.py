@@ -43,7 +43,7 @@ def assert_the_composite_returns_what_the_op_returns(problem: Problem, keep: boo
     optional = {"rnn": (), "gru": FACTORS[1:2], "lstm": (*LEARNED, *FACTORS)}[op]
     inputs = dict.fromkeys(optional) | inputs | problem.factors(torch.float64)
     expected: Any = getattr(torch.ops.unrolled, op)(**inputs)
-    for got, wanted in zip(composite(op, inputs).values(), [expected] if op == "rnn" else expected, strict=True):
+    for got, wanted in zip(composite(op, inputs).values(), expected, strict=True):
         assert_close(got, wanted)
 
 

@@ -423,7 +423,8 @@ def gradients(gates: int) -> dict[str, Any]:
 
 
 GATES_4 = {"gates": (STEPS, ROWS, 4 * UNITS)}
-ZONEOUT_H = {"zoneout_h": SEQUENCE}
+ZONEOUT_H, LAST = {"zoneout_h": SEQUENCE}, (1, *STATE)
+ARRIVED = {"grad_h": SEQUENCE, "grad_h_n": LAST}
 NORM = {"gain_ih": (4 * UNITS,), "gain_hh": (4 * UNITS,), "gain_c": (UNITS,), "bias_c": (UNITS,)}
 KEPT = {"gates": (STEPS, ROWS, 4 * UNITS + 2 * (4 * UNITS + 1))}
 VARIANT = {
@@ -436,23 +437,25 @@ VARIANT = {
 }
 # Each function's arguments by name: the shape of an array, or a value. The first array says T, B and H.
 ARGUMENTS: dict[str, dict[str, Any]] = {
-    "lstm_forward": {"h": SEQUENCE, "h0": STATE, "c0": STATE}
+    "lstm_forward": {"h": SEQUENCE, "h0": STATE, "c0": STATE, "h_n": LAST, "c_n": LAST}
     | {**of_input(4), **biases(4), **MASKS, "c": SEQUENCE, **KEPT, **VARIANT},
     "lstm_backward": {
-        "grad_h": SEQUENCE,
-        "grad_c": SEQUENCE,
-        "h0": STATE,
-        "c0": STATE,
         "h": SEQUENCE,
         "c": SEQUENCE,
+        **ARRIVED,
+        "grad_c": SEQUENCE,
+        "grad_c_n": LAST,
+        "h0": STATE,
+        "c0": STATE,
     }
     | {**of_input(4), **MASKS, **KEPT, **VARIANT, **gradients(4), "grad_c0": STATE}
     | {"grad_weight_hr": None, "grad_peephole": (3, UNITS), **{f"grad_{name}": of for name, of in NORM.items()}},
-    "gru_forward": {"h": SEQUENCE, "h0": STATE} | {**of_input(3), **biases(3), **MASKS, **GATES_4, **ZONEOUT_H},
-    "gru_backward": {"grad_h": SEQUENCE, "h0": STATE, "h": SEQUENCE, **ZONEOUT_H}
+    "gru_forward": {"h": SEQUENCE, "h0": STATE, "h_n": LAST}
+    | {**of_input(3), **biases(3), **MASKS, **GATES_4, **ZONEOUT_H},
+    "gru_backward": {"h": SEQUENCE, "h0": STATE, **ARRIVED, **ZONEOUT_H}
     | {**of_input(3), **MASKS, **GATES_4, **gradients(3), "grad_bias_hh": (3 * UNITS,)},
-    "rnn_forward": {"h": SEQUENCE, "h0": STATE} | of_input(1) | biases(1) | MASKS | {"relu": False},
-    "rnn_backward": {"grad_h": SEQUENCE, "h0": STATE, "h": SEQUENCE}
+    "rnn_forward": {"h": SEQUENCE, "h0": STATE, "h_n": LAST} | of_input(1) | biases(1) | MASKS | {"relu": False},
+    "rnn_backward": {"h": SEQUENCE, "h0": STATE, **ARRIVED}
     | {**of_input(1), **MASKS, "relu": False, **gradients(1)},
 }
 DTYPES = {"lengths": np.int64, "resets": np.bool_}

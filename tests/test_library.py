@@ -117,8 +117,9 @@ def test_a_traced_graph_has_the_op() -> None:
 def test_on_the_meta_device_there_are_shapes() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # the reference would warn
-        h, c, gates = lstm(*(None if one is None else one.to("meta") for one in inputs()))
+        h, c, gates, h_n, c_n = lstm(*(None if one is None else one.to("meta") for one in inputs()))
     assert (h.device.type, h.shape, c.shape, gates.shape) == ("meta", (4, 3, 5), (4, 3, 5), (4, 3, 20))
+    assert h_n.shape == c_n.shape == (1, 3, 5)
 
 
 @pytest.mark.parametrize("grad", [torch.no_grad, torch.enable_grad])

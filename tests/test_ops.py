@@ -38,7 +38,7 @@ def op_of(cell: str) -> str:
     return cell.split("_")[0]
 
 
-_lstm: Callable[..., tuple[Tensor, Tensor, Tensor]] = ops.lstm
+_lstm: Callable[..., tuple[Tensor, ...]] = ops.lstm
 
 NORM = ops.LayerNorm._fields
 LEARNED = ("weight_hr", "peephole", *NORM)
@@ -142,18 +142,19 @@ class Problem:
         op: Callable[..., Any] = getattr(ops, op_of(self.cell))
         taken = arguments(inputs, self.read())
         if op is ops.rnn:
-            return {"h": op(*taken, *masks, relu=self.cell == "rnn_relu")}
+            return dict(zip(("h", "h_n"), op(*taken, *masks, relu=self.cell == "rnn_relu"), strict=True))
         if op is ops.gru:
-            return {"h": op(*taken, *masks, **factors)[0]}
+            h, _, h_n = op(*taken, *masks, **factors)
+            return {"h": h, "h_n": h_n}
         variant, norm = ({name: inputs[name] for name in of if name in inputs} for of in (LEARNED[:2], NORM))
         given = {"variant": ops.Variant(**variant, **factors), "norm": ops.LayerNorm(**norm)}
-        h, c, _ = op(*taken, *masks, **given)
-        return {"h": h, "c": c}
+        h, c, _, h_n, c_n = op(*taken, *masks, **given)
+        return {"h": h, "c": c, "h_n": h_n, "c_n": c_n}
 
-    def solve(self, dtype: torch.dtype) -> dict[str, Tensor]:
-        """Every output and every gradient, by name."""
+    def solve(self, dtype: torch.dtype, used: str = "h c h_n c_n") -> dict[str, Tensor]:
+        """Every output and every gradient, by name; the loss uses these of the outputs."""
         inputs = self.inputs(dtype)
-        states = self.states(inputs)
+        states = {name: state for name, state in self.states(inputs).items() if name in used.split()}
         generator = torch.Generator().manual_seed(0)
         # The weights' gradients sum over steps and rows: this scale leaves them of order one.
         scale = (self.steps * self.rows) ** -0.5
@@ -177,13 +178,13 @@ def kernel_arguments(cell: str, inputs: dict[str, Tensor], symbols: Tensor | Non
 
 
 @cache
-def solution(problem: Problem) -> dict[str, Tensor]:
-    return problem.solve(torch.float64)
+def solution(problem: Problem, used: str = "h c h_n c_n") -> dict[str, Tensor]:
+    return problem.solve(torch.float64, used)
 
 
-def assert_solves(problem: Problem) -> None:
-    expected = solution(problem)
-    for name, value in problem.solve(torch.float32).items():
+def assert_solves(problem: Problem, used: str = "h c h_n c_n") -> None:
+    expected = solution(problem, used)
+    for name, value in problem.solve(torch.float32, used).items():
         assert value.dtype == torch.float32
         assert_close(value, expected[name], f"{name} of {problem}")
 
@@ -224,7 +225,7 @@ def test_the_engine_solves_a_single_step_on_two_threads(isa: str, cell: str, row
 def test_the_engine_solves_what_reads_symbols(isa: str, cell: str, masks: str) -> None:
     for steps, rows, units, symbols in ((5, 17, 63, 7), (200, 3, 17, 30), (9, 130, 130, 1), (3, 2, 17, 700)):
         for features in (0,) if "normalised" in cell else (0, 1, 9):
-            assert_solves(Problem(cell, steps, rows, units, masks, features, symbols))
+            assert_solves(Problem(cell, steps, rows, units, masks, features, symbols), "h c")
 
 
 @pytest.mark.parametrize("cell", [cell for cell in CELLS if "normalised" not in cell])
@@ -249,6 +250,15 @@ def test_symbols_with_a_normalised_product_are_refused(dtype: torch.dtype) -> No
 def test_the_engine_honours_each_mask(isa: str, cell: str, masks: str) -> None:
     for steps in range(1, 8) if cell in PLAIN else (1, 2, 5):
         assert_solves(Problem(cell, steps, 17, 17, masks))
+
+
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("used", ["h", "h_n", "h h_n", "c", "c_n", "h_n c_n"])
+def test_a_loss_may_use_any_of_the_outputs(isa: str, cell: str, used: str) -> None:
+    if "c" in used and op_of(cell) != "lstm":
+        return
+    for masks in ("", "reverse", "lengths", "lengths resets reverse"):
+        assert_solves(Problem(cell, 5, 17, 17, masks, 3), used)
 
 
 @pytest.mark.parametrize("cell", CELLS)
@@ -289,24 +299,27 @@ def test_the_engine_writes_all_of_its_outputs(isa: str, cell: str, masks: str) -
     grad_h = torch.randn(hidden.shape)
     gradients = (x, weight_ih, inputs["bias_ih"], weight_hh)
     if op == "rnn":
-        (h,) = run("forward", forward, hidden)
-        run("backward", (grad_h, x, symbols, weight_ih, weight_hh, h0, *steps, h), *gradients, h0)
+        h, _ = run("forward", forward, hidden, h0[None])
+        for of_h, of_h_n in ((grad_h, None), (None, h0[None])):
+            given = (x, symbols, weight_ih, weight_hh, h0, *steps, h, of_h, of_h_n)
+            run("backward", given, *gradients, h0)
     elif op == "gru":
-        h, kept = run("forward", forward, hidden, gates)
-        assert torch.equal(run("forward", forward, hidden, None)[0], h)
-        run(
-            "backward",
-            (grad_h, x, symbols, weight_ih, weight_hh, h0, *steps, h, kept),
-            *gradients,
-            inputs["bias_hh"],
-            h0,
-        )
+        h, kept, h_n = run("forward", forward, hidden, gates, h0[None])
+        assert all(map(torch.equal, run("forward", forward, hidden, None, h0[None]), (h, h_n)))
+        for of_h, of_h_n in ((grad_h, None), (None, h_n)):
+            given = (x, symbols, weight_ih, weight_hh, h0, *steps, h, kept, of_h, of_h_n)
+            run("backward", given, *gradients, inputs["bias_hh"], h0)
     else:
         c0 = inputs["c0"]
-        h, c, kept = run("forward", forward, hidden, c_of_steps, gates)
-        assert torch.equal(run("forward", forward, hidden, c0[None], None)[0], h)
-        for grad_c in (None, torch.randn(c.shape)):
-            given = (grad_h, grad_c, x, symbols, weight_ih, weight_hh, *learned, h0, c0, *steps, h, c, kept)
+        h, c, kept, h_n, c_n = run("forward", forward, hidden, c_of_steps, gates, h0[None], c0[None])
+        lone = run("forward", forward, hidden, c0[None], None, h0[None], None)
+        assert all(map(torch.equal, lone, (h, c_n, h_n)))
+        for arrived in (
+            (grad_h, None, None, None),
+            (grad_h, torch.randn(c.shape), None, c_n),
+            (None, None, h_n, None),
+        ):
+            given = (x, symbols, weight_ih, weight_hh, *learned, h0, c0, *steps, h, c, kept, *arrived)
             run("backward", given, *gradients, *learned, h0, c0)
 
 
@@ -420,9 +433,11 @@ def test_one_pass_is_the_same_sequence_cut_anywhere(isa: str, cell: str, masks: 
         carried = inputs
         for piece in pieces:
             part = whole.states(carried | {"x": inputs["x"][piece]})
-            for name, state in part.items():
-                assert torch.equal(state, expected[name][piece]), f"{name} cut at {cut}"
-                carried = carried | {f"{name}0": state[0 if reverse else -1]}
+            for name in part.keys() & {"h", "c"}:
+                assert torch.equal(part[name], expected[name][piece]), f"{name} cut at {cut}"
+            carried = inputs | {name.replace("_n", "0"): part[name][0] for name in part.keys() & {"h_n", "c_n"}}
+        for name in part.keys() & {"h_n", "c_n"}:
+            assert torch.equal(part[name], expected[name]), f"{name} cut at {cut}"
 
 
 @pytest.mark.parametrize(
@@ -499,19 +514,24 @@ print(sorted({"torch._dynamo", "sympy"} & set(sys.modules)))
     assert (found.stdout, found.stderr) == ("[]\n", "")
 
 
-def test_an_unused_c_costs_no_gradient_of_zeros(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[object] = []
+@pytest.mark.parametrize("cell", ["rnn_tanh", "lstm", "gru"])
+def test_what_a_loss_does_not_use_costs_no_gradient_of_zeros(cell: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    op = f"{op_of(cell)}_backward"
+    arrived: list[str] = []
+    kernel = dispatch.ENGINE[op]
+    names = [argument.name for argument in getattr(torch.ops.unrolled, op).default._schema.arguments]
 
-    def spy(grad_h: Any, grad_c: Any, *rest: Any) -> None:
-        seen.append(grad_c)
-        _engine.lstm_backward(grad_h, grad_c, *rest)
+    def spy(*given: Any) -> None:
+        named = zip(names, given, strict=False)
+        arrived.extend(name for name, one in named if name.startswith("grad_") and one is not None)
+        kernel(*given)
 
-    monkeypatch.setitem(dispatch.ENGINE, "lstm_backward", spy)
-    problem = Problem("lstm", 4, 3, 5)
-    torch.autograd.backward(problem.states(problem.inputs(torch.float32))["h"].sum())
-    torch.autograd.backward(problem.states(problem.inputs(torch.float32))["c"].sum())
-    assert seen[0] is None
-    assert seen[1] is not None
+    monkeypatch.setitem(dispatch.ENGINE, op, spy)
+    problem = Problem(cell, 4, 3, 5)
+    for name in ("h", "c", "h_n", "c_n") if cell == "lstm" else ("h", "h_n"):
+        arrived.clear()
+        torch.autograd.backward(problem.states(problem.inputs(torch.float32))[name].sum())
+        assert arrived == [f"grad_{name}"]
 
 
 @pytest.mark.parametrize("cell", ["lstm", "gru"])
@@ -526,7 +546,7 @@ def test_gates_cost_no_gradient_of_zeros(cell: str) -> None:
 
 def test_gates_take_no_gradient() -> None:
     x, weight_hh, h0, c0 = Problem("lstm", 4, 3, 5).inputs(torch.float32).values()
-    h, c, gates = ops.lstm(x, None, None, None, weight_hh, None, h0, c0)
+    h, c, gates, *_ = ops.lstm(x, None, None, None, weight_hh, None, h0, c0)
     assert h.requires_grad and c.requires_grad and not gates.requires_grad
 
 
@@ -580,8 +600,22 @@ def test_symbols_of_which_no_step_is_taken_need_no_row() -> None:
     x = np.zeros((0, 64), np.float32)
     gradients: list[Any] = [np.empty((0, 64), np.float32), np.empty_like(weight_ih)]
     gradients += [np.empty(units, np.float32), np.empty_like(inputs["weight_hh"]), np.empty_like(inputs["h0"])]
-    given = (x, symbols, weight_ih, inputs["weight_hh"], inputs["h0"], lengths, None, False, False, False, h)
-    _engine.rnn_backward(h, *given, *gradients)
+    given = (
+        x,
+        symbols,
+        weight_ih,
+        inputs["weight_hh"],
+        inputs["h0"],
+        lengths,
+        None,
+        False,
+        False,
+        False,
+        h,
+        h,
+        None,
+    )
+    _engine.rnn_backward(*given, *gradients)
     assert not any(gradient.any() for gradient in gradients)
 
 
@@ -591,7 +625,17 @@ def test_a_way_back_that_goes_on_wants_the_states() -> None:
     steps = (None, None, False, False, None)
     gradients = (None, None, None, np.zeros_like(weight), np.zeros_like(bias), None)
     with pytest.raises(ValueError, match="continued: expected only with the gradients of the initial states"):
-        _engine.gru_backward(h, x, None, None, weight, states, *steps, h, gates, *gradients, True)
+        _engine.gru_backward(x, None, None, weight, states, *steps, h, gates, h, None, *gradients, True)
+
+
+def test_a_way_back_that_goes_on_has_its_last_states_gradients_in_those_of_the_first() -> None:
+    weight, states, gates = (np.ones(shape, np.float32) for shape in ((9, 3), (2, 3), (4, 2, 12)))
+    x, h, h_n = np.ones((4, 2, 9), np.float32), np.ones((4, 2, 3), np.float32), np.ones((1, 2, 3), np.float32)
+    given = (x, None, None, weight, states, None, None, False, False, None, h, gates, h, h_n)
+    gradients = (None, None, None, None, None, np.zeros_like(states))
+    _engine.gru_backward(*given, *gradients)
+    with pytest.raises(ValueError, match="grad_h_n: expected only where nothing is continued"):
+        _engine.gru_backward(*given, *gradients, True)
 
 
 @pytest.mark.parametrize("cell", ["lstm", "gru"])
@@ -612,12 +656,13 @@ def test_what_keeps_nothing_gives_the_same_h_and_the_last_c(
     inputs, (lengths, resets, reverse, _) = problem.inputs(dtype), problem.run_masks()
     norm = ops.LayerNorm(*map(inputs.get, NORM))
     run = partial(_lstm, *arguments(inputs), lengths, resets, reverse, norm=norm)
-    h, c, _ = run()
+    h, c, _, h_n, c_n = run()
     last = torch.full((17,), 5) if lengths is None else lengths
     at = c[0] if reverse else c[last - 1, torch.arange(17)]
-    lone_h, newest, gates = run(keep=False)
-    assert torch.equal(lone_h, h) and not gates.numel()
+    lone_h, newest, gates, lone_h_n, lone_c_n = run(keep=False)
+    assert torch.equal(lone_h, h) and torch.equal(lone_h_n, h_n) and not gates.numel()
     assert torch.equal(newest[0], torch.where((last > 0)[:, None], at, inputs["c0"]))
+    assert torch.equal(newest, c_n) and torch.equal(lone_c_n, c_n)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -628,10 +673,10 @@ def test_c_may_be_kept_after_each_of_several_parts(isa: str, dtype: torch.dtype,
     problem = Problem(cell, steps, rows, 63, masks, 9)
     inputs, (lengths, resets, reverse, _) = problem.inputs(dtype), problem.run_masks()
     norm = ops.LayerNorm(*map(inputs.get, NORM))
-    h, c, _ = _lstm(*arguments(inputs), lengths, resets, reverse, norm=norm)
+    h, c, *_ = _lstm(*arguments(inputs), lengths, resets, reverse, norm=norm)
     given = (*kernel_arguments(cell, inputs), lengths, resets, reverse, False, *[None] * len(FACTORS), False)
     found_h, found = torch.full_like(h, torch.nan), c.new_full((3, rows, 63), torch.nan)
-    dispatch.SERVED["lstm"].fill(given, (found_h, found, None))
+    dispatch.SERVED["lstm"].fill(given, (found_h, found, None, None, None))
     assert torch.equal(found_h, h)
     for row, length in enumerate([steps] * rows if lengths is None else lengths.tolist()):
         taken = range(length)[:: -1 if reverse else 1]
@@ -646,7 +691,7 @@ def test_parts_that_are_not_equal_are_refused() -> None:
     given = (*kernel_arguments("lstm", inputs), None, None, False, False, *[None] * len(FACTORS), False)
     h, c = torch.empty(10, 3, 5), torch.empty(7, 3, 5)
     with pytest.raises(ValueError, match=r"c: expected shape \[5, 3, 5\], got \[7, 3, 5\]"):
-        dispatch.SERVED["lstm"].fill(given, (h, c, None))
+        dispatch.SERVED["lstm"].fill(given, (h, c, None, None, None))
 
 
 def test_kernels_names_the_instruction_set_in_use(isa: str) -> None:

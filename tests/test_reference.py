@@ -29,7 +29,7 @@ MASKS = [
     )
 ]
 
-_rnn: Callable[..., Tensor] = ops.rnn
+_rnn: Callable[..., tuple[Tensor, ...]] = ops.rnn
 _lstm: Callable[..., tuple[Tensor, ...]] = ops.lstm
 _gru: Callable[..., tuple[Tensor, ...]] = ops.gru
 
@@ -58,7 +58,7 @@ def run(cell: str, inputs: Sequence[Tensor], *steps: Any, varied: bool = False) 
     A variant's factors are the same at all steps and rows, or `varied`.
     """
     if cell.startswith("rnn"):
-        return (_rnn(*given(cell, inputs), *steps, relu=cell == "rnn_relu"),)
+        return _rnn(*given(cell, inputs), *steps, relu=cell == "rnn_relu")[:1]
     if cell.startswith("gru"):
         return _gru(*given(cell, inputs), *steps, zoneout_h=factors(cell, inputs[0], varied).zoneout_h)[:1]
     x_gates, weight_hh, *weights, h0, c0 = inputs
@@ -281,5 +281,5 @@ def test_a_length_that_does_not_fit_is_named(bad: int, row: int) -> None:
     with pytest.raises(ValueError, match=rf"lengths\[{row}\] is {bad}, expected 0 to {T}"):
         reference.rnn_forward(
             *(x_gates, None, None, None, weight_hh, None, h0, lengths, None),
-            *(False, False, False, torch.empty_like(x_gates)),
+            *(False, False, False, torch.empty_like(x_gates), None),
         )

@@ -161,7 +161,7 @@ def test_no_rows_of_symbols_give_no_outputs_and_gradients_of_zero() -> None:
     embedding, shapes = embedding_of(FEW), ((3 * H, D), (3 * H,), (3 * H, H), (3 * H,))
     weights = [torch.randn(shape).requires_grad_() for shape in shapes]
     x, h0 = torch.zeros(T, 0, dtype=torch.int64), torch.zeros(0, H)
-    h, _ = torch.ops.unrolled.gru(embedding, x, *weights, h0, None, None, False, False, None, True)
+    h, *_ = torch.ops.unrolled.gru(embedding, x, *weights, h0, None, None, False, False, None, True)
     assert h.shape == (T, 0, H)
     for gradient in torch.autograd.grad(h.sum(), [embedding, *weights]):
         assert not gradient.any()

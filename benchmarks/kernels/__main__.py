@@ -31,6 +31,7 @@ GROUPS: dict[str, Callable[[], Iterable[Case]]] = {
     "autocast": autocast.autocast_cases,
     "forward": training.forward_cases,
     "calls": training.call_cases,
+    "last": training.last_cases,
     "products": products.product_cases,
     "ragged": ragged.ragged_cases,
     "variants": variants.variant_cases,

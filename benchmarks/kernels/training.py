@@ -20,6 +20,7 @@ __all__ = [
     "exactly",
     "forward_cases",
     "infer",
+    "last_cases",
     "name_of",
     "train",
     "training_cases",
@@ -39,6 +40,11 @@ SHAPES: tuple[Shape, ...] = (
     (32, 1000, 128, 128),
 )
 OTHER_CELLS: tuple[Shape, ...] = ((32, 100, 128, 128), (32, 100, 256, 256), (64, 100, 512, 512))
+LAST: tuple[tuple[str, Shape], ...] = (
+    ("lstm", (128, 784, 1, 128)),
+    ("lstm", (32, 1000, 128, 128)),
+    ("gru", (128, 784, 1, 128)),
+)
 SMALL: tuple[Shape, ...] = ((2, 5, 16, 16), (1, 1, 512, 512), (32, 1, 256, 256))
 SYSTEM = 0.03  # of the processor time of training
 
@@ -68,6 +74,12 @@ def call_cases() -> Iterator[Case]:
             yield Case(name_of(cell, shape), partial(training, cell, shape))
 
 
+def last_cases() -> Iterator[Case]:
+    """Forward + backward of a loss that uses the state after the last step alone, as a sequence's class does."""
+    for cell, shape in LAST:
+        yield Case(name_of(cell, shape), partial(training, cell, shape, last=True))
+
+
 def forward_cases() -> Iterator[Case]:
     """Forward alone, no gradient wanted."""
     for shape in SHAPES:
@@ -81,13 +93,19 @@ def products(cell: str, shape: Shape, gradients: bool) -> float:
     return T * a_step * (D + H) * (3 if gradients else 1)
 
 
-def train(layer: torch.nn.Module, x: Tensor, grad: Tensor, **masks: Tensor) -> dict[str, Tensor]:
-    """One pass forward and back: the output, and every gradient. `masks` are lengths and resets."""
+def train(
+    layer: torch.nn.Module, x: Tensor, grad: Tensor, last: bool = False, **masks: Tensor
+) -> dict[str, Tensor]:
+    """One pass forward and back, from the output or from h_n [1,B,H]: the output, and every gradient.
+
+    `masks` are lengths and resets.
+    """
     x = x.detach().requires_grad_()
     for parameter in layer.parameters():
         parameter.grad = None
-    output, _ = layer(x, **masks)
-    torch.autograd.backward(output, grad)
+    output, final = layer(x, **masks)
+    h_n = final[0] if isinstance(final, tuple) else final
+    torch.autograd.backward(h_n if last else output, grad)
     values = [("x", x), *layer.named_parameters()]
     return {"output": output.detach()} | {name: one.grad for name, one in values if one.grad is not None}
 
@@ -106,19 +124,20 @@ def drawn(shape: Shape) -> tuple[Tensor, Tensor]:
     return torch.randn(T, B, D), torch.randn(T, B, H) / (T * B) ** 0.5
 
 
-def exactly(layer: Layer, x: Tensor, grad: Tensor, **masks: Tensor) -> dict[str, Tensor]:
+def exactly(layer: Layer, x: Tensor, grad: Tensor, last: bool = False, **masks: Tensor) -> dict[str, Tensor]:
     """What `train` of a layer should give: the float64 reference's, of a copy with the same weights."""
-    return train(copy.deepcopy(layer).double(), x.double(), grad.double(), **masks)
+    return train(copy.deepcopy(layer).double(), x.double(), grad.double(), last, **masks)
 
 
-def training(cell: str, shape: Shape) -> Trial:
+def training(cell: str, shape: Shape, last: bool = False) -> Trial:
     """Check and make ready a training row."""
     ours, theirs = pair(cell, *shape[2:])
     x, grad = drawn(shape)
-    own = partial(train, ours, x, grad)
+    grad = grad[-1:] if last else grad
+    own = partial(train, ours, x, grad, last)
     return Trial(
-        {OWN: own, "torch": partial(train, theirs, x, grad)},
-        difference(own(), exactly(ours, x, grad)) or fallback(own, cell),
+        {OWN: own, "torch": partial(train, theirs, x, grad, last)},
+        difference(own(), exactly(ours, x, grad, last)) or fallback(own, cell),
         sgemm(),
         products(cell, shape, gradients=True),
         bound=peak(),

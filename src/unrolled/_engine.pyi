@@ -35,10 +35,10 @@ def lstm_forward(
     h: Array,
     c: Array,
     gates: Array | None,
+    h_n: Array | None,
+    c_n: Array | None,
 ) -> None: ...
 def lstm_backward(
-    grad_h: Array,
-    grad_c: Array | None,
     x: Array,
     symbols: Array | None,
     weight_ih: Array | None,
@@ -61,6 +61,10 @@ def lstm_backward(
     h: Array,
     c: Array,
     gates: Array,
+    grad_h: Array | None,
+    grad_c: Array | None,
+    grad_h_n: Array | None,
+    grad_c_n: Array | None,
     grad_x: Array | None,
     grad_weight_ih: Array | None,
     grad_bias_ih: Array | None,
@@ -90,9 +94,9 @@ def gru_forward(
     zoneout_h: Array | None,
     h: Array,
     gates: Array | None,
+    h_n: Array | None,
 ) -> None: ...
 def gru_backward(
-    grad_h: Array,
     x: Array,
     symbols: Array | None,
     weight_ih: Array | None,
@@ -105,6 +109,8 @@ def gru_backward(
     zoneout_h: Array | None,
     h: Array,
     gates: Array,
+    grad_h: Array | None,
+    grad_h_n: Array | None,
     grad_x: Array | None,
     grad_weight_ih: Array | None,
     grad_bias_ih: Array | None,
@@ -127,9 +133,9 @@ def rnn_forward(
     bfloat16: bool,
     relu: bool,
     h: Array,
+    h_n: Array | None,
 ) -> None: ...
 def rnn_backward(
-    grad_h: Array,
     x: Array,
     symbols: Array | None,
     weight_ih: Array | None,
@@ -141,6 +147,8 @@ def rnn_backward(
     bfloat16: bool,
     relu: bool,
     h: Array,
+    grad_h: Array | None,
+    grad_h_n: Array | None,
     grad_x: Array | None,
     grad_weight_ih: Array | None,
     grad_bias_ih: Array | None,

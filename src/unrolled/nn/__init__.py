@@ -162,9 +162,12 @@ class RNN(_HiddenOnly):
         self.nonlinearity = nonlinearity
         self.variant = LayerVariant(weight_drop=weight_drop)
 
-    def _sequence(self, given: Products, suffix: str, initial: Tensors, steps: Steps, every: int) -> Trace:
+    def _sequence(
+        self, given: Products, suffix: str, initial: Tensors, steps: Steps, every: int
+    ) -> tuple[Trace, Tensors]:
         (h0,) = initial
-        return Trace(ops.rnn(*given, h0, *steps, self.nonlinearity == "relu"), None, None)
+        h, h_n = ops.rnn(*given, h0, *steps, self.nonlinearity == "relu")
+        return Trace(h, None, None), (h_n,)
 
 
 class GRU(_HiddenOnly):
@@ -225,13 +228,16 @@ class GRU(_HiddenOnly):
     def _bias_of_state(self, suffix: str) -> Tensor | None:
         return self._biases(suffix)[1]
 
-    def _sequence(self, given: Products, suffix: str, initial: Tensors, steps: Steps, every: int) -> Trace:
+    def _sequence(
+        self, given: Products, suffix: str, initial: Tensors, steps: Steps, every: int
+    ) -> tuple[Trace, Tensors]:
         (h0,) = initial
         zoneout_h = self._zoneout("h", given, h0)
         if every > 1:
-            return Trace(*recomputed("gru", every, *given, h0, *steps, zoneout_h), None)
-        h, gates = ops.gru(*given, h0, *steps, every == 1, zoneout_h)
-        return Trace(h, None, gates)
+            h, _, h_n = recomputed("gru", every, *given, h0, *steps, zoneout_h)
+            return Trace(h, None, None), (h_n,)
+        h, gates, h_n = ops.gru(*given, h0, *steps, every == 1, zoneout_h)
+        return Trace(h, None, gates), (h_n,)
 
 
 class LSTM(Recurrent):
@@ -377,7 +383,9 @@ class LSTM(Recurrent):
         normalised = F.layer_norm(product, gain_ih.shape, gain_ih)
         return normalised if bias is None else normalised + bias
 
-    def _sequence(self, given: Products, suffix: str, initial: Tensors, steps: Steps, every: int) -> Trace:
+    def _sequence(
+        self, given: Products, suffix: str, initial: Tensors, steps: Steps, every: int
+    ) -> tuple[Trace, Tensors]:
         h0, c0 = initial
         variant = Variant(
             weight_hr=self._parameter(f"weight_hr{suffix}") if self.proj_size else None,
@@ -392,8 +400,11 @@ class LSTM(Recurrent):
             norm = LayerNorm(None if given.weight_ih is None else gain_ih, *rest)
         if every > 1:
             learned, factors = (*variant[:2], *norm), variant[2:]
-            return Trace(*recomputed("lstm", every, *given, *learned, *initial, *steps, *factors), None)
-        return Trace(*ops.lstm(*given, h0, c0, *steps, every == 1, variant, norm))
+            h, c, h_n = recomputed("lstm", every, *given, *learned, *initial, *steps, *factors)
+            assert c is not None
+            return Trace(h, c, None), (h_n, c)
+        h, c, gates, *last = ops.lstm(*given, h0, c0, *steps, every == 1, variant, norm)
+        return Trace(h, c, gates), tuple(last)
 
 
 def accelerate(model: torch.nn.Module) -> Swap:

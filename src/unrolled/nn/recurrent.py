@@ -177,11 +177,14 @@ class Recurrent(torch.nn.RNNBase):
         """The width of each state that the cell carries."""
         return (self.hidden_size,)
 
-    def _sequence(self, given: Products, suffix: str, initial: Tensors, steps: Steps, every: int) -> Trace:
+    def _sequence(
+        self, given: Products, suffix: str, initial: Tensors, steps: Steps, every: int
+    ) -> tuple[Trace, Tensors]:
         """Run a direction of a layer over x, with the state kept every so many steps for the way back.
 
         1: every state and all else that the way back needs; more: what lies between is computed again, and the
-        trace has of c the last one alone, and no gates; 0: no way back, and the same trace.
+        trace has of c the last one alone, and no gates; 0: no way back, and the same trace. The last states
+        [1,B,width] come with it.
         """
         raise NotImplementedError
 
@@ -351,19 +354,15 @@ class Recurrent(torch.nn.RNNBase):
                 suffix = f"_l{layer}_reverse" if reverse else f"_l{layer}"
                 before = starts[len(finals)]
                 given = self._products(x, symbols, suffix, lengths, bfloat16)
-                trace = self._sequence(given, suffix, before, Steps(lengths, resets, reverse, bfloat16), every)
+                steps_taken = Steps(lengths, resets, reverse, bfloat16)
+                trace, last = self._sequence(given, suffix, before, steps_taken, every)
                 outputs.append(trace.h)
-                last = [_final(trace.h, before[0], lengths, reverse)]
-                if trace.c is not None:
-                    last.append(_final(trace.c, before[1], lengths, reverse) if every == 1 else trace.c)
-                finals.append(tuple(last))
+                finals.append(last)
                 if traced:
                     traces.append(trace)
             x, symbols = torch.cat(outputs, dim=-1) if self.bidirectional else outputs[0], None
             if layer < self.num_layers - 1:
                 x = F.dropout(x, self.dropout, self.training)
-        if every and not (self.bidirectional or self.batch_first):
-            x = x.view_as(x)  # or a hook on the output, or a gradient by it, would be the final state's, too
         final = tuple(torch.cat(state) if len(state) > 1 else state[0] for state in zip(*finals, strict=True))
         if not widens(self._kept("weight_ih_l0")):
             return x, final, traces
@@ -431,12 +430,3 @@ def _needs_gradient(tensors: Iterable[Tensor | None]) -> bool:
     """Whether what the way back needs is to be kept; `torch.jit.trace` expects one program with it and without."""
     wanted = torch.is_grad_enabled() and any(tensor is not None and tensor.requires_grad for tensor in tensors)
     return wanted or torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
-
-
-def _final(sequence: Tensor, initial: Tensor, lengths: Tensor | None, reverse: bool) -> Tensor:
-    """A state [1,B,width] after the last step that each row consumes; the initial one for a row of length 0."""
-    if lengths is None:
-        return sequence.narrow_copy(0, 0 if reverse else sequence.shape[0] - 1, 1)
-    last = torch.zeros_like(lengths) if reverse else (lengths - 1).clamp(min=0)
-    at_last = sequence[last, torch.arange(lengths.shape[0], device=lengths.device)]
-    return torch.where((lengths > 0)[:, None], at_last, initial)[None]

@@ -27,15 +27,17 @@ __all__ = ["NOT_NORMALISED", "PLAIN", "LayerNorm", "Variant", "gru", "lstm", "rn
 def _forward_outputs(
     x: Tensor, symbols: Tensor | None, h0: Tensor, c0: Tensor | None, gates: int, keep: bool
 ) -> Outputs:
-    """Uninitialised h [T,B,H], c [T,B,H] where there is a c0, and what is kept [T,B,gates] where there are gates.
+    """Uninitialised h and, where there is a c0, c [T,B,H], gates [T,B,gates] if there are any, h_n, c_n [1,B,H].
 
-    Where nothing is kept c is the last one alone, [1,B,H].
+    Where nothing is kept there are no gates, and c is the last one alone, [1,B,H]; then there is no c_n.
     """
     steps, rows = x.shape[:2] if symbols is None else symbols.shape
-    h = x.new_empty(steps, rows, h0.shape[1])
-    c = () if c0 is None else (x.new_empty(steps if keep else 1, rows, c0.shape[1]),)
+    h, h_n = (x.new_empty(count, rows, h0.shape[1]) for count in (steps, 1))
     kept = (x.new_empty(steps, rows, gates) if keep else None,) if gates else ()
-    return (h, *c, *kept)
+    if c0 is None:
+        return h, *kept, h_n
+    c = x.new_empty(steps if keep else 1, rows, c0.shape[1])
+    return h, c, *kept, h_n, x.new_empty(1, rows, c0.shape[1]) if keep else None
 
 
 def _kept(units: int, gain_hh: Tensor | None, gain_ih: Tensor | None) -> int:
@@ -69,7 +71,7 @@ _OF_INPUT = "Tensor grad_x, Tensor grad_weight_ih, Tensor grad_bias_ih, Tensor g
 
 _rnn = define(
     "rnn",
-    f"({_X}, {_WEIGHTS}, Tensor h0, {_STEPS}, bool relu) -> Tensor h",
+    f"({_X}, {_WEIGHTS}, Tensor h0, {_STEPS}, bool relu) -> (Tensor h, Tensor h_n)",
     lambda x, symbols, weight_ih, bias_ih, weight_hh, bias_hh, h0, *_: _forward_outputs(
         x, symbols, h0, None, 0, True
     ),
@@ -77,9 +79,9 @@ _rnn = define(
 )
 _rnn_backward = define(
     "rnn_backward",
-    f"(Tensor grad_h, {_X}, Tensor weight_hh, Tensor h0, {_STEPS}, bool relu, Tensor h,"
+    f"({_X}, Tensor weight_hh, Tensor h0, {_STEPS}, bool relu, Tensor h, Tensor? grad_h, Tensor? grad_h_n,"
     f" {_TOLD}) -> ({_OF_INPUT}, Tensor grad_h0)",
-    lambda grad_h, x, symbols, weight_ih, weight_hh, h0, *rest: (
+    lambda x, symbols, weight_ih, weight_hh, h0, *rest: (
         *_products_gradients(x, weight_ih, weight_hh, *rest[-4:-1]),
         *_like(h0 if rest[-1] else None),
     ),
@@ -88,18 +90,18 @@ _rnn_backward = define(
 _lstm = define(
     "lstm",
     f"({_X}, {_WEIGHTS}, {_LEARNED}, Tensor h0, Tensor c0, {_STEPS}, {_FACTORS}, bool keep)"
-    " -> (Tensor h, Tensor c, Tensor gates)",
+    " -> (Tensor h, Tensor c, Tensor gates, Tensor h_n, Tensor c_n)",
     lambda x, symbols, weight_ih, bias_ih, weight_hh, bias_hh, hr, peephole, gain_ih, gain_hh, *rest: (
         _forward_outputs(x, symbols, rest[2], rest[3], _kept(rest[3].shape[1], gain_hh, gain_ih), rest[-1])
     ),
 )
 _lstm_backward = define(
     "lstm_backward",
-    f"(Tensor grad_h, Tensor? grad_c, {_X}, Tensor weight_hh, {_LEARNED}, Tensor h0,"
-    f" Tensor c0, {_STEPS}, {_FACTORS}, Tensor h, Tensor c, Tensor gates, {_TOLD})"
+    f"({_X}, Tensor weight_hh, {_LEARNED}, Tensor h0, Tensor c0, {_STEPS}, {_FACTORS}, Tensor h, Tensor c,"
+    f" Tensor gates, Tensor? grad_h, Tensor? grad_c, Tensor? grad_h_n, Tensor? grad_c_n, {_TOLD})"
     f" -> ({_OF_INPUT}, Tensor grad_weight_hr, Tensor grad_peephole, Tensor grad_gain_ih, Tensor grad_gain_hh,"
     " Tensor grad_gain_c, Tensor grad_bias_c, Tensor grad_h0, Tensor grad_c0)",
-    lambda grad_h, grad_c, x, symbols, weight_ih, weight_hh, *rest: (
+    lambda x, symbols, weight_ih, weight_hh, *rest: (
         *_products_gradients(x, weight_ih, weight_hh, *rest[-4:-1]),
         *_like(*rest[:6], *(rest[6:8] if rest[-1] else (None, None))),
     ),
@@ -107,16 +109,17 @@ _lstm_backward = define(
 )
 _gru = define(
     "gru",
-    f"({_X}, {_WEIGHTS}, Tensor h0, {_STEPS}, Tensor? zoneout_h, bool keep) -> (Tensor h, Tensor gates)",
+    f"({_X}, {_WEIGHTS}, Tensor h0, {_STEPS}, Tensor? zoneout_h, bool keep)"
+    " -> (Tensor h, Tensor gates, Tensor h_n)",
     lambda x, symbols, weight_ih, bias_ih, weight_hh, bias_hh, h0, *rest: _forward_outputs(
         x, symbols, h0, None, 4 * h0.shape[1], rest[-1]
     ),
 )
 _gru_backward = define(
     "gru_backward",
-    f"(Tensor grad_h, {_X}, Tensor weight_hh, Tensor h0, {_STEPS}, Tensor? zoneout_h,"
-    f" Tensor h, Tensor gates, {_TOLD}) -> ({_OF_INPUT}, Tensor grad_bias_hh, Tensor grad_h0)",
-    lambda grad_h, x, symbols, weight_ih, weight_hh, h0, *rest: (
+    f"({_X}, Tensor weight_hh, Tensor h0, {_STEPS}, Tensor? zoneout_h, Tensor h, Tensor gates, Tensor? grad_h,"
+    f" Tensor? grad_h_n, {_TOLD}) -> ({_OF_INPUT}, Tensor grad_bias_hh, Tensor grad_h0)",
+    lambda x, symbols, weight_ih, weight_hh, h0, *rest: (
         *_products_gradients(x, weight_ih, weight_hh, *rest[-4:-1]),
         *_like(rest[-5], h0 if rest[-1] else None),
     ),
@@ -137,11 +140,11 @@ def rnn(
     reverse: bool = False,
     bfloat16: bool = False,
     relu: bool = False,
-) -> Tensor:
-    """Run the standard RNN over x. Returns every step's h [T,B,H], differentiable."""
+) -> tuple[Tensor, Tensor]:
+    """Run the standard RNN over x. Returns every step's h [T,B,H] and the last h_n [1,B,H], differentiable."""
     steps = (lengths, resets, reverse, bfloat16)
-    h: Tensor = call(_rnn, x, symbols, weight_ih, bias_ih, weight_hh, bias_hh, h0, *steps, relu)
-    return h
+    h, h_n = call(_rnn, x, symbols, weight_ih, bias_ih, weight_hh, bias_hh, h0, *steps, relu)
+    return h, h_n
 
 
 def _wanted(ctx: Any, first_state: int, states: int = 1) -> tuple[bool, ...]:
@@ -162,15 +165,16 @@ def _found(ctx: Any, gradients: Tensors, grad_bias_hh: Tensor | None = None) -> 
     return tuple([one if need else None for one, need in zip(given, ctx.needs_input_grad[:6], strict=True)])
 
 
-def _rnn_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+def _rnn_context(ctx: Any, inputs: tuple[Any, ...], output: Tensors) -> None:
     *given, ctx.reverse, ctx.bfloat16, ctx.relu = inputs
-    ctx.save_for_backward(*given, output)
+    ctx.save_for_backward(*given, output[0])
+    ctx.set_materialize_grads(False)  # the kernel is told what nobody used, not given zeros
 
 
-def _rnn_gradients(ctx: Any, grad_h: Tensor) -> tuple[Tensor | None, ...]:
+def _rnn_gradients(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
     x, symbols, weight_ih, bias_ih, weight_hh, bias_hh, h0, lengths, resets, h = ctx.saved_tensors
     given = (x, symbols, weight_ih, weight_hh, h0, lengths, resets, ctx.reverse, ctx.bfloat16, ctx.relu, h)
-    *of_input, grad_h0 = _rnn_backward(grad_h, *given, bias_ih, bias_hh, *_wanted(ctx, 6))
+    *of_input, grad_h0 = _rnn_backward(*given, *grads, bias_ih, bias_hh, *_wanted(ctx, 6))
     return *_found(ctx, tuple(of_input)), grad_h0, None, None, None, None, None
 
 
@@ -190,27 +194,28 @@ def lstm(
     keep: bool = True,
     variant: Variant = PLAIN,
     norm: LayerNorm = NOT_NORMALISED,
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Run the LSTM, or the variant of it that `variant`, `norm` and the 4H or 3H rows of weight_hh say, over x.
 
     The factors of `variant` are [T,B,H], or [H] for all steps and rows; no gradient reaches them. The gain_ih of
     `norm` goes together with weight_ih: without it, x is its normalised product. With it there are no symbols.
-    Returns every step's h and c [T,B,H], differentiable, and gates i, f, g, o [T,B,4H] after activation, which are
-    not. Without `keep`, c is the last one alone, [1,B,H], gates are empty, and there is no way back. Raises
-    `ValueError` for symbols with a gain_ih.
+    Returns every step's h and c [T,B,H], gates i, f, g, o [T,B,4H] after activation, and the last h_n and c_n
+    [1,B,H], all but gates differentiable. Without `keep`, c is c_n, gates are empty, and there is no way back.
+    Raises `ValueError` for symbols with a gain_ih.
     """
     weight_hr, peephole, *factors = variant
     weights, steps = (weight_hh, bias_hh, weight_hr, peephole, *norm), (lengths, resets, reverse, bfloat16)
-    h, c, gates = call(_lstm, x, symbols, weight_ih, bias_ih, *weights, h0, c0, *steps, *factors, keep)
-    return h, c, gates if norm.gain_hh is None else gates[..., : 4 * c0.shape[1]]
+    h, c, gates, h_n, c_n = call(_lstm, x, symbols, weight_ih, bias_ih, *weights, h0, c0, *steps, *factors, keep)
+    gates = gates if norm.gain_hh is None else gates[..., : 4 * c0.shape[1]]
+    return h, c, gates, h_n, c_n if keep else c
 
 
 def _lstm_context(ctx: Any, inputs: tuple[Any, ...], output: Tensors) -> None:
     *given, ctx.reverse, ctx.bfloat16, dropout, zoneout_h, zoneout_c, ctx.keep = inputs
-    ctx.save_for_backward(*given, dropout, zoneout_h, zoneout_c, *output)
-    _, _, gates = output
+    h, c, gates, *_ = output
+    ctx.save_for_backward(*given, dropout, zoneout_h, zoneout_c, h, c, gates)
     ctx.mark_non_differentiable(gates)
-    ctx.set_materialize_grads(False)  # the kernel is told that nothing uses c, not given zeros
+    ctx.set_materialize_grads(False)
 
 
 def _refuse_unkept(ctx: Any) -> None:
@@ -219,16 +224,16 @@ def _refuse_unkept(ctx: Any) -> None:
 
 
 def _lstm_gradients(
-    ctx: Any, grad_h: Tensor | None, grad_c: Tensor | None, _: Tensor | None
+    ctx: Any, grad_h: Tensor | None, grad_c: Tensor | None, _: Tensor | None, *grads_of_last: Tensor | None
 ) -> tuple[Tensor | None, ...]:
     _refuse_unkept(ctx)
     saved = ctx.saved_tensors  # once: whoever packed them, as a checkpoint does, unpacks them but once
     x, symbols, weight_ih, bias_ih, weight_hh, bias_hh, *learned_and_state = saved[:14]
     lengths, resets, *factors, h, c, gates = saved[14:]
-    grad_h = torch.zeros_like(h) if grad_h is None else grad_h
     given = (x, symbols, weight_ih, weight_hh, *learned_and_state)
     steps_and_kept = (lengths, resets, ctx.reverse, ctx.bfloat16, *factors, h, c, gates)
-    found = _lstm_backward(grad_h, grad_c, *given, *steps_and_kept, bias_ih, bias_hh, *_wanted(ctx, 12, 2))
+    arrived = (grad_h, grad_c, *grads_of_last)
+    found = _lstm_backward(*given, *steps_and_kept, *arrived, bias_ih, bias_hh, *_wanted(ctx, 12, 2))
     of_rest = zip(learned_and_state, found[4:], strict=True)
     return (
         *_found(ctx, found[:4]),
@@ -251,34 +256,35 @@ def gru(
     bfloat16: bool = False,
     keep: bool = True,
     zoneout_h: Tensor | None = None,
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor]:
     """Run the GRU over x. Without weight_ih, x holds all biases but b_hn, the last H of bias_hh.
 
-    `zoneout_h` is as in `lstm`. Returns every step's h [T,B,H], differentiable, and gates [T,B,4H] = r, z, n, hn,
-    which are not. Without `keep` gates are empty, and there is no way back.
+    `zoneout_h` is as in `lstm`. Returns every step's h [T,B,H], gates [T,B,4H] = r, z, n, hn, and the last h_n
+    [1,B,H], all but gates differentiable. Without `keep` gates are empty, and there is no way back.
     """
     steps = (lengths, resets, reverse, bfloat16)
-    h, gates = call(_gru, x, symbols, weight_ih, bias_ih, weight_hh, bias_hh, h0, *steps, zoneout_h, keep)
-    return h, gates
+    h, gates, h_n = call(_gru, x, symbols, weight_ih, bias_ih, weight_hh, bias_hh, h0, *steps, zoneout_h, keep)
+    return h, gates, h_n
 
 
 def _gru_context(ctx: Any, inputs: tuple[Any, ...], output: Tensors) -> None:
     *given, ctx.reverse, ctx.bfloat16, zoneout_h, ctx.keep = inputs
-    h, gates = output
+    h, gates, _ = output
     ctx.save_for_backward(*given, zoneout_h, h, gates)
     ctx.mark_non_differentiable(gates)
-    ctx.set_materialize_grads(False)  # else zeros are made for gates, four times the size of h
+    ctx.set_materialize_grads(False)
 
 
-def _gru_gradients(ctx: Any, grad_h: Tensor | None, _: Tensor | None) -> tuple[Tensor | None, ...]:
+def _gru_gradients(
+    ctx: Any, grad_h: Tensor | None, _: Tensor | None, grad_h_n: Tensor | None
+) -> tuple[Tensor | None, ...]:
     _refuse_unkept(ctx)
     x, symbols, weight_ih, bias_ih, weight_hh, bias_hh, h0, lengths, resets, zoneout_h, h, gates = (
         ctx.saved_tensors
     )
-    grad_h = torch.zeros_like(h) if grad_h is None else grad_h
     steps = (lengths, resets, ctx.reverse, ctx.bfloat16)
-    given = (x, symbols, weight_ih, weight_hh, h0, *steps, zoneout_h, h, gates)
-    *of_input, grad_bias_hh, grad_h0 = _gru_backward(grad_h, *given, bias_ih, bias_hh, *_wanted(ctx, 6))
+    given = (x, symbols, weight_ih, weight_hh, h0, *steps, zoneout_h, h, gates, grad_h, grad_h_n)
+    *of_input, grad_bias_hh, grad_h0 = _gru_backward(*given, bias_ih, bias_hh, *_wanted(ctx, 6))
     return *_found(ctx, tuple(of_input), grad_bias_hh), grad_h0, None, None, None, None, None, None
 
 

@@ -58,10 +58,11 @@ def composite(op: str, inputs: Values) -> dict[str, Tensor]:
     schema, steps = schema_of(op), len(inputs["x"] if inputs["symbols"] is None else inputs["symbols"])
     # The reference writes step by step. Into a tensor, each write would cost the way back a pass over all steps.
     results: dict[str, list[Any] | None] = {result.name: [None] * steps for result in schema.returns}
+    results |= {name: [None] for name in ("h_n", "c_n") if name in results}
     if not inputs.get("keep", True):
         results["gates"] = None
         if "c" in results:
-            results["c"] = [None]
+            results |= {"c": [None], "c_n": None}
     taken = [inputs[argument.name] for argument in schema.arguments if argument.name != "keep"]
     REFERENCE[op](*taken, *results.values())
     empty = inputs["x"].new_empty(0)

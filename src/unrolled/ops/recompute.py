@@ -103,19 +103,19 @@ class _Call:
         return [chunk(start) for start in (reversed(starts) if self.reverse else starts)]
 
     def outputs(self) -> Tensors:
-        """Uninitialised h [T,B,H], and of an LSTM the c after each chunk [chunks,B,H], else empty."""
+        """Uninitialised h [T,B,H], of an LSTM the c after each chunk [chunks,B,H], else empty, and h_n [1,B,H]."""
         x, (h0, *c0) = self.values["x"], self.states
         h = x.new_empty(*self.read.shape[:2], h0.shape[1])
-        return h, x.new_empty(-(-h.shape[0] // self.size), *c0[0].shape) if c0 else x.new_empty(0)
+        c = x.new_empty(-(-h.shape[0] // self.size), *c0[0].shape) if c0 else x.new_empty(0)
+        return h, c, x.new_empty(1, *h0.shape)
 
     def forward(self) -> Tensors:
         """The outputs, filled."""
-        h, c = map(pooled, self.outputs())
+        h, c, h_n = map(pooled, self.outputs())
         given = self.values | {"reverse": self.reverse, "bfloat16": self.bfloat16}
-        SERVED[self.op].fill(
-            tuple(map(given.get, _TAKEN[self.op])), (h, *([c] if len(self.states) > 1 else []), None)
-        )
-        return h, c
+        filled = {"h": h, "c": c, "h_n": h_n}
+        SERVED[self.op].fill(tuple(map(given.get, _TAKEN[self.op])), tuple(map(filled.get, _KEPT[self.op])))
+        return h, c, h_n
 
     def of_chunk(self, chunk: _Chunk, state: list[Tensor]) -> Values:
         """What the op takes for a chunk from the state before it: of what has all steps, these."""
@@ -147,22 +147,32 @@ class _Call:
             states.append([chunk.h_after(h, states[-1][0]), *of_c])
         return states
 
-    def backward(self, grad_h: Tensor, grad_c: Tensor | None, h: Tensor, c: Tensor, *wanted: bool) -> list[Tensor]:
-        """The gradients by input; `wanted` says whether those of x, bias and weights are."""
+    def backward(
+        self,
+        grad_h: Tensor | None,
+        grad_c: Tensor | None,
+        grad_h_n: Tensor | None,
+        h: Tensor,
+        c: Tensor,
+        *wanted: bool,
+    ) -> list[Tensor]:
+        """The gradients by input; grad_c is c_n's; `wanted` says whether those of x, biases, weights are."""
         found, kept = self.gradients(*wanted), self.kept()
         grad_x = found.pop("grad_x")
         for total in found.values():
             if total is not None:
                 total.zero_()
-        if grad_c is not None:
-            found["grad_c0"].copy_(grad_c)
+        for name, arrived in (("grad_h0", grad_h_n), ("grad_c0", grad_c)):
+            if arrived is not None:
+                found[name].copy_(arrived)
         of_x: Any = None if grad_x is None else pooled(grad_x)
         by_symbol = of_x is not None and "symbols" in self.values  # then it, too, is a sum over the chunks
         share = torch.empty_like(of_x.zero_()) if by_symbol else of_x
         for chunk, state in zip(reversed(self.chunks()), reversed(self.entering(h, c)), strict=True):
             self.run_again(chunk, state, chunk.part(kept))
             of_chunk = share if share is None or by_symbol else share[chunk.steps]
-            self.run_back(chunk, state, grad_h[chunk.steps], chunk.part(kept), (of_chunk, *found.values()))
+            arrived = None if grad_h is None else grad_h[chunk.steps]
+            self.run_back(chunk, state, arrived, chunk.part(kept), (of_chunk, *found.values()))
             if by_symbol:
                 of_x += share
         return self.by_input(found | {"grad_x": of_x})
@@ -180,7 +190,7 @@ class _Call:
         return [self.inputs[0].new_empty(0) if one is None else one for one in found]
 
     def run_back(
-        self, chunk: _Chunk, state: list[Tensor], grad_h: Tensor, kept: Tensors, outputs: Outputs
+        self, chunk: _Chunk, state: list[Tensor], grad_h: Tensor | None, kept: Tensors, outputs: Outputs
     ) -> None:
         """Go on with all gradients through a chunk, from what the op kept of it."""
         given = self.of_chunk(chunk, state) | dict(zip(_KEPT[self.op], kept, strict=True)) | {"grad_h": grad_h}
@@ -191,44 +201,44 @@ class _Call:
 _INPUTS = "str op, str names, Tensor[] inputs, bool reverse, bool bfloat16, int every"
 _recomputed = declare(
     "recomputed",
-    f"({_INPUTS}) -> (Tensor, Tensor)",
+    f"({_INPUTS}) -> (Tensor, Tensor, Tensor)",
     lambda *inputs: _Call(*inputs).forward(),
     lambda *inputs: _Call(*inputs).outputs(),
 )
 _recomputed_backward = declare(
     "recomputed_backward",
-    f"({_INPUTS}, Tensor grad_h, Tensor? grad_c, Tensor h, Tensor c, bool want_x, bool want_bias,"
-    " bool want_weights) -> Tensor[]",
+    f"({_INPUTS}, Tensor? grad_h, Tensor? grad_c, Tensor? grad_h_n, Tensor h, Tensor c, bool want_x,"
+    " bool want_bias, bool want_weights) -> Tensor[]",
     lambda *inputs: _Call(*inputs[:6]).backward(*inputs[6:]),
     lambda *inputs: (call := _Call(*inputs[:6])).by_input(call.gradients(*inputs[-3:])),
 )
 
 
-def recomputed(op: str, every: int, *inputs: Tensor | bool | None) -> tuple[Tensor, Tensor | None]:
+def recomputed(op: str, every: int, *inputs: Tensor | bool | None) -> tuple[Tensor, Tensor | None, Tensor]:
     """Run an op over inputs, all that the op takes before `keep`, with states kept every `every` steps.
 
-    Returns every step's h [T,B,H], the bits that the op gives, and an LSTM's last c [1,B,H], both differentiable.
+    Returns every step's h [T,B,H], the bits that the op gives, an LSTM's c_n and h_n [1,B,H], all differentiable.
     Gradients are those of the op; sums over steps are made chunk by chunk, so those of weights may differ in the
     last bits. The way back takes one more run forward. Within torch.func's transforms, and with tangents, all is
     kept.
     """
     if needs_composite(inputs):
-        h, *c, _ = transformed(op, *inputs, False)
-        return h, c[0] if c else None
+        results = dict(zip(_KEPT[op], transformed(op, *inputs, False), strict=True))
+        return results["h"], results.get("c"), results["h_n"]
     given = dict(zip(_TAKEN[op], inputs, strict=False))
     tensors = {name: value for name, value in given.items() if isinstance(value, Tensor)}
     names, reverse, bfloat16 = " ".join(tensors), bool(given["reverse"]), bool(given["bfloat16"])
-    h, c = _recomputed(op, names, list(tensors.values()), reverse, bfloat16, every)
-    return h, c.narrow_copy(0, 0 if reverse else c.shape[0] - 1, 1) if "c0" in tensors else None
+    h, c, h_n = _recomputed(op, names, list(tensors.values()), reverse, bfloat16, every)
+    return h, c.narrow_copy(0, 0 if reverse else c.shape[0] - 1, 1) if "c0" in tensors else None, h_n
 
 
 def _context(ctx: Any, inputs: tuple[Any, ...], output: Tensors) -> None:
     ctx.op, ctx.names, tensors, ctx.reverse, ctx.bfloat16, ctx.every = inputs
-    ctx.save_for_backward(*output, *tensors)
+    ctx.save_for_backward(*output[:2], *tensors)
     ctx.set_materialize_grads(False)
 
 
-def _gradients(ctx: Any, grad_h: Tensor | None, grad_c: Tensor | None) -> tuple[Any, ...]:
+def _gradients(ctx: Any, grad_h: Tensor | None, grad_c: Tensor | None, grad_h_n: Tensor | None) -> tuple[Any, ...]:
     h, c, *tensors = ctx.saved_tensors
     needed = dict(zip(ctx.names.split(), ctx.needs_input_grad[2], strict=True))
     of_last = None if grad_c is None else grad_c[0 if ctx.reverse else -1]  # nobody uses the others
@@ -236,7 +246,7 @@ def _gradients(ctx: Any, grad_h: Tensor | None, grad_c: Tensor | None) -> tuple[
     weights = needed.get("weight_ih", False) or needed["weight_hh"]
     gradients = _recomputed_backward(
         *(ctx.op, ctx.names, tensors, ctx.reverse, ctx.bfloat16, ctx.every),
-        *(torch.zeros_like(h) if grad_h is None else grad_h, of_last, h, c),
+        *(grad_h, of_last, None if grad_h_n is None else grad_h_n[0], h, c),
         *(needed["x"], biases, weights),
     )
     found = dict(zip(needed, gradients, strict=True))

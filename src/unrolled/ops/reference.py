@@ -19,6 +19,9 @@ Shapes (T steps, B rows, D input features, H units, P projected units; the cells
     gates   [T,B,4H]        what backward needs; with a norm an LSTM's are wider: see `lstm_forward`. None: not
                             kept, and an LSTM's c is [N,B,H], the state after each of N equal parts of the steps,
                             the last of which may be shorter; a row that takes no step of a part holds it
+    h_n, c_n [1,B,H]        the state after a row's last step, or h0 and c0 if it takes none; None: not wanted, and
+                            c_n where gates are not kept
+    grad_h, grad_c [T,B,H], grad_h_n, grad_c_n [1,B,H]    what arrived at the states; None: nothing
     grad_x, grad_weight_ih, grad_bias_ih, grad_weight_hh, a GRU's grad_bias_hh, grad_h0 and an LSTM's grad_c0
                             may be None: not wanted. Of an RNN and an LSTM, grad_bias_ih is bias_hh's too
     continued               what gradients hold is of later steps: that of h0, and of c0, which are wanted then,
@@ -89,10 +92,24 @@ def _deliver(found: Tensor, gradient: Tensor | None, continued: bool) -> None:
         gradient.copy_(found + gradient if continued else found)
 
 
-def _entering(continued: bool, states: Tensors, gradients: Outputs) -> Tensors:
-    """Those at the states after the last step consumed: 0, or where the way back goes on what later steps gave."""
-    found = tuple(gradient for gradient in gradients if gradient is not None)
-    return found if continued else tuple(map(torch.zeros_like, states))
+def _entering(continued: bool, states: Tensors, gradients: Outputs, arrived: Outputs) -> Tensors:
+    """Those at the states after the last step: what arrived, or, continued, what later steps gave."""
+    if continued:
+        return tuple(gradient for gradient in gradients if gradient is not None)
+    given = zip(states, arrived, strict=True)
+    return tuple(torch.zeros_like(state) if grad is None else grad[0] for state, grad in given)
+
+
+def _at_step(grad: Tensor | None, t: int, carried: Tensor) -> Tensor:
+    """What arrived at a state of step t, and from later ones."""
+    return carried if grad is None else grad[t] + carried
+
+
+def _hand_over(states: Tensors, *last: Tensor | None) -> None:
+    """Put the states after the last step where they are wanted."""
+    for state, wanted in zip(states, last, strict=True):
+        if wanted is not None:
+            wanted[0] = state
 
 
 def _stepped(walk: Walk, x: Tensor) -> Tensor:
@@ -122,19 +139,19 @@ def rnn_forward(
     bfloat16: bool,
     relu: bool,
     h: Tensor,
+    h_n: Tensor | None,
 ) -> None:
-    """Run `cells.rnn_step` over x; fill h."""
+    """Run `cells.rnn_step` over x; fill h, h_n."""
     walk = Walk(len(h), lengths, resets, reverse)
     x_gates = _share_of_input(walk, x, symbols, weight_ih, _both(bias_ih, bias_hh))
 
     def step(t: int, h_prev: Tensor) -> Tensors:
         return (cells.rnn_step(x_gates[t], weight_hh, h_prev, relu),)
 
-    run(walk, step, (h0,), (h,))
+    _hand_over(run(walk, step, (h0,), (h,)), h_n)
 
 
 def rnn_backward(
-    grad_h: Tensor,
     x: Tensor,
     symbols: Tensor | None,
     weight_ih: Tensor | None,
@@ -146,6 +163,8 @@ def rnn_backward(
     bfloat16: bool,
     relu: bool,
     h: Tensor,
+    grad_h: Tensor | None,
+    grad_h_n: Tensor | None,
     grad_x: Tensor | None,
     grad_weight_ih: Tensor | None,
     grad_bias_ih: Tensor | None,
@@ -156,11 +175,13 @@ def rnn_backward(
     grad_gates = torch.empty_like(h)
 
     def step_backward(t: int, carried_h: Tensor) -> tuple[Tensors, Tensors]:
-        grad_gates_t, grad_h_prev = cells.rnn_step_backward(grad_h[t] + carried_h, weight_hh, h[t], relu)
+        grad_h_t = _at_step(grad_h, t, carried_h)
+        grad_gates_t, grad_h_prev = cells.rnn_step_backward(grad_h_t, weight_hh, h[t], relu)
         return (grad_gates_t,), (grad_h_prev,)
 
     walk = Walk(len(h), lengths, resets, reverse)
-    (first,) = run_back(walk, step_backward, (torch.zeros_like(h0),), (grad_gates,))
+    last = _entering(False, (h0,), (grad_h0,), (grad_h_n,))
+    (first,) = run_back(walk, step_backward, last, (grad_gates,))
     _deliver(first, grad_h0, False)
     _deliver(of_weight_hh(walk, grad_gates, h, h0), grad_weight_hh, False)
     _fill_input_gradients(walk, grad_gates, x, symbols, weight_ih, grad_x, grad_weight_ih, grad_bias_ih)
@@ -191,8 +212,10 @@ def lstm_forward(
     h: Tensor,
     c: Tensor,
     gates: Tensor | None,
+    h_n: Tensor | None,
+    c_n: Tensor | None,
 ) -> None:
-    """Run `cells.lstm_step` over x; fill h, c, gates.
+    """Run `cells.lstm_step` over x; fill h, c, gates, h_n, c_n.
 
     Gates are [T,B,4H]. With gain_hh the product with h as it was normalised and 1 over its standard deviation
     follow, and with gain_ih, which goes together with weight_ih, the same two of the product with x.
@@ -215,7 +238,7 @@ def lstm_forward(
         return *states, torch.cat((kept, *(part[t] for part in of_input)), -1) if of_input else kept
 
     every, newest = (None, c) if gates is None else (c, None)
-    run(walk, step, (h0, c0), (h, every, gates), newest)
+    _hand_over(run(walk, step, (h0, c0), (h, every, gates), newest), h_n, c_n)
 
 
 def variant_at(variant: Variant, t: int) -> Variant:
@@ -227,8 +250,6 @@ def variant_at(variant: Variant, t: int) -> Variant:
 
 
 def lstm_backward(
-    grad_h: Tensor,
-    grad_c: Tensor | None,
     x: Tensor,
     symbols: Tensor | None,
     weight_ih: Tensor | None,
@@ -251,6 +272,10 @@ def lstm_backward(
     h: Tensor,
     c: Tensor,
     gates: Tensor,
+    grad_h: Tensor | None,
+    grad_c: Tensor | None,
+    grad_h_n: Tensor | None,
+    grad_c_n: Tensor | None,
     grad_x: Tensor | None,
     grad_weight_ih: Tensor | None,
     grad_bias_ih: Tensor | None,
@@ -265,7 +290,7 @@ def lstm_backward(
     grad_c0: Tensor | None,
     continued: bool = False,
 ) -> None:
-    """Back through `lstm_forward`: fill every gradient; grad_c None means zeros."""
+    """Back through `lstm_forward`: fill every gradient."""
     walk, variant = (
         Walk(len(c), lengths, resets, reverse),
         Variant(weight_hr, peephole, dropout, zoneout_h, zoneout_c),
@@ -280,14 +305,13 @@ def lstm_backward(
     projected, unprojected = (None, None) if weight_hr is None else (torch.empty_like(h), torch.empty_like(c))
 
     def step_backward(t: int, carried_h: Tensor, carried_c: Tensor) -> tuple[Outputs, Tensors]:
-        grad_h_t = grad_h[t] + carried_h
-        grad_c_t = carried_c if grad_c is None else grad_c[t] + carried_c
+        grad_h_t, grad_c_t = _at_step(grad_h, t, carried_h), _at_step(grad_c, t, carried_c)
         found = cells.lstm_step_backward(
             grad_h_t, grad_c_t, weight_hh, walk.previous(t, c, c0), c[t], gates[t], variant_at(variant, t), norm
         )
         return (found.gates, *found[3:]), (found.h_prev, found.c_prev)
 
-    last = _entering(continued, (h0, c0), (grad_h0, grad_c0))
+    last = _entering(continued, (h0, c0), (grad_h0, grad_c0), (grad_h_n, grad_c_n))
     of_product = None if gain_hh is None else grad_product
     kept = (grad_gates, of_peephole, projected, unprojected, of_product, of_norm)
     first_h, first_c = run_back(walk, step_backward, last, kept)
@@ -325,8 +349,9 @@ def gru_forward(
     zoneout_h: Tensor | None,
     h: Tensor,
     gates: Tensor | None,
+    h_n: Tensor | None,
 ) -> None:
-    """Run `cells.gru_step` over x; fill h, gates [T,B,4H]."""
+    """Run `cells.gru_step` over x; fill h, gates [T,B,4H], h_n."""
     walk, H = Walk(len(h), lengths, resets, reverse), h0.shape[1]
     bias_hn = h0.new_zeros(H) if bias_hh is None else bias_hh[2 * H :]
     of_sums = None if bias_hh is None else F.pad(bias_hh[: 2 * H], (0, H))
@@ -336,11 +361,10 @@ def gru_forward(
     def step(t: int, h_prev: Tensor) -> Tensors:
         return cells.gru_step(x_gates[t], weight_hh, bias_hn, h_prev, _factors_at(zoneout_h, t))
 
-    run(walk, step, (h0,), (h, gates))
+    _hand_over(run(walk, step, (h0,), (h, gates)), h_n)
 
 
 def gru_backward(
-    grad_h: Tensor,
     x: Tensor,
     symbols: Tensor | None,
     weight_ih: Tensor | None,
@@ -353,6 +377,8 @@ def gru_backward(
     zoneout_h: Tensor | None,
     h: Tensor,
     gates: Tensor,
+    grad_h: Tensor | None,
+    grad_h_n: Tensor | None,
     grad_x: Tensor | None,
     grad_weight_ih: Tensor | None,
     grad_bias_ih: Tensor | None,
@@ -367,12 +393,13 @@ def gru_backward(
     grad_x_gates, grad_h_gates = (torch.empty_like(gates[:, :, : 3 * H]) for _ in range(2))
 
     def step_backward(t: int, carried_h: Tensor) -> tuple[Tensors, Tensors]:
+        grad_h_t, h_prev = _at_step(grad_h, t, carried_h), walk.previous(t, h, h0)
         *grad_gates, grad_h_prev = cells.gru_step_backward(
-            grad_h[t] + carried_h, weight_hh, walk.previous(t, h, h0), gates[t], _factors_at(zoneout_h, t)
+            grad_h_t, weight_hh, h_prev, gates[t], _factors_at(zoneout_h, t)
         )
         return tuple(grad_gates), (grad_h_prev,)
 
-    last = _entering(continued, (h0,), (grad_h0,))
+    last = _entering(continued, (h0,), (grad_h0,), (grad_h_n,))
     (first,) = run_back(walk, step_backward, last, (grad_x_gates, grad_h_gates))
     _deliver(first, grad_h0, False)
     of_bias_hh = grad_h_gates.sum((0, 1))

@@ -63,11 +63,11 @@ class Walk:
 
 def run(
     walk: Walk, step: Callable[..., Tensors], states: Tensors, outputs: Outputs, newest: Tensor | None = None
-) -> None:
+) -> Tensors:
     """Fill outputs with what step(t, *states) returns: the new states, then what else it keeps.
 
     None stands for what is not kept. `newest` [N,B,...] becomes the last of the states after each of N equal parts
-    of the steps, or the one held since an earlier part.
+    of the steps, or the one held since an earlier part. Returns the states after the last step.
     """
     for t in walk.order():
         results = step(t, *(walk.zero_where_reset(t, state) for state in states))
@@ -77,6 +77,7 @@ def run(
         states = tuple(walk.hold_unless_stepped(t, new, held) for new, held in zip(results, states, strict=False))
         if newest is not None:
             newest[t // -(-walk.steps // len(newest))] = states[-1]
+    return states
 
 
 def run_back(
