@@ -511,6 +511,13 @@ def test_what_is_no_name_is_refused_before_it_is_sent(client: Client, name: str)
         client.stream(name)
 
 
+@pytest.mark.parametrize("kind", [Client, AsyncClient])
+@pytest.mark.parametrize("address", ["", "127.0.0.1:8000", "localhost", "http://", "ftp://here"])
+def test_what_is_no_address_is_refused_at_once(kind: type[Client | AsyncClient], address: str) -> None:
+    with pytest.raises(InputError, match="expected one such as 'http://127"):
+        kind(address)
+
+
 def test_a_host_that_is_no_address_is_refused_in_a_sentence(models: list[Path], tmp_path: Path) -> None:
     add_token(tmp_path / "tokens", "alice")
     options = ["--host", "no.such.host.invalid", "--port", "0", "--tokens", "tokens"]

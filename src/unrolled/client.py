@@ -4,6 +4,7 @@
 """
 
 import asyncio
+import re
 import time
 from collections.abc import AsyncIterator, Iterator
 from typing import Any, Self
@@ -12,6 +13,7 @@ import httpx
 import numpy as np
 from numpy.typing import NDArray
 
+from unrolled.errors import InputError
 from unrolled.exchange import Flow, Request, Rules, ServerError, StreamRules, Unreachable
 from unrolled.snapshot import Snapshot
 
@@ -75,12 +77,12 @@ class RemoteStream(StreamRules):
 class Client(Rules):
     """A server at `address`; `patience` is for how many seconds a request is tried again.
 
-    A context manager, which closes its connections.
+    A context manager, which closes its connections. Raises `InputError` for what is no address.
     """
 
     def __init__(self, address: str, token: str | None = None, patience: float = 30.0) -> None:
         super().__init__(patience)
-        self._http = httpx.Client(base_url=address, headers=_headers(token), timeout=patience)
+        self._http = httpx.Client(base_url=_checked(address), headers=_headers(token), timeout=patience)
 
     def create(self, model: str | None = None, name: str | None = None) -> RemoteStream:
         """A new stream; with a `name` that is taken already, that stream."""
@@ -179,7 +181,9 @@ class AsyncClient(Rules):
     def __init__(self, address: str, token: str | None = None, patience: float = 30.0) -> None:
         super().__init__(patience)
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
-        self._http = httpx.AsyncClient(base_url=address, headers=_headers(token), timeout=patience, limits=limits)
+        self._http = httpx.AsyncClient(
+            base_url=_checked(address), headers=_headers(token), timeout=patience, limits=limits
+        )
 
     async def create(self, model: str | None = None, name: str | None = None) -> AsyncRemoteStream:
         """A new stream; with a `name` that is taken already, that stream."""
@@ -220,6 +224,13 @@ class AsyncClient(Rules):
                 answer = await self._http.request(**vars(wanted))
             except httpx.TransportError as error:
                 answer = error
+
+
+def _checked(address: str) -> str:
+    """An address that httpx can reach; of another it would say so at every try, as of a server that is down."""
+    if not re.match("https?://.", address):
+        raise InputError(f"address is {address!r}, expected one such as 'http://127.0.0.1:8000'")
+    return address
 
 
 def _headers(token: str | None) -> dict[str, str]:
