@@ -343,6 +343,16 @@ def test_standard_input_that_is_closed_is_told(
     refused(command(words[0], model, *words[1:]), "standard input is closed, expected something to read")
 
 
+def test_run_names_the_file_of_a_character_that_a_model_does_not_know(
+    command: Command, model: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "crlf.txt").write_bytes(b"the clouds\r\n")
+    refused(
+        command("run", model, "crlf.txt"), "crlf.txt, line 1, column 11: the character '\\r' (U+000D) is not one"
+    )
+    refused(command("run", model, "the\r"), "the text, line 1, column 4: the character '\\r' (U+000D) is not one")
+
+
 def test_ctrl_c_while_the_program_is_loaded_is_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     class Loading:
         def __getattr__(self, name: str) -> None:

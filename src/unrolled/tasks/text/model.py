@@ -21,6 +21,7 @@ from unrolled.tasks import whereabouts
 from unrolled.tasks.text import corpus, piped
 from unrolled.tasks.text.sampling import SampleOptions, choose
 from unrolled.tasks.text.symbols import NextSymbol, Symbols
+from unrolled.vocabulary import Place, UnknownCharacter
 
 __all__ = ["Score", "TextModel", "held_out_symbols"]
 
@@ -220,8 +221,15 @@ class TextModel(Loaded):
 
     def run(self, inputs: Sequence[str], options: SampleOptions) -> Iterator[Output]:
         """Write on from each of `inputs`: texts, files of text, or `-`."""
-        for prompt in map(texts.whole, inputs):
-            text = "".join(self.sample(prompt, **asdict(options)))
+        for given in inputs:
+            prompt = texts.whole(given)
+            try:
+                text = "".join(self.sample(prompt, **asdict(options)))
+            except UnknownCharacter as error:
+                if prompt == given:
+                    raise
+                place, name = Place().after(prompt[: error.index]), "standard input" if given == "-" else given
+                raise UnknownCharacter(error.character, error.index, error.known, name, place) from error
             yield Output(prompt + text, {"prompt": prompt, "text": text})
 
     def next_commands(self, path: str) -> list[str]:
