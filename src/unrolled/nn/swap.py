@@ -71,7 +71,7 @@ def _reason_to_leave(layer: torch.nn.Module, kinds: Kinds) -> str | None:
         return f"{kind} is a subclass and may compute something else"
     op = layer.mode.split("_")[0].lower()
     for weight in layer.parameters():
-        if not served_by_engine(op, weight.device.type, wide(weight).dtype):
+        if not served_by_engine(op, weight.is_cpu, wide(weight).dtype):
             return f"{weight.dtype} on {weight.device.type}, which no compiled kernel serves"
     return None
 

@@ -32,7 +32,8 @@ def _forward_outputs(
     Where nothing is kept there are no gates, and c is the last one alone, [1,B,H]; then there is no c_n.
     """
     steps, rows = x.shape[:2] if symbols is None else symbols.shape
-    h, h_n = (x.new_empty(count, rows, h0.shape[1]) for count in (steps, 1))
+    width = h0.shape[1]
+    h, h_n = x.new_empty(steps, rows, width), x.new_empty(1, rows, width)
     kept = (x.new_empty(steps, rows, gates) if keep else None,) if gates else ()
     if c0 is None:
         return h, *kept, h_n

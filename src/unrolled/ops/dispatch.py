@@ -62,9 +62,9 @@ REFERENCE: dict[str, Callable[..., None]] = {
 }
 
 
-def served_by_engine(op: str, device: str, dtype: torch.dtype) -> bool:
-    """Whether the engine serves op ("lstm") for tensors of this dtype on this kind of device ("cpu")."""
-    return op in ENGINE and device == "cpu" and dtype == torch.float32
+def served_by_engine(op: str, is_cpu: bool, dtype: torch.dtype) -> bool:
+    """Whether the engine serves op ("lstm") for tensors of this dtype, on a CPU or not."""
+    return is_cpu and dtype == torch.float32 and op in ENGINE
 
 
 def widens(x: Tensor) -> bool:
@@ -102,7 +102,7 @@ def kernels() -> list[KernelRow]:
         for device in ["cpu"] if accelerator is None else ["cpu", accelerator.type]:
             for dtype in (torch.float32, torch.float64):
                 name = str(dtype).removeprefix("torch.")
-                engine = served_by_engine(op, device, dtype)
+                engine = served_by_engine(op, device == "cpu", dtype)
                 kernel, isa = ("engine", _engine.isa()) if engine else ("reference", "")
                 rows.append(KernelRow(f"unrolled::{op}", device, name, kernel, isa))
     return rows
@@ -113,12 +113,9 @@ def _run(op: str, inputs: tuple[Tensor | bool | None, ...], outputs: Outputs, *t
 
     What the kernel is told beyond them comes last.
     """
-    assert isinstance(inputs[0], Tensor)
-    device, dtype = inputs[0].device.type, inputs[0].dtype
-    engine = served_by_engine(op, device, dtype)
-    if not engine and dtype != torch.float64:  # whoever chooses float64 chooses the reference
-        warn_reference(f"unrolled::{op.removesuffix('_backward')} in {dtype} on {device}")
-    if engine:
+    first = inputs[0]
+    assert isinstance(first, Tensor)
+    if served_by_engine(op, first.is_cpu, first.dtype):
         # Not as tensors, which the engine would ask for the same in four times the time, and not as arrays: what
         # has been one of NumPy's can never be resized.
         given = [torch._C._to_dlpack(_plain(x)) if isinstance(x, Tensor) else x for x in inputs]
@@ -129,6 +126,8 @@ def _run(op: str, inputs: tuple[Tensor | bool | None, ...], outputs: Outputs, *t
             raise InputError(_unlike(op, inputs)) from error
         except ValueError as error:
             raise InputError(str(error)) from error
+    if first.dtype != torch.float64:  # whoever chooses float64 chooses the reference
+        warn_reference(f"unrolled::{op.removesuffix('_backward')} in {first.dtype} on {first.device.type}")
     REFERENCE[op](*[_plain(x).detach() if isinstance(x, Tensor) else x for x in inputs], *outputs, *told)
 
 
@@ -212,8 +211,10 @@ def define(op: str, signature: str, allocate: Callable[..., Outputs], told: int 
     served = SERVED[op] = Served(op, allocate, told)
 
     def results(inputs: tuple[Any, ...], outputs: Outputs) -> Tensor | Tensors:
-        empty = inputs[0].new_empty(0)
-        tensors = tuple([empty if output is None else output for output in outputs])
+        tensors = tuple([output for output in outputs if output is not None])
+        if len(tensors) < len(outputs):
+            empty = inputs[0].new_empty(0)
+            tensors = tuple([empty if output is None else output for output in outputs])
         return tensors if len(tensors) > 1 else tensors[0]
 
     def implementation(*inputs: Any) -> Tensor | Tensors:
