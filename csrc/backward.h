@@ -38,6 +38,15 @@ UNROLLED_INLINE void deliver(const Gradients& grad, const float* sums, float* ou
 // A row of what may be null.
 UNROLLED_INLINE const float* row_of(const float* rows, int64_t b, int64_t width) { return rows ? rows + b * width : nullptr; }
 
+// Of the rows that take no step, what arrived at the last state, or 0, to the initial one, both [B, width].
+[[gnu::noinline]] inline void hand_on(const Steps& steps, const float* last, int64_t width, float* initial) {
+    for (int64_t b = 0; b < steps.B; ++b) {
+        if (steps.length(b) > 0) continue;
+        if (last) copy(last + b * width, initial + b * width, width);
+        else zero(initial + b * width, width);
+    }
+}
+
 // Working memory of a backward run, all threads together.
 template <class Cell>
 struct BackwardMemory {
@@ -430,9 +439,7 @@ void run_backward(Cell cell, int wanted_threads) {
         for (int64_t begin = 0; begin < T; begin += size) run.chunk(begin, begin + size < T ? begin + size : T);
         run.finish();
     });
-    if (wants_initial && cell.args.grad_h_n && !cell.args.grad.continued)
-        for (int64_t b = 0; b < B; ++b)
-            if (steps.length(b) == 0) copy(cell.args.grad_h_n + b * P, cell.args.grad.h0 + b * P, P);
+    if (wants_initial && !cell.args.grad.continued) hand_on(steps, cell.args.grad_h_n, P, cell.args.grad.h0);
 }
 
 }  // namespace unrolled::UNROLLED_ISA

@@ -324,27 +324,17 @@ class ForwardRun {
     float* const area_;
 };
 
-// What the gates' sums begin at besides products [G*H].
-template <class Cell>
-void add_biases(const Cell& cell, float* biases) {
-    const int64_t H = cell.steps.H;
-    if (cell.args.bias_ih) copy(cell.args.bias_ih, biases, Cell::gates * H);
-    else zero(biases, Cell::gates * H);
-    if (!cell.args.bias_hh) return;
-    for (int64_t k = 0; k < Cell::shared_biases * H; ++k) biases[k] += cell.args.bias_hh[k];
+// What the gates' sums begin at besides products: bias_ih [n], or 0, and bias_hh, or 0, in the first `shared` of them.
+[[gnu::noinline]] inline void add_biases(const float* bias_ih, const float* bias_hh, int64_t n, int64_t shared, float* biases) {
+    for (int64_t k = 0; k < n; ++k) biases[k] = (bias_ih ? bias_ih[k] : 0.0f) + (bias_hh && k < shared ? bias_hh[k] : 0.0f);
 }
 
-// The states after each row's last step; where it takes none, the initial ones.
-template <class Cell>
-void copy_last(const Cell& cell) {
-    const auto& args = cell.args;
-    const Steps& steps = cell.steps;
+// The states [B, width] after each row's last step, of those after every step; where a row takes none, the initial one.
+[[gnu::noinline]] inline void copy_last(const Steps& steps, const float* states, const float* initial, int64_t width, float* last) {
+    if (!last) return;
     for (int64_t b = 0; b < steps.B; ++b) {
-        const int64_t at = steps.last_of(b) * steps.B + b;
-        const bool stepped = steps.length(b) > 0;
-        if (args.h_n) copy(stepped ? args.h + at * steps.P : args.h0 + b * steps.P, args.h_n + b * steps.P, steps.P);
-        if constexpr (requires { args.c_n; })
-            if (args.c_n) copy(stepped ? args.c + at * steps.H : args.c0 + b * steps.H, args.c_n + b * steps.H, steps.H);
+        const float* state = steps.length(b) > 0 ? states + (steps.last_of(b) * steps.B + b) * width : initial + b * width;
+        copy(state, last + b * width, width);
     }
 }
 
@@ -373,7 +363,7 @@ void run_forward(const Cell& cell, int wanted_threads) {
          floats_of<typename Cell::Row>(team.threads * B), numbers(B + T + 1), numbers(team.threads * limit),
          numbers(team.threads * limit), team.threads * area_floats});
     zero(zeros, H > P ? H : P);
-    if (projects) add_biases(cell, biases);
+    if (projects) add_biases(cell.args.bias_ih, cell.args.bias_hh, G * H, Cell::shared_biases * H, biases);
     const auto in_order = reinterpret_cast<int64_t*>(order);
     order_rows(steps, in_order, in_order + B);
     const ForwardMemory<Cell> memory{recurrent, input, biases, projection, of_symbols ? symbols : nullptr, unprojected, sums, products, zeros,
@@ -386,7 +376,8 @@ void run_forward(const Cell& cell, int wanted_threads) {
         run.pack();
         for (int64_t begin = 0; begin < T; begin += size) run.chunk(begin, begin + size < T ? begin + size : T);
     });
-    copy_last(cell);
+    copy_last(steps, cell.args.h, cell.args.h0, P, cell.args.h_n);
+    if constexpr (requires { cell.args.c_n; }) copy_last(steps, cell.args.c, cell.args.c0, H, cell.args.c_n);
 }
 
 }  // namespace unrolled::UNROLLED_ISA

@@ -324,11 +324,7 @@ void lstm_forward(const Steps& steps, const LstmForward& args, int threads) {
 
 void lstm_backward(const Steps& steps, const LstmBackward& args, int threads) {
     const LstmVariant& variant = args.variant;
-    for (int64_t b = 0; b < steps.B; ++b)
-        if (args.grad_c0 && steps.length(b) == 0 && !args.grad.continued) {
-            if (args.grad_c_n) copy(args.grad_c_n + b * steps.H, args.grad_c0 + b * steps.H, steps.H);
-            else zero(args.grad_c0 + b * steps.H, steps.H);
-        }
+    if (args.grad_c0 && !args.grad.continued) hand_on(steps, args.grad_c_n, steps.H, args.grad_c0);
     if (variant.norm && variant.coupled) run_backward(NormalisedBackwardCell<true>{{steps, args}}, threads);
     else if (variant.norm) run_backward(NormalisedBackwardCell<false>{{steps, args}}, threads);
     else if (variant.coupled) run_backward(LstmBackwardCell<true, true>{steps, args}, threads);

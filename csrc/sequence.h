@@ -102,7 +102,7 @@ struct Rows {
 };
 
 // Row numbers by descending length (a counting sort), into order [B]; `counts` holds T + 1 numbers.
-UNROLLED_INLINE void order_rows(const Steps& steps, int64_t* order, int64_t* counts) {
+[[gnu::noinline]] inline void order_rows(const Steps& steps, int64_t* order, int64_t* counts) {
     if (!steps.lengths) {
         for (int64_t b = 0; b < steps.B; ++b) order[b] = b;
         return;
