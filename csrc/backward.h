@@ -35,16 +35,10 @@ UNROLLED_INLINE void deliver(const Gradients& grad, const float* sums, float* ou
     for (int64_t i = 0; i < n; ++i) out[i] += sums[i];
 }
 
-// A row of what may be null.
-UNROLLED_INLINE const float* row_of(const float* rows, int64_t b, int64_t width) { return rows ? rows + b * width : nullptr; }
-
 // Of the rows that take no step, what arrived at the last state, or 0, to the initial one, both [B, width].
 [[gnu::noinline]] inline void hand_on(const Steps& steps, const float* last, int64_t width, float* initial) {
-    for (int64_t b = 0; b < steps.B; ++b) {
-        if (steps.length(b) > 0) continue;
-        if (last) copy(last + b * width, initial + b * width, width);
-        else zero(initial + b * width, width);
-    }
+    for (int64_t b = 0; b < steps.B; ++b)
+        if (steps.length(b) == 0) copy_or_zero(row_of(last, b, width), initial + b * width, width);
 }
 
 // Working memory of a backward run, all threads together.
@@ -303,7 +297,7 @@ class BackwardRun {
                 gradients_[count] = gradients_of(p - begin + 1, b);
                 recurrent_gradients_[count] = gradients_[count] + Cell::recurrent_run * H_;
                 before_[count] = steps_.reset(t, b)   ? memory_.zeros
-                                 : steps_.first(t, b) ? args.h0 + b * P_
+                                 : steps_.first(t, b) ? row_of(args.h0, b, P_, memory_.zeros)
                                                       : args.h + (steps_.before(t) * B_ + b) * P_;
                 if (memory_.of_symbols) {
                     grad_inputs_[count] = memory_.of_symbols + steps_.input(t, b) * K_;

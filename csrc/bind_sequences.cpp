@@ -111,15 +111,15 @@ void expect_gradient(const char* name, const Given& given, const Gradient& gradi
 
 void lstm_forward(AnyRank x, Symbols symbols, MaybeIn<2> weight_ih, MaybeIn<1> bias_ih, In<2> weight_hh,
                   MaybeIn<1> bias_hh, MaybeIn<2> weight_hr, MaybeIn<2> peephole, MaybeIn<1> gain_ih, MaybeIn<1> gain_hh,
-                  MaybeIn<1> gain_c, MaybeIn<1> bias_c, In<2> h0, In<2> c0, Lengths lengths, Resets resets, bool reverse,
+                  MaybeIn<1> gain_c, MaybeIn<1> bias_c, MaybeIn<2> h0, MaybeIn<2> c0, Lengths lengths, Resets resets, bool reverse,
                   bool bfloat16, MaybeFactors dropout, MaybeFactors zoneout_h, MaybeFactors zoneout_c, Out<3> h, Out<3> c,
                   MaybeOut<3> gates, MaybeOut<3> h_n, MaybeOut<3> c_n) {
     const auto s = make_steps(h, x, symbols, lengths, resets, reverse, bfloat16, weight_hr);
     const int64_t G = gates_of(s, weight_hh), D = expect_input(s, G, x, weight_ih);
     expect_biases(bias_ih, bias_hh, weight_ih, G * s.H);
     expect("weight_hh", weight_hh, {G * s.H, s.P});
-    expect("h0", h0, {s.B, s.P});
-    expect("c0", c0, {s.B, s.H});
+    if (h0) expect("h0", *h0, {s.B, s.P});
+    if (c0) expect("c0", *c0, {s.B, s.H});
     const int64_t count = static_cast<int64_t>(c.shape(0)), every = count ? (s.T + count - 1) / count : 1;
     expect("c", c, {gates ? s.T : (s.T + every - 1) / every, s.B, s.H});
     const auto norm = norm_of(G, s.H, weight_ih.has_value(), gain_ih, gain_hh, gain_c, bias_c);
@@ -131,7 +131,7 @@ void lstm_forward(AnyRank x, Symbols symbols, MaybeIn<2> weight_ih, MaybeIn<1> b
     if (c_n) expect("c_n", *c_n, {1, s.B, s.H});
     unlocked([&] {
         unrolled::kernels().lstm_forward(
-            s, {x.data(), weight_hh.data(), h0.data(), c0.data(), h.data(), c.data(), data_or_null(gates),
+            s, {x.data(), weight_hh.data(), data_or_null(h0), data_or_null(c0), h.data(), c.data(), data_or_null(gates),
                 data_or_null(h_n), data_or_null(c_n), every, data_or_null(weight_ih), data_or_null(bias_ih), data_or_null(bias_hh), D, variant}, threads_for(s, G, D));
     });
 }
@@ -160,7 +160,7 @@ unrolled::Gradients gradients(const unrolled::Steps& s, int64_t gates, int64_t D
 
 void lstm_backward(AnyRank x, Symbols symbols, MaybeIn<2> weight_ih, In<2> weight_hh,
                    MaybeIn<2> weight_hr, MaybeIn<2> peephole, MaybeIn<1> gain_ih, MaybeIn<1> gain_hh,
-                   MaybeIn<1> gain_c, MaybeIn<1> bias_c, In<2> h0, In<2> c0, Lengths lengths, Resets resets,
+                   MaybeIn<1> gain_c, MaybeIn<1> bias_c, MaybeIn<2> h0, MaybeIn<2> c0, Lengths lengths, Resets resets,
                    bool reverse, bool bfloat16, MaybeFactors dropout, MaybeFactors zoneout_h, MaybeFactors zoneout_c, In<3> h,
                    In<3> c, In<3> gates, MaybeIn<3> grad_h, MaybeIn<3> grad_c, MaybeIn<3> grad_h_n, MaybeIn<3> grad_c_n,
                    std::optional<AnyRankOut> grad_x, MaybeOut<2> grad_weight_ih, MaybeOut<1> grad_bias_ih, MaybeOut<2> grad_weight_hh, MaybeOut<2> grad_weight_hr, MaybeOut<2> grad_peephole,
@@ -172,8 +172,8 @@ void lstm_backward(AnyRank x, Symbols symbols, MaybeIn<2> weight_ih, In<2> weigh
     if (grad_c) expect("grad_c", *grad_c, {s.T, s.B, s.H});
     if (grad_c_n) expect("grad_c_n", *grad_c_n, {1, s.B, s.H});
     expect("weight_hh", weight_hh, {G * s.H, s.P});
-    expect("h0", h0, {s.B, s.P});
-    expect("c0", c0, {s.B, s.H});
+    if (h0) expect("h0", *h0, {s.B, s.P});
+    if (c0) expect("c0", *c0, {s.B, s.H});
     expect("c", c, {s.T, s.B, s.H});
     if (grad_h0.has_value() != grad_c0.has_value()) throw nb::value_error("grad_c0: expected together with grad_h0");
     if (grad_c0) expect("grad_c0", *grad_c0, {s.B, s.H});
@@ -191,13 +191,14 @@ void lstm_backward(AnyRank x, Symbols symbols, MaybeIn<2> weight_ih, In<2> weigh
     unlocked([&] {
         unrolled::kernels().lstm_backward(
             s, {data_or_null(grad_h), data_or_null(grad_c), data_or_null(grad_h_n), data_or_null(grad_c_n), x.data(),
-                data_or_null(weight_ih), weight_hh.data(), h0.data(), c0.data(), h.data(), c.data(), gates.data(), D, variant, grad, data_or_null(grad_c0),
+                data_or_null(weight_ih), weight_hh.data(), data_or_null(h0), data_or_null(c0), h.data(), c.data(), gates.data(),
+                D, variant, grad, data_or_null(grad_c0),
                 data_or_null(grad_weight_hr), data_or_null(grad_peephole), data_or_null(grad_gain_ih),
                 data_or_null(grad_gain_hh), data_or_null(grad_gain_c), data_or_null(grad_bias_c)}, threads_for(s, G, D));
     });
 }
 
-void gru_forward(AnyRank x, Symbols symbols, MaybeIn<2> weight_ih, MaybeIn<1> bias_ih, In<2> weight_hh, MaybeIn<1> bias_hh, In<2> h0,
+void gru_forward(AnyRank x, Symbols symbols, MaybeIn<2> weight_ih, MaybeIn<1> bias_ih, In<2> weight_hh, MaybeIn<1> bias_hh, MaybeIn<2> h0,
                  Lengths lengths, Resets resets, bool reverse, bool bfloat16, MaybeFactors zoneout_h, Out<3> h, MaybeOut<3> gates,
                  MaybeOut<3> h_n) {
     const auto s = make_steps(h, x, symbols, lengths, resets, reverse, bfloat16);
@@ -207,17 +208,17 @@ void gru_forward(AnyRank x, Symbols symbols, MaybeIn<2> weight_ih, MaybeIn<1> bi
     else expect_bias("bias_ih", bias_ih, weight_ih, 3 * s.H);
     expect("weight_hh", weight_hh, {3 * s.H, s.H});
     if (bias_hh) expect("bias_hh", *bias_hh, {3 * s.H});
-    expect("h0", h0, {s.B, s.H});
+    if (h0) expect("h0", *h0, {s.B, s.H});
     if (gates) expect("gates", *gates, {s.T, s.B, 4 * s.H});
     if (h_n) expect("h_n", *h_n, {1, s.B, s.H});
     unlocked([&] {
         unrolled::kernels().gru_forward(
-            s, {x.data(), weight_hh.data(), h0.data(), h.data(), data_or_null(gates), data_or_null(h_n), data_or_null(weight_ih),
+            s, {x.data(), weight_hh.data(), data_or_null(h0), h.data(), data_or_null(gates), data_or_null(h_n), data_or_null(weight_ih),
                 data_or_null(bias_ih), data_or_null(bias_hh), D, zoneout}, threads_for(s, 3, D));
     });
 }
 
-void gru_backward(AnyRank x, Symbols symbols, MaybeIn<2> weight_ih, In<2> weight_hh, In<2> h0, Lengths lengths, Resets resets,
+void gru_backward(AnyRank x, Symbols symbols, MaybeIn<2> weight_ih, In<2> weight_hh, MaybeIn<2> h0, Lengths lengths, Resets resets,
                   bool reverse, bool bfloat16, MaybeFactors zoneout_h, In<3> h, In<3> gates, MaybeIn<3> grad_h,
                   MaybeIn<3> grad_h_n, std::optional<AnyRankOut> grad_x, MaybeOut<2> grad_weight_ih, MaybeOut<1> grad_bias_ih,
                   MaybeOut<2> grad_weight_hh, MaybeOut<1> grad_bias_hh, MaybeOut<2> grad_h0, bool continued) {
@@ -225,46 +226,46 @@ void gru_backward(AnyRank x, Symbols symbols, MaybeIn<2> weight_ih, In<2> weight
     const auto zoneout = factors("zoneout_h", zoneout_h, s, s.H);
     const int64_t D = expect_input(s, 3, x, weight_ih);
     expect("weight_hh", weight_hh, {3 * s.H, s.H});
-    expect("h0", h0, {s.B, s.H});
+    if (h0) expect("h0", *h0, {s.B, s.H});
     expect("gates", gates, {s.T, s.B, 4 * s.H});
     expect_arrived(s, grad_h, grad_h_n, continued);
     if (grad_bias_hh) expect("grad_bias_hh", *grad_bias_hh, {3 * s.H});
     const auto grad = gradients(s, 3, D, weight_ih, grad_x, grad_weight_ih, grad_weight_hh, grad_bias_ih, grad_h0, continued);
     unlocked([&] {
         unrolled::kernels().gru_backward(
-            s, {data_or_null(grad_h), data_or_null(grad_h_n), x.data(), data_or_null(weight_ih), weight_hh.data(), h0.data(),
+            s, {data_or_null(grad_h), data_or_null(grad_h_n), x.data(), data_or_null(weight_ih), weight_hh.data(), data_or_null(h0),
                 h.data(), gates.data(), D, zoneout, grad, data_or_null(grad_bias_hh)}, threads_for(s, 3, D));
     });
 }
 
 void rnn_forward(AnyRank x, Symbols symbols, MaybeIn<2> weight_ih, MaybeIn<1> bias_ih, In<2> weight_hh,
-                 MaybeIn<1> bias_hh, In<2> h0, Lengths lengths, Resets resets, bool reverse, bool bfloat16, bool relu, Out<3> h,
+                 MaybeIn<1> bias_hh, MaybeIn<2> h0, Lengths lengths, Resets resets, bool reverse, bool bfloat16, bool relu, Out<3> h,
                  MaybeOut<3> h_n) {
     const auto s = make_steps(h, x, symbols, lengths, resets, reverse, bfloat16);
     const int64_t D = expect_input(s, 1, x, weight_ih);
     expect_biases(bias_ih, bias_hh, weight_ih, s.H);
     expect("weight_hh", weight_hh, {s.H, s.H});
-    expect("h0", h0, {s.B, s.H});
+    if (h0) expect("h0", *h0, {s.B, s.H});
     if (h_n) expect("h_n", *h_n, {1, s.B, s.H});
     unlocked([&] {
-        unrolled::kernels().rnn_forward(s, {x.data(), weight_hh.data(), h0.data(), h.data(), data_or_null(h_n), relu,
+        unrolled::kernels().rnn_forward(s, {x.data(), weight_hh.data(), data_or_null(h0), h.data(), data_or_null(h_n), relu,
                                             data_or_null(weight_ih), data_or_null(bias_ih), data_or_null(bias_hh), D}, threads_for(s, 1, D));
     });
 }
 
-void rnn_backward(AnyRank x, Symbols symbols, MaybeIn<2> weight_ih, In<2> weight_hh, In<2> h0, Lengths lengths, Resets resets,
+void rnn_backward(AnyRank x, Symbols symbols, MaybeIn<2> weight_ih, In<2> weight_hh, MaybeIn<2> h0, Lengths lengths, Resets resets,
                   bool reverse, bool bfloat16, bool relu, In<3> h, MaybeIn<3> grad_h, MaybeIn<3> grad_h_n,
                   std::optional<AnyRankOut> grad_x, MaybeOut<2> grad_weight_ih, MaybeOut<1> grad_bias_ih,
                   MaybeOut<2> grad_weight_hh, MaybeOut<2> grad_h0) {
     const auto s = make_steps(h, x, symbols, lengths, resets, reverse, bfloat16);
     const int64_t D = expect_input(s, 1, x, weight_ih);
     expect("weight_hh", weight_hh, {s.H, s.H});
-    expect("h0", h0, {s.B, s.H});
+    if (h0) expect("h0", *h0, {s.B, s.H});
     expect_arrived(s, grad_h, grad_h_n, false);
     const auto grad = gradients(s, 1, D, weight_ih, grad_x, grad_weight_ih, grad_weight_hh, grad_bias_ih, grad_h0);
     unlocked([&] {
         unrolled::kernels().rnn_backward(s, {data_or_null(grad_h), data_or_null(grad_h_n), x.data(), data_or_null(weight_ih),
-                                             weight_hh.data(), h0.data(), h.data(), D, grad, relu}, threads_for(s, 1, D));
+                                             weight_hh.data(), data_or_null(h0), h.data(), D, grad, relu}, threads_for(s, 1, D));
     });
 }
 
@@ -276,7 +277,7 @@ void bind_sequences(nb::module_& m) {
     const auto w_ih = "weight_ih"_a.noconvert().none();
     const auto b_ih = "bias_ih"_a.noconvert().none(), b_hh = "bias_hh"_a.noconvert().none();
     const auto w_hh = "weight_hh"_a.noconvert();
-    const auto h0 = "h0"_a.noconvert(), c0 = "c0"_a.noconvert();
+    const auto h0 = "h0"_a.noconvert().none(), c0 = "c0"_a.noconvert().none();
     const auto lengths = "lengths"_a.noconvert().none();
     const auto resets = "resets"_a.noconvert().none();
     const auto h = "h"_a.noconvert(), c = "c"_a.noconvert();

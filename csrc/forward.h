@@ -287,7 +287,7 @@ class ForwardRun {
     // The row's h as step t sees it.
     const float* state_before(int64_t t, int64_t b) const {
         return steps_.reset(t, b)   ? memory_.zeros
-               : steps_.first(t, b) ? cell_.args.h0 + b * P_
+               : steps_.first(t, b) ? row_of(cell_.args.h0, b, P_, memory_.zeros)
                                     : cell_.args.h + (steps_.before(t) * steps_.B + b) * P_;
     }
 
@@ -333,8 +333,8 @@ class ForwardRun {
 [[gnu::noinline]] inline void copy_last(const Steps& steps, const float* states, const float* initial, int64_t width, float* last) {
     if (!last) return;
     for (int64_t b = 0; b < steps.B; ++b) {
-        const float* state = steps.length(b) > 0 ? states + (steps.last_of(b) * steps.B + b) * width : initial + b * width;
-        copy(state, last + b * width, width);
+        const float* state = steps.length(b) > 0 ? states + (steps.last_of(b) * steps.B + b) * width : row_of(initial, b, width);
+        copy_or_zero(state, last + b * width, width);
     }
 }
 

@@ -85,7 +85,7 @@ struct GruBackwardCell {
     Row row(int64_t t, int64_t b, float* out, const float* zeros) const {
         const int64_t H = steps.H, at = t * steps.B + b;
         const float* h_before = steps.reset(t, b)   ? zeros
-                                : steps.first(t, b) ? args.h0 + b * H
+                                : steps.first(t, b) ? row_of(args.h0, b, H, zeros)
                                                     : args.h + (steps.before(t) * steps.B + b) * H;
         float* carried = args.grad.h0 + b * H;
         const bool ends = steps.last(t, b) && !args.grad.continued;

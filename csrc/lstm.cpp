@@ -31,7 +31,7 @@ struct LstmForwardCell {
     // Where a row's c is to stand, and where it was before; null: zero.
     float* c_now(int64_t t, int64_t b) const { return args.c + (t / args.every * steps.B + b) * steps.H; }
     const float* c_before(int64_t t, int64_t b) const {
-        return steps.reset(t, b) ? nullptr : steps.first(t, b) ? args.c0 + b * steps.H : c_now(steps.before(t), b);
+        return steps.reset(t, b) ? nullptr : steps.first(t, b) ? row_of(args.c0, b, steps.H) : c_now(steps.before(t), b);
     }
 
     UNROLLED_INLINE_MEMBER vec start(int gate, const ForwardRow& row, int64_t u, int64_t n) const {
@@ -88,7 +88,7 @@ struct LstmForwardCell {
             return;
         }
         const bool begins = t % args.every == 0, ended = !steps.reverse && steps.length(b) > 0;
-        if (begins) copy(ended ? c_now(steps.length(b) - 1, b) : args.c0 + b * steps.H, c_now(t, b), steps.H);
+        if (begins) copy_or_zero(ended ? c_now(steps.length(b) - 1, b) : row_of(args.c0, b, steps.H), c_now(t, b), steps.H);
     }
 };
 
@@ -146,7 +146,7 @@ struct LstmBackwardCell {
     Row row(int64_t t, int64_t b, float* out, const float* zeros) const {
         const int64_t H = steps.H, P = steps.P, at = t * steps.B + b;
         const float* c_before = steps.reset(t, b)   ? zeros
-                                : steps.first(t, b) ? args.c0 + b * H
+                                : steps.first(t, b) ? row_of(args.c0, b, H, zeros)
                                                     : args.c + (steps.before(t) * steps.B + b) * H;
         float *carried_h = args.grad.h0 + b * P, *carried_c = args.grad_c0 + b * H;
         const bool last = steps.last(t, b), ends = last && !args.grad.continued;

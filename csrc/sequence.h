@@ -157,4 +157,13 @@ UNROLLED_INLINE void copy(const float* from, float* to, int64_t n) {
     for (int64_t i = 0; i < n; ++i) to[i] = from[i];
 }
 
+// A row of what may be null, which stands for zeros, or then what is given in its place.
+UNROLLED_INLINE const float* row_of(const float* rows, int64_t b, int64_t width, const float* otherwise = nullptr) {
+    return rows ? rows + b * width : otherwise;
+}
+UNROLLED_INLINE void copy_or_zero(const float* from, float* to, int64_t n) {
+    if (from) copy(from, to, n);
+    else zero(to, n);
+}
+
 }  // namespace unrolled::UNROLLED_ISA

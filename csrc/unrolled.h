@@ -74,7 +74,7 @@ struct LstmVariant {
 struct LstmForward {
     const float* x;          // [T, B, D]
     const float* weight_hh;  // [G*H, P]
-    const float *h0, *c0;    // [B, P], [B, H]
+    const float *h0, *c0;    // [B, P], [B, H], or null: zero
     float* h;                // [T, B, P]
     float* c;                // [T / every, B, H], rounded up: the newest of every so many steps, updated in place
     float* gates;            // [T, B, K]; null when not kept
@@ -89,7 +89,7 @@ struct LstmForward {
 struct GruForward {
     const float* x;          // [T, B, D]
     const float* weight_hh;  // [3H, H]
-    const float* h0;         // [B, H]
+    const float* h0;         // [B, H], or null: zero
     float* h;                // [T, B, H]
     float* gates;            // [T, B, 4H]: r, z, n and W_hn h + b_hn; null when not kept
     float* h_n;              // [B, H], or null
@@ -102,7 +102,7 @@ struct GruForward {
 struct RnnForward {
     const float* x;          // [T, B, D]
     const float* weight_hh;  // [H, H]
-    const float* h0;         // [B, H]
+    const float* h0;         // [B, H], or null: zero
     float* h;                // [T, B, H]
     float* h_n;              // [B, H], or null
     bool relu;               // false: tanh
@@ -130,7 +130,7 @@ struct LstmBackward {
     const float* x;          // [T, B, D]; not read without weight_ih
     const float* weight_ih;  // [G*H, D], or null
     const float* weight_hh;  // [G*H, P]
-    const float *h0, *c0;    // [B, P], [B, H]
+    const float *h0, *c0;    // [B, P], [B, H], or null: zero
     const float *h, *c;      // [T, B, P], [T, B, H]
     const float* gates;      // [T, B, K]
     int64_t D;
@@ -148,7 +148,7 @@ struct GruBackward {
     const float* x;          // [T, B, D]
     const float* weight_ih;  // [3H, D], or null
     const float* weight_hh;  // [3H, H]
-    const float* h0;         // [B, H]
+    const float* h0;         // [B, H], or null: zero
     const float* h;          // [T, B, H]
     const float* gates;      // [T, B, 4H]
     int64_t D;
@@ -163,7 +163,7 @@ struct RnnBackward {
     const float* x;          // [T, B, D]
     const float* weight_ih;  // [H, D], or null
     const float* weight_hh;  // [H, H]
-    const float* h0;         // [B, H]
+    const float* h0;         // [B, H], or null: zero
     const float* h;          // [T, B, H]
     int64_t D;
     Gradients grad;

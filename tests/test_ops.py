@@ -252,6 +252,28 @@ def test_the_engine_honours_each_mask(isa: str, cell: str, masks: str) -> None:
         assert_solves(Problem(cell, steps, 17, 17, masks))
 
 
+@reference_may_warn
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("masks", ["", "reverse", "lengths", "lengths resets reverse"])
+@pytest.mark.parametrize("rows", [1, 17])
+def test_no_initial_state_is_one_of_zeros(isa: str, dtype: torch.dtype, cell: str, masks: str, rows: int) -> None:
+    problem = Problem(cell, 5, rows, 63, masks, 3)
+    inputs = problem.inputs(dtype)
+    learned = [name for name in inputs if name not in ("h0", "c0")]
+    zeros = {name: torch.zeros_like(inputs[name]) for name in inputs if name in ("h0", "c0")}
+    solved = []
+    for initial in (zeros, dict.fromkeys(zeros)):
+        given: Any = inputs | initial
+        states = problem.states(given)
+        gradients = torch.autograd.grad(
+            list(states.values()), [inputs[name] for name in learned], [one.detach() for one in states.values()]
+        )
+        solved.append([*states.values(), *gradients])
+    for index, (found, expected) in enumerate(zip(*solved, strict=True)):
+        assert torch.equal(found, expected), index
+
+
 @pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.parametrize("used", ["h", "h_n", "h h_n", "c", "c_n", "h_n c_n"])
 def test_a_loss_may_use_any_of_the_outputs(isa: str, cell: str, used: str) -> None:

@@ -32,6 +32,7 @@ from unrolled.nn.recurrent import Products, Recurrent, Steps, Tensors, Trace
 from unrolled.nn.swap import Swap, swap
 from unrolled.nn.variants import LayerVariant, add_layer_norm, add_peepholes, couple_gates
 from unrolled.ops.cells import NOT_NORMALISED, LayerNorm, Variant
+from unrolled.ops.dispatch import Outputs
 from unrolled.ops.flops import count_operations
 from unrolled.ops.recompute import recomputed
 
@@ -163,7 +164,7 @@ class RNN(_HiddenOnly):
         self.variant = LayerVariant(weight_drop=weight_drop)
 
     def _sequence(
-        self, given: Products, suffix: str, initial: Tensors, steps: Steps, every: int
+        self, given: Products, suffix: str, initial: Outputs, steps: Steps, every: int
     ) -> tuple[Trace, Tensors]:
         (h0,) = initial
         h, h_n = ops.rnn(*given, h0, *steps, self.nonlinearity == "relu")
@@ -229,7 +230,7 @@ class GRU(_HiddenOnly):
         return self._biases(suffix)[1]
 
     def _sequence(
-        self, given: Products, suffix: str, initial: Tensors, steps: Steps, every: int
+        self, given: Products, suffix: str, initial: Outputs, steps: Steps, every: int
     ) -> tuple[Trace, Tensors]:
         (h0,) = initial
         zoneout_h = self._zoneout("h", given, h0)
@@ -384,13 +385,13 @@ class LSTM(Recurrent):
         return normalised if bias is None else normalised + bias
 
     def _sequence(
-        self, given: Products, suffix: str, initial: Tensors, steps: Steps, every: int
+        self, given: Products, suffix: str, initial: Outputs, steps: Steps, every: int
     ) -> tuple[Trace, Tensors]:
         h0, c0 = initial
         variant = Variant(
             weight_hr=self._parameter(f"weight_hr{suffix}") if self.proj_size else None,
             peephole=self._parameter(f"peephole{suffix}") if self.variant.peephole else None,
-            dropout=self.variant.dropout(c0, (given.steps, *c0.shape), self.training),
+            dropout=None if c0 is None else self.variant.dropout(c0, (given.steps, *c0.shape), self.training),
             zoneout_h=self._zoneout("h", given, h0),
             zoneout_c=self._zoneout("c", given, c0),
         )

@@ -20,7 +20,7 @@ from unrolled.nn.init import chrono
 from unrolled.nn.packed_sequence import run_packed
 from unrolled.nn.variants import LayerVariant
 from unrolled.ops.cells import LayerNorm
-from unrolled.ops.dispatch import multiplies_bfloat16, wide, widens
+from unrolled.ops.dispatch import Outputs, multiplies_bfloat16, wide, widens
 from unrolled.ops.library import under_autocast
 from unrolled.rates import has_matrix_units
 from unrolled.stepper import Floats, Stepper, packed
@@ -178,13 +178,13 @@ class Recurrent(torch.nn.RNNBase):
         return (self.hidden_size,)
 
     def _sequence(
-        self, given: Products, suffix: str, initial: Tensors, steps: Steps, every: int
+        self, given: Products, suffix: str, initial: Outputs, steps: Steps, every: int
     ) -> tuple[Trace, Tensors]:
         """Run a direction of a layer over x, with the state kept every so many steps for the way back.
 
         1: every state and all else that the way back needs; more: what lies between is computed again, and the
         trace has of c the last one alone, and no gates; 0: no way back, and the same trace. The last states
-        [1,B,width] come with it.
+        [1,B,width] come with it. An initial state that is None is zero.
         """
         raise NotImplementedError
 
@@ -204,10 +204,11 @@ class Recurrent(torch.nn.RNNBase):
             return weight_hh
         return F.dropout(weight_hh, self.variant.weight_drop, self.training)
 
-    def _zoneout(self, name: str, given: Products, initial: Tensor) -> Tensor | None:
+    def _zoneout(self, name: str, given: Products, initial: Tensor | None) -> Tensor | None:
         """The part of the state `name`, before any step `initial` [B,width], that stays as it was."""
-        shape = (given.steps, *initial.shape)
-        return self.variant.zoneout(name, initial, shape, self.training)
+        if initial is None:
+            return None
+        return self.variant.zoneout(name, initial, (given.steps, *initial.shape), self.training)
 
     def _biases(self, suffix: str) -> tuple[Tensor | None, Tensor | None]:
         """bias_ih and bias_hh."""
@@ -336,16 +337,19 @@ class Recurrent(torch.nn.RNNBase):
         shapes = [(self.num_layers * directions, rows, width) for width in self._state_widths()]
         check_states(initial or (), shapes, x)
         bfloat16, x = multiplies_bfloat16(x), wide(x)
-        if initial is None:
-            starts = [tuple([x.new_zeros(shape[1:]) for shape in shapes])] * shapes[0][0]
-        else:
-            starts = list(zip(*[wide(state).unbind() for state in initial], strict=True))
         every = int(traced)
         # The layer's own first, for `parameters` walks through modules; last what is made of others, by whomever.
         made = map(self._kept, self._flat_weights_names)
         learned = chain(self._parameters.values(), self.parameters(), made)
         if not traced and _needs_gradient(chain((x, *(initial or ())), learned)):
             every = 1 if torch.compiler.is_exporting() else self.recompute or 1
+        starts: list[Outputs]
+        if initial is not None:
+            starts = list(zip(*[wide(state).unbind() for state in initial], strict=True))
+        elif every > 1 or self.variant.masks:  # which are made like states
+            starts = [tuple([x.new_zeros(shape[1:]) for shape in shapes])] * shapes[0][0]
+        else:
+            starts = [(None,) * len(shapes)] * shapes[0][0]
         finals: list[Tensors] = []
         traces: list[Trace] = []
         for layer in range(self.num_layers):

@@ -40,6 +40,11 @@ class LayerVariant:
             if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1:
                 raise InputError(f"{name} is {value!r}, expected a probability from 0 to less than 1")
 
+    @property
+    def masks(self) -> bool:
+        """Whether a state, or what it takes in, is masked at each step."""
+        return bool(self.recurrent_dropout or self.zoneout_h or self.zoneout_c)
+
     def plain(self, training: bool) -> bool:
         """Whether a layer computes what torch's of its kind does, in training or outside of it."""
         as_run = self if training else replace(self, recurrent_dropout=0.0, weight_drop=0.0)

@@ -5,9 +5,9 @@
 Shapes are those of `unrolled.ops.reference`, with T at least 1: x [T,B,D], weight_ih [gates,D] or None (then x is
 the input's share of the gates with biases added, [T,B,gates]), symbols None or [T,B] int64 (the rows of x, then
 [V,D] or [V,gates], that the steps read), weight_hh [gates,H], bias_ih and bias_hh [gates] or both None, h0 and c0
-[B,H], lengths [B] int64 on the data's device with values 0 to T in any order, resets [T,B] bool. With `keep` false
-nothing is kept for backward. `bfloat16` lets the factors of products, there and back, be rounded to bfloat16,
-where the kernel can; sums and all else are in the dtype of the data, or in a wider one.
+[B,H] or None, which is zero, lengths [B] int64 on the data's device with values 0 to T in any order, resets [T,B]
+bool. With `keep` false nothing is kept for backward. `bfloat16` lets the factors of products, there and back, be
+rounded to bfloat16, where the kernel can; sums and all else are in the dtype of the data, or in a wider one.
 """
 
 from typing import Any
@@ -25,25 +25,40 @@ __all__ = ["NOT_NORMALISED", "PLAIN", "LayerNorm", "Variant", "gru", "lstm", "rn
 
 
 def _forward_outputs(
-    x: Tensor, symbols: Tensor | None, h0: Tensor, c0: Tensor | None, gates: int, keep: bool
+    x: Tensor, symbols: Tensor | None, width: int, units: int | None, gates: int | None, keep: bool
 ) -> Outputs:
-    """Uninitialised h and, where there is a c0, c [T,B,H], gates [T,B,gates] if there are any, h_n, c_n [1,B,H].
+    """Uninitialised h [T,B,width], c [T,B,units] and gates [T,B,gates] if it has any, h_n and c_n [1,B,…].
 
-    Where nothing is kept there are no gates, and c is the last one alone, [1,B,H]; then there is no c_n.
+    Where nothing is kept there are no gates, and c is the last one alone, [1,B,units]; then there is no c_n.
     """
     steps, rows = x.shape[:2] if symbols is None else symbols.shape
-    width = h0.shape[1]
     h, h_n = x.new_empty(steps, rows, width), x.new_empty(1, rows, width)
-    kept = (x.new_empty(steps, rows, gates) if keep else None,) if gates else ()
-    if c0 is None:
+    kept = () if gates is None else (x.new_empty(steps, rows, gates) if keep else None,)
+    if units is None:
         return h, *kept, h_n
-    c = x.new_empty(steps if keep else 1, rows, c0.shape[1])
-    return h, c, *kept, h_n, x.new_empty(1, rows, c0.shape[1]) if keep else None
+    c = x.new_empty(steps if keep else 1, rows, units)
+    return h, c, *kept, h_n, x.new_empty(1, rows, units) if keep else None
 
 
-def _kept(units: int, gain_hh: Tensor | None, gain_ih: Tensor | None) -> int:
-    """The width of an LSTM's gates: see `unrolled.ops.reference.lstm_forward`."""
-    return 4 * units + sum(len(gain) + 1 for gain in (gain_hh, gain_ih) if gain is not None)
+def _units(weight_hh: Tensor, weight_hr: Tensor | None) -> int:
+    """How many an LSTM has."""
+    units: int = (weight_hh if weight_hr is None else weight_hr).shape[1]
+    return units
+
+
+def _lstm_outputs(
+    x: Tensor,
+    symbols: Tensor | None,
+    weight_hh: Tensor,
+    weight_hr: Tensor | None,
+    gain_ih: Tensor | None,
+    gain_hh: Tensor | None,
+    keep: bool,
+) -> Outputs:
+    """Those of an LSTM; how wide its gates are, see `unrolled.ops.reference.lstm_forward`."""
+    units = _units(weight_hh, weight_hr)
+    kept = 4 * units + sum(len(gain) + 1 for gain in (gain_hh, gain_ih) if gain is not None)
+    return _forward_outputs(x, symbols, weight_hh.shape[1], units, kept, keep)
 
 
 def _products_gradients(
@@ -63,6 +78,7 @@ def _like(*tensors: Tensor | None) -> Outputs:
 _DENSE = torch.contiguous_format
 _X = "Tensor x, Tensor? symbols, Tensor? weight_ih"
 _WEIGHTS = "Tensor? bias_ih, Tensor weight_hh, Tensor? bias_hh"
+_STATES = "Tensor? h0, Tensor? c0"
 _STEPS = "Tensor? lengths, Tensor? resets, bool reverse, bool bfloat16"
 _LEARNED = "Tensor? weight_hr, Tensor? peephole, Tensor? gain_ih, Tensor? gain_hh, Tensor? gain_c, Tensor? bias_c"
 _FACTORS = "Tensor? dropout, Tensor? zoneout_h, Tensor? zoneout_c"
@@ -72,15 +88,15 @@ _OF_INPUT = "Tensor grad_x, Tensor grad_weight_ih, Tensor grad_bias_ih, Tensor g
 
 _rnn = define(
     "rnn",
-    f"({_X}, {_WEIGHTS}, Tensor h0, {_STEPS}, bool relu) -> (Tensor h, Tensor h_n)",
-    lambda x, symbols, weight_ih, bias_ih, weight_hh, bias_hh, h0, *_: _forward_outputs(
-        x, symbols, h0, None, 0, True
+    f"({_X}, {_WEIGHTS}, Tensor? h0, {_STEPS}, bool relu) -> (Tensor h, Tensor h_n)",
+    lambda x, symbols, weight_ih, bias_ih, weight_hh, *_: _forward_outputs(
+        x, symbols, weight_hh.shape[1], None, None, True
     ),
     told=0,
 )
 _rnn_backward = define(
     "rnn_backward",
-    f"({_X}, Tensor weight_hh, Tensor h0, {_STEPS}, bool relu, Tensor h, Tensor? grad_h, Tensor? grad_h_n,"
+    f"({_X}, Tensor weight_hh, Tensor? h0, {_STEPS}, bool relu, Tensor h, Tensor? grad_h, Tensor? grad_h_n,"
     f" {_TOLD}) -> ({_OF_INPUT}, Tensor grad_h0)",
     lambda x, symbols, weight_ih, weight_hh, h0, *rest: (
         *_products_gradients(x, weight_ih, weight_hh, *rest[-4:-1]),
@@ -90,15 +106,15 @@ _rnn_backward = define(
 )
 _lstm = define(
     "lstm",
-    f"({_X}, {_WEIGHTS}, {_LEARNED}, Tensor h0, Tensor c0, {_STEPS}, {_FACTORS}, bool keep)"
+    f"({_X}, {_WEIGHTS}, {_LEARNED}, {_STATES}, {_STEPS}, {_FACTORS}, bool keep)"
     " -> (Tensor h, Tensor c, Tensor gates, Tensor h_n, Tensor c_n)",
-    lambda x, symbols, weight_ih, bias_ih, weight_hh, bias_hh, hr, peephole, gain_ih, gain_hh, *rest: (
-        _forward_outputs(x, symbols, rest[2], rest[3], _kept(rest[3].shape[1], gain_hh, gain_ih), rest[-1])
+    lambda x, symbols, weight_ih, bias_ih, weight_hh, bias_hh, weight_hr, peephole, gain_ih, gain_hh, *rest: (
+        _lstm_outputs(x, symbols, weight_hh, weight_hr, gain_ih, gain_hh, rest[-1])
     ),
 )
 _lstm_backward = define(
     "lstm_backward",
-    f"({_X}, Tensor weight_hh, {_LEARNED}, Tensor h0, Tensor c0, {_STEPS}, {_FACTORS}, Tensor h, Tensor c,"
+    f"({_X}, Tensor weight_hh, {_LEARNED}, {_STATES}, {_STEPS}, {_FACTORS}, Tensor h, Tensor c,"
     f" Tensor gates, Tensor? grad_h, Tensor? grad_c, Tensor? grad_h_n, Tensor? grad_c_n, {_TOLD})"
     f" -> ({_OF_INPUT}, Tensor grad_weight_hr, Tensor grad_peephole, Tensor grad_gain_ih, Tensor grad_gain_hh,"
     " Tensor grad_gain_c, Tensor grad_bias_c, Tensor grad_h0, Tensor grad_c0)",
@@ -110,15 +126,15 @@ _lstm_backward = define(
 )
 _gru = define(
     "gru",
-    f"({_X}, {_WEIGHTS}, Tensor h0, {_STEPS}, Tensor? zoneout_h, bool keep)"
+    f"({_X}, {_WEIGHTS}, Tensor? h0, {_STEPS}, Tensor? zoneout_h, bool keep)"
     " -> (Tensor h, Tensor gates, Tensor h_n)",
-    lambda x, symbols, weight_ih, bias_ih, weight_hh, bias_hh, h0, *rest: _forward_outputs(
-        x, symbols, h0, None, 4 * h0.shape[1], rest[-1]
+    lambda x, symbols, weight_ih, bias_ih, weight_hh, *rest: _forward_outputs(
+        x, symbols, weight_hh.shape[1], None, 4 * weight_hh.shape[1], rest[-1]
     ),
 )
 _gru_backward = define(
     "gru_backward",
-    f"({_X}, Tensor weight_hh, Tensor h0, {_STEPS}, Tensor? zoneout_h, Tensor h, Tensor gates, Tensor? grad_h,"
+    f"({_X}, Tensor weight_hh, Tensor? h0, {_STEPS}, Tensor? zoneout_h, Tensor h, Tensor gates, Tensor? grad_h,"
     f" Tensor? grad_h_n, {_TOLD}) -> ({_OF_INPUT}, Tensor grad_bias_hh, Tensor grad_h0)",
     lambda x, symbols, weight_ih, weight_hh, h0, *rest: (
         *_products_gradients(x, weight_ih, weight_hh, *rest[-4:-1]),
@@ -135,7 +151,7 @@ def rnn(
     bias_ih: Tensor | None,
     weight_hh: Tensor,
     bias_hh: Tensor | None,
-    h0: Tensor,
+    h0: Tensor | None,
     lengths: Tensor | None = None,
     resets: Tensor | None = None,
     reverse: bool = False,
@@ -176,7 +192,7 @@ def _rnn_gradients(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]
     x, symbols, weight_ih, bias_ih, weight_hh, bias_hh, h0, lengths, resets, h = ctx.saved_tensors
     given = (x, symbols, weight_ih, weight_hh, h0, lengths, resets, ctx.reverse, ctx.bfloat16, ctx.relu, h)
     *of_input, grad_h0 = _rnn_backward(*given, *grads, bias_ih, bias_hh, *_wanted(ctx, 6))
-    return *_found(ctx, tuple(of_input)), grad_h0, None, None, None, None, None
+    return *_found(ctx, tuple(of_input)), None if h0 is None else grad_h0, None, None, None, None, None
 
 
 def lstm(
@@ -186,8 +202,8 @@ def lstm(
     bias_ih: Tensor | None,
     weight_hh: Tensor,
     bias_hh: Tensor | None,
-    h0: Tensor,
-    c0: Tensor,
+    h0: Tensor | None,
+    c0: Tensor | None,
     lengths: Tensor | None = None,
     resets: Tensor | None = None,
     reverse: bool = False,
@@ -207,7 +223,7 @@ def lstm(
     weight_hr, peephole, *factors = variant
     weights, steps = (weight_hh, bias_hh, weight_hr, peephole, *norm), (lengths, resets, reverse, bfloat16)
     h, c, gates, h_n, c_n = call(_lstm, x, symbols, weight_ih, bias_ih, *weights, h0, c0, *steps, *factors, keep)
-    gates = gates if norm.gain_hh is None else gates[..., : 4 * c0.shape[1]]
+    gates = gates if norm.gain_hh is None else gates[..., : 4 * _units(weight_hh, weight_hr)]
     return h, c, gates, h_n, c_n if keep else c
 
 
@@ -250,7 +266,7 @@ def gru(
     bias_ih: Tensor | None,
     weight_hh: Tensor,
     bias_hh: Tensor | None,
-    h0: Tensor,
+    h0: Tensor | None,
     lengths: Tensor | None = None,
     resets: Tensor | None = None,
     reverse: bool = False,
@@ -286,7 +302,16 @@ def _gru_gradients(
     steps = (lengths, resets, ctx.reverse, ctx.bfloat16)
     given = (x, symbols, weight_ih, weight_hh, h0, *steps, zoneout_h, h, gates, grad_h, grad_h_n)
     *of_input, grad_bias_hh, grad_h0 = _gru_backward(*given, bias_ih, bias_hh, *_wanted(ctx, 6))
-    return *_found(ctx, tuple(of_input), grad_bias_hh), grad_h0, None, None, None, None, None, None
+    return (
+        *_found(ctx, tuple(of_input), grad_bias_hh),
+        None if h0 is None else grad_h0,
+        None,
+        None,
+        None,
+        None,
+        None,
+        None,
+    )
 
 
 differentiate(_rnn, _rnn_gradients, _rnn_context)

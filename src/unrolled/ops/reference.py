@@ -11,7 +11,7 @@ Shapes (T steps, B rows, D input features, H units, P projected units; the cells
     bias_ih, bias_hh [gates]    or both None, as without weight_ih; but a GRU's bias_hh may then be there for b_hn,
                             the last H of it: nothing else of it is read
     h, c    [T,B,H]         every step's state (with a projection, h is [T,B,P])
-    h0, c0  [B,H]           the state before a row's first step
+    h0, c0  [B,H]           the state before a row's first step; None: zero
     lengths [B] int64       row b takes the steps t < lengths[b]; elsewhere its outputs and gradients are 0
     resets  [T,B] bool      where true, the row's state is zero before it consumes step t, if it does
     reverse                 a row's steps run from its last down to 0
@@ -92,6 +92,12 @@ def _deliver(found: Tensor, gradient: Tensor | None, continued: bool) -> None:
         gradient.copy_(found + gradient if continued else found)
 
 
+def _initial(state: Tensor | None, x: Tensor, symbols: Tensor | None, width: int) -> Tensor:
+    """A state before the first step [B,width]."""
+    rows = x.shape[1] if symbols is None else symbols.shape[1]
+    return x.new_zeros(rows, width) if state is None else state
+
+
 def _entering(continued: bool, states: Tensors, gradients: Outputs, arrived: Outputs) -> Tensors:
     """Those at the states after the last step: what arrived, or, continued, what later steps gave."""
     if continued:
@@ -132,7 +138,7 @@ def rnn_forward(
     bias_ih: Tensor | None,
     weight_hh: Tensor,
     bias_hh: Tensor | None,
-    h0: Tensor,
+    h0: Tensor | None,
     lengths: Tensor | None,
     resets: Tensor | None,
     reverse: bool,
@@ -142,6 +148,7 @@ def rnn_forward(
     h_n: Tensor | None,
 ) -> None:
     """Run `cells.rnn_step` over x; fill h, h_n."""
+    h0 = _initial(h0, x, symbols, weight_hh.shape[1])
     walk = Walk(len(h), lengths, resets, reverse)
     x_gates = _share_of_input(walk, x, symbols, weight_ih, _both(bias_ih, bias_hh))
 
@@ -156,7 +163,7 @@ def rnn_backward(
     symbols: Tensor | None,
     weight_ih: Tensor | None,
     weight_hh: Tensor,
-    h0: Tensor,
+    h0: Tensor | None,
     lengths: Tensor | None,
     resets: Tensor | None,
     reverse: bool,
@@ -172,6 +179,7 @@ def rnn_backward(
     grad_h0: Tensor | None,
 ) -> None:
     """Back through `rnn_forward`: fill every gradient."""
+    h0 = _initial(h0, x, symbols, weight_hh.shape[1])
     grad_gates = torch.empty_like(h)
 
     def step_backward(t: int, carried_h: Tensor) -> tuple[Tensors, Tensors]:
@@ -200,8 +208,8 @@ def lstm_forward(
     gain_hh: Tensor | None,
     gain_c: Tensor | None,
     bias_c: Tensor | None,
-    h0: Tensor,
-    c0: Tensor,
+    h0: Tensor | None,
+    c0: Tensor | None,
     lengths: Tensor | None,
     resets: Tensor | None,
     reverse: bool,
@@ -220,6 +228,8 @@ def lstm_forward(
     Gates are [T,B,4H]. With gain_hh the product with h as it was normalised and 1 over its standard deviation
     follow, and with gain_ih, which goes together with weight_ih, the same two of the product with x.
     """
+    h0 = _initial(h0, x, symbols, weight_hh.shape[1])
+    c0 = _initial(c0, x, symbols, (weight_hh if weight_hr is None else weight_hr).shape[1])
     walk, variant = (
         Walk(len(h), lengths, resets, reverse),
         Variant(weight_hr, peephole, dropout, zoneout_h, zoneout_c),
@@ -260,8 +270,8 @@ def lstm_backward(
     gain_hh: Tensor | None,
     gain_c: Tensor | None,
     bias_c: Tensor | None,
-    h0: Tensor,
-    c0: Tensor,
+    h0: Tensor | None,
+    c0: Tensor | None,
     lengths: Tensor | None,
     resets: Tensor | None,
     reverse: bool,
@@ -291,6 +301,8 @@ def lstm_backward(
     continued: bool = False,
 ) -> None:
     """Back through `lstm_forward`: fill every gradient."""
+    h0 = _initial(h0, x, symbols, weight_hh.shape[1])
+    c0 = _initial(c0, x, symbols, (weight_hh if weight_hr is None else weight_hr).shape[1])
     walk, variant = (
         Walk(len(c), lengths, resets, reverse),
         Variant(weight_hr, peephole, dropout, zoneout_h, zoneout_c),
@@ -341,7 +353,7 @@ def gru_forward(
     bias_ih: Tensor | None,
     weight_hh: Tensor,
     bias_hh: Tensor | None,
-    h0: Tensor,
+    h0: Tensor | None,
     lengths: Tensor | None,
     resets: Tensor | None,
     reverse: bool,
@@ -352,6 +364,7 @@ def gru_forward(
     h_n: Tensor | None,
 ) -> None:
     """Run `cells.gru_step` over x; fill h, gates [T,B,4H], h_n."""
+    h0 = _initial(h0, x, symbols, weight_hh.shape[1])
     walk, H = Walk(len(h), lengths, resets, reverse), h0.shape[1]
     bias_hn = h0.new_zeros(H) if bias_hh is None else bias_hh[2 * H :]
     of_sums = None if bias_hh is None else F.pad(bias_hh[: 2 * H], (0, H))
@@ -369,7 +382,7 @@ def gru_backward(
     symbols: Tensor | None,
     weight_ih: Tensor | None,
     weight_hh: Tensor,
-    h0: Tensor,
+    h0: Tensor | None,
     lengths: Tensor | None,
     resets: Tensor | None,
     reverse: bool,
@@ -388,6 +401,7 @@ def gru_backward(
     continued: bool = False,
 ) -> None:
     """Back through `gru_forward`: fill every gradient."""
+    h0 = _initial(h0, x, symbols, weight_hh.shape[1])
     walk = Walk(len(h), lengths, resets, reverse)
     H = h.shape[2]
     grad_x_gates, grad_h_gates = (torch.empty_like(gates[:, :, : 3 * H]) for _ in range(2))
