@@ -132,16 +132,19 @@ UNROLLED_INLINE void divide_rows(const Team& team, crew::Member& member, const i
 }
 
 // Parts of the calling thread's scratch memory, each on a cache line of its own.
-template <size_t N>
-std::array<float*, N> working_memory(const int64_t (&floats)[N]) {
+[[gnu::noinline]] inline void share_out_scratch(const int64_t* floats, size_t count, float** parts) {
     int64_t total = 0;
-    for (int64_t n : floats) total += blocks_of(n, 16) * 16;
-    std::array<float*, N> parts;
+    for (size_t i = 0; i < count; ++i) total += blocks_of(floats[i], 16) * 16;
     float* next = scratch(total);
-    for (size_t i = 0; i < N; ++i) {
+    for (size_t i = 0; i < count; ++i) {
         parts[i] = next;
         next += blocks_of(floats[i], 16) * 16;
     }
+}
+template <size_t N>
+std::array<float*, N> working_memory(const int64_t (&floats)[N]) {
+    std::array<float*, N> parts;
+    share_out_scratch(floats, N, parts.data());
     return parts;
 }
 
