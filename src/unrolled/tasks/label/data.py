@@ -50,7 +50,7 @@ class LabelOptions(ExampleOptions):
     members: int = setting(
         1, "Networks trained side by side; the model's answer is their mean.", at_least=1, below=MOST_LAYERS + 1
     )
-    dropout: float = setting(0.2, "Dropout between layers and before the head.", at_least=0, below=1)
+    dropout: float = setting(0.5, "Dropout between layers and before the head.", at_least=0, below=1)
     input_dropout: float = setting(0.2, "Dropout on the input of the layers.", at_least=0, below=1)
     word_dropout: float = setting(
         0.25, "A word that occurs this often is made unknown half of the time.", at_least=0
