@@ -1,8 +1,9 @@
 // A cell run over a sequence, backward, with the gradients of its weights.
 //
 // From the last step consumed to the first, the gradient at a step's h is grad_h plus what the step after it sends
-// back (at a row's last step grad_h_n), the gradients of that step's gates times weight_hh. Those of a chunk of steps stand in working memory; when
-// the chunk is done, and they are still in the cache, the weights' gradients and x's are made of them.
+// back, the gradients of that step's gates times weight_hh; at a row's last step it is grad_h plus grad_h_n. Those of a
+// chunk of steps stand in working memory; when the chunk is done, and they are still in the cache, the weights'
+// gradients and x's are made of them.
 //
 // A Cell has `gates` (G), its `steps` and `args`, and
 //   grad_runs                       how many runs of H gradients a step has: the first G are those of the product with

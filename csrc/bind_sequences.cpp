@@ -126,13 +126,15 @@ void lstm_forward(AnyRank x, Symbols symbols, MaybeIn<2> weight_ih, MaybeIn<1> b
     if (symbols && gain_ih) throw nb::value_error("symbols: expected only without gain_ih");
     const auto variant = variant_of(s, G, weight_hr, peephole, norm, dropout, zoneout_h, zoneout_c);
     if (gates) expect("gates", *gates, {s.T, s.B, variant.kept(s.H)});
+    if (h0.has_value() != c0.has_value()) throw nb::value_error("c0: expected where h0 is given, and only there");
     if (h_n) expect("h_n", *h_n, {1, s.B, s.P});
     if (c_n && !gates) throw nb::value_error("c_n: expected only together with gates");
     if (c_n) expect("c_n", *c_n, {1, s.B, s.H});
     unlocked([&] {
         unrolled::kernels().lstm_forward(
             s, {x.data(), weight_hh.data(), data_or_null(h0), data_or_null(c0), h.data(), c.data(), data_or_null(gates),
-                data_or_null(h_n), data_or_null(c_n), every, data_or_null(weight_ih), data_or_null(bias_ih), data_or_null(bias_hh), D, variant}, threads_for(s, G, D));
+                data_or_null(h_n), data_or_null(c_n), every, data_or_null(weight_ih), data_or_null(bias_ih),
+                data_or_null(bias_hh), D, variant}, threads_for(s, G, D));
     });
 }
 
@@ -158,12 +160,13 @@ unrolled::Gradients gradients(const unrolled::Steps& s, int64_t gates, int64_t D
             data_or_null(grad_h0), continued};
 }
 
-void lstm_backward(AnyRank x, Symbols symbols, MaybeIn<2> weight_ih, In<2> weight_hh,
-                   MaybeIn<2> weight_hr, MaybeIn<2> peephole, MaybeIn<1> gain_ih, MaybeIn<1> gain_hh,
+void lstm_backward(AnyRank x, Symbols symbols, MaybeIn<2> weight_ih, In<2> weight_hh, MaybeIn<2> weight_hr,
+                   MaybeIn<2> peephole, MaybeIn<1> gain_ih, MaybeIn<1> gain_hh,
                    MaybeIn<1> gain_c, MaybeIn<1> bias_c, MaybeIn<2> h0, MaybeIn<2> c0, Lengths lengths, Resets resets,
                    bool reverse, bool bfloat16, MaybeFactors dropout, MaybeFactors zoneout_h, MaybeFactors zoneout_c, In<3> h,
                    In<3> c, In<3> gates, MaybeIn<3> grad_h, MaybeIn<3> grad_c, MaybeIn<3> grad_h_n, MaybeIn<3> grad_c_n,
-                   std::optional<AnyRankOut> grad_x, MaybeOut<2> grad_weight_ih, MaybeOut<1> grad_bias_ih, MaybeOut<2> grad_weight_hh, MaybeOut<2> grad_weight_hr, MaybeOut<2> grad_peephole,
+                   std::optional<AnyRankOut> grad_x, MaybeOut<2> grad_weight_ih, MaybeOut<1> grad_bias_ih,
+                   MaybeOut<2> grad_weight_hh, MaybeOut<2> grad_weight_hr, MaybeOut<2> grad_peephole,
                    MaybeOut<1> grad_gain_ih, MaybeOut<1> grad_gain_hh, MaybeOut<1> grad_gain_c,
                    MaybeOut<1> grad_bias_c, MaybeOut<2> grad_h0, MaybeOut<2> grad_c0, bool continued) {
     const auto s = make_steps(h, x, symbols, lengths, resets, reverse, bfloat16, weight_hr);
@@ -171,10 +174,12 @@ void lstm_backward(AnyRank x, Symbols symbols, MaybeIn<2> weight_ih, In<2> weigh
     expect_arrived(s, grad_h, grad_h_n, continued);
     if (grad_c) expect("grad_c", *grad_c, {s.T, s.B, s.H});
     if (grad_c_n) expect("grad_c_n", *grad_c_n, {1, s.B, s.H});
+    if (grad_c_n && continued) throw nb::value_error("grad_c_n: expected only where nothing is continued");
     expect("weight_hh", weight_hh, {G * s.H, s.P});
     if (h0) expect("h0", *h0, {s.B, s.P});
     if (c0) expect("c0", *c0, {s.B, s.H});
     expect("c", c, {s.T, s.B, s.H});
+    if (h0.has_value() != c0.has_value()) throw nb::value_error("c0: expected where h0 is given, and only there");
     if (grad_h0.has_value() != grad_c0.has_value()) throw nb::value_error("grad_c0: expected together with grad_h0");
     if (grad_c0) expect("grad_c0", *grad_c0, {s.B, s.H});
     const auto norm = norm_of(G, s.H, weight_ih.has_value(), gain_ih, gain_hh, gain_c, bias_c);
@@ -198,14 +203,14 @@ void lstm_backward(AnyRank x, Symbols symbols, MaybeIn<2> weight_ih, In<2> weigh
     });
 }
 
-void gru_forward(AnyRank x, Symbols symbols, MaybeIn<2> weight_ih, MaybeIn<1> bias_ih, In<2> weight_hh, MaybeIn<1> bias_hh, MaybeIn<2> h0,
-                 Lengths lengths, Resets resets, bool reverse, bool bfloat16, MaybeFactors zoneout_h, Out<3> h, MaybeOut<3> gates,
-                 MaybeOut<3> h_n) {
+void gru_forward(AnyRank x, Symbols symbols, MaybeIn<2> weight_ih, MaybeIn<1> bias_ih, In<2> weight_hh,
+                 MaybeIn<1> bias_hh, MaybeIn<2> h0, Lengths lengths, Resets resets, bool reverse, bool bfloat16,
+                 MaybeFactors zoneout_h, Out<3> h, MaybeOut<3> gates, MaybeOut<3> h_n) {
     const auto s = make_steps(h, x, symbols, lengths, resets, reverse, bfloat16);
     const auto zoneout = factors("zoneout_h", zoneout_h, s, s.H);
     const int64_t D = expect_input(s, 3, x, weight_ih);
     if (weight_ih) expect_biases(bias_ih, bias_hh, weight_ih, 3 * s.H);
-    else expect_bias("bias_ih", bias_ih, weight_ih, 3 * s.H);
+    else expect_bias("bias_ih", bias_ih, weight_ih, 3 * s.H);  // bias_hh has b_hn, which x has not
     expect("weight_hh", weight_hh, {3 * s.H, s.H});
     if (bias_hh) expect("bias_hh", *bias_hh, {3 * s.H});
     if (h0) expect("h0", *h0, {s.B, s.H});

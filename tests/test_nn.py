@@ -8,6 +8,7 @@ from collections.abc import Callable
 from itertools import product
 from typing import Any, cast
 
+import onnxruntime
 import pytest
 import torch
 from torch import Tensor
@@ -833,7 +834,6 @@ def test_what_torchs_layers_have_for_their_states_is_there(kind: str) -> None:
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning", "ignore::torch.jit.TracerWarning")
 @pytest.mark.parametrize("options", [{"num_layers": 2, "bidirectional": True}, {"weight_drop": 0.5}])
 def test_onnx_gets_the_layer_that_torch_would_give_it(kind: str, options: dict[str, Any]) -> None:
-    onnxruntime = pytest.importorskip("onnxruntime")
     # Within another: of a bare layer torch 2.13 gives keyword-only arguments by position.
     model = torch.nn.Sequential(getattr(nn, kind)(D, H, **options)).eval()
     file: Any = io.BytesIO()

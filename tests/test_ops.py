@@ -660,6 +660,15 @@ def test_a_way_back_that_goes_on_has_its_last_states_gradients_in_those_of_the_f
         _engine.gru_backward(*given, *gradients, True)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("missing", ["h0", "c0"])
+def test_one_of_two_initial_states_is_refused(missing: str, dtype: torch.dtype) -> None:
+    problem = Problem("lstm", 4, 3, 5, features=2)
+    given: Any = problem.inputs(dtype) | {missing: None}
+    with pytest.raises(ValueError, match="c0: expected where h0 is given, and only there"):
+        problem.states(given)
+
+
 @pytest.mark.parametrize("cell", ["lstm", "gru"])
 def test_what_kept_nothing_has_no_way_back(cell: str) -> None:
     op: Callable[..., Any] = getattr(ops, cell)

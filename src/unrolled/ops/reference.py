@@ -228,6 +228,8 @@ def lstm_forward(
     Gates are [T,B,4H]. With gain_hh the product with h as it was normalised and 1 over its standard deviation
     follow, and with gain_ih, which goes together with weight_ih, the same two of the product with x.
     """
+    if (h0 is None) != (c0 is None):
+        raise InputError("c0: expected where h0 is given, and only there")
     h0 = _initial(h0, x, symbols, weight_hh.shape[1])
     c0 = _initial(c0, x, symbols, (weight_hh if weight_hr is None else weight_hr).shape[1])
     walk, variant = (
