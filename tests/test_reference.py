@@ -29,9 +29,9 @@ MASKS = [
     )
 ]
 
-_rnn: Callable[..., tuple[Tensor, ...]] = ops.rnn
-_lstm: Callable[..., tuple[Tensor, ...]] = ops.lstm
-_gru: Callable[..., tuple[Tensor, ...]] = ops.gru
+_rnn: Callable[..., tuple[Any, ...]] = ops.rnn
+_lstm: Callable[..., tuple[Any, ...]] = ops.lstm
+_gru: Callable[..., tuple[Any, ...]] = ops.gru
 
 
 def given(cell: str, inputs: Sequence[Tensor]) -> tuple[Tensor | None, ...]:

@@ -211,27 +211,29 @@ def lstm(
     keep: bool = True,
     variant: Variant = PLAIN,
     norm: LayerNorm = NOT_NORMALISED,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor | None, Tensor, Tensor]:
     """Run the LSTM, or the variant of it that `variant`, `norm` and the 4H or 3H rows of weight_hh say, over x.
 
     The factors of `variant` are [T,B,H], or [H] for all steps and rows; no gradient reaches them. The gain_ih of
     `norm` goes together with weight_ih: without it, x is its normalised product. With it there are no symbols.
     Returns every step's h and c [T,B,H], gates i, f, g, o [T,B,4H] after activation, and the last h_n and c_n
-    [1,B,H], all but gates differentiable. Without `keep`, c is c_n, gates are empty, and there is no way back.
+    [1,B,H], all but gates differentiable. Without `keep`, c is c_n, gates are None, and there is no way back.
     Raises `ValueError` for symbols with a gain_ih.
     """
     weight_hr, peephole, *factors = variant
     weights, steps = (weight_hh, bias_hh, weight_hr, peephole, *norm), (lengths, resets, reverse, bfloat16)
     h, c, gates, h_n, c_n = call(_lstm, x, symbols, weight_ih, bias_ih, *weights, h0, c0, *steps, *factors, keep)
-    gates = gates if norm.gain_hh is None else gates[..., : 4 * _units(weight_hh, weight_hr)]
-    return h, c, gates, h_n, c_n if keep else c
+    if not keep:
+        return h, c, None, h_n, c
+    return h, c, gates if norm.gain_hh is None else gates[..., : 4 * _units(weight_hh, weight_hr)], h_n, c_n
 
 
 def _lstm_context(ctx: Any, inputs: tuple[Any, ...], output: Tensors) -> None:
     *given, ctx.reverse, ctx.bfloat16, dropout, zoneout_h, zoneout_c, ctx.keep = inputs
     h, c, gates, *_ = output
     ctx.save_for_backward(*given, dropout, zoneout_h, zoneout_c, h, c, gates)
-    ctx.mark_non_differentiable(gates)
+    if ctx.keep:
+        ctx.mark_non_differentiable(gates)
     ctx.set_materialize_grads(False)
 
 
@@ -273,22 +275,23 @@ def gru(
     bfloat16: bool = False,
     keep: bool = True,
     zoneout_h: Tensor | None = None,
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor | None, Tensor]:
     """Run the GRU over x. Without weight_ih, x holds all biases but b_hn, the last H of bias_hh.
 
     `zoneout_h` is as in `lstm`. Returns every step's h [T,B,H], gates [T,B,4H] = r, z, n, hn, and the last h_n
-    [1,B,H], all but gates differentiable. Without `keep` gates are empty, and there is no way back.
+    [1,B,H], all but gates differentiable. Without `keep` gates are None, and there is no way back.
     """
     steps = (lengths, resets, reverse, bfloat16)
     h, gates, h_n = call(_gru, x, symbols, weight_ih, bias_ih, weight_hh, bias_hh, h0, *steps, zoneout_h, keep)
-    return h, gates, h_n
+    return h, gates if keep else None, h_n
 
 
 def _gru_context(ctx: Any, inputs: tuple[Any, ...], output: Tensors) -> None:
     *given, ctx.reverse, ctx.bfloat16, zoneout_h, ctx.keep = inputs
     h, gates, _ = output
     ctx.save_for_backward(*given, zoneout_h, h, gates)
-    ctx.mark_non_differentiable(gates)
+    if ctx.keep:
+        ctx.mark_non_differentiable(gates)
     ctx.set_materialize_grads(False)
 
 

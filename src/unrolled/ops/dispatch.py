@@ -206,23 +206,23 @@ SERVED: dict[str, Served] = {}
 def define(op: str, signature: str, allocate: Callable[..., Outputs], told: int = 1) -> Op:
     """Define unrolled::op and put it into SERVED, which says what `allocate` and `told` are.
 
-    An output that nobody wants is None to the kernel and an empty tensor to torch.
+    An output that nobody wants is None to the kernel and to whoever calls past the dispatcher, and to torch an
+    empty tensor. Each is one of its own, for no two outputs of an op of `torch.library` may share memory.
     """
     served = SERVED[op] = Served(op, allocate, told)
 
-    def results(inputs: tuple[Any, ...], outputs: Outputs) -> Tensor | Tensors:
-        tensors = tuple([output for output in outputs if output is not None])
-        if len(tensors) < len(outputs):
-            empty = inputs[0].new_empty(0)
-            tensors = tuple([empty if output is None else output for output in outputs])
-        return tensors if len(tensors) > 1 else tensors[0]
-
-    def implementation(*inputs: Any) -> Tensor | Tensors:
+    def implementation(*inputs: Any) -> Outputs:
         outputs = served.outputs(*inputs)
         served.fill(inputs, outputs)
-        return results(inputs, outputs)
+        return outputs
 
-    def fake(*inputs: Any) -> Tensor | Tensors:
-        return results(inputs, allocate(*inputs))
+    def tensors(inputs: tuple[Any, ...], outputs: Outputs) -> Tensors:
+        return tuple([inputs[0].new_empty(0) if output is None else output for output in outputs])
 
-    return declare(op, signature, implementation, fake)
+    definition = declare(
+        op,
+        signature,
+        lambda *inputs: tensors(inputs, implementation(*inputs)),
+        lambda *inputs: tensors(inputs, allocate(*inputs)),
+    )
+    return Op(definition, implementation)

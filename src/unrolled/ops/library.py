@@ -28,7 +28,7 @@ class Op:
     """An op of torch.library, with what it does and, once it is differentiated, how autograd runs it.
 
     The dispatcher takes an op's twenty inputs apart and puts them together again, once above autograd and once
-    below it. `declare` makes an Op.
+    below it. `declare` makes the definition. Where it gives an empty tensor, `implementation` may give None.
     """
 
     def __init__(self, definition: OpOverload, implementation: Callable[..., Any]) -> None:
@@ -82,7 +82,7 @@ def _needs_gradient(inputs: tuple[Any, ...]) -> bool:
     return torch.is_grad_enabled() and any(isinstance(one, Tensor) and one.requires_grad for one in inputs)
 
 
-def declare(op: str, signature: str, implementation: Callable[..., Any], fake: Callable[..., Any]) -> Op:
+def declare(op: str, signature: str, implementation: Callable[..., Any], fake: Callable[..., Any]) -> OpOverload:
     """Define unrolled::op by what it does and by what it would return; under autocast it is given float32."""
     name = f"unrolled::{op}"
     # Step by step: `torch.library.custom_op` would import the compiler at the first call, which takes seconds.
@@ -92,7 +92,8 @@ def declare(op: str, signature: str, implementation: Callable[..., Any], fake: C
     for device in ("cpu", "cuda"):
         if torch.amp.is_autocast_available(device):
             torch.library.register_autocast(name, device, torch.float32)  # no state is carried in less
-    return Op(getattr(torch.ops.unrolled, op).default, implementation)
+    definition: OpOverload = getattr(torch.ops.unrolled, op).default
+    return definition
 
 
 def differentiate(op: Op, gradients: Callable[..., Any], context: Callable[..., None]) -> None:

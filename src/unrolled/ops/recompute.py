@@ -259,5 +259,5 @@ def _no_second_derivative(ctx: Any, *grads: Any) -> None:
     raise NotImplementedError("a recomputed sequence has no second derivative: make the layer without recompute")
 
 
-torch.library.register_autograd(_recomputed.definition, _gradients, setup_context=_context)
-torch.library.register_autograd(_recomputed_backward.definition, _no_second_derivative)
+torch.library.register_autograd(_recomputed, _gradients, setup_context=_context)
+torch.library.register_autograd(_recomputed_backward, _no_second_derivative)
