@@ -13,11 +13,12 @@ from PIL import Image
 import unrolled
 from unrolled import cli, modelfile
 from unrolled.errors import InputError
+from unrolled.modelfile import ModelFile
 from unrolled.recipe import TrainOptions
 from unrolled.tasks import TASKS, Task
 from unrolled.tasks.speech import audio
-from unrolled.tasks.whereabouts import found, kept, named
 from unrolled.train import train
+from unrolled.whereabouts import found, kept, named
 
 TINY: dict[str, dict[str, Any]] = {
     "text": {"hidden": 3, "embedding": 2, "batch": 2, "chunk": 5},
@@ -221,17 +222,21 @@ def test_what_to_try_next_can_be_read_in_the_folder_where_a_run_was_resumed(
     assert list(loaded.run([example], loaded.RunOptions()))
 
 
+def model_of(training: dict[str, Any], path: str = "") -> ModelFile:
+    return ModelFile("text", None, {}, training, {}, path)
+
+
 def test_the_folder_of_the_training_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     one, other = tmp_path / "one", tmp_path / "other"
     for folder in (one, other):
         folder.mkdir()
         (folder / "a.txt").write_text("")
     monkeypatch.chdir(one)
-    training = kept(["a.txt"])
-    assert found(training, ["a.txt"]) == ["a.txt"]
+    model = model_of(kept(["a.txt"]))
+    assert found(model, ["a.txt"]) == ["a.txt"]
     monkeypatch.chdir(other)
-    assert found(training, ["a.txt"]) == [str(one / "a.txt")]
-    assert found({"names": ["a.txt"]}, ["a.txt"]) == ["a.txt"]  # as earlier versions wrote it
+    assert found(model, ["a.txt"]) == [str(one / "a.txt")]
+    assert found(model_of({"names": ["a.txt"]}), ["a.txt"]) == ["a.txt"]  # as earlier versions wrote it
 
 
 def test_data_beside_the_model_come_before_those_where_one_is(
@@ -242,14 +247,14 @@ def test_data_beside_the_model_come_before_those_where_one_is(
         folder.mkdir()
         (folder / "a.txt").write_text("")
     monkeypatch.chdir(here)
-    training = {"names": ["a.txt"], "folder": str(tmp_path / "gone")}
-    assert found(training, ["a.txt"], str(beside)) == [str(beside / "a.txt")]
+    model = model_of({"names": ["a.txt"], "folder": str(tmp_path / "gone")}, str(beside / "m.safetensors"))
+    assert found(model, ["a.txt"]) == [str(beside / "a.txt")]
 
 
 def test_a_whole_path_is_looked_for_once(tmp_path: Path) -> None:
     path = str(tmp_path / "a.txt")
     with pytest.raises(InputError) as missing:
-        found(kept([path]), [path])
+        found(model_of(kept([path])), [path])
     assert (
         str(missing.value) == f"{path}, of the model's training, is not there any more; name DATA to measure on."
     )

@@ -22,14 +22,14 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from unrolled import _engine, checkpoint, locks, modelfile, optimizers
+from unrolled import _engine, checkpoint, locks, modelfile, optimizers, whereabouts
 from unrolled.atomic import replacing
 from unrolled.checkpoint import Checkpoint
 from unrolled.errors import InputError
 from unrolled.rates import quickest
 from unrolled.recipe import TrainOptions, learning_rate_factor
 from unrolled.run_files import check_out, checkpoint_path, digest, log_path, previous_path
-from unrolled.tasks import Batch, Task, whereabouts
+from unrolled.tasks import Batch, Task
 
 __all__ = [
     "Diverged",

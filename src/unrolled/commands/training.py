@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 
 import unrolled
-from unrolled import plots, recipe, settings
+from unrolled import plots, recipe, settings, whereabouts
 from unrolled.commands.frame import (
     Data,
     Json,
@@ -34,7 +34,7 @@ from unrolled.memory.problems import PROBLEMS
 from unrolled.recipe import TrainOptions
 from unrolled.results import Evaluation
 from unrolled.run_files import check_out
-from unrolled.tasks import TASKS, Model, Task, whereabouts
+from unrolled.tasks import TASKS, Model, Task
 
 NO_MEMORY = re.compile("can't allocate memory|out of memory")  # of torch's errors, which on a CPU have no kind
 

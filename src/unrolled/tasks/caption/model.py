@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from unrolled import plots, vocabulary
+from unrolled import plots, vocabulary, whereabouts
 from unrolled.causal import Causal
 from unrolled.errors import InputError
 from unrolled.examples import ExampleOptions, Refused
@@ -18,7 +18,6 @@ from unrolled.extras import extra
 from unrolled.modelfile import Loaded, ModelFile
 from unrolled.results import Evaluation, Output, Table
 from unrolled.settings import setting
-from unrolled.tasks import whereabouts
 from unrolled.tasks.caption import captioned, panels, pictures, scenes
 from unrolled.tasks.caption.pictures import Pictures
 
@@ -185,8 +184,7 @@ class CaptionModel(Loaded):
 
     def next_commands(self, path: str) -> list[str]:
         """Commands that a person may like to try next with this model, which is in the file `path`."""
-        training = self.file.training
-        example = shlex.quote(whereabouts.path(training, training["example"]))
+        example = shlex.quote(whereabouts.path(self.file, self.file.training["example"]))
         return [f"unrolled run {path} {example} --attention looked.png", f"unrolled eval {path}"]
 
 

@@ -12,14 +12,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from unrolled import kinds
+from unrolled import kinds, whereabouts
 from unrolled.architecture import CaptionArchitecture
 from unrolled.errors import InputError
 from unrolled.examples import Batches, ExampleOptions, Refused, pad
 from unrolled.modelfile import ModelFile
 from unrolled.results import Evaluation
 from unrolled.settings import setting
-from unrolled.tasks import whereabouts
 from unrolled.tasks.caption import captioned
 from unrolled.tasks.caption.captioned import spoken
 from unrolled.tasks.caption.model import AT_ONCE, CaptionModel

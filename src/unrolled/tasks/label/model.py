@@ -11,7 +11,7 @@ from typing import Any, BinaryIO, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from unrolled import texts
+from unrolled import texts, whereabouts
 from unrolled.architecture import NO_EVENT
 from unrolled.causal import Causal
 from unrolled.errors import InputError
@@ -19,7 +19,6 @@ from unrolled.examples import Refused, divide
 from unrolled.modelfile import Loaded, ModelFile
 from unrolled.results import Evaluation, Output
 from unrolled.stream import Stream
-from unrolled.tasks import whereabouts
 from unrolled.tasks.label import films, piped, rendered, segments, sequences
 from unrolled.tasks.label.labelling import Labeller, SwitchFilter, viterbi
 from unrolled.tasks.label.scores import READINGS, evaluation
@@ -157,12 +156,10 @@ class LabelModel(Loaded):
         refused = Refused(training["skip_bad"])
         builtin = training["names"] == [rendered.NAME]
         if training["held_out"] is not None:
-            paths: list[Any] = whereabouts.found(training, [training["held_out"]], self.file.folder)
+            paths: list[Any] = whereabouts.found(self.file, [training["held_out"]])
             series = self.read(paths, refused)
         else:
-            paths = [rendered.folder()]
-            if not builtin:
-                paths = whereabouts.found(training, training["names"], self.file.folder)
+            paths = whereabouts.data(self.file, rendered.NAME) or [rendered.folder()]
             split, seed = training["split"], training["seed"]
             if self.kind == "films" and not training["skip_bad"]:
                 # A film is a sequence: only those held out are decoded.
@@ -266,9 +263,8 @@ class LabelModel(Loaded):
 
     def next_commands(self, path: str) -> list[str]:
         """Commands that a person may like to try next with this model, which is in the file `path`."""
-        training = self.file.training
         if self.kind == "words":
             return [f"unrolled run {path} 'The old man the boat .'", f"unrolled eval {path}"]
-        example = training.get("example")
-        read = shlex.quote(whereabouts.path(training, example)) if example else "FILE"
+        example = self.file.training.get("example")
+        read = shlex.quote(whereabouts.path(self.file, example)) if example else "FILE"
         return [f"unrolled run {path} {read}", f"unrolled eval {path}"]

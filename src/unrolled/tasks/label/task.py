@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from unrolled import whereabouts
 from unrolled.architecture import NO_EVENT, LabelArchitecture
 from unrolled.errors import InputError
 from unrolled.examples import Batches, pad
 from unrolled.modelfile import ModelFile
 from unrolled.results import Evaluation, Table
-from unrolled.tasks import whereabouts
 from unrolled.tasks.label import rendered, sequences
 from unrolled.tasks.label.augment import Exchange, shaken, stretched
 from unrolled.tasks.label.data import Data, LabelOptions

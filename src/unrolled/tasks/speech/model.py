@@ -11,7 +11,7 @@ from typing import Any, BinaryIO, ClassVar, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from unrolled import modelfile, vocabulary
+from unrolled import modelfile, vocabulary, whereabouts
 from unrolled.causal import Causal
 from unrolled.edits import error_rates
 from unrolled.errors import InputError
@@ -21,7 +21,6 @@ from unrolled.network import Network
 from unrolled.results import Evaluation, Output, Table
 from unrolled.settings import setting
 from unrolled.stream import Stream
-from unrolled.tasks import whereabouts
 from unrolled.tasks.speech import audio, ctc, hearing, piped, transcripts
 from unrolled.tasks.speech.audio import Samples
 from unrolled.tasks.speech.convolutions import Convolutions
@@ -185,13 +184,12 @@ class SpeechModel(Loaded):
 
     def _held_out(self) -> Recordings:
         training = self.file.training
-        names = [] if training["names"] == [transcripts.BUILTIN] else training["names"]
         known = {field.name for field in fields(SpeechOptions)} & set(training)  # not those of later versions
         options = SpeechOptions(**{name: training[name] for name in known})
         if options.held_out is not None:
-            (held_out,) = whereabouts.found(training, [options.held_out], self.file.folder)
+            (held_out,) = whereabouts.found(self.file, [options.held_out])
             options = replace(options, held_out=held_out)
-        paths = whereabouts.found(training, names, self.file.folder)
+        paths = whereabouts.data(self.file, transcripts.BUILTIN)
         data = Data.read(options, paths, training["seed"], self.vocabulary)
         if data.fingerprint != training["data"]:
             raise InputError(

@@ -12,12 +12,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from unrolled import examples
+from unrolled import examples, whereabouts
 from unrolled.architecture import SpeechArchitecture
 from unrolled.examples import Batches
 from unrolled.modelfile import ModelFile
 from unrolled.results import Evaluation
-from unrolled.tasks import whereabouts
 from unrolled.tasks.speech import transcripts
 from unrolled.tasks.speech.augment import augmented, mask
 from unrolled.tasks.speech.data import Data, SpeechOptions

@@ -10,14 +10,13 @@ from typing import Any, BinaryIO, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from unrolled import texts, vocabulary
+from unrolled import texts, vocabulary, whereabouts
 from unrolled.causal import Causal
 from unrolled.errors import InputError
 from unrolled.modelfile import Loaded, ModelFile
 from unrolled.network import Network
 from unrolled.results import Evaluation, Output, Table
 from unrolled.stream import Stream
-from unrolled.tasks import whereabouts
 from unrolled.tasks.text import corpus, piped
 from unrolled.tasks.text.sampling import SampleOptions, choose
 from unrolled.tasks.text.symbols import NextSymbol, Symbols
@@ -259,15 +258,14 @@ def held_out_symbols(model: TextModel) -> NDArray[np.integer]:
     training = model.file.training
     level, apart = training["level"], training.get("held_out")  # earlier versions' models do not name it
     if apart is not None:
-        paths = whereabouts.found(training, [apart], model.file.folder)
+        paths = whereabouts.found(model.file, [apart])
         if corpus.fingerprint(paths, level) != training["held_out_data"]:
             raise InputError(
                 f"{paths[0]}: not the text that was held out of the model's training any more; name DATA to "
                 "measure on."
             )
         return corpus.encode_files(paths, model.vocabulary)
-    names = [] if training["names"] == [corpus.BUILTIN] else training["names"]
-    paths = whereabouts.found(training, names, model.file.folder)
+    paths = whereabouts.data(model.file, corpus.BUILTIN)
     again = corpus.read(paths, level, split=training["split"], vocabulary=model.vocabulary)
     if again.fingerprint != training["data"]:
         raise InputError(

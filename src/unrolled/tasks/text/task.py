@@ -12,14 +12,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from unrolled import kinds, vocabulary
+from unrolled import kinds, vocabulary, whereabouts
 from unrolled.architecture import MOST_LAYERS, TextArchitecture
 from unrolled.errors import InputError
 from unrolled.modelfile import ModelFile
 from unrolled.recipe import longest_gap
 from unrolled.results import Evaluation, Table
 from unrolled.settings import setting
-from unrolled.tasks import whereabouts
 from unrolled.tasks.text import corpus, ngram
 from unrolled.tasks.text.model import Score, TextModel
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from unrolled import plots, vocabulary
+from unrolled import plots, vocabulary, whereabouts
 from unrolled import texts as given_texts
 from unrolled.causal import Causal
 from unrolled.errors import InputError
@@ -21,7 +21,6 @@ from unrolled.extras import extra
 from unrolled.modelfile import Loaded, ModelFile
 from unrolled.results import Evaluation, Output, Table
 from unrolled.settings import setting
-from unrolled.tasks import whereabouts
 from unrolled.tasks.translate import alignment, numberwords, parallel, sentences
 from unrolled.tasks.translate.parallel import Pairs
 from unrolled.tasks.translate.sentences import END, Symbols, encode, labels, pieces
@@ -186,13 +185,12 @@ class TranslateModel(Loaded):
     def _held_out(self) -> Pairs:
         """The pairs that the model was not trained on, read again; `InputError` when they are not the same."""
         training = self.file.training
-        names = [] if training["names"] == [numberwords.BUILTIN] else training["names"]
         options = ExampleOptions(**{field.name: training[field.name] for field in fields(ExampleOptions)})
         if options.held_out is not None:
             folder = whereabouts.base(training, [options.held_out], self.file.folder)
             apart = (os.path.join(folder, name) for name in whereabouts.named(options.held_out, folder))
             options = replace(options, held_out=",".join(apart))
-        paths = whereabouts.found(training, names, self.file.folder)
+        paths = whereabouts.data(self.file, numberwords.BUILTIN)
         data = sentences.read(options, paths, training["seed"], Refused(options.skip_bad))
         if data.fingerprint != training["data"]:
             raise InputError(f"{', '.join(data.names)}: not the pairs that the model was trained on; name DATA.")

@@ -11,9 +11,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from unrolled import vocabulary
+from unrolled import vocabulary, whereabouts
 from unrolled.examples import ExampleOptions, Refused, divide
-from unrolled.tasks import whereabouts
 from unrolled.tasks.translate import numberwords, parallel
 from unrolled.tasks.translate.parallel import Pairs
 from unrolled.vocabularies.words import WORD

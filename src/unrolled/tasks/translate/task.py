@@ -13,14 +13,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from unrolled import kinds, vocabulary
+from unrolled import kinds, vocabulary, whereabouts
 from unrolled.architecture import MOST_LAYERS, TranslateArchitecture
 from unrolled.errors import InputError
 from unrolled.examples import Batches, ExampleOptions, Refused, pad
 from unrolled.modelfile import ModelFile
 from unrolled.results import Evaluation
 from unrolled.settings import setting
-from unrolled.tasks import whereabouts
 from unrolled.tasks.translate import sentences
 from unrolled.tasks.translate.model import AT_ONCE, LONGEST, TranslateModel
 from unrolled.tasks.translate.parallel import Pair

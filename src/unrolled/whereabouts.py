@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from unrolled.errors import InputError
+from unrolled.modelfile import ModelFile
 
-__all__ = ["base", "found", "here", "kept", "named", "path"]
+__all__ = ["base", "data", "found", "here", "kept", "named", "path"]
 
 
 def kept(names: Sequence[str]) -> dict[str, Any]:
@@ -17,15 +18,21 @@ def kept(names: Sequence[str]) -> dict[str, Any]:
     return {"names": list(names), "folder": here()}
 
 
-def found(training: Mapping[str, Any], names: Sequence[str], beside: str = "") -> list[str]:
-    """The paths of data by `names` in a model's `training`; raises as `base` does."""
-    folder = base(training, names, beside)
+def data(model: ModelFile, builtin: str) -> list[str]:
+    """The paths of what a model was trained on, none where that was the `builtin` data; raises as `base` does."""
+    names = model.training["names"]
+    return [] if names == [builtin] else found(model, names)
+
+
+def found(model: ModelFile, names: Sequence[str]) -> list[str]:
+    """The paths of data by `names` in a model's training; raises as `base` does."""
+    folder = base(model.training, names, model.folder)
     return [os.path.join(folder, name) for name in names]
 
 
-def path(training: Mapping[str, Any], name: str) -> str:
-    """The path of one file by `name` in a model's `training`, in the folder that was kept, whether it is there."""
-    folder, now = training.get("folder") or here(), here()
+def path(model: ModelFile, name: str) -> str:
+    """The path of one file by `name` in a model's training, in the folder that was kept, whether it is there."""
+    folder, now = model.training.get("folder") or here(), here()
     return name if folder == now else os.path.join(folder, name)
 
 
