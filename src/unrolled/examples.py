@@ -3,9 +3,9 @@
 Shared by every task whose data is a set of sequences rather than one stream. It knows no task and no file.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +28,11 @@ class ExampleOptions:
         False, "Leave out and count examples that cannot be used, instead of stopping at the first."
     )
     batch: int = setting(16, "Examples in a batch.", at_least=1)
+
+    @classmethod
+    def of(cls, training: Mapping[str, Any]) -> Self:
+        """Those in what a model file says of its training; defaults for what its version did not have."""
+        return cls(**{field.name: training[field.name] for field in fields(cls) if field.name in training})
 
 
 class Refused:

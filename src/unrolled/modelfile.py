@@ -22,8 +22,9 @@ from unrolled.architecture import ARCHITECTURES
 from unrolled.atomic import replacing
 from unrolled.errors import InputError
 
-__all__ = ["VERSION", "Loaded", "ModelFile", "read", "write"]
+__all__ = ["VERSION", "Loaded", "ModelFile", "is_model", "read", "write"]
 
+FORMAT = "unrolled model"
 VERSION = 2
 
 Tensors = Mapping[str, NDArray[np.float32]]
@@ -76,7 +77,7 @@ class Loaded:
 def write(path: Path, model: ModelFile) -> None:
     """Write `model` to `path` in one step; an older file stays whole if that fails (`InputError`)."""
     document = {
-        "format": "unrolled model",
+        "format": FORMAT,
         "version": VERSION,
         "task": model.task,
         "architecture": asdict(model.architecture),
@@ -111,8 +112,18 @@ def read(path: Path) -> ModelFile:
     return replace(model, path=os.path.join(os.path.realpath(path.parent), path.name))
 
 
+def is_model(path: Path) -> bool:
+    """Whether a file says of itself that it is a model, of this version or another; its weights are not read."""
+    try:
+        with safe_open(path, framework="numpy") as file:
+            document = json.loads((file.metadata() or {})["unrolled"])
+    except (SafetensorError, OSError, ValueError, KeyError):
+        return False
+    return isinstance(document, dict) and document.get("format") == FORMAT
+
+
 def _parse(document: Any, tensors: Tensors) -> ModelFile:
-    if not isinstance(document, dict) or document.get("format") != "unrolled model":
+    if not isinstance(document, dict) or document.get("format") != FORMAT:
         raise ValueError("its description is not that of a model")
     if document.get("version") != VERSION:
         raise ValueError(f"format version {document.get('version')!r} is unknown; this program reads {VERSION}")

@@ -4,15 +4,13 @@ Nothing here needs torch.
 """
 
 import hashlib
-import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from safetensors import SafetensorError, safe_open
-
 from unrolled.atomic import temporary_path
 from unrolled.errors import InputError
+from unrolled.modelfile import is_model
 
 __all__ = ["check_out", "checkpoint_path", "digest", "log_path", "previous_path"]
 
@@ -48,7 +46,7 @@ def check_out(out: Path, paths: Sequence[str | Path] = ()) -> None:
     for written in (out, log_path(out), checkpoint_path(out), previous_path(out)):
         if any(_are_one(written, path) for path in paths):
             raise InputError(f"{written} is DATA, and the run would write over it; expected another --out.")
-    if os.path.exists(out) and not _is_model(out):
+    if os.path.exists(out) and not is_model(out):
         raise InputError(
             f"{out} is there already and is not a model written by `unrolled train`; expected another --out, or "
             "that the file is moved away."
@@ -60,16 +58,6 @@ def _are_one(one: Path, other: str | Path) -> bool:
         return os.path.samefile(one, other)
     except (OSError, ValueError):  # one of them is not there
         return False
-
-
-def _is_model(path: Path) -> bool:
-    """Whether a file says of itself that it is a model, of this version or another; its weights are not read."""
-    try:
-        with safe_open(path, framework="numpy") as file:
-            document = json.loads((file.metadata() or {})["unrolled"])
-    except (SafetensorError, OSError, ValueError, KeyError):
-        return False
-    return isinstance(document, dict) and document.get("format") == "unrolled model"
 
 
 def digest(path: Path) -> str | None:

@@ -2,7 +2,7 @@
 
 import shlex
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -140,7 +140,7 @@ class CaptionModel(Loaded):
         """The pictures that the model was not trained on, read again; `InputError` when they are not the same."""
         sizes, training = self.file.architecture, self.file.training
         names = [] if training["names"] == [scenes.BUILTIN] else training["names"]
-        options = ExampleOptions(**{field.name: training[field.name] for field in fields(ExampleOptions)})
+        options = ExampleOptions.of(training)
         apart = [options.held_out] if options.held_out else []
         base = whereabouts.base(training, [*names, *apart], self.file.folder)
         refused = Refused(options.skip_bad)

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from io import BufferedReader
 from pathlib import Path
@@ -184,8 +184,7 @@ class SpeechModel(Loaded):
 
     def _held_out(self) -> Recordings:
         training = self.file.training
-        known = {field.name for field in fields(SpeechOptions)} & set(training)  # not those of later versions
-        options = SpeechOptions(**{name: training[name] for name in known})
+        options = SpeechOptions.of(training)
         if options.held_out is not None:
             (held_out,) = whereabouts.found(self.file, [options.held_out])
             options = replace(options, held_out=held_out)

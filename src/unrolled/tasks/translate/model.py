@@ -4,7 +4,7 @@ import os
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
@@ -185,7 +185,7 @@ class TranslateModel(Loaded):
     def _held_out(self) -> Pairs:
         """The pairs that the model was not trained on, read again; `InputError` when they are not the same."""
         training = self.file.training
-        options = ExampleOptions(**{field.name: training[field.name] for field in fields(ExampleOptions)})
+        options = ExampleOptions.of(training)
         if options.held_out is not None:
             folder = whereabouts.base(training, [options.held_out], self.file.folder)
             apart = (os.path.join(folder, name) for name in whereabouts.named(options.held_out, folder))
