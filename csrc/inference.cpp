@@ -12,9 +12,10 @@ namespace {
 
 // One unit vector's new state: h, which was h_before (0 where h is still to be projected), and c in place. `sums` holds
 // the gates' sums, for a GRU r, z and n from the state, to which `from_input` is n's; `additions` are those of the panel; a
-// vector has n units.
+// vector has n units. `relu` is an RNN's alone.
 template <Cell cell, bool modified>
-UNROLLED_INLINE vec next_state(const vec* sums, const vec* from_input, const float* additions, vec h_before, float* c, int64_t n) {
+UNROLLED_INLINE vec next_state(const vec* sums, const vec* from_input, const float* additions, vec h_before, float* c, int64_t n,
+                               bool relu) {
     if constexpr (is_lstm(cell)) {
         Modification by;
         if constexpr (modified) {
@@ -33,7 +34,7 @@ UNROLLED_INLINE vec next_state(const vec* sums, const vec* from_input, const flo
         return gru_state<modified>(now, h_before, modified ? load(additions) : vec{});
     } else {
         vec h[] = {sums[0]};
-        rnn_step(h, cell == Cell::rnn_relu);
+        rnn_step(h, relu);
         return h[0];
     }
 }
@@ -327,6 +328,7 @@ class Runner {
     [[gnu::noinline]] void next_states(int64_t l, const Layout<cell, Product>& layout, int64_t block, int P, int64_t b, int R,
                                        const vec* sums, const vec* from_inputs, const Rows& before, float* after) const {
         const PackedLayer& layer = stack_.layers[l];
+        const bool relu = stack_.cell == Cell::rnn_relu;
         for (int r = 0; r < R; ++r, ++b)
             for (int p = 0; p < P; ++p, sums += N, ++from_inputs)
                 for (int v = 0; v < B::vectors; ++v) {
@@ -337,8 +339,10 @@ class Runner {
                     float* c = is_lstm(cell) ? run_.c.at(l, b) + u : nullptr;
                     const bool sees_before = cell == Cell::gru || (layer.modified && !stack_.projects_state);
                     const vec h_before = sees_before ? load(before[b] + u, H_ - u) : vec{};
-                    const vec h = layer.modified ? next_state<cell, true>(gates, from_inputs, additions, h_before, c, H_ - u)
-                                                 : next_state<cell, false>(gates, from_inputs, additions, h_before, c, H_ - u);
+                    const auto next = [&]<bool modified>() UNROLLED_INLINE_BODY {
+                        return next_state<cell, modified>(gates, from_inputs, additions, h_before, c, H_ - u, relu);
+                    };
+                    const vec h = layer.modified ? next.template operator()<true>() : next.template operator()<false>();
                     store(after + b * H_ + u, h, H_ - u);
                 }
     }
@@ -354,7 +358,7 @@ class Runner {
     uint8_t* area_;
 };
 
-// Calls body.operator()<cell, Product>() for a cell and a format known only now.
+// Calls body.operator()<cell, Product>() for a cell and a format known only now; an RNN is one with tanh, whatever it has.
 template <bool vnni, class Body>
 auto choose(Cell cell, Weights weights, Body body) {
     auto with_product = [&]<Cell chosen>() {
@@ -368,7 +372,6 @@ auto choose(Cell cell, Weights weights, Body body) {
         case Cell::lstm: return with_product.template operator()<Cell::lstm>();
         case Cell::lstm_coupled: return with_product.template operator()<Cell::lstm_coupled>();
         case Cell::gru: return with_product.template operator()<Cell::gru>();
-        case Cell::rnn_relu: return with_product.template operator()<Cell::rnn_relu>();
         default: return with_product.template operator()<Cell::rnn_tanh>();
     }
 }
