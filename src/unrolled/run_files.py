@@ -12,7 +12,7 @@ from unrolled.atomic import temporary_path
 from unrolled.errors import InputError
 from unrolled.modelfile import is_model
 
-__all__ = ["check_out", "checkpoint_path", "digest", "log_path", "previous_path"]
+__all__ = ["check_apart", "check_once", "check_out", "checkpoint_path", "digest", "log_path", "previous_path"]
 
 
 def checkpoint_path(out: Path) -> Path:
@@ -43,8 +43,9 @@ def check_out(out: Path, paths: Sequence[str | Path] = ()) -> None:
     longest, most = temporary_path(checkpoint_path(out)), os.pathconf(out.parent, "PC_NAME_MAX")
     if (over := len(os.fsencode(longest.name)) - most) > 0:
         raise InputError(f"{out} cannot be written: its name is {over} bytes too long for the files beside it.")
+    data = _identities(paths)
     for written in (out, log_path(out), checkpoint_path(out), previous_path(out)):
-        if any(_are_one(written, path) for path in paths):
+        if _identity(written) in data:
             raise InputError(f"{written} is DATA, and the run would write over it; expected another --out.")
     if os.path.exists(out) and not is_model(out):
         raise InputError(
@@ -53,11 +54,41 @@ def check_out(out: Path, paths: Sequence[str | Path] = ()) -> None:
         )
 
 
-def _are_one(one: Path, other: str | Path) -> bool:
+def check_apart(files: Sequence[str | Path], held_out: Sequence[str | Path]) -> None:
+    """Raise `InputError` where one of the files of what is held out is trained on, too."""
+    trained_on = _identities(files)
+    for file in held_out:
+        if _identity(file) in trained_on:
+            raise InputError(
+                f"--held-out is {str(file)!r}, which is DATA, too; expected what is not trained on, because the "
+                "weights that are kept are the best on it."
+            )
+
+
+def check_once(files: Sequence[str | Path]) -> None:
+    """Raise `InputError` where one of the files, of which a part is held out, is there twice."""
+    known: set[tuple[int, int] | None] = set()
+    for file in files:
+        if (identity := _identity(file)) in known:
+            raise InputError(
+                f"DATA has {str(file)!r} twice, and what is held out of one would be trained on in the other; "
+                "expected each file once, or --held-out."
+            )
+        known |= {identity} - {None}
+
+
+def _identities(files: Sequence[str | Path]) -> set[tuple[int, int] | None]:
+    """Those of the files that are there."""
+    return {_identity(file) for file in files} - {None}
+
+
+def _identity(file: str | Path) -> tuple[int, int] | None:
+    """What a file is, however it is spelled or linked to; None where it is not there."""
     try:
-        return os.path.samefile(one, other)
-    except (OSError, ValueError):  # one of them is not there
-        return False
+        found = os.stat(file)
+    except (OSError, ValueError):
+        return None
+    return found.st_dev, found.st_ino
 
 
 def digest(path: Path) -> str | None:

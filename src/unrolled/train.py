@@ -8,10 +8,9 @@ comes from Accelerate.
 import json
 import math
 import os
-import re
 import shutil
 import time
-from collections.abc import Collection, Generator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -28,22 +27,14 @@ from unrolled.checkpoint import Checkpoint
 from unrolled.errors import InputError
 from unrolled.rates import quickest
 from unrolled.recipe import TrainOptions, learning_rate_factor
+from unrolled.resume import check_same
 from unrolled.run_files import check_out, checkpoint_path, digest, log_path, previous_path
 from unrolled.tasks import Batch, Task
 
-__all__ = [
-    "Diverged",
-    "Interrupted",
-    "Report",
-    "in_bfloat16",
-    "interrupted",
-    "train",
-]
+__all__ = ["Diverged", "Report", "in_bfloat16", "train"]
 
 DIVERGED = 3.0  # times the first loss, which is that of a model that knows nothing
 EVALUATIONS = 10  # held-out evaluations a run, evenly spaced
-SHA_256 = re.compile(r"\b[0-9a-f]{64}\b")
-FILES = ("held_out", "backbone_weights")  # settings that name files; what was read of them is compared
 
 
 @dataclass(frozen=True)
@@ -71,32 +62,6 @@ def in_bfloat16(options: TrainOptions) -> bool:
     return options.precision == "bfloat16" and quickest(device) == torch.bfloat16
 
 
-@dataclass(frozen=True)
-class Interrupted:
-    """What an interrupted run was started with: all settings, the paths of its data, and the folder of both.
-
-    The folder is a text, empty where it is the one that one is in.
-    """
-
-    settings: dict[str, Any]
-    data: list[Path]
-    folder: str
-
-
-def interrupted(out: Path, data: bool = False, chosen: Collection[str] = ()) -> Interrupted:
-    """The run that wrote the checkpoint beside `out`; raises `InputError` where there is none.
-
-    Raises it, too, where files of the run are not found, unless others are named in their place: `data` says so
-    of its data, `chosen` has the settings of which it is so.
-    """
-    run = checkpoint.read(checkpoint_path(out)).run
-    settings, paths = run["settings"], run.get("paths", [])
-    further = [settings[name] for name in FILES if settings.get(name) and name not in chosen]
-    names, beside = [*([] if data else paths), *further], os.path.realpath(out.parent)
-    folder = whereabouts.base(run, names, beside, "the interrupted run", "name it again, where it is now")
-    return Interrupted(settings, [Path(path) for path in paths], folder)
-
-
 def train(
     task: Task, options: TrainOptions, out: Path, resume: bool = False, paths: Sequence[str | Path] = ()
 ) -> Generator[Report]:
@@ -104,7 +69,8 @@ def train(
 
     A checkpoint is written before the first step, and one now and then.
     Closing the generator (`break`, Ctrl-C) ends the run with a checkpoint, from which `resume` goes on; it has the
-    `paths` that the task was made of, for `interrupted`. A model that is at `out` already goes to `previous_path`.
+    `paths` that the task was made of, for `unrolled.resume`. A model that is at `out` already goes to
+    `previous_path`.
     Raises `InputError` as `check_out` does, for a checkpoint that does not fit, for a file that cannot be
     written and while another process trains for `out`, and `Diverged`.
     """
@@ -143,16 +109,6 @@ def _lock(log: BinaryIO, out: Path) -> None:
             log,
             f"{out} is what another process trains at this moment; expected another --out, or that it ends first.",
         )
-
-
-def _differ(name: str, was: Any, now: Any) -> bool:
-    """Whether a setting is another than that of the interrupted run; of two files, the names do not matter."""
-    return bool(was != now and not (name in FILES and was and now))
-
-
-def _shortened(value: Any) -> Any:
-    """A setting as a sentence has it: of a SHA-256, the first 12 characters."""
-    return SHA_256.sub(lambda found: found[0][:12], value) if isinstance(value, str) else value
 
 
 class _Run:
@@ -267,13 +223,7 @@ class _Run:
     def restore(self) -> None:
         path = checkpoint_path(self.out)
         saved = checkpoint.read(path)
-        settings, was = self._settings(), saved.run["settings"]
-        if others := [name for name, now in settings.items() if _differ(name, was.get(name), now)]:
-            now, then = (
-                ", ".join(f"{name} {_shortened(values.get(name))!r}" for name in others)
-                for values in (settings, was)
-            )
-            raise InputError(f"{path} was written with {then}, but this run has {now}.")
+        check_same(path, saved.run["settings"], self._settings())
         self._bare_model().load_state_dict(saved.part("model"))
         optimizers.load_state(self.optimizers, saved.part("optimizer"))
         state = saved.part("state")

@@ -1,6 +1,5 @@
 """Commands that learn: `train` a task, and `gap`, the experiment that trains every cell."""
 
-import os
 import re
 import shlex
 import sys
@@ -13,7 +12,7 @@ import typer
 from rich.console import Console
 
 import unrolled
-from unrolled import plots, recipe, settings, whereabouts
+from unrolled import plots, recipe, settings
 from unrolled.commands.frame import (
     Data,
     Json,
@@ -33,7 +32,7 @@ from unrolled.memory.gap import QUICK, QUICK_PROBLEM, Experiment, GapOptions
 from unrolled.memory.problems import PROBLEMS
 from unrolled.recipe import TrainOptions
 from unrolled.results import Evaluation
-from unrolled.run_files import check_out
+from unrolled.run_files import check_apart, check_once, check_out
 from unrolled.tasks import TASKS, Model, Task
 
 NO_MEMORY = re.compile("can't allocate memory|out of memory")  # of torch's errors, which on a CPU have no kind
@@ -85,91 +84,43 @@ def _add_train_command(kind: type[Task]) -> None:
         if not out.name:
             raise InputError(f"--out is {str(out)!r}, expected the name of a file.")
         kinds = [kind.Options, TrainOptions]
-        chosen = settings.known(kinds, given)
-        settings.fill(kinds, chosen, "command line")
-        recipe.check_one_of_two(chosen, "command line")
-        if config:
-            in_file = settings.read_toml(config)
-            settings.fill(kinds, in_file, str(config))
-            recipe.check_one_of_two(in_file, str(config))
-            chosen = recipe.over(in_file, chosen)
+        chosen = _chosen(kinds, given, config)
         files, folder = paths(data), ""
         check_out(out, files)
         if resume:
-            chosen, files, folder = _interrupted(out, kinds, chosen, files)
+            from unrolled.resume import interrupted
+
+            before = interrupted(out, chosen, files)
+            chosen, files, folder = settings.known(kinds, before.settings), before.data, before.folder
         options, train_options = settings.fill(kinds, recipe.over(kind.defaults, chosen))
         out = out.parent.resolve() / out.name if folder else out
         with chdir(folder) if folder else nullcontext():  # of which the run's paths are
-            _check_apart(kind, files, options.held_out)
+            _check_held_out(kind, files, options.held_out)
             task = kind(options, files, train_options.seed)
             model, report = _trained(task, train_options, out, resume, files)
         _tell(model, report, out, as_json)
 
 
-def _check_apart(kind: type[Task], data: list[Path], held_out: str | None) -> None:
-    """Raise `InputError` where what is to be measured on is DATA, too, or a part of a file that is DATA twice."""
-    if not held_out:
-        if kind is not TASKS["translate"]:  # whose SOURCE and TARGET may be one file
-            _check_once([file for path in data for file in kind.files(path)])
-        return
-    trained_on = {_identity(file) for path in data for file in kind.files(path)} - {None}
-    for file in kind.files(held_out):
-        if _identity(file) in trained_on:
-            raise InputError(
-                f"--held-out is {str(file)!r}, which is DATA, too; expected what is not trained on, because the "
-                "weights that are kept are the best on it."
-            )
+def _chosen(kinds: list[type[Any]], given: dict[str, Any], config: Path | None) -> dict[str, Any]:
+    """The settings that are given on the command line and, where not there, in a file; all checked."""
+    chosen = settings.known(kinds, given)
+    settings.fill(kinds, chosen, "command line")
+    recipe.check_one_of_two(chosen, "command line")
+    if config is None:
+        return chosen
+    in_file = settings.read_toml(config)
+    settings.fill(kinds, in_file, str(config))
+    recipe.check_one_of_two(in_file, str(config))
+    return recipe.over(in_file, chosen)
 
 
-def _check_once(files: Sequence[str | Path]) -> None:
-    """Raise `InputError` where one of the files is there twice, however it is spelled or linked to."""
-    known: set[tuple[int, int]] = set()
-    for file in files:
-        if (identity := _identity(file)) in known:
-            raise InputError(
-                f"DATA has {str(file)!r} twice, and what is held out of one would be trained on in the other; "
-                "expected each file once, or --held-out."
-            )
-        known |= {identity} if identity else set()
-
-
-def _identity(file: str | Path) -> tuple[int, int] | None:
-    """What a file is, however it is spelled or linked to; None where it is not there."""
-    try:
-        found = os.stat(file)
-    except (OSError, ValueError):
-        return None
-    return found.st_dev, found.st_ino
-
-
-def _interrupted(
-    out: Path, kinds: list[type[Any]], chosen: dict[str, Any], data: list[Path]
-) -> tuple[dict[str, Any], list[Path], str]:
-    """The settings, the DATA and the folder that the interrupted run for `out` goes on with.
-
-    Settings that are `chosen` win, and so do `data` where there are some.
-    """
-    from unrolled.train import FILES, interrupted
-
-    before = interrupted(out, bool(data), chosen)
-    was, folder = settings.known(kinds, before.settings), before.folder
-    named = {name: _as_it_was(chosen[name], was.get(name), folder) for name in FILES if name in chosen}
-    files = [Path(path) for path in _as_they_were(data, before.data, folder)] if data else before.data
-    return recipe.over(was, chosen | named), files, folder
-
-
-def _as_it_was(given: str, was: str | None, folder: str) -> str:
-    """A setting that names a file, or two with a comma between, as `_as_they_were` has files."""
-    before = whereabouts.named(was, folder) if was else []
-    return ",".join(map(str, _as_they_were(whereabouts.named(given), before, folder)))
-
-
-def _as_they_were(given: Sequence[str | Path], was: Sequence[str | Path], folder: str) -> Sequence[str | Path]:
-    """Files named again, as a run in `folder` names them: as it did before, where they are the same files."""
-    whole = [os.path.abspath(path) for path in given]
-    if list(map(os.path.realpath, whole)) == [os.path.realpath(os.path.join(folder, path)) for path in was]:
-        return was
-    return whole if folder else given
+def _check_held_out(kind: type[Task], data: list[Path], held_out: str | None) -> None:
+    """Raise `InputError` where what is to be measured on would be trained on, too."""
+    files = [file for path in data for file in kind.files(path)]
+    if held_out:
+        check_apart(files, kind.files(held_out))
+    elif kind is not TASKS["translate"]:  # whose SOURCE and TARGET may be one file
+        check_once(files)
 
 
 def _trained(
