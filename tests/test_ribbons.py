@@ -7,7 +7,7 @@ import pytest
 
 from unrolled import plots
 from unrolled.tasks.label import ribbons
-from unrolled.tasks.label.films import Event
+from unrolled.tasks.label.events import Event
 
 pytest.importorskip("matplotlib")
 

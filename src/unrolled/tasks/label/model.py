@@ -19,7 +19,7 @@ from unrolled.examples import Refused, divide
 from unrolled.modelfile import Loaded, ModelFile
 from unrolled.results import Evaluation, Output
 from unrolled.stream import Stream
-from unrolled.tasks.label import films, piped, rendered, segments, sequences
+from unrolled.tasks.label import events, films, piped, rendered, segments, sequences
 from unrolled.tasks.label.labelling import Labeller, SwitchFilter, viterbi
 from unrolled.tasks.label.scores import READINGS, evaluation
 from unrolled.tasks.label.segments import LabelScore
@@ -215,7 +215,7 @@ class LabelModel(Loaded):
             if path.kind != "films":
                 raise InputError(f"{given} has {path.kind}, but the model reads films.")
             beside = path.path.with_suffix(".csv")
-            truth = films.read_events(beside) if options.plot and beside.exists() else None
+            truth = events.read_events(beside) if options.plot and beside.exists() else None
             yield from telling.told(given, self._of_film(path.path, options), truth)
             return
         found = self._of_stdin(options) if given == "-" else self.read([given], Refused(), False, options.time)

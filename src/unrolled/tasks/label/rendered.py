@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 import unrolled.cache
 from unrolled.atomic import replacing
 from unrolled.tasks.label import films
+from unrolled.tasks.label.events import steps_to_events
 
 __all__ = ["FILMS", "FPS", "NAME", "Film", "film", "folder"]
 
@@ -140,6 +141,6 @@ def folder() -> Path:
 
 
 def _rows(made: Film) -> Iterator[str]:
-    for event in films.steps_to_events(made.labels, FPS):
+    for event in steps_to_events(made.labels, FPS):
         if event.name != BACKGROUND:
             yield f"{event.start:.1f},{event.end:.1f},{event.name}"

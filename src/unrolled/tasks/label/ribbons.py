@@ -4,13 +4,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from unrolled import plots
-from unrolled.tasks.label import films
+from unrolled.tasks.label.events import Event, colour
 
 __all__ = ["MOST", "Ribbons", "draw"]
 
 MOST = 24  # sequences in a picture
 
-Ribbons = tuple[str, Mapping[str, Sequence[films.Event]]]
+Ribbons = tuple[str, Mapping[str, Sequence[Event]]]
 """What a sequence is called, and the events of each of its rows, as truth and model."""
 
 
@@ -25,7 +25,7 @@ def draw(
     figure_of = plots.figure_class(path)
     from matplotlib.patches import Patch
 
-    colours = {name: "#{:02x}{:02x}{:02x}".format(*films.colour(number)) for number, name in enumerate(names)}
+    colours = {name: "#{:02x}{:02x}{:02x}".format(*colour(number)) for number, name in enumerate(names)}
     ribbons = sum(len(rows) for _, rows in sequences)
     height = 0.9 + 0.45 * ribbons + (0.5 if len(sequences) == 1 else 0.4 * len(sequences))
     figure = figure_of(figsize=(10, height), layout="constrained")

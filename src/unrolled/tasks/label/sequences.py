@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from unrolled.architecture import NO_EVENT
 from unrolled.errors import InputError
 from unrolled.examples import Refused
-from unrolled.tasks.label import arrays, conllu, delimited, films, tables
+from unrolled.tasks.label import arrays, conllu, delimited, events, films, tables
 from unrolled.tasks.label.delimited import Text
 from unrolled.tasks.label.names import listed
 
@@ -114,9 +114,9 @@ def _sentences(path: Path, layout: Layout, labelled: bool, refused: Refused) -> 
 def _film(path: Path, layout: Layout, labelled: bool, refused: Refused) -> Iterator[Series]:
     beside = path.with_suffix(".csv")
     try:
-        events = films.read_events(beside) if labelled or beside.exists() else None
+        shown = events.read_events(beside) if labelled or beside.exists() else None
         frames = np.stack(list(films.decode(path, layout.fps, layout.side)))
-        labels = None if events is None else films.label_steps(events, len(frames), layout.fps, layout.background)
+        labels = None if shown is None else events.label_steps(shown, len(frames), layout.fps, layout.background)
     except InputError as error:
         refused(str(error))
         return

@@ -10,7 +10,7 @@ from unrolled.errors import InputError
 from unrolled.results import Output
 from unrolled.settings import setting
 from unrolled.tasks.label import films, ribbons
-from unrolled.tasks.label.films import Event
+from unrolled.tasks.label.events import Event, steps_to_events
 from unrolled.tasks.label.names import cell
 from unrolled.tasks.label.ribbons import Ribbons
 from unrolled.tasks.label.sequences import Layout, Series
@@ -78,7 +78,7 @@ class Telling:
 
     def events(self, labels: Iterable[str]) -> list[Event]:
         """The events of a sequence, in seconds for a film, else in steps."""
-        return list(films.steps_to_events(labels, self._rate))
+        return list(steps_to_events(labels, self._rate))
 
     def told(
         self,
@@ -110,7 +110,7 @@ class Telling:
             record = dict(zip(columns, [*told, event, *at], strict=True))
             return Output(heading + ",".join(cells), {"sequence": name, **record})
 
-        for event in films.steps_to_events(labels, self._rate) if not options.every else ():
+        for event in steps_to_events(labels, self._rate) if not options.every else ():
             kept.append(event)
             yield output([event.start, event.end], event.name)
             heading = ""
