@@ -96,6 +96,42 @@ def test_a_row_is_searched_as_if_alone(width: int) -> None:
             torch.testing.assert_close(one.attention.sum(1), torch.ones(len(one.symbols) + 1))
 
 
+class ByTheLast:
+    """A decoder whose next symbol depends on the last one alone: `chances` [V, V] by that."""
+
+    def __init__(self, chances: list[list[float]]) -> None:
+        self._logs = torch.tensor(chances).log()
+
+    def start(self, memory: Tensor, lengths: Tensor) -> "ByTheLast":
+        return self
+
+    def step(self, symbols: Tensor, state: "ByTheLast") -> tuple[Tensor, Tensor, "ByTheLast"]:
+        return self._logs[symbols], torch.ones(len(symbols), 1), state
+
+    def choose(self, hypotheses: Tensor, rows: Tensor | None) -> "ByTheLast":
+        return self
+
+
+def written(chances: list[list[float]], width: int, longest: int, penalty: float) -> list[list[int]]:
+    """What is found, the best first; the last symbol is the end."""
+    (hypotheses,) = beam.search(
+        ByTheLast(chances), torch.zeros(1, 1, 1), torch.tensor([1]), start=0, end=len(chances) - 1, beam=width,
+        longest=longest, length_penalty=penalty,
+    )  # fmt: skip
+    return [one.symbols for one in hypotheses]
+
+
+def test_a_longer_sequence_that_may_still_be_better_is_waited_for() -> None:
+    # log 0.48 / (7 / 6) is more than log 0.52, but log 0.48 / (6 / 6) would not be.
+    assert written([[0.0, 0.48, 0.52], [0.0, 0.0, 1.0], [0.0, 0.0, 0.0]], 2, 1, 1.0) == [[1], []]
+    assert written([[0.0, 0.45, 0.55], [0.0, 0.0, 1.0], [0.0, 0.0, 0.0]], 2, 1, 1.0) == [[]]
+
+
+def test_a_row_is_done_when_as_many_sequences_are_finished_as_the_beam_is_wide() -> None:
+    chances = [[0.0, 0.48, 0.52], [0.0, 0.0, 1.0], [0.0, 0.0, 0.0]]
+    assert written(chances, 1, 1, 1.0) == [[]]
+
+
 def never_ending() -> AttentionDecoder:
     network = decoder(7)
     with torch.no_grad():

@@ -164,6 +164,54 @@ def test_a_rewind_takes_calls_back(stream: Stream) -> None:
     assert np.array_equal(stream.feed(SYMBOLS[:5]), Stream(model_of("text")).feed(SYMBOLS[:5]))
 
 
+def test_a_rewind_forgets_what_came_after(stream: Stream) -> None:
+    for symbol in SYMBOLS[:4]:
+        stream.step(symbol)
+    stream.rewind(2)
+    stream.rewind(2)  # where it is
+    with pytest.raises(InputError, match=r"position is 3, expected one that is kept: 0, 1\."):
+        stream.rewind(3)
+
+
+def test_of_another_state_there_is_nothing_to_rewind_to(stream: Stream) -> None:
+    stream.feed(SYMBOLS[:5])
+    snapshot = stream.snapshot()
+    stream.step(SYMBOLS[5])
+    for changed in (stream.reset, lambda: stream.restore(snapshot)):
+        stream.step(SYMBOLS[6])
+        changed()
+        with pytest.raises(InputError, match=r"expected one that is kept: none\."):
+            stream.rewind(6)
+
+
+def test_feeding_nothing_takes_no_place_in_the_history() -> None:
+    stream = Stream(model_of("text"), history=1)
+    stream.step(3)
+    stream.feed([])
+    stream.rewind(0)
+    assert stream.position == 0
+
+
+def test_a_fork_has_a_history_of_its_own(stream: Stream) -> None:
+    stream.step(1)
+    fork = stream.fork()
+    stream.step(2)
+    fork.rewind(0)
+    stream.rewind(1)
+    with pytest.raises(InputError, match=r"expected one that is kept: none\."):
+        fork.rewind(1)
+
+
+def test_a_stream_and_its_fork_may_both_go_back_to_the_same_position(stream: Stream) -> None:
+    expected = stream.fork().feed(SYMBOLS)
+    stream.step(1)
+    fork = stream.fork()
+    for one in (stream, fork):
+        one.rewind(0)
+    assert np.array_equal(fork.feed(SYMBOLS), expected)
+    assert np.array_equal(stream.feed(SYMBOLS), expected)
+
+
 def test_the_history_of_rewind_is_bounded_and_told() -> None:
     stream = Stream(model_of("text"), history=2)
     for symbol in SYMBOLS[:6]:

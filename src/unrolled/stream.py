@@ -135,7 +135,7 @@ class Stream:
             raise InputError(f"position is {position}, expected one that is kept: {kept}")
         while (state := self._history.pop())["position"][0] != position:
             pass
-        self._state = state
+        self._state = state.copy()  # a fork may have the same history
 
     def _put(self, state: NDArray[np.void]) -> None:
         self._state = state
