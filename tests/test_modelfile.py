@@ -167,6 +167,22 @@ def test_what_a_killed_process_left_is_overwritten(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
+def test_content_is_on_the_disk_before_it_has_its_name_and_then_so_is_the_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, flush, flushed = tmp_path / "file", os.fsync, []
+
+    def fsync(file: int) -> None:
+        flushed.append((os.readlink(f"/proc/self/fd/{file}"), path.read_text()))
+        flush(file)
+
+    path.write_text("old")
+    monkeypatch.setattr(os, "fsync", fsync)
+    with replacing(path) as temporary:
+        temporary.write_text("new")
+    assert flushed == [(str(temporary), "old"), (str(tmp_path), "new")]
+
+
 def test_a_full_disk_keeps_the_old_file_and_leaves_no_other(model_path: Path) -> None:
     old = model_path.read_bytes()
     with disk_full_after(len(old) // 2):

@@ -96,6 +96,12 @@ def test_a_stream_may_leave_a_pool_and_come_back() -> None:
     assert np.array_equal(pool.step([first, back], [5, 5]), np.repeat(stream.step(5)[None], 2, 0))
 
 
+def test_no_streams_at_all_are_fed_nothing() -> None:
+    pool = StreamPool(model_of("text"), 2)
+    assert pool.feed([], []) == []
+    assert pool.step([], []).shape == (0, 10)
+
+
 def test_what_a_pool_cannot_do_is_said() -> None:
     pool = StreamPool(model_of("text"), 2)
     one, two = pool.open(), pool.open()
@@ -114,6 +120,8 @@ def test_what_a_pool_cannot_do_is_said() -> None:
     for wrong in (two, -1, 7):
         with pytest.raises(InputError, match=f"stream {wrong} is not open"):
             pool.step([wrong], [1])
+        with pytest.raises(InputError, match=f"stream {wrong} is not open"):
+            pool.close(wrong)
     capacities: list[Any] = [0, 2.5, "2"]
     for capacity in capacities:
         with pytest.raises(InputError, match=f"capacity is {capacity!r}, expected a whole number, 1 or more"):

@@ -153,6 +153,15 @@ def test_a_reset_forgets_everything(cell: str) -> None:
     assert np.array_equal(stream.feed(SYMBOLS), fresh)
 
 
+def test_a_snapshot_stays_as_it_was_when_the_stream_goes_on(stream: Stream) -> None:
+    pool = StreamPool(model_of("text"), 1)
+    snapshots = [stream.snapshot(), pool.snapshot(pool.open())]
+    stream.feed(SYMBOLS)
+    pool.feed([0], [SYMBOLS])
+    for one in snapshots:
+        assert one == Stream(model_of("text")).snapshot() != stream.snapshot()
+
+
 def test_a_rewind_takes_calls_back(stream: Stream) -> None:
     stream.feed(SYMBOLS[:5])
     after = stream.feed(SYMBOLS[5:30])

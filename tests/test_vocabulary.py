@@ -214,6 +214,18 @@ def test_half_a_surrogate_pair_is_refused(level: str, text: str) -> None:
         learnt(level).encode(text)
 
 
+@pytest.mark.parametrize("level", LEVELS)
+def test_what_is_no_text_is_named(level: str) -> None:
+    text: Any = None
+    with pytest.raises(InputError, match="text is a NoneType, expected a text"):
+        learnt(level).encode(text)
+
+
+def test_the_smallest_vocabularies_are_of_one_word_and_of_all_bytes() -> None:
+    assert learn("word", ["b a a"], 2).texts([0, 1]) == ["<unk>", " a"]
+    assert learn("bpe", ["b a a"], 256).size == 256
+
+
 def test_an_unknown_level_is_told_the_nearest() -> None:
     with pytest.raises(InputError, match=r"level 'words' is not one of .*; the nearest is 'word'"):
         learn("words", ["a"])
