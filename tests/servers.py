@@ -100,6 +100,15 @@ class RedisServer:
             if not line:
                 raise RuntimeError("redis-server did not start")
 
+    @contextmanager
+    def hanging(self) -> Iterator[None]:
+        """It takes connections meanwhile, and answers none."""
+        self._process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._process.send_signal(signal.SIGCONT)
+
     def stop(self) -> None:
         """SIGTERM."""
         self._process.terminate()

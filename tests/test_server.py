@@ -435,6 +435,15 @@ def test_what_does_not_pass_by_itself_is_not_tried_again(tmp_path: Path, models:
                 client.create()
 
 
+def test_who_has_all_the_streams_it_may_have_finds_them_again(tmp_path: Path, models: list[Path]) -> None:
+    with serving(models[0], "--streams", 2, store=tmp_path / "streams.db") as server:
+        path = f"{server.address}/streams"
+        created = [httpx.post(path, json={"id": "a"}).status_code for _ in range(2)]
+        forked = [httpx.post(f"{path}/a/fork", json={"id": name}).status_code for name in ("b", "b", "c")]
+        assert (created, forked) == ([201, 200], [201, 200, 429])
+        assert httpx.post(path, json={"id": "a"}).status_code == 200
+
+
 def test_an_empty_word_is_refused(client: Client) -> None:
     stream = client.create("words")
     with pytest.raises(ServerError, match="word 2 is empty, expected a character or more") as refused:
@@ -551,6 +560,32 @@ def test_a_stream_ends_when_its_life_time_is_over_and_its_clients_see_it(
             stream.delete()
 
 
+def test_time_in_which_a_server_stood_still_is_none_of_its_streams(
+    tmp_path: Path, models: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = Service({"text": load(models[0])}, ServeSettings(store=f"sqlite:///{tmp_path / 'streams.db'}"))
+    monkeypatch.setattr("unrolled.server.service.SWEEP_SECONDS", 0.01)
+    told, passed = asyncio.Event(), []
+
+    def sweep(elapsed: float, lifetime: float) -> bool:
+        passed.append(elapsed)
+        return True
+
+    async def tell() -> None:
+        told.set()
+
+    async def stand_still() -> None:
+        async with service.running(tell):
+            for _ in range(2):
+                told.clear()
+                await told.wait()
+                threading.Event().wait(0.5)
+
+    monkeypatch.setattr(service.streams, "sweep", sweep)
+    asyncio.run(stand_still())
+    assert max(passed) < 0.5
+
+
 def test_a_full_disk_is_told_and_what_was_answered_is_there_when_it_has_room_again(
     tmp_path: Path, models: list[Path]
 ) -> None:
@@ -620,6 +655,12 @@ def test_head_gives_what_get_gives_without_its_body(address: str) -> None:
         answer = httpx.head(f"{address}{path}")
         assert (answer.status_code, answer.content) == (status, b"")
         assert answer.headers["Content-Type"] == httpx.get(f"{address}{path}").headers["Content-Type"]
+
+
+def test_a_server_that_is_told_to_stop_as_soon_as_it_serves_does(tmp_path: Path, models: list[Path]) -> None:
+    with serving(models[0], store=tmp_path / "streams.db") as server:
+        assert server.stop() == 0
+        assert [one["event"] for one in server.records()] == ["stopped"]
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
@@ -744,6 +785,25 @@ def test_two_servers_share_a_redis_and_a_paused_one_overwrites_nothing(tmp_path:
         assert (late.status_code, late.json()["error"]["position"]) == (409, 62)
         here.feed([2, 3])
         assert first.stream("shared").snapshot().to_bytes() == here.snapshot().to_bytes()
+
+
+def test_a_redis_that_hangs_holds_up_neither_answers_nor_the_end(tmp_path: Path, models: list[Path]) -> None:
+    if shutil.which("redis-server") is None:
+        pytest.skip("needs redis-server (apt-get install redis-server); .ci/run installs it")
+
+    async def asked(address: str) -> list[tuple[int, str]]:
+        async with httpx.AsyncClient(base_url=address, timeout=60) as client:
+            paths = ["/readyz", *(f"/streams/{number}" for number in range(40))]
+            answers = await asyncio.gather(*map(client.get, paths))
+        return [(answer.status_code, answer.json()["error"]["code"]) for answer in answers]
+
+    with (
+        redis_server(tmp_path) as redis,
+        serving(models[0], store=redis.address) as server,
+        redis.hanging(),
+    ):
+        assert set(asyncio.run(asked(server.address))) == {(503, "store_unavailable")}
+        assert server.stop() == 0
 
 
 def test_a_defect_of_one_model_is_nothing_to_those_who_feed_another(

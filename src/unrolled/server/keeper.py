@@ -154,7 +154,7 @@ class Keeper:
         except Refusal as refusal:
             return refusal
         except StoreError as error:
-            return Refusal(503, "store_unavailable", f"{error}; nothing was changed, try again.")
+            return Refusal(503, "store_unavailable", f"{error}; try again.")
         except InputError as error:
             return Refusal(422, "bad_input", str(error))
         except Exception as error:  # whose request it was hears of it; the others' go on

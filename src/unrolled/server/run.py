@@ -62,6 +62,10 @@ def serve(models: Mapping[str, Any], settings: ServeSettings) -> None:
         timeout_keep_alive=settings.patience,  # type: ignore[arg-type] # it is added to a time
         ws_ping_interval=settings.patience, ws_ping_timeout=settings.patience,
     )  # fmt: skip
+    server = _Server(config, service)
+    # Whoever reads that it serves may tell it to stop. uvicorn's own handler, while it runs, is this one too; what
+    # it then raises once more finds it here again.
+    signal.signal(signal.SIGTERM, server.handle_exit)
     port, host = listening.getsockname()[1], f"[{settings.host}]" if ":" in settings.host else settings.host
     log(
         "serving",
@@ -73,9 +77,8 @@ def serve(models: Mapping[str, Any], settings: ServeSettings) -> None:
     gc.freeze()  # models and modules stay: no collection needs to look at them
     gc.set_threshold(50_000)  # objects; the requests of a batch are many, and none is garbage
     sys.setswitchinterval(0.001)  # seconds; the default of 5 ms lets answers wait for the keeper's thread
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # uvicorn's while it runs, which then raises it once more
     try:
-        _Server(config, service).run(sockets=[listening])
+        server.run(sockets=[listening])
     finally:  # uvicorn's end by Ctrl-C raises it once more
         gc.unfreeze()
         log("stopped")

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -54,13 +53,10 @@ class Service:
         """Let the streams' time pass, count them, end those whose life time is over."""
         lifetime = self.settings.lifetime
         interval = min(SWEEP_SECONDS, lifetime / 4) if lifetime else SWEEP_SECONDS
-        before = time.monotonic()
         while True:
-            await asyncio.sleep(interval)
-            now = time.monotonic()
-            elapsed, before = now - before, now
+            await asyncio.sleep(interval)  # longer, if the process stood still: no time for its streams
             with contextlib.suppress(Refusal):  # the store is away; time stands still
-                ended = await self.keeper.call(None, partial(self.streams.sweep, elapsed, lifetime))
+                ended = await self.keeper.call(None, partial(self.streams.sweep, interval, lifetime))
                 self.observer.stored(await self.keeper.call(None, self._store.count))
                 if ended:
                     await tell_ended()
@@ -101,11 +97,12 @@ class Service:
 
     async def fork(self, key: Key, other: Key) -> tuple[StreamInfo, bool]:
         """A second stream that goes on from where the first is."""
-        return await self._added(key, lambda: self.streams.fork(key, other))
+        return await self._added(other, lambda: self.streams.fork(key, other))
 
     async def _added(self, key: Key, function: Any) -> tuple[StreamInfo, bool]:
         def add() -> Any:
-            if self._store.count(key.tenant) >= self.settings.streams:
+            full = self._store.count(key.tenant) >= self.settings.streams
+            if full and self._store.load(key) is None:  # else it is there: a retry finds it
                 raise Refusal(429, "too_many_streams", f"the tenant has {self.settings.streams} streams already.")
             return function()
 

@@ -6,12 +6,14 @@ overwriting what another wrote. What survives a crash of Redis itself is for its
 (`appendonly yes`).
 """
 
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import redis
 from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as NoConnection
 from redis.exceptions import RedisError
 from redis.retry import Retry
 
@@ -21,6 +23,7 @@ from unrolled.store.contract import Change, Key, Moment, Stored, StoreError, Sum
 __all__ = ["RedisStore"]
 
 SECONDS = 2.0  # to connect, and to answer
+REST = 1.0  # seconds in which one who took that long is not asked again: others wait for it behind whoever asks
 PREFIX = "unrolled"
 CLOCK = f"{PREFIX}:clock"
 
@@ -35,10 +38,13 @@ redis.call('ZADD', KEYS[3], ARGV[6], ARGV[9])
 return 1
 """
 # KEYS: stream, all ages; ARGV: after, version, position, clock, slot, moment, member, then slots to forget
-SAVE = """ if redis.call('HGET', KEYS[1], 'version') ~= ARGV[1] or redis.call('HGET', KEYS[1], 'ended') ~= '0'
-then return 0 end for i = 8, #ARGV do redis.call('HDEL', KEYS[1], ARGV[i]) end redis.call('HSET', KEYS[1],
-'version', ARGV[2], 'position', ARGV[3], ARGV[5], ARGV[6]) redis.call('ZADD', KEYS[2], ARGV[4], ARGV[7]) return
-1
+SAVE = """
+if redis.call('HGET', KEYS[1], 'version') ~= ARGV[1] then return 0 end
+if redis.call('HGET', KEYS[1], 'ended') ~= '0' then return 0 end
+for i = 8, #ARGV do redis.call('HDEL', KEYS[1], ARGV[i]) end
+redis.call('HSET', KEYS[1], 'version', ARGV[2], 'position', ARGV[3], ARGV[5], ARGV[6])
+redis.call('ZADD', KEYS[2], ARGV[4], ARGV[7])
+return 1
 """
 # KEYS: stream, all ages; ARGV: the clock before which it must have been used last, member, slots to forget
 END = """
@@ -64,9 +70,11 @@ class RedisStore:
 
     def __init__(self, address: str, history: int) -> None:
         self._history = history
+        self._resting = 0.0  # until when it is not asked
+        again = Retry(NoBackoff(), 1, (NoConnection,))  # by a new connection: the old one's Redis was restarted
         try:
             self._redis: Any = redis.Redis.from_url(
-                address, socket_timeout=SECONDS, socket_connect_timeout=SECONDS, retry=Retry(NoBackoff(), 1)
+                address, socket_timeout=SECONDS, socket_connect_timeout=SECONDS, retry=again
             )
             self._redis.ping()
             self._redis.set(CLOCK, 0, nx=True)
@@ -79,14 +87,14 @@ class RedisStore:
 
     def create(self, key: Key, model: str, weights: str, moment: Moment) -> bool:
         """Keep a new stream; false, and nothing is done, if there is one of this name."""
-        with _reaching():
+        with self._reaching():
             keys = [_stream(key), _names(key.tenant), _AGES]
             values: list[Any] = [key.id, model, weights, moment.version, moment.position, self._clock]
             return bool(self._create(keys, [*values, self._slot(moment.version), moment.pack(), _member(key)]))
 
     def load(self, key: Key) -> Stored | None:
         """A stream as it is now, None if it is not there."""
-        with _reaching():
+        with self._reaching():
             fields = self._redis.hgetall(_stream(key))
         if not fields:
             return None
@@ -100,20 +108,20 @@ class RedisStore:
 
     def version(self, key: Key) -> int | None:
         """The version of a stream as it is now, None if it is not there or has ended."""
-        with _reaching():
+        with self._reaching():
             version, ended = self._redis.hmget(_stream(key), "version", "ended")
         return None if version is None or ended == b"1" else int(version)
 
     def moments(self, key: Key) -> list[Moment]:
         """The latest moments of a stream that are whole, newest first."""
-        with _reaching():
+        with self._reaching():
             packed = self._redis.hmget(_stream(key), [self._slot(n) for n in range(self._history)])
         whole = [moment for one in packed if one is not None and (moment := Moment.unpack(one)) is not None]
         return sorted(whole, key=lambda moment: -moment.version)
 
     def save(self, changes: Sequence[Change]) -> list[bool]:
         """Keep moments; false for those that do not follow the newest version."""
-        with _reaching():
+        with self._reaching():
             pipeline = self._redis.pipeline(transaction=False)
             for key, after, moment, undo in changes:
                 undone = [] if undo is None else range(undo + 1, after + 1)[-self._history :]
@@ -127,14 +135,14 @@ class RedisStore:
 
     def delete(self, key: Key) -> bool:
         """Forget a stream; false if there is none."""
-        with _reaching():
+        with self._reaching():
             pipeline = self._redis.pipeline()
             pipeline.delete(_stream(key)).zrem(_names(key.tenant), key.id).zrem(_AGES, _member(key))
             return bool(pipeline.execute()[0])
 
     def list(self, tenant: str, after: str, limit: int) -> list[Summary]:
         """A tenant's streams in the order of their names, from the first one beyond `after`."""
-        with _reaching():
+        with self._reaching():
             beyond = b"(" + after.encode() if after else b"-"
             names = self._redis.zrangebylex(_names(tenant), beyond, b"+", start=0, num=limit)
             pipeline = self._redis.pipeline(transaction=False)
@@ -149,7 +157,7 @@ class RedisStore:
 
     def count(self, tenant: str | None = None) -> int:
         """How many streams a tenant has; or all together that have not ended."""
-        with _reaching():
+        with self._reaching():
             return int(self._redis.zcard(_AGES if tenant is None else _names(tenant)))
 
     def sweep(self, elapsed: float, lifetime: float) -> bool:
@@ -158,7 +166,7 @@ class RedisStore:
         One process ticks for all: who finds that nobody did since it looked last. No clock but the servers' own,
         which does not jump, says what time passed.
         """
-        with _reaching():
+        with self._reaching():
             first, self._clock = self._tick([CLOCK], [self._clock, elapsed])
             if not lifetime or not first:
                 return False
@@ -173,6 +181,19 @@ class RedisStore:
     def close(self) -> None:
         """Let go."""
         self._redis.close()
+
+    @contextmanager
+    def _reaching(self) -> Iterator[None]:
+        begin = time.monotonic()
+        if begin < self._resting:
+            raise StoreError("the store did not answer a moment ago")
+        try:
+            yield
+        except (RedisError, OSError) as error:
+            now = time.monotonic()
+            if now - begin > SECONDS / 2:
+                self._resting = now + REST
+            raise StoreError(f"the store cannot be reached: {error}") from error
 
     def _slot(self, version: int) -> str:
         return f"m{version % self._history}"
@@ -191,11 +212,3 @@ def _stream(key: Key) -> str:
 
 def _names(tenant: str) -> str:
     return f"{PREFIX}:names:{tenant}"
-
-
-@contextmanager
-def _reaching() -> Iterator[None]:
-    try:
-        yield
-    except (RedisError, OSError) as error:
-        raise StoreError(f"the store cannot be reached: {error}") from error
