@@ -93,3 +93,19 @@ def test_a_row_has_the_same_bits_by_whatever_way_it_is_run(family: str, kind: st
             assert_same_bits([y], [expected[t:cut, rows]])
             t = cut
         assert_same_bits(states, [part[:, rows] for part in expected_states])
+
+
+@pytest.mark.parametrize("coupled", [False, True])
+@pytest.mark.parametrize("way", WAYS)
+def test_a_zero_has_the_same_sign_by_whatever_way_it_is_run(isa: str, coupled: bool, way: str) -> None:
+    """Next to nothing, and that negative, is taken into an empty cell: what comes out is no number but 0 or -0."""
+    layer: Any = nn.LSTM(1, 5, coupled=coupled)
+    for parameter in layer.parameters():
+        torch.nn.init.zeros_(parameter)
+    gates = layer.bias_ih_l0.detach().view(-1, 5)
+    gates[0], gates[1 if coupled else 2] = -87.3, -1e-3
+    before = (torch.zeros(1, 1, 5), torch.zeros(1, 1, 5))
+    expected, expected_states = run(layer, torch.zeros(2, 1, 1), before, "layer")
+    assert not expected.any()
+    found, states = run(layer, torch.zeros(2, 1, 1), before, way)
+    assert_same_bits([found, *states], [expected, *expected_states])

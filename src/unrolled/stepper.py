@@ -83,8 +83,10 @@ def packed(
     if weights not in WEIGHTS:
         raise InputError(f"weights is {weights!r}, expected one of {', '.join(WEIGHTS)}")
     stack = _engine.Stack(cell, input_size, hidden_size, weights, embedding, proj_size)
+    # A coupled cell runs in training as one with zoneout, of 0 where it has none, which makes a 0 of a -0.
+    given = {"zoneout_c": np.zeros(hidden_size, np.float32)} if cell == "lstm_coupled" else {}
     for layer in layers:
-        stack.add_layer(**layer)
+        stack.add_layer(**{**given, **layer})
     return stack
 
 
