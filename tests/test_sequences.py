@@ -362,6 +362,22 @@ def test_the_way_out_of_a_column_of_texts_can_be_typed(tmp_path: Path) -> None:
         one(path)
 
 
+@pytest.mark.parametrize(
+    ("layout", "uses"),
+    [
+        (Layout(), "--ignore 'when,\"a, b\"' leaves out what has no numbers, and --sequence who tells sequences"),
+        (Layout(sequence="who"), "--ignore 'when,\"a, b\"' leaves out what has no numbers"),
+        (Layout(sequence="who", ignore=("a, b",)), "--ignore when leaves out the column"),
+    ],
+)
+def test_all_columns_without_numbers_are_named_at_once(tmp_path: Path, layout: Layout, uses: str) -> None:
+    rows = "".join(f"day {time},m{time // 2},{time or ''},ok,up\n" for time in range(4))
+    path = written(tmp_path / "a.csv", f'when,who,x,"a, b",label\n{rows}')
+    with pytest.raises(InputError, match="line 2, column 'when': 'day 0', expected a finite number") as error:
+        one(path, layout)
+    assert uses in str(error.value)
+
+
 def test_a_quote_within_a_name_is_none_around_it(tmp_path: Path) -> None:
     assert one(written(tmp_path / "a.csv", 'disk 5";y;label\n1;2;a\n')).features == ('disk 5"', "y")
 

@@ -182,7 +182,8 @@ def series(
         refused(f"{table.where(first)}, column {sequence!r}: nothing, expected the sequence that the row is of")
     for key, places in groups.items():
         try:
-            read = (_numbers(table, name, places, not features, sequence is None, gaps) for name in names)
+            chosen = () if features else names
+            read = (_numbers(table, name, places, chosen, sequence is None, gaps) for name in names)
             numbers = np.stack(list(read), axis=1)
             labels = None if label is None else _labels(table, label, places)
             times = None if time is None else [moments[row] for row in places]
@@ -192,8 +193,10 @@ def series(
         yield f"{table.name}, {key}" if key else table.name, numbers, labels, names, times
 
 
-def _numbers(table: Table, name: str, rows: list[int], chosen_here: bool, whole: bool, gaps: bool) -> Floats:
-    """The numbers of a column, which is one of numbers for want of a better use where it is `chosen_here`.
+def _numbers(
+    table: Table, name: str, rows: list[int], chosen_here: Sequence[str], whole: bool, gaps: bool
+) -> Floats:
+    """The numbers of a column. Those `chosen_here` are columns of numbers for want of a better use.
 
     `whole` says that the table is one sequence.
     """
@@ -208,10 +211,9 @@ def _numbers(table: Table, name: str, rows: list[int], chosen_here: bool, whole:
             number = np.nan
         found[place] = number if abs(number) <= MOST else np.nan
         if not np.isfinite(found[place]) and not (gaps and nothing):
-            hint = f"; {_without(name)}" if chosen_here and not nothing else ""
-            if hint and whole and _tells_apart(values):
-                hint += f", and --sequence {shlex.quote(name)} tells sequences apart by it"
-            hint = "; training with --missing hold takes the one before it" if nothing else hint
+            hint = "; training with --missing hold takes the one before it" if nothing else ""
+            if chosen_here and not nothing:
+                hint = f"; {_uses(table, name, chosen_here, whole)}"
             said = table.said(row, name)
             raise InputError(f"{table.where(row)}, column {name!r}: {said}, expected a finite number{hint}")
     narrow = found.astype(np.float32)
@@ -224,6 +226,25 @@ def _numbers(table: Table, name: str, rows: list[int], chosen_here: bool, whole:
             f"to be told from it in float32; {_without(name)}"
         )
     return narrow
+
+
+def _uses(table: Table, name: str, names: Sequence[str], whole: bool) -> str:
+    """What to do with the column `name`, which is no number, and with those of `names` that have none either."""
+    useless = [one for one in names if one == name or not any(map(_is_number, table.columns[one]))]
+    keys = [one for one in useless if whole and _tells_apart(table.columns[one])]
+    if len(useless) == 1:
+        other = f", and --sequence {shlex.quote(name)} tells sequences apart by it" if keys else ""
+        return _without(name) + other
+    ignored = [one for one in useless if one not in keys[:1]]
+    left = f"--ignore {shlex.quote(','.join(map(cell, ignored)))} leaves out what has no numbers"
+    return left + "".join(f", and --sequence {shlex.quote(key)} tells sequences apart" for key in keys[:1])
+
+
+def _is_number(value: Any) -> bool:
+    try:
+        return not is_gap(value) and abs(float(value)) <= MOST
+    except (TypeError, ValueError):
+        return False
 
 
 def _without(name: str) -> str:
