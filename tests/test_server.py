@@ -605,6 +605,10 @@ def test_a_full_disk_is_told_and_what_was_answered_is_there_when_it_has_room_aga
         server.kill()
         server.start()
         assert np.array_equal(there.feed([4]), here.feed([4]))
+        assert server.stop() == 0
+        told = [one for one in server.records() if one["event"].startswith("store")]
+        assert [one["event"] for one in told] == ["store_unavailable", "store_available"]
+        assert "disk" in told[0]["reason"]
 
 
 def test_a_damaged_state_and_one_of_another_model_are_told_to_their_clients_alone(
@@ -696,6 +700,27 @@ def test_the_log_has_a_line_for_each_request_and_nothing_of_its_content(
         assert "secret-name" not in json.dumps(records) and "a b" not in json.dumps(records)
     for line in ("unrolled_steps_total 3.0", "unrolled_streams_in_memory 1.0", "unrolled_batch_streams_count 1.0"):
         assert line in metrics
+
+
+def test_a_warning_is_a_line_of_the_log_like_others(tmp_path: Path, models: list[Path]) -> None:
+    with serving(models[0], store=tmp_path / "streams.db") as server:
+        with socket.create_connection(("127.0.0.1", server.port)) as connection:
+            connection.sendall(b"secret\r\n\r\n")
+            assert connection.recv(100).startswith(b"HTTP/1.1 400 ")
+        assert server.stop() == 0
+        warning, stopped = server.records()
+        assert (warning["event"], warning["message"]) == ("warning", "Invalid HTTP request received.")
+        assert stopped["event"] == "stopped"
+
+
+def test_a_server_has_as_many_connections_as_the_system_allows(tmp_path: Path, models: list[Path]) -> None:
+    here = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(512, here[1]), here[1]))
+    try:
+        with serving(models[0], store=tmp_path / "streams.db") as server:
+            assert resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE) == (here[1], here[1])
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, here)
 
 
 def test_a_server_needs_no_torch_and_says_what_it_cannot_do(tmp_path: Path, models: list[Path]) -> None:

@@ -154,6 +154,7 @@ class Keeper:
         except Refusal as refusal:
             return refusal
         except StoreError as error:
+            self._observer.store_failed(str(error))
             return Refusal(503, "store_unavailable", f"{error}; try again.")
         except InputError as error:
             return Refusal(422, "bad_input", str(error))
@@ -222,11 +223,13 @@ class Keeper:
         try:
             saved = self._store.save(changes)
         except StoreError as error:
+            self._observer.store_failed(str(error))
             refusal = Refusal(503, "store_unavailable", f"{error}; try again with the same position.")
             for feed in changed:
                 self._streams.forget(feed.key)  # whether it was stored is not known: the store will say
                 answers.append((feed, refusal))
             return answers
+        self._observer.store_wrote()
         for feed, done in zip(changed, saved, strict=True):
             if done:
                 assert feed.entry is not None and feed.moment is not None

@@ -4,15 +4,17 @@ No line and no metric has a stream's name, its inputs or its outputs.
 """
 
 import json
+import logging
 import sys
 import time
+import traceback
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-__all__ = ["CONTENT_TYPE", "Observer", "log"]
+__all__ = ["CONTENT_TYPE", "Observer", "Warnings", "log"]
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 LARGE = 100.0  # of |c|, which grows by at most 1 a step: such a cell counts rather than remembers
@@ -23,7 +25,22 @@ SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 def log(event: str, **fields: Any) -> None:
     """A line on standard error."""
     now = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime())
-    print(json.dumps({"time": f"{now}Z", "event": event, **fields}), file=sys.stderr, flush=True)
+    sys.stderr.write(json.dumps({"time": f"{now}Z", "event": event, **fields}) + "\n")  # whole: threads log too
+    sys.stderr.flush()
+
+
+class Warnings(logging.Handler):
+    """Has what the libraries of a server warn of in lines like all others, without what clients sent."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """A line; of an error its kind and where it was, for its own words may be a client's."""
+        fields: dict[str, Any] = {"source": record.name, "message": record.getMessage().partition("\n")[0]}
+        if record.exc_info and (error := record.exc_info[1]) is not None:
+            fields |= {"error": type(error).__name__, "trace": traceback.format_tb(error.__traceback__)}
+        log("warning", **fields)
 
 
 class Observer:
@@ -50,6 +67,10 @@ class Observer:
         self._steps = Counter("unrolled_steps", "Inputs consumed, or peeked at", registry=self._registry)
         self._memory = Gauge("unrolled_streams_in_memory", "Streams in memory", registry=self._registry)
         self._stored = Gauge("unrolled_streams_stored", "Streams in the store", registry=self._registry)
+        self._failures = Counter(
+            "unrolled_store_failures", "Times that the store could not be used", registry=self._registry
+        )
+        self._store_away = False
         self._live = Gauge("unrolled_live_connections", "WebSocket connections", registry=self._registry)
         self._magnitude = Gauge(
             "unrolled_state_magnitude", "The largest |h| or |c| in the latest batch", registry=self._registry
@@ -91,6 +112,19 @@ class Observer:
     def stored(self, count: int) -> None:
         """So many streams are in the store."""
         self._stored.set(count)
+
+    def store_failed(self, reason: str) -> None:
+        """The store could not be used: the log has the first time."""
+        self._failures.inc()
+        if not self._store_away:
+            log("store_unavailable", reason=reason)
+        self._store_away = True
+
+    def store_wrote(self) -> None:
+        """The store took what was to be stored."""
+        if self._store_away:
+            log("store_available")
+        self._store_away = False
 
     def page(self) -> bytes:
         """All of it in Prometheus's text format."""

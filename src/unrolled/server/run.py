@@ -1,10 +1,13 @@
 """A service on a port, until it is told to stop."""
 
 import gc
+import logging
+import resource
 import signal
 import socket
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from types import FrameType
 from typing import Any
 
@@ -13,7 +16,7 @@ import uvicorn
 from unrolled.errors import InputError
 from unrolled.server.app import create_app
 from unrolled.server.connections import Messages
-from unrolled.server.observe import log
+from unrolled.server.observe import Warnings, log
 from unrolled.server.patience import Http
 from unrolled.server.service import Service
 from unrolled.server.settings import ServeSettings
@@ -53,6 +56,7 @@ def serve(models: Mapping[str, Any], settings: ServeSettings) -> None:
         ) from error
     except OSError as error:
         raise InputError(f"port {settings.port} of {settings.host} cannot be used: {error.strerror}") from error
+    _open_many_files()
     service = Service(models, settings)
     app = create_app(service)
     config = uvicorn.Config(
@@ -77,8 +81,18 @@ def serve(models: Mapping[str, Any], settings: ServeSettings) -> None:
     gc.freeze()  # models and modules stay: no collection needs to look at them
     gc.set_threshold(50_000)  # objects; the requests of a batch are many, and none is garbage
     sys.setswitchinterval(0.001)  # seconds; the default of 5 ms lets answers wait for the keeper's thread
+    warnings = Warnings()
+    logging.getLogger().addHandler(warnings)
     try:
         server.run(sockets=[listening])
     finally:  # uvicorn's end by Ctrl-C raises it once more
         gc.unfreeze()
+        logging.getLogger().removeHandler(warnings)
         log("stopped")
+
+
+def _open_many_files() -> None:
+    """Each connection is one: let there be as many as the system allows, not the 1,024 that a shell does."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

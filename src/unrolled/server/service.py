@@ -57,6 +57,7 @@ class Service:
             await asyncio.sleep(interval)  # longer, if the process stood still: no time for its streams
             with contextlib.suppress(Refusal):  # the store is away; time stands still
                 ended = await self.keeper.call(None, partial(self.streams.sweep, interval, lifetime))
+                self.observer.store_wrote()
                 self.observer.stored(await self.keeper.call(None, self._store.count))
                 if ended:
                     await tell_ended()
