@@ -12,7 +12,7 @@ from unrolled.examples import Refused, pad
 from unrolled.memory.decoding import Decoding
 from unrolled.memory.layered import Layered, member, numbers
 from unrolled.memory.subject import Subject
-from unrolled.tasks.caption.captioned import spoken
+from unrolled.tasks.caption.data import spoken
 from unrolled.tasks.caption.model import AT_ONCE, CaptionModel
 from unrolled.tasks.label import LabelModel
 from unrolled.tasks.label.sequences import encode_labels

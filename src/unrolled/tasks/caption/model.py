@@ -18,7 +18,8 @@ from unrolled.extras import extra
 from unrolled.modelfile import Loaded, ModelFile
 from unrolled.results import Evaluation, Output, Table
 from unrolled.settings import setting
-from unrolled.tasks.caption import captioned, panels, pictures, scenes
+from unrolled.tasks.caption import panels, pictures, scenes
+from unrolled.tasks.caption.data import Data
 from unrolled.tasks.caption.pictures import Pictures
 
 if TYPE_CHECKING:
@@ -144,7 +145,7 @@ class CaptionModel(Loaded):
         apart = [options.held_out] if options.held_out else []
         base = whereabouts.base(training, [*names, *apart], self.file.folder)
         refused = Refused(options.skip_bad)
-        data = captioned.read(options, names, training["seed"], refused, sizes.size, sizes.channels, base)
+        data = Data.read(options, names, training["seed"], refused, sizes.size, sizes.channels, base)
         if data.fingerprint != training["data"]:
             raise InputError(
                 f"{', '.join(data.names)}: not the pictures that the model was trained on; name a folder."

@@ -19,8 +19,7 @@ from unrolled.examples import Batches, ExampleOptions, Refused, pad
 from unrolled.modelfile import ModelFile
 from unrolled.results import Evaluation
 from unrolled.settings import setting
-from unrolled.tasks.caption import captioned
-from unrolled.tasks.caption.captioned import spoken
+from unrolled.tasks.caption.data import Data, spoken
 from unrolled.tasks.caption.model import AT_ONCE, CaptionModel
 from unrolled.tasks.caption.pictures import CAPTIONS, Pictures
 from unrolled.vocabulary import Vocabulary, WordVocabulary
@@ -79,7 +78,7 @@ class CaptionTask:
         if (options.backbone is None) != (options.backbone_weights is None):
             raise InputError("--backbone and --backbone-weights come together: a network of timm and its weights.")
         refused = Refused(options.skip_bad)
-        self.data = captioned.read(options, paths, seed, refused, options.size)
+        self.data = Data.read(options, paths, seed, refused, options.size)
         self.left_out = len(refused.reasons)
         train = self.data.train
         texts = (spoken(text) for texts in train.captions for text in texts)

@@ -19,11 +19,12 @@ from unrolled.examples import Refused, divide
 from unrolled.modelfile import Loaded, ModelFile
 from unrolled.results import Evaluation, Output
 from unrolled.stream import Stream
-from unrolled.tasks.label import events, films, piped, rendered, segments, sequences
-from unrolled.tasks.label.labelling import Labeller, SwitchFilter, viterbi
+from unrolled.tasks.label import events, films, piped, rendered, segments, sequences, streamed
+from unrolled.tasks.label.labelling import Labeller
 from unrolled.tasks.label.scores import READINGS, evaluation
 from unrolled.tasks.label.segments import LabelScore
 from unrolled.tasks.label.sequences import Layout, Series, encode_labels
+from unrolled.tasks.label.switching import SwitchFilter, viterbi
 from unrolled.tasks.label.telling import EventOptions, Telling
 
 __all__ = ["LabelModel"]
@@ -72,7 +73,12 @@ class LabelModel(Loaded):
     @cached_property
     def causal(self) -> Causal:
         """The model as a stream sees it; of a bidirectional one, the part that reads forward."""
-        return self._labeller.causal(self.file, self.classes, self.penalty)
+        front, reader = (
+            streamed.Steps(self.file, self._labeller.front),
+            streamed.Events(self.classes, self.penalty),
+        )
+        networks = [member.network for member in self._labeller.members]
+        return Causal(self.file.fingerprint(), front, networks, len(self.classes), reader)
 
     def stream(self) -> Stream:
         """A new stream: `read` names the event of each step as it comes."""

@@ -21,12 +21,13 @@ from unrolled.network import Network
 from unrolled.results import Evaluation, Output, Table
 from unrolled.settings import setting
 from unrolled.stream import Stream
-from unrolled.tasks.speech import audio, ctc, hearing, piped, transcripts
+from unrolled.tasks.speech import audio, ctc, piped, streamed, transcripts
 from unrolled.tasks.speech.audio import Samples
 from unrolled.tasks.speech.convolutions import Convolutions
 from unrolled.tasks.speech.data import Data, SpeechOptions, usable
 from unrolled.tasks.speech.filterbank import Bank, FilterBank, Floats
-from unrolled.tasks.speech.listen import CharacterModel, Listener, live
+from unrolled.tasks.speech.fusion import CharacterModel
+from unrolled.tasks.speech.listen import Listener, live
 from unrolled.tasks.speech.transcripts import Recordings
 from unrolled.tasks.text.model import TextModel
 
@@ -40,8 +41,10 @@ class ListenOptions:
     """How a speech model listens."""
 
     beam: int = setting(8, "Hypotheses kept in a beam search; 1 takes the best at every step.", at_least=1)
-    lm: str | None = setting(None, "A text model of characters (`unrolled train text`) to weigh them with.")
-    lm_weight: float = setting(0.3, "Weight of its log probabilities.", at_least=0)
+    lm: str | None = setting(
+        None, "A text model of characters (`unrolled train text`) that weighs what may have been said."
+    )
+    lm_weight: float = setting(0.3, "Weight of the text model's log probabilities.", at_least=0)
     lm_bonus: float = setting(0.0, "Added for each character, against short texts.")
     partial: bool = setting(False, "Live: also print the guess at what is not yet certain.")
 
@@ -80,7 +83,7 @@ class SpeechModel(Loaded):
     @cached_property
     def causal(self) -> Causal:
         """The model as a stream sees it."""
-        front, reader = hearing.Samples(self.filters()), hearing.BestPath(self.vocabulary)
+        front, reader = streamed.Samples(self.filters()), streamed.BestPath(self.vocabulary)
         return Causal(self.file.fingerprint(), front, [self._network], self._network.outputs, reader)
 
     def stream(self) -> Stream:

@@ -19,7 +19,7 @@ from unrolled.results import Evaluation, Output, Table
 from unrolled.stream import Stream
 from unrolled.tasks.text import corpus, piped
 from unrolled.tasks.text.sampling import SampleOptions, choose
-from unrolled.tasks.text.symbols import NextSymbol, Symbols
+from unrolled.tasks.text.streamed import NextSymbol, Symbols
 from unrolled.vocabulary import Place, UnknownCharacter
 
 __all__ = ["Score", "TextModel", "held_out_symbols"]

@@ -5,11 +5,12 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from unrolled.errors import InputError
 from unrolled.piping import decoded, each, numbered
 from unrolled.results import Output
 from unrolled.softmax import log_softmax
 from unrolled.stream import Stream
-from unrolled.vocabulary import Vocabulary
+from unrolled.vocabulary import UnknownCharacter, Vocabulary
 
 __all__ = ["piped"]
 
@@ -23,12 +24,20 @@ def piped(
     of_bytes = vocabulary.level == "byte"
 
     def told(line: bytes) -> Output:
-        symbols = np.frombuffer(line, np.uint8) if of_bytes else vocabulary.encode(decoded(line))
+        symbols = np.frombuffer(line, np.uint8) if of_bytes else _symbols(vocabulary, decoded(line))
         nats = _surprise(stream, symbols)
         bare = line.decode("utf-8", "replace").rstrip("\r\n")
         return Output(f"{nats:.3f}\t{bare}", {"position": stream.position, "nats": nats})
 
     return each(enumerate(source, 1) if of_bytes else numbered(source), told, refused)
+
+
+def _symbols(vocabulary: Vocabulary, line: str) -> Any:
+    """The symbols of a line, whose number who reads it says."""
+    try:
+        return vocabulary.encode(line)
+    except UnknownCharacter as error:
+        raise InputError(f"column {error.index + 1}: {error.fault}") from error
 
 
 def _surprise(stream: Stream, symbols: Any) -> float:

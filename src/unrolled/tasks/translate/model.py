@@ -21,7 +21,8 @@ from unrolled.extras import extra
 from unrolled.modelfile import Loaded, ModelFile
 from unrolled.results import Evaluation, Output, Table
 from unrolled.settings import setting
-from unrolled.tasks.translate import alignment, numberwords, parallel, sentences
+from unrolled.tasks.translate import alignment, numberwords, parallel
+from unrolled.tasks.translate.data import Data
 from unrolled.tasks.translate.parallel import Pairs
 from unrolled.tasks.translate.sentences import END, Symbols, encode, labels, pieces
 from unrolled.vocabulary import WordVocabulary
@@ -191,7 +192,7 @@ class TranslateModel(Loaded):
             apart = (os.path.join(folder, name) for name in whereabouts.named(options.held_out, folder))
             options = replace(options, held_out=",".join(apart))
         paths = whereabouts.data(self.file, numberwords.BUILTIN)
-        data = sentences.read(options, paths, training["seed"], Refused(options.skip_bad))
+        data = Data.read(options, paths, training["seed"], Refused(options.skip_bad))
         if data.fingerprint != training["data"]:
             raise InputError(f"{', '.join(data.names)}: not the pairs that the model was trained on; name DATA.")
         return data.held_out

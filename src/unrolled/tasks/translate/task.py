@@ -20,7 +20,7 @@ from unrolled.examples import Batches, ExampleOptions, Refused, pad
 from unrolled.modelfile import ModelFile
 from unrolled.results import Evaluation
 from unrolled.settings import setting
-from unrolled.tasks.translate import sentences
+from unrolled.tasks.translate.data import Data
 from unrolled.tasks.translate.model import AT_ONCE, LONGEST, TranslateModel
 from unrolled.tasks.translate.parallel import Pair
 from unrolled.tasks.translate.sentences import Symbols, encode, learn
@@ -81,7 +81,7 @@ class TranslateTask:
         self.options = options
         self.seed = seed
         refused = Refused(options.skip_bad)
-        self.data = sentences.read(options, paths, seed, refused)
+        self.data = Data.read(options, paths, seed, refused)
         sides = ([pair.source for pair in self.data.train], [pair.target for pair in self.data.train])
         size = options.vocab_size or (None if paths or options.level == "word" else BUILTIN_VOCABULARY)
         if size is None and options.level == "bpe":
