@@ -36,8 +36,8 @@ def setting(
 
     `unmet` says what is expected of a text that is not one, and nothing of others.
     """
-    shown = default_help or str(default)
-    metadata = {"help": help, "default_help": "" if default is None and not default_help else shown}
+    shown = "" if default is None or default is False else str(default)
+    metadata = {"help": help, "default_help": default_help or shown}
     limits = {"at_least": at_least, "above": above, "below": below, "choices": choices, "unmet": unmet}
     return field(default=default, metadata=metadata | limits)
 

@@ -14,7 +14,7 @@ from typing import Annotated, Any, NoReturn, get_type_hints
 import typer
 from rich.console import Console
 from rich.table import Table
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from unrolled import _engine, settings
 from unrolled.errors import InputError
@@ -32,20 +32,35 @@ __all__ = [
     "paths",
     "print_json",
     "print_tables",
-    "with_flowing_help",
+    "with_readable_help",
     "with_settings",
 ]
 
 
-class _TrainFirst(TyperGroup):
+class _Group(TyperGroup):
     """The commands as they were made, but those that have commands of their own before the others."""
 
     def list_commands(self, ctx: Any) -> list[str]:
         return sorted(super().list_commands(ctx), key=lambda name: not isinstance(self.commands[name], TyperGroup))
 
+    def get_params(self, ctx: Any) -> list[Any]:
+        return _switches_without_type(super().get_params(ctx))
+
+
+class _Command(TyperCommand):
+    def get_params(self, ctx: Any) -> list[Any]:
+        return _switches_without_type(super().get_params(ctx))
+
+
+def _switches_without_type(parameters: list[Any]) -> list[Any]:
+    """What takes no value says none in its help: Typer would say <bool>."""
+    for one in parameters:
+        if getattr(one, "is_flag", False):
+            one.metavar = ""
+    return parameters
+
 
 app = typer.Typer(
-    cls=_TrainFirst,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -111,7 +126,7 @@ def with_settings(
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Give a command an option for every field of these dataclasses; those given arrive as keyword arguments.
 
-    `defaults` stand in the help in place of the fields' own; `panels` has the heading that an option stands under.
+    `defaults` stand in the help in place of the fields' own; `panels` has each option's heading.
     """
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
@@ -139,12 +154,14 @@ def with_settings(
     return decorate
 
 
-def with_flowing_help(commands: typer.Typer) -> None:
-    """Let the terminal break the lines of all commands' helps, not the source."""
+def with_readable_help(commands: typer.Typer) -> None:
+    """Let the terminal break the lines of all commands' helps, not the source; see also `_Command`."""
+    commands.info.cls = _Group
     for group in commands.registered_groups:
         if group.typer_instance is not None:
-            with_flowing_help(group.typer_instance)
+            with_readable_help(group.typer_instance)
     for command in commands.registered_commands:
+        command.cls = _Command
         text = inspect.cleandoc(command.help or (command.callback and command.callback.__doc__) or "")
         command.help = "\n\n".join(" ".join(part.split()) for part in text.split("\n\n"))
 

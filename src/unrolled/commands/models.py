@@ -28,7 +28,7 @@ from unrolled.commands.frame import (
 )
 from unrolled.errors import InputError
 from unrolled.examples import Refused
-from unrolled.memory import ENDURANCE
+from unrolled.memory import RememberOptions
 from unrolled.results import Output
 from unrolled.tasks import TASKS
 from unrolled.tasks.label import LabelModel
@@ -55,7 +55,12 @@ def _run_panels() -> dict[str, str]:
     for task in TASKS.values():
         for field in fields(task.Model.RunOptions):
             takers.setdefault(field.name, []).append(task.name)
-    return {name: f"For {' and '.join(tasks)} models" for name, tasks in takers.items()}
+    return {name: f"For {_and(tasks)} models" for name, tasks in takers.items()}
+
+
+def _and(names: list[str]) -> str:
+    *others, last = names
+    return f"{', '.join(others)} and {last}" if others else last
 
 
 @app.command(epilog="Example: unrolled sample model.safetensors --prompt 'The ' --length 200 --seed 1")
@@ -116,6 +121,7 @@ def run_model(
 
 
 @app.command(epilog="Example: unrolled remember model.safetensors --plot memory.png --page passage.html")
+@with_settings(RememberOptions)
 def remember(
     model: ModelPath,
     data: Data = None,
@@ -130,14 +136,13 @@ def remember(
             help="For a text model: a web page with a passage, each symbol shaded by its influence.",
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the choice of steps to measure.")] = 0,
-    steps: Annotated[
-        int, typer.Option(min=2, help="Steps to run without a reset: does the state grow, does the loss drift?")
-    ] = ENDURANCE,
     as_json: Json = False,
+    **given: Any,
 ) -> None:
     """Measure how far back a model remembers, on DATA or on what was held out of its training."""
     needs_torch()
+    chosen = settings.known([RememberOptions], given)
+    (options,) = settings.fill([RememberOptions], chosen, "command line")
     looked_at = paths(data)
     if plot:
         plots.figure_class(plot)
@@ -147,7 +152,7 @@ def remember(
 
     if page:
         shading.check(loaded, page)
-    found = look(loaded, looked_at, seed, steps)
+    found = look(loaded, looked_at, options.seed, options.steps)
     evaluation = found.evaluation()
     if as_json:
         print_json(evaluation.figures)
@@ -157,7 +162,7 @@ def remember(
     if plot:
         portrait.draw(plot, found)
     if page:
-        shading.write(page, loaded, looked_at, seed)
+        shading.write(page, loaded, looked_at, options.seed)
 
 
 @app.command(epilog="Example: unrolled info model.safetensors")

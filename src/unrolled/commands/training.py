@@ -5,6 +5,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 from contextlib import chdir, nullcontext
+from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -56,7 +57,7 @@ def _add_train_command(kind: type[Task]) -> None:
         "the first is written as it begins.",
         epilog=f"Example: unrolled train {kind.name} {kind.example} --out {kind.name}.safetensors",
     )
-    @with_settings(kind.Options, TrainOptions, defaults=kind.defaults)
+    @with_settings(kind.Options, TrainOptions, defaults=kind.defaults, panels=_panels(kind))
     def train(
         out: Annotated[
             Path, typer.Option(metavar="MODEL", parser=file_name, help="The file to write the best model to.")
@@ -99,6 +100,12 @@ def _add_train_command(kind: type[Task]) -> None:
             task = kind(options, files, train_options.seed)
             model, report = _trained(task, train_options, out, resume, files)
         _tell(model, report, out, as_json)
+
+
+def _panels(kind: type[Task]) -> dict[str, str]:
+    """For each setting of a task's training, the heading that it stands under."""
+    headings = {"Data and model": kind.Options, "Training": TrainOptions}
+    return {field.name: heading for heading, options in headings.items() for field in fields(options)}
 
 
 def _chosen(kinds: list[type[Any]], given: dict[str, Any], config: Path | None) -> dict[str, Any]:
@@ -170,15 +177,20 @@ for task in TASKS.values():
 def gap(
     problems: Annotated[
         list[str] | None,
-        typer.Argument(metavar="PROBLEM", help=f"Any of {', '.join(PROBLEMS)}.", show_default="recall"),
+        typer.Argument(
+            metavar="PROBLEM",
+            help=f"Any of {', '.join(PROBLEMS)}. [dim]default recall[/dim]",
+            show_default=False,
+        ),
     ] = None,
     out: Annotated[
         Path | None,
         typer.Option(
             metavar="RESULTS",
             parser=file_name,
-            help="The result file; if it exists, the experiment goes on from it.",
-            show_default="gap.json, or gap-quick.json",
+            help="The result file; if it exists, the experiment goes on from it. "
+            "[dim]default gap.json, or gap-quick.json with --quick[/dim]",
+            show_default=False,
         ),
     ] = None,
     plot: Annotated[
