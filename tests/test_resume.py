@@ -1,0 +1,82 @@
+"""What an interrupted run goes on with: the settings it had, and its files by the names that they had."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from unrolled import checkpoint
+from unrolled.checkpoint import Checkpoint
+from unrolled.errors import InputError
+from unrolled.resume import check_same, interrupted
+from unrolled.run_files import checkpoint_path
+
+
+def stopped(out: Path, data: str, **settings: Any) -> None:
+    """The checkpoint of a run on `data` and `valid.txt`, in the folder that one is in."""
+    run = {"settings": {"held_out": "valid.txt", **settings}, "paths": [data], "folder": str(Path.cwd())}
+    checkpoint.write(checkpoint_path(out), Checkpoint(run, {"weight": torch.zeros(1)}))
+
+
+@pytest.mark.parametrize(
+    ("data", "chosen"),
+    [
+        ([], {}),
+        (["../text.txt"], {}),
+        ([], {"held_out": "../valid.txt"}),
+        (["../a link"], {"held_out": "../../{}/valid.txt"}),
+    ],
+)
+def test_files_keep_their_names_however_they_are_named_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, data: list[str], chosen: dict[str, str]
+) -> None:
+    for name in ("text.txt", "valid.txt", "elsewhere/text.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("")
+    (tmp_path / "a link").symlink_to(tmp_path / "text.txt")
+    monkeypatch.chdir(tmp_path)
+    stopped(Path("cut"), "text.txt")
+    monkeypatch.chdir("elsewhere")
+    again = {name: value.format(tmp_path.name) for name, value in chosen.items()}
+    found = interrupted(Path("../cut"), again, [Path(name) for name in data])
+    assert (found.data, found.settings["held_out"]) == ([Path("text.txt")], "valid.txt")
+    assert found.folder == str(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("data", "again"), [("text.txt", []), ("text.txt", ["after/text.txt"]), ("{}/whole.txt", [])]
+)
+def test_files_may_have_moved_with_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, data: str, again: list[str]
+) -> None:
+    before, after = tmp_path / "before", tmp_path / "after"
+    before.mkdir()
+    for path in (before / "text.txt", before / "valid.txt", tmp_path / "whole.txt"):
+        path.write_text("")
+    monkeypatch.chdir(before)
+    stopped(Path("cut"), data.format(tmp_path))
+    before.rename(after)
+    monkeypatch.chdir(tmp_path)
+    found = interrupted(Path("after/cut"), {}, [Path(name) for name in again])
+    assert (found.data, found.settings["held_out"]) == ([Path(data.format(tmp_path))], "valid.txt")
+    assert found.folder == str(after)
+
+
+def test_what_is_chosen_wins_over_what_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("text.txt", "other.txt", "valid.txt"):
+        Path(name).write_text("")
+    stopped(Path("cut"), "text.txt", minutes=3, hidden=8)
+    found = interrupted(Path("cut"), {"steps": 50}, [Path("other.txt")])
+    assert (found.data, found.folder) == ([Path("other.txt")], "")
+    assert found.settings == {"held_out": "valid.txt", "hidden": 8, "steps": 50}
+
+
+def test_other_settings_are_refused_and_other_names_of_files_are_not() -> None:
+    was = {"steps": 40, "held_out": "a.txt", "data": "5" * 64}
+    check_same(Path("cut"), was, {"steps": 40, "held_out": "b.txt"})
+    with pytest.raises(InputError, match=r"^cut was written with data '5{12}', but this run has data '6{12}'\.$"):
+        check_same(Path("cut"), was, {"steps": 40, "data": "6" * 64})
+    with pytest.raises(InputError, match=r"held_out 'a\.txt', but this run has held_out None"):
+        check_same(Path("cut"), was, {"held_out": None})
