@@ -196,7 +196,7 @@ def test_results_survive_being_written_and_read(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "gap.json").read_text())["version"]
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_an_experiment_that_is_stopped_says_so_and_exits_as_in_a_shell(
     tmp_path: Path, number: signal.Signals, status: int
 ) -> None:
