@@ -91,7 +91,10 @@ def test_rows_words_and_sound_are_read_as_a_stream_reads_them(tmp_path: Path) ->
 
 @pytest.mark.parametrize(
     ("content", "sentence"),
-    [(b"abc\nxyz\n", "standard input, line 2: "), (b"\xff\n", "standard input, line 1: ")],
+    [
+        (b"abc\nabxyz\n", "standard input, line 2: column 3: the character 'x' (U+0078) is"),
+        (b"\xff\n", "standard input, line 1: "),
+    ],
 )
 def test_a_line_that_cannot_be_read_is_said_and_what_went_before_is_kept(
     tmp_path: Path, model: Path, content: bytes, sentence: str
@@ -282,3 +285,11 @@ def test_a_line_of_any_length_is_read_in_parts(model: Path, monkeypatch: pytest.
     with piping.opened(model_of("text"), None) as stream:
         found = [one.record for one in piping.piped(model_of("text"), stream, BytesIO(content), None, print)]
     assert found[1] == whole
+
+
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
+def test_a_line_without_end_is_refused_before_it_takes_all_memory(model: Path, mark: bytes) -> None:
+    process = start(model, "--skip-bad", "--json")
+    out, err = process.communicate(mark + b"a" * (2 * piping.MOST + 100) + b"\nabc\n")
+    assert (process.returncode, json.loads(out)["position"]) == (0, 4)
+    assert err.decode() == "unrolled: standard input, line 1: it has more than 16 MB, expected shorter lines.\n"

@@ -410,6 +410,12 @@ def test_a_history_of_no_number_of_calls_is_refused(history: Any) -> None:
         Stream(model_of("text"), history=history)
 
 
+def test_a_snapshot_is_shown_by_its_shapes(stream: Stream) -> None:
+    stream.feed(SYMBOLS[:3])
+    shown = repr(stream.snapshot())
+    assert shown.startswith("<Snapshot after 3 inputs: h [") and len(shown) < 200
+
+
 def test_a_state_that_is_no_snapshot_is_refused(stream: Stream) -> None:
     snapshot: Any = stream.snapshot().to_bytes()
     with pytest.raises(InputError, match="the state is a bytes, expected a Snapshot"):

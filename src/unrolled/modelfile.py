@@ -101,7 +101,10 @@ def read(path: Path) -> ModelFile:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, ValueError, TypeError) as error:
-        raise InputError(f"{path} is damaged or not a model file: {str(error).rstrip('.')}.") from error
+        reason = str(error).rstrip(".")
+        raise InputError(
+            f"{path} is damaged or not a model file ({reason}); expected one written by `unrolled train`."
+        ) from error
     if "unrolled" not in metadata:
         raise InputError(f"{path} is a safetensors file, but not one written by `unrolled train`.")
     try:

@@ -37,6 +37,10 @@ class Snapshot:
     position: int
     arrays: Mapping[str, NDArray[Any]]
 
+    def __repr__(self) -> str:
+        arrays = ", ".join(f"{name} {list(array.shape)}" for name, array in self.arrays.items())
+        return f"<Snapshot after {self.position:,} inputs: {arrays}; weights {self.weights[:12]}…>"
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Snapshot) and self._digest() == other._digest()
 

@@ -32,13 +32,17 @@ class Place:
 
 
 class UnknownCharacter(InputError):
-    """A character that a char vocabulary does not hold; `index` is where it stands in the encoded text."""
+    """A character that a char vocabulary does not hold; `index` is where it stands in the encoded text.
+
+    `fault` is the sentence without the place.
+    """
 
     def __init__(self, character: str, index: int, known: int, name: str, place: Place) -> None:
-        super().__init__(
-            f"{name}, line {place.line}, column {place.column}: the character {character!r} "
-            f"(U+{ord(character):04X}) is not one of the {known} characters that the model knows"
+        code = f"U+{ord(character):04X}"
+        self.fault = (
+            f"the character {character!r} ({code}) is not one of the {known} characters that the model knows"
         )
+        super().__init__(f"{name}, line {place.line}, column {place.column}: {self.fault}")
         self.character = character
         self.index = index
         self.known = known

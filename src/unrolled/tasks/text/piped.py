@@ -29,7 +29,7 @@ def piped(
         bare = line.decode("utf-8", "replace").rstrip("\r\n")
         return Output(f"{nats:.3f}\t{bare}", {"position": stream.position, "nats": nats})
 
-    return each(enumerate(source, 1) if of_bytes else numbered(source), told, refused)
+    return each(numbered(source, marked=not of_bytes), told, refused)
 
 
 def _symbols(vocabulary: Vocabulary, line: str) -> Any:
