@@ -1,4 +1,4 @@
-"""Numbers that come from outside, as float32."""
+"""Arrays of float32, and numbers that come from outside as such."""
 
 from typing import Any
 
@@ -7,10 +7,12 @@ from numpy.typing import NDArray
 
 from unrolled.errors import InputError
 
-__all__ = ["as_float32"]
+__all__ = ["Floats", "as_float32"]
+
+Floats = NDArray[np.float32]
 
 
-def as_float32(numbers: NDArray[Any], name: str, gaps: bool = False) -> NDArray[np.float32]:
+def as_float32(numbers: NDArray[Any], name: str, gaps: bool = False) -> Floats:
     """Numbers of any width; with `gaps`, NaN stands for one that is missing.
 
     Raises `InputError`, under this name, for one that is not finite or that float32 cannot hold: a state that has

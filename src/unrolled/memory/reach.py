@@ -4,13 +4,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
+from unrolled.floats import Floats
 from unrolled.memory.subject import Passages, States, Subject
 
 __all__ = ["Reach", "gradients", "influence", "substitutions"]
 
-Floats = NDArray[np.float32]
 
 MEASURED = 256  # steps
 LONGEST = 512  # steps back

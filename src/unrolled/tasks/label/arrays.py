@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from unrolled.errors import InputError
 from unrolled.examples import Refused
 from unrolled.extras import extra
+from unrolled.floats import Floats
 
 __all__ = ["read"]
 
-Floats = NDArray[np.float32]
 Events = Sequence[str | None]
 Found = tuple[str, Floats, Events | None]
 

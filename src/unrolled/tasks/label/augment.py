@@ -9,11 +9,11 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from unrolled.floats import Floats
 from unrolled.tasks.label.segments import segments
 
 __all__ = ["Exchange", "shaken", "stretched"]
 
-Floats = NDArray[np.float32]
 Labels = NDArray[np.int64]
 
 

@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 
 from unrolled import _engine
 from unrolled.architecture import FILM_CHANNELS, FILM_GROUPS
+from unrolled.floats import Floats
 from unrolled.modelfile import ModelFile
 from unrolled.tasks.label.sequences import Layout
 
 __all__ = ["UNKNOWN", "Numbers", "Spelling", "front", "held"]
 
-Floats = NDArray[np.float32]
 
 FRAMES = 32  # worked on at a time
 EPSILON = 1e-5  # torch's, of group normalisation

@@ -8,16 +8,14 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from unrolled import _engine
+from unrolled.floats import Floats
 from unrolled.modelfile import ModelFile
 from unrolled.network import Network
 from unrolled.tasks.label.fronts import front
 
 __all__ = ["Labeller"]
-
-Floats = NDArray[np.float32]
 
 
 class Labeller:

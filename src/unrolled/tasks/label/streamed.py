@@ -9,9 +9,8 @@ from numpy.typing import NDArray
 
 from unrolled.causal import Field, Lengths, Records
 from unrolled.errors import InputError
-from unrolled.floats import as_float32
+from unrolled.floats import Floats, as_float32
 from unrolled.modelfile import ModelFile
-from unrolled.network import Floats
 from unrolled.tasks.label.fronts import Numbers, held
 from unrolled.tasks.label.switching import SwitchFilter
 from unrolled.tasks.label.tables import is_gap

@@ -6,11 +6,11 @@ So one uncertain step makes no event. As it comes, and of a whole sequence.
 import numpy as np
 from numpy.typing import NDArray
 
+from unrolled.floats import Floats
 from unrolled.softmax import log_softmax
 
 __all__ = ["SwitchFilter", "viterbi"]
 
-Floats = NDArray[np.float32]
 Classes = NDArray[np.int64]
 
 

@@ -15,18 +15,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from unrolled.errors import InputError
 from unrolled.examples import Refused
 from unrolled.extras import extra
+from unrolled.floats import Floats
 from unrolled.tasks.label import delimited
 from unrolled.tasks.label.delimited import Text
 from unrolled.tasks.label.names import cell, listed
 
 __all__ = ["Table", "is_gap", "read", "series"]
 
-Floats = NDArray[np.float32]
 GAPS = ("", "na", "n/a", "nan", "null")  # cells that say that there is no number, in lower case
 MOST = float(np.finfo(np.float32).max)
 

@@ -11,10 +11,11 @@ from typing import Self
 
 import numpy as np
 
+from unrolled.floats import Floats
 from unrolled.settings import setting
 from unrolled.tasks.speech import audio
 from unrolled.tasks.speech.audio import Samples
-from unrolled.tasks.speech.filterbank import Bank, Floats, features
+from unrolled.tasks.speech.filterbank import Bank, features
 
 __all__ = ["AugmentOptions", "augmented", "mask"]
 

@@ -7,8 +7,8 @@ import numpy as np
 
 from unrolled import _engine
 from unrolled.architecture import BATCH_NORM, CONVOLUTIONS, Convolution
+from unrolled.floats import Floats
 from unrolled.modelfile import ModelFile
-from unrolled.network import Floats
 
 __all__ = ["Convolutions"]
 

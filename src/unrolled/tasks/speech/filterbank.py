@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 
 from unrolled import _engine
 from unrolled.errors import InputError
+from unrolled.floats import Floats
 
-__all__ = ["Bank", "FilterBank", "Floats", "features", "mel_filters"]
+__all__ = ["Bank", "FilterBank", "features", "mel_filters"]
 
-Floats = NDArray[np.float32]
 
 FLOOR = 1e-7  # added to a filter's power: full scale is 1, and silence has a finite logarithm
 LOWEST = 60.0  # Hz, where the first filter begins

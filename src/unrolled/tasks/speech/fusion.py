@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from unrolled.errors import InputError
-from unrolled.network import Floats
+from unrolled.floats import Floats
 from unrolled.softmax import log_softmax
 from unrolled.stream import Stream
 from unrolled.tasks.text.model import TextModel

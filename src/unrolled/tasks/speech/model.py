@@ -16,6 +16,7 @@ from unrolled.causal import Causal
 from unrolled.edits import error_rates
 from unrolled.errors import InputError
 from unrolled.examples import Refused
+from unrolled.floats import Floats
 from unrolled.modelfile import Loaded, ModelFile
 from unrolled.network import Network
 from unrolled.results import Evaluation, Output, Table
@@ -25,7 +26,7 @@ from unrolled.tasks.speech import audio, ctc, piped, streamed, transcripts
 from unrolled.tasks.speech.audio import Samples
 from unrolled.tasks.speech.convolutions import Convolutions
 from unrolled.tasks.speech.data import Data, SpeechOptions, usable
-from unrolled.tasks.speech.filterbank import Bank, FilterBank, Floats
+from unrolled.tasks.speech.filterbank import Bank, FilterBank
 from unrolled.tasks.speech.fusion import CharacterModel
 from unrolled.tasks.speech.listen import Listener, live
 from unrolled.tasks.speech.transcripts import Recordings

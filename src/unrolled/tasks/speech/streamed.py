@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from unrolled.causal import Field, Lengths, Records
 from unrolled.errors import InputError
-from unrolled.network import Floats
+from unrolled.floats import Floats
 from unrolled.tasks.speech import audio
 from unrolled.tasks.speech.ctc import Greedy
 from unrolled.tasks.speech.filterbank import FilterBank

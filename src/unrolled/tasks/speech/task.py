@@ -15,12 +15,13 @@ from numpy.typing import NDArray
 from unrolled import examples, whereabouts
 from unrolled.architecture import SpeechArchitecture
 from unrolled.examples import Batches
+from unrolled.floats import Floats
 from unrolled.modelfile import ModelFile
 from unrolled.results import Evaluation
 from unrolled.tasks.speech import transcripts
 from unrolled.tasks.speech.augment import augmented, mask
 from unrolled.tasks.speech.data import Data, SpeechOptions
-from unrolled.tasks.speech.filterbank import Floats, features
+from unrolled.tasks.speech.filterbank import features
 from unrolled.tasks.speech.model import SpeechModel
 
 if TYPE_CHECKING:
