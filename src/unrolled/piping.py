@@ -7,6 +7,7 @@ model reads its input is its task's to say (`tasks/NAME/piped.py`); nothing here
 from codecs import BOM_UTF8
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
@@ -17,6 +18,8 @@ from unrolled.snapshot import Snapshot
 from unrolled.stream import CausalModel, Stream
 
 __all__ = ["PipedModel", "decoded", "each", "numbered", "opened", "piped"]
+
+MOST = 16 << 20  # bytes of a line; one that never ends would take all memory that there is
 
 
 class PipedModel(CausalModel, Protocol):
@@ -70,10 +73,18 @@ def piped(
             yield output
 
 
-def numbered(source: BinaryIO) -> Iterator[tuple[int, bytes]]:
-    """The lines of a text, counted from 1, the first without a byte order mark."""
-    for number, line in enumerate(source, 1):
-        yield number, line.removeprefix(BOM_UTF8) if number == 1 else line
+def numbered(source: BinaryIO, marked: bool = True) -> Iterator[tuple[int, bytes]]:
+    """The lines of a text, counted from 1, the first without a byte order mark if it is `marked`.
+
+    Of a line of more than `MOST` bytes there is the beginning alone, which is that long.
+    """
+    for number in count(1):
+        line = source.readline(MOST + 1)
+        if not line:
+            return
+        yield number, line.removeprefix(BOM_UTF8) if marked and number == 1 and len(line) <= MOST else line
+        while len(line) > MOST and not line.endswith(b"\n"):
+            line = source.readline(MOST + 1)
 
 
 def each(
@@ -82,6 +93,8 @@ def each(
     """What is `told` of each line; one for which that raises `InputError` goes to `refused`, with its number."""
     for number, line in lines:
         try:
+            if len(line) > MOST:
+                raise InputError(f"it has more than {MOST >> 20} MB, expected shorter lines")
             output = told(line)
         except InputError as error:
             refused(f"standard input, line {number}: {error}")
