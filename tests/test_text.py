@@ -19,7 +19,6 @@ from unrolled.errors import InputError
 from unrolled.modelfile import ModelFile
 from unrolled.models.text import LanguageModel
 from unrolled.tasks.text import Score, TextModel, TextOptions, TextTask, corpus
-from unrolled.tasks.text.model import held_out_symbols
 from unrolled.tasks.text.sampling import choose
 from unrolled.vocabulary import ByteVocabulary, CharVocabulary
 
@@ -184,13 +183,13 @@ def test_the_held_out_part_is_found_again(tmp_path: Path) -> None:
     task = TextTask(TextOptions(hidden=3, embedding=2, batch=2, chunk=5, split=0.7), [path])
     tensors = {name: np.zeros(shape, np.float32) for name, shape in task.architecture.shapes().items()}
     model = TextModel(task.describe(tensors, {}))
-    assert np.array_equal(held_out_symbols(model), task.corpus.held_out)
+    assert np.array_equal(model.symbols(), task.corpus.held_out)
     path.write_text(TEXT.replace("cab", "bad"))
     with pytest.raises(InputError, match="not the text that the model was trained on"):
-        held_out_symbols(model)
+        model.symbols()
     path.unlink()
     with pytest.raises(InputError, match=r"a\.txt, of the model's training, is not there any more; name DATA to"):
-        held_out_symbols(model)
+        model.symbols()
 
 
 def zeros(task: TextTask) -> dict[str, NDArray[np.float32]]:
@@ -207,10 +206,10 @@ def test_a_text_that_is_held_out_by_name_is_measured_on_without_the_others(tmp_p
     assert sum(weight for _, weight in task.held_out()) == len("a faded bead")
     model = TextModel(task.describe(zeros(task), {}))
     train.unlink()
-    assert model.vocabulary.decode(held_out_symbols(model).tolist()) == "a faded bead"
+    assert model.vocabulary.decode(model.symbols().tolist()) == "a faded bead"
     valid.write_text("a faded cafe")
     with pytest.raises(InputError, match=r"valid\.txt: not the text that was held out of the model's training"):
-        held_out_symbols(model)
+        model.symbols()
 
 
 def test_a_model_of_an_earlier_version_finds_its_held_out_part(tmp_path: Path) -> None:
@@ -219,7 +218,7 @@ def test_a_model_of_an_earlier_version_finds_its_held_out_part(tmp_path: Path) -
     task = TextTask(TextOptions(hidden=3, embedding=2, batch=2, chunk=5), [path])
     file = task.describe(zeros(task), {})
     before = {name: value for name, value in file.training.items() if name not in {"held_out", "held_out_data"}}
-    assert np.array_equal(held_out_symbols(TextModel(replace(file, training=before))), task.corpus.held_out)
+    assert np.array_equal(TextModel(replace(file, training=before)).symbols(), task.corpus.held_out)
 
 
 def test_a_named_text_of_one_symbol_is_too_little_to_hold_out(tmp_path: Path) -> None:
@@ -580,4 +579,4 @@ def test_a_model_of_a_folder_finds_its_held_out_part_again_though_a_text_is_adde
     tensors = {name: np.zeros(shape, np.float32) for name, shape in task.architecture.shapes().items()}
     model = TextModel(task.describe(tensors, {}))
     (folder / "c.txt").write_text("more")
-    assert np.array_equal(held_out_symbols(model), task.corpus.held_out)
+    assert np.array_equal(model.symbols(), task.corpus.held_out)

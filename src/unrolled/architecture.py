@@ -33,7 +33,6 @@ __all__ = [
     "TranslateArchitecture",
     "convolved_context",
     "convolved_mels",
-    "decoder",
     "film_side",
     "grid_side",
 ]

@@ -22,7 +22,7 @@ from unrolled.tasks.text.sampling import SampleOptions, choose
 from unrolled.tasks.text.streamed import NextSymbol, Symbols
 from unrolled.vocabulary import Place, UnknownCharacter
 
-__all__ = ["Score", "TextModel", "held_out_symbols"]
+__all__ = ["Score", "TextModel"]
 
 SCORE_SYMBOLS = 1 << 22  # logits in memory at a time
 WINDOW = 64
@@ -196,7 +196,31 @@ class TextModel(Loaded):
 
     def symbols(self, paths: Sequence[str | Path] = ()) -> NDArray[np.integer]:
         """The symbols [T] of texts (default: the held-out part of its own)."""
-        return corpus.encode_files(paths, self.vocabulary) if paths else held_out_symbols(self)
+        return corpus.encode_files(paths, self.vocabulary) if paths else self._held_out()
+
+    def _held_out(self) -> NDArray[np.integer]:
+        """The text that was held out of the model's training, read again from where it was.
+
+        Raises `InputError` when the text is no longer there or no longer the same.
+        """
+        training = self.file.training
+        level, apart = training["level"], training.get("held_out")  # earlier versions' models do not name it
+        if apart is not None:
+            paths = whereabouts.found(self.file, [apart])
+            if corpus.fingerprint(paths, level) != training["held_out_data"]:
+                raise InputError(
+                    f"{paths[0]}: not the text that was held out of the model's training any more; name DATA to "
+                    "measure on."
+                )
+            return corpus.encode_files(paths, self.vocabulary)
+        paths = whereabouts.data(self.file, corpus.BUILTIN)
+        again = corpus.read(paths, level, split=training["split"], vocabulary=self.vocabulary)
+        if again.fingerprint != training["data"]:
+            raise InputError(
+                f"{', '.join(again.names)}: not the text that the model was trained on any more; name DATA to "
+                "measure on."
+            )
+        return again.held_out
 
     def evaluate(self, paths: Sequence[str | Path] = ()) -> Evaluation:
         """The loss on texts (default: the held-out part of its own), the state carried and in windows of 64.
@@ -248,31 +272,6 @@ class TextModel(Loaded):
             chosen = np.take_along_axis(logits, part[1:, :, None], axis=-1)
             total += float(np.sum(np.log(np.exp(logits).sum(axis=-1)) - chosen[..., 0], dtype=np.float64))
         return total
-
-
-def held_out_symbols(model: TextModel) -> NDArray[np.integer]:
-    """The text that was held out of the model's training, read again from where it was.
-
-    Raises `InputError` when the text is no longer there or no longer the same.
-    """
-    training = model.file.training
-    level, apart = training["level"], training.get("held_out")  # earlier versions' models do not name it
-    if apart is not None:
-        paths = whereabouts.found(model.file, [apart])
-        if corpus.fingerprint(paths, level) != training["held_out_data"]:
-            raise InputError(
-                f"{paths[0]}: not the text that was held out of the model's training any more; name DATA to "
-                "measure on."
-            )
-        return corpus.encode_files(paths, model.vocabulary)
-    paths = whereabouts.data(model.file, corpus.BUILTIN)
-    again = corpus.read(paths, level, split=training["split"], vocabulary=model.vocabulary)
-    if again.fingerprint != training["data"]:
-        raise InputError(
-            f"{', '.join(again.names)}: not the text that the model was trained on any more; name DATA to measure "
-            "on."
-        )
-    return again.held_out
 
 
 def _check_kind(kind: type[Integral] | type[Real], **values: Any) -> None:
