@@ -151,6 +151,23 @@ def test_time_passes_once_however_many_servers_share_a_redis(redis_address: str)
         store.close()
 
 
+def test_a_redis_that_is_full_changes_nothing_and_its_error_names_no_stream(redis_address: str) -> None:
+    import redis
+
+    server, store = redis.Redis.from_url(redis_address), open_store(redis_address, HISTORY)
+    server.flushdb()
+    store.create(ONE, "text", "abc", moment(0))
+    server.config_set("maxmemory", 1)
+    try:
+        with pytest.raises(StoreError, match="maxmemory") as refused:
+            store.save([Change(ONE, 0, moment(1))])
+    finally:
+        server.config_set("maxmemory", 0)
+    assert "alice" not in str(refused.value)
+    assert store.version(ONE) == 0 and store.save([Change(ONE, 0, moment(1))]) == [True]
+    store.close()
+
+
 def test_a_damaged_moment_is_seen_and_older_ones_are_there(tmp_path: Path) -> None:
     path = tmp_path / "streams.db"
     store = open_store(f"sqlite:///{path}", HISTORY)

@@ -24,6 +24,7 @@ __all__ = ["RedisStore"]
 
 SECONDS = 2.0  # to connect, and to answer
 REST = 1.0  # seconds in which one who took that long is not asked again: others wait for it behind whoever asks
+IN_PIPELINE = " of pipeline caused error: "  # before it stands a command, with the name of some stream
 PREFIX = "unrolled"
 CLOCK = f"{PREFIX}:clock"
 
@@ -193,7 +194,8 @@ class RedisStore:
             now = time.monotonic()
             if now - begin > SECONDS / 2:
                 self._resting = now + REST
-            raise StoreError(f"the store cannot be reached: {error}") from error
+            reason = str(error).rpartition(IN_PIPELINE)[2]
+            raise StoreError(f"the store cannot be used: {reason}") from error
 
     def _slot(self, version: int) -> str:
         return f"m{version % self._history}"
