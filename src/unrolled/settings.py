@@ -58,7 +58,10 @@ def help_text(
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """The settings of a TOML file, with the names of the command line (`-` or `_` alike)."""
+    """The settings of a TOML file, with the names of the command line (`-` or `_` alike).
+
+    Raises `InputError` for a file that cannot be read or is not TOML, and for a setting that is there twice.
+    """
     try:
         content = tomllib.loads(path.read_bytes().decode("utf-8-sig"))
     except OSError as error:

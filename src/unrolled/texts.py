@@ -57,7 +57,7 @@ def lines(given: str) -> list[str]:
 
 
 def placed(given: str) -> list[Placed]:
-    """The texts that `lines` gives, each with its place."""
+    """The texts that `lines` gives, each with its place; raises as `lines` does."""
     found = whole(given)
     if found is given:
         return [Placed(given, f"the text {textwrap.shorten(given, 40, placeholder=' …')!r}")]

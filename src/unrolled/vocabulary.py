@@ -39,7 +39,8 @@ def learn(level: str, texts: Iterable[str], vocab_size: int | None = None) -> Vo
     """The vocabulary of `level` learnt from `texts`, a text given in parts.
 
     `vocab_size` is the largest V (default 20,000 for "word", 4,096 for "bpe"); "char" and "byte" take none.
-    The parts should end where no piece is cut, such as after a newline.
+    The parts should end where no piece is cut, such as after a newline. Raises InputError for another level, and
+    for a size that the level does not take.
     """
     check_level(level)
     if vocab_size is not None and level in ("char", "byte"):

@@ -100,7 +100,10 @@ class Subject(ABC):
         """The logits [..., V] of what `run` gave."""
 
     def passages(self, seed: int = 0) -> Passages:
-        """Passages of at most 2,048 steps, of some 65 thousand in all, chosen at random, run through the model."""
+        """Passages of at most 2,048 steps, of some 65 thousand in all, chosen at random, run through the model.
+
+        Raises `InputError` where all the data have fewer than 100 steps.
+        """
         steps = sum(map(len, self.inputs))
         if steps < LEAST:
             raise InputError(f"the data have {steps} {self.step}s to look at, expected at least {LEAST}.")

@@ -39,7 +39,10 @@ class BpeVocabulary(Vocabulary):
 
     @classmethod
     def learn(cls, texts: Iterable[str], vocab_size: int = BPE_VOCABULARY) -> BpeVocabulary:
-        """At most `vocab_size` symbols learnt from `texts`; fewer where no pair is left to join."""
+        """At most `vocab_size` symbols learnt from `texts`; fewer where no pair is left to join.
+
+        Raises InputError for a size below 256, and where `tokenizers` is not installed.
+        """
         if vocab_size < 256:
             raise InputError(f"a bpe vocabulary needs a size of at least 256, one a byte, not {vocab_size}")
         library = _tokenizers()

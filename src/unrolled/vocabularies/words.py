@@ -42,7 +42,10 @@ class WordVocabulary(Vocabulary):
 
     @classmethod
     def learn(cls, texts: Iterable[str], vocab_size: int = WORD_VOCABULARY) -> WordVocabulary:
-        """The `vocab_size` - 1 most frequent pieces of `texts`; of equally frequent ones the first seen."""
+        """The `vocab_size` - 1 most frequent pieces of `texts`; of equally frequent ones the first seen.
+
+        Raises InputError for a size below 2.
+        """
         if vocab_size < 2:
             raise InputError(f"a word vocabulary needs a size of at least 2, not {vocab_size}")
         counts: Counter[str] = Counter()

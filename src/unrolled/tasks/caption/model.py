@@ -55,7 +55,10 @@ class Caption:
 
 
 class CaptionModel(Loaded):
-    """A trained caption model: `captions` writes about pictures. Needs torch."""
+    """A trained caption model: `captions` writes about pictures. Needs torch.
+
+    Raises `InputError` for a file whose vocabulary does not fit.
+    """
 
     RunOptions: ClassVar[type[Any]] = CaptionRunOptions
 
@@ -168,7 +171,10 @@ class CaptionModel(Loaded):
         return Evaluation({"pictures": len(examples), **figures}, [table], shown)
 
     def run(self, inputs: Sequence[str], options: CaptionRunOptions) -> Iterator[Output]:
-        """A caption for each picture file of `inputs`; with `attention`, a drawing of where the model looked."""
+        """A caption for each picture file of `inputs`; with `attention`, a drawing of where the model looked.
+
+        Raises `InputError` for a file that is no picture, and for several that are to be drawn.
+        """
         if options.attention is not None and len(inputs) != 1:
             raise InputError(f"--attention draws one picture, but {len(inputs)} were given; expected one INPUT.")
         if options.attention is not None:

@@ -34,7 +34,10 @@ RIBBON = 96  # characters
 
 
 class LabelModel(Loaded):
-    """A trained label model: `label` names the event of each step of a sequence, `stream` as it comes."""
+    """A trained label model: `label` names the event of each step of a sequence, `stream` as it comes.
+
+    Raises `InputError` for a file whose encoding is not that of a label model, or does not fit.
+    """
 
     RunOptions: ClassVar[type[Any]] = EventOptions
 
@@ -95,7 +98,11 @@ class LabelModel(Loaded):
         return piped.of_rows(list(self.layout.features), self.file.architecture.inputs, stream, source, refused)
 
     def label(self, inputs: Any, offline: bool = False) -> list[str]:
-        """The event of each step of one sequence; `offline` by the whole of it. Raises as `run` does."""
+        """The event of each step of one sequence: numbers [T, width], words [T] or frames [T, side, side, 3].
+
+        By the steps up to it or, `offline` (default False), by the whole. Raises `InputError` for inputs that are
+        not what the model reads, and for `offline` where it reads forward alone.
+        """
         if not offline:
             return self.stream().read(inputs)
         if not self._labeller.bidirectional:

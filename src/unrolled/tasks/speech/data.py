@@ -67,7 +67,9 @@ class Data:
     ) -> Self:
         """Read the sounds of these tables (without: the built-in ones), divided as `options` say.
 
-        Texts that are held out are of `known` characters (default: those of the texts to train on).
+        Texts that are held out are of `known` characters (default: those of the texts to train on). Raises
+        `InputError` for convolutions that do not fit `options`, for a table that cannot be read, and where nothing
+        is left to train on, or to hold out.
         """
         if options.channels and options.stack != CONVOLVED_STACK:
             raise InputError(

@@ -51,7 +51,10 @@ class ListenOptions:
 
 
 class SpeechModel(Loaded):
-    """A trained speech model: `transcribe` reads a sound, `listen` hears it as it comes."""
+    """A trained speech model: `transcribe` reads a sound, `listen` hears it as it comes.
+
+    Raises `InputError` for a file whose vocabulary or filter bank is none, or does not fit.
+    """
 
     RunOptions: ClassVar[type[Any]] = ListenOptions
 
@@ -115,7 +118,8 @@ class SpeechModel(Loaded):
     def run(self, inputs: Sequence[str], options: ListenOptions) -> Iterator[Output]:
         """The text of each sound file; `-` is standard input, a sound file too or raw PCM, which is heard live.
 
-        Raw PCM has the model's rate, 16 bits, little-endian, one channel.
+        Raw PCM has the model's rate, 16 bits, little-endian, one channel. Raises `InputError` for a file that
+        `audio.read` refuses, and for standard input with nothing in it.
         """
         fresh, source = self.listen(options), cast(BufferedReader, sys.stdin.buffer)
         for name in inputs:

@@ -119,7 +119,10 @@ def select(recordings: Recordings, chosen: Sequence[int]) -> Recordings:
 
 
 def table(path: Path) -> Path:
-    """The table of transcripts that `path` is, or that is in the folder `path`."""
+    """The table of transcripts that `path` is, or that is in the folder `path`.
+
+    Raises `InputError` for a folder that does not have just one.
+    """
     if not path.is_dir():
         return path
     tables = sorted(path.glob("*.tsv"))

@@ -111,7 +111,8 @@ def encode_files(paths: Sequence[str | Path], vocabulary: Vocabulary) -> Symbols
 def builtin_text() -> str:
     """The language reference that every Python carries, its sections in alphabetical order.
 
-    It is what `help("topics")` shows, and differs a little from one Python version to the next.
+    It is what `help("topics")` shows, and differs a little from one Python version to the next. Raises InputError
+    where Python came without it.
     """
     try:
         from pydoc_data.topics import topics
@@ -161,7 +162,10 @@ def _open(paths: Sequence[str | Path], level: str) -> list[_Span]:
 
 
 def files(path: Path) -> list[Path]:
-    """The file `path`, or those of the folder `path` that are called .txt, by name; not those of folders in it."""
+    """The file `path`, or those of the folder `path` that are called .txt, by name; not those of folders in it.
+
+    Raises InputError for a folder that cannot be read, or has none.
+    """
     if not path.is_dir():
         return [path]
     try:

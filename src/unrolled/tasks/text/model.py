@@ -59,7 +59,8 @@ class Score:
 class TextModel(Loaded):
     """A trained text model: `sample` writes, `score` measures, `stream` steps.
 
-    `weights` is the format that they are packed in: see `unrolled.stepper.packed`.
+    `weights` is the format that they are packed in (default "float32"): see `unrolled.stepper.packed`. Raises
+    `InputError` for a file whose vocabulary does not fit.
     """
 
     RunOptions: ClassVar[type[Any]] = SampleOptions

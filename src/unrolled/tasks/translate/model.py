@@ -58,7 +58,10 @@ class Translation(NamedTuple):
 
 
 class TranslateModel(Loaded):
-    """A trained translation model: `translate` does, `evaluate` measures."""
+    """A trained translation model: `translate` does, `evaluate` measures. Needs torch.
+
+    Raises `InputError` for a file whose vocabularies do not fit.
+    """
 
     RunOptions: ClassVar[type[Any]] = TranslationOptions
 
@@ -201,7 +204,8 @@ class TranslateModel(Loaded):
         """Translate each of `inputs`: sentences, or files or `-` with one on each line.
 
         Of a blank line the translation is blank. A sentence that is longer than the model can be trusted with is
-        translated, and a line on standard error says so.
+        translated, and a line on standard error says so. Raises `InputError` for an empty text, for a file that
+        cannot be read, and for several sentences that are to be drawn.
         """
         for number, one in enumerate(inputs, 1):
             if not one.strip():

@@ -22,7 +22,10 @@ DRAWN = {1_000: 900, 10_000: 3_000, 100_000: 4_000, 1_000_000: 4_000}
 
 @cache
 def pairs() -> tuple[Pair, ...]:
-    """12,000 numbers below a million, the same ones always: 0 to 99 first, then others in ascending order."""
+    """12,000 numbers below a million, the same ones always: 0 to 99 first, then others in ascending order.
+
+    Raises `InputError` where unicode-rbnf, which spells them, is missing.
+    """
     try:
         from unicode_rbnf import RbnfEngine
     except ImportError as error:
