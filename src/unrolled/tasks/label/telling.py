@@ -110,21 +110,26 @@ class Telling:
             record = dict(zip(columns, [*told, event, *at], strict=True))
             return Output(heading + ",".join(cells), {"sequence": name, **record})
 
-        for event in steps_to_events(labels, self._rate) if not options.every else ():
-            kept.append(event)
-            yield output([event.start, event.end], event.name)
+        for values, event in self._rows(labels, kept):
+            yield output(values, event)
             heading = ""
-        if options.every:
-            said: list[str] = []
-            for step, label in enumerate(labels):
-                said.append(label)
-                yield output([step / self._rate], label)
-                heading = ""
-            kept = self.events(said)
         if options.video:
             films.write_with_ribbon(Path(name), Path(options.video), kept, self._classes)
         if options.plot:
             self._drawn.append((name, {"truth": truth, "model": kept} if truth is not None else {"model": kept}))
+
+    def _rows(self, labels: Iterable[str], kept: list[Event]) -> Iterator[tuple[Sequence[float], str]]:
+        """The times and the event of each row: of every step, or of every event; `kept` gets the events."""
+        if not self._options.every:
+            for event in steps_to_events(labels, self._rate):
+                kept.append(event)
+                yield [event.start, event.end], event.name
+            return
+        said: list[str] = []
+        for step, label in enumerate(labels):
+            said.append(label)
+            yield [step / self._rate], label
+        kept += self.events(said)
 
     def draw(self) -> None:
         """Draw the ribbons of all sequences, if that is wanted; other names than the model's have colours too."""
