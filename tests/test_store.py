@@ -198,6 +198,17 @@ def test_a_full_disk_is_an_error_that_changes_nothing(tmp_path: Path) -> None:
     store.close()
 
 
+def test_a_store_whose_file_was_removed_keeps_nothing_more(tmp_path: Path) -> None:
+    path = tmp_path / "streams.db"
+    store = open_store(f"sqlite:///{path}", HISTORY)
+    store.create(ONE, "text", "abc", moment(0))
+    path.unlink()
+    for use in (lambda: store.save([Change(ONE, 0, moment(1))]), lambda: store.version(TWO)):
+        with pytest.raises(StoreError, match="its file was removed"):
+            use()
+    store.close()
+
+
 def test_the_log_of_a_busy_store_does_not_grow_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checkpoints, "OFTEN", 10)
     monkeypatch.setattr(checkpoints, "LONG", 20)

@@ -115,7 +115,7 @@ class SqliteStore:
 
     def moments(self, key: Key) -> list[Moment]:
         """The latest moments of a stream that are whole, newest first."""
-        with _using():
+        with self._using():
             rows = self._db.execute(
                 f"SELECT moment FROM streams JOIN moments ON {OF_STREAM} WHERE {NAMED} "
                 "ORDER BY moments.version DESC",
@@ -128,7 +128,7 @@ class SqliteStore:
         places = [self._place(change.key) for change in changes]
         rows: list[tuple[int, int, int, int]] = []
         contents, saved, begin = [], {}, 0
-        with _using():
+        with self._using():
             self._checkpoints.bound(self._db)
         with self._transaction():
             for (key, after, moment, undo), place in zip(changes, places, strict=True):
@@ -177,7 +177,7 @@ class SqliteStore:
 
     def list(self, tenant: str, after: str, limit: int) -> list[Summary]:
         """A tenant's streams in the order of their names, from the first one beyond `after`."""
-        with _using():
+        with self._using():
             rows = self._db.execute(
                 f"SELECT id, model, ended, (SELECT moment FROM moments WHERE {OF_STREAM} ORDER BY version DESC "
                 "LIMIT 1) FROM streams WHERE tenant = ? AND id > ? ORDER BY id LIMIT ?",
@@ -220,12 +220,21 @@ class SqliteStore:
         return version % self._history
 
     def _one(self, statement: str, key: Key) -> Any:
-        with _using():
+        with self._using():
             return self._db.execute(statement, key).fetchone()
 
     @contextmanager
+    def _using(self) -> Iterator[None]:
+        if not os.fstat(self._file).st_nlink:  # SQLite would write on, and all of it be gone with this process
+            raise StoreError("the store cannot be used: its file was removed")
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise StoreError(f"the store cannot be used: {error}") from error
+
+    @contextmanager
     def _transaction(self) -> Iterator[None]:
-        with _using():
+        with self._using():
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 yield
@@ -263,11 +272,3 @@ def _locked(path: Path) -> int:
     except OSError as error:
         raise InputError(f"{path} cannot be used as a store: {error.strerror}") from error
     return file
-
-
-@contextmanager
-def _using() -> Iterator[None]:
-    try:
-        yield
-    except sqlite3.Error as error:
-        raise StoreError(f"the store cannot be used: {error}") from error
