@@ -11,6 +11,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -433,6 +434,26 @@ def test_what_does_not_pass_by_itself_is_not_tried_again(tmp_path: Path, models:
             client.create()
             with pytest.raises(ServerError, match="has 1 streams already"):
                 client.create()
+
+
+def test_what_a_balancer_says_of_a_server_that_died_is_tried_again() -> None:
+    class Balancer(BaseHTTPRequestHandler):
+        statuses = iter([502, 504, 200])
+
+        def do_GET(self) -> None:
+            self.send_response(next(self.statuses))
+            self.end_headers()
+            self.wfile.write(b'{"streams": [], "next": null}')
+
+        def log_message(self, *_: Any) -> None: ...
+
+    with HTTPServer(("127.0.0.1", 0), Balancer) as balancer:
+        threading.Thread(target=balancer.serve_forever).start()
+        try:
+            with Client(f"http://127.0.0.1:{balancer.server_port}") as client:
+                assert list(client.streams()) == []
+        finally:
+            balancer.shutdown()
 
 
 def test_who_has_all_the_streams_it_may_have_finds_them_again(tmp_path: Path, models: list[Path]) -> None:

@@ -26,7 +26,7 @@ __all__ = ["Flow", "Request", "Rules", "ServerError", "StreamRules", "Unreachabl
 
 BINARY = "application/octet-stream"
 NAME = r"[A-Za-z0-9_-]{1,64}"  # of a stream
-PASSING = (408, 429, 503)  # statuses of a request that may be sent again
+PASSING = (408, 429, 502, 503, 504)  # statuses of a request that may be sent again; a balancer's too
 LASTING = ("too_many_streams",)  # codes of refusals that have such a status and will not pass by themselves
 PAUSE = 0.05  # seconds before the second try; twice as long before each further one, up to LONGEST
 LONGEST = 2.0
