@@ -202,6 +202,8 @@ def main() -> None:
     data_folder = at()
     folds, models, tests = [], [], []
     keep = arguments.folder
+    if keep:
+        keep.mkdir(parents=True, exist_ok=True)
     with contextlib.nullcontext(keep) if keep else tempfile.TemporaryDirectory() as folder:
         for fold in benchmark.folds(data_folder, Path(folder), arguments.seed):
             model, trained = train(benchmark, fold, given, Path(folder) / f"{fold.name}.safetensors")
