@@ -505,6 +505,9 @@ def test_dropout_on_a_single_layer_warns_as_torch_does() -> None:
         ({"lengths": [1, 2, 3, 4]}, "lengths must be integers of shape (4,), got a list"),
         ({"lengths": torch.tensor([1, 2, 9, 4])}, "lengths[2] is 9, expected 0 to 6"),
         ({"lengths": torch.tensor([1, -1, 2, 4])}, "lengths[1] is -1, expected 0 to 6"),
+        ({"lengths": torch.ones(B).long().to_sparse()}, "lengths must be integers of shape (4,), got layout"),
+        ({"lengths": torch.ones(B, device="meta").long()}, "lengths must hold numbers, as the input on cpu does"),
+        ({"resets": torch.ones(T, B, device="meta") > 0}, "resets must hold numbers, as the input on cpu does"),
         ({"resets": torch.zeros(B, T) > 0}, "resets must be bool of shape (6, 4), got bool of shape (4, 6)"),
         ({"resets": torch.zeros(T, B)}, "resets must be bool of shape (6, 4), got float32 of shape (6, 4)"),
     ],
@@ -559,6 +562,13 @@ def test_a_trace_has_every_state_and_gate(kind: str, options: dict[str, Any], ma
         assert torch.allclose(c, f * before + i * g, atol=1e-6)
         if "proj_size" not in options:
             assert torch.allclose(h, o * torch.tanh(c), atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["LSTM", "GRU"])
+def test_a_trace_is_asked_for_by_whatever_is_true(kind: str) -> None:
+    layer, asked = getattr(nn, kind)(D, H), (True, 1, 2, "yes")
+    gates = [layer(X, trace=trace)[2][0].gates for trace in asked]
+    assert all(torch.equal(one, gates[0]) for one in gates)
 
 
 def test_traces_follow_the_layout_of_the_input() -> None:
@@ -770,6 +780,10 @@ def test_an_input_that_is_not_dense_is_refused() -> None:
             nn.LSTM(D, H)(torch.nested.nested_tensor(rows, layout=layout))
     with pytest.raises(TypeError, match=r"with lengths where rows differ, got layout torch.sparse_coo$"):
         nn.LSTM(D, H)(X.to_sparse())
+    with pytest.raises(TypeError, match=r"^hx: c_0 must be a dense Tensor, got layout torch.sparse_coo$"):
+        nn.LSTM(D, H)(X, (ZEROS, ZEROS.to_sparse()))
+    with pytest.raises(TypeError, match=r"^hx: h_0 must be a dense Tensor, got a nested one$"):
+        nn.GRU(D, H)(X, torch.nested.nested_tensor(rows))
 
 
 def test_a_weight_of_another_dtype_is_named() -> None:

@@ -502,7 +502,7 @@ def test_what_cannot_be_stepped_is_refused() -> None:
         mixed.stepper()
     with pytest.raises(InputError, match="batch is 0, expected at least 1"):
         nn.GRU(3, 5).stepper(batch=0)
-    batches: list[Any] = [2.5, "2", None]
+    batches: list[Any] = [2.5, "2", None, True]
     for batch in batches:
         with pytest.raises(InputError, match=f"batch is {batch!r}, expected a whole number"):
             nn.GRU(3, 5).stepper(batch=batch)
@@ -520,6 +520,10 @@ def test_a_state_of_another_shape_is_refused() -> None:
         one.state = stepper("lstm", 6, 5).state
     with pytest.raises(InputError, match=r"state.c: expected shape \[1, 1, 17\], got None"):
         one.state = State(one.state.h, None)
+    others: list[Any] = [np.full((1, 1, 17), part) for part in ("much", None, 1j)]
+    for other in others:
+        with pytest.raises(InputError, match=f"state.c: expected numbers, got {other.dtype}"):
+            one.state = State(one.state.h, other)
 
 
 def test_a_copy_of_a_stepper_goes_on_by_itself() -> None:

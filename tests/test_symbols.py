@@ -140,9 +140,11 @@ def test_it_has_second_derivatives(kind: str) -> None:
 @pytest.mark.parametrize("count", [FEW, MANY])
 def test_what_is_no_symbol_is_refused(count: int) -> None:
     layer, embedding, symbols = made("LSTM", {}), embedding_of(count), symbols_of(count)
-    symbols[3, 2] = count
-    with pytest.raises(IndexError):
-        layer(symbols, embedding=embedding)
+    for unknown in (count, -1):
+        symbols[3, 2] = unknown
+        sentence = f"symbols[3, 2] is {unknown}, expected 0 to {count - 1}"
+        with pytest.raises(IndexError, match=re.escape(sentence)):
+            layer(symbols, embedding=embedding)
     sentence = "with an embedding the input must be integers, got float32 of shape (7, 5)"
     with pytest.raises(InputError, match=re.escape(sentence)):
         layer(symbols.float(), embedding=embedding)
@@ -155,6 +157,9 @@ def test_what_is_no_symbol_is_refused(count: int) -> None:
         InputError, match=re.escape("embedding must have a row for each symbol, got float32 of shape (0, 3)")
     ):
         layer(symbols_of(count), embedding=embedding[:0])
+    sentence = "embedding must be a tensor [V,D], got layout torch.sparse_coo"
+    with pytest.raises(InputError, match=re.escape(sentence)):
+        layer(symbols_of(count), embedding=embedding.detach().to_sparse())
 
 
 def test_no_rows_of_symbols_give_no_outputs_and_gradients_of_zero() -> None:

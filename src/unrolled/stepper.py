@@ -106,7 +106,7 @@ class Stepper:
     """
 
     def __init__(self, stack: _engine.Stack, batch: int = 1) -> None:
-        if not isinstance(batch, int | np.integer):
+        if not isinstance(batch, int | np.integer) or isinstance(batch, bool):
             raise InputError(f"batch is {batch!r}, expected a whole number")
         if batch < 1:
             raise InputError(f"batch is {batch}, expected at least 1")
@@ -128,6 +128,8 @@ class Stepper:
         for name, mine, theirs in (("h", own.h, state.h), ("c", own.c, state.c)):
             if _shape(theirs) != _shape(mine):
                 raise InputError(f"state.{name}: expected shape {_shape(mine)}, got {_shape(theirs)}")
+            if (kind := np.asarray(theirs).dtype).kind not in "fiu" and theirs is not None:
+                raise InputError(f"state.{name}: expected numbers, got {kind}")
         c = None if state.c is None else np.array(state.c, np.float32, order="C")
         self._carry(State(np.array(state.h, np.float32, order="C"), c))
 

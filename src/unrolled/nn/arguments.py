@@ -12,7 +12,17 @@ from torch.nn.utils.rnn import PackedSequence
 from unrolled.errors import InputError
 from unrolled.ops.library import under_autocast
 
-__all__ = ["Input", "agree", "check_dims", "check_states", "checked_masks", "checked_symbols"]
+__all__ = [
+    "Input",
+    "agree",
+    "check_dims",
+    "check_states",
+    "checked_masks",
+    "checked_symbols",
+    "is_dense",
+    "laid_out",
+    "unknown_symbol",
+]
 
 INTEGERS = (
     *(torch.int64, torch.int32, torch.int16, torch.int8),
@@ -31,11 +41,13 @@ def agree(x: Tensor, dtype: torch.dtype) -> bool:
 def check_dims(states: tuple[Tensor, ...] | None, dims: int) -> None:
     """Raise `RuntimeError`, as torch's layers do, for states of other than `dims` dimensions.
 
-    Raise `TypeError` for what is no Tensor.
+    Raise `TypeError` for what is no dense Tensor.
     """
     for name, state in zip(STATES, states or (), strict=False):
         if not isinstance(state, Tensor):
             raise TypeError(f"hx: {name} must be a Tensor, got {type(state).__name__}")
+        if not is_dense(state):
+            raise TypeError(f"hx: {name} must be a dense Tensor, got {laid_out(state)}")
         if state.dim() != dims:
             kind = "batched 3-D" if dims == 3 else "unbatched 2-D"
             raise RuntimeError(f"For {kind} input, hx should also be {dims}-D but got a {state.dim()}-D tensor")
@@ -60,13 +72,16 @@ def checked_masks(
     device: torch.device,
 ) -> tuple[Tensor | None, Tensor | None]:
     """The two on the input's device, with lengths as int64."""
+    for name, mask in (("lengths", lengths), ("resets", resets)):
+        if isinstance(mask, Tensor) and mask.device.type == "meta" != device.type:
+            raise InputError(f"{name} must hold numbers, as the input on {device} does, got a tensor on meta")
     if lengths is not None:
-        whole = isinstance(lengths, Tensor) and lengths.dtype in INTEGERS
+        whole = isinstance(lengths, Tensor) and lengths.dtype in INTEGERS and is_dense(lengths)
         if not whole or lengths.shape != lengths_shape:
             raise InputError(f"lengths must be integers of shape {lengths_shape}, got {_described(lengths)}")
         lengths = lengths.to(device, torch.int64)
     if resets is not None:
-        boolean = isinstance(resets, Tensor) and resets.dtype == torch.bool
+        boolean = isinstance(resets, Tensor) and resets.dtype == torch.bool and is_dense(resets)
         if not boolean or resets.shape != resets_shape:
             raise InputError(f"resets must be bool of shape {resets_shape}, got {_described(resets)}")
         resets = resets.to(device)
@@ -82,7 +97,7 @@ def checked_symbols(input: Input, embedding: Tensor, width: int) -> Input:
     if data.dim() not in ((1,) if packed else (1, 2)):
         expected = "one dimension when packed" if packed else "one dimension or two"
         raise InputError(f"with an embedding the input must have {expected}, got {_described(data)}")
-    if not isinstance(embedding, Tensor) or embedding.dim() != 2:
+    if not isinstance(embedding, Tensor) or not is_dense(embedding) or embedding.dim() != 2:
         raise InputError(f"embedding must be a tensor [V,D], got {_described(embedding)}")
     if embedding.shape[1] != width:
         raise InputError(f"embedding must be a tensor [V,{width}], got {_described(embedding)}")
@@ -92,7 +107,25 @@ def checked_symbols(input: Input, embedding: Tensor, width: int) -> Input:
     return input._replace(data=data) if isinstance(input, PackedSequence) else data
 
 
+def unknown_symbol(symbols: Tensor, count: int) -> str:
+    """Of symbols [T,B] the first that is not one of so many, as the engine says it."""
+    step, row = torch.nonzero((symbols < 0) | (symbols >= count))[0].tolist()
+    return f"symbols[{step}, {row}] is {int(symbols[step, row])}, expected 0 to {count - 1}"
+
+
 def _described(value: object) -> str:
     if not isinstance(value, Tensor):
         return f"a {type(value).__name__}"
+    if not is_dense(value):
+        return laid_out(value)
     return f"{str(value.dtype).removeprefix('torch.')} of shape {tuple(value.shape)}"
+
+
+def is_dense(x: Tensor) -> bool:
+    """Whether a tensor's numbers are all there, in rows of one length."""
+    return x.layout == torch.strided and not x.is_nested
+
+
+def laid_out(x: Tensor) -> str:
+    """What a tensor is that is not dense."""
+    return "a nested one" if x.is_nested else f"layout {x.layout}"

@@ -14,7 +14,17 @@ from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
 from unrolled.errors import InputError
-from unrolled.nn.arguments import Input, agree, check_dims, check_states, checked_masks, checked_symbols
+from unrolled.nn.arguments import (
+    Input,
+    agree,
+    check_dims,
+    check_states,
+    checked_masks,
+    checked_symbols,
+    is_dense,
+    laid_out,
+    unknown_symbol,
+)
 from unrolled.nn.foreign import by_torch, to_onnx, torchs
 from unrolled.nn.init import chrono
 from unrolled.nn.packed_sequence import run_packed
@@ -251,8 +261,8 @@ class Recurrent(torch.nn.RNNBase):
             return packed, final, []
         if not isinstance(input, Tensor):
             raise TypeError(f"{name}: input must be a Tensor or a PackedSequence, got {type(input).__name__}")
-        if input.is_nested or input.layout != torch.strided:
-            found = "a nested one" if input.is_nested else f"layout {input.layout}"
+        if not is_dense(input):
+            found = laid_out(input)
             raise TypeError(f"{name}: input must be a dense Tensor, with lengths where rows differ, got {found}")
         if input.dim() not in (2, 3):
             raise ValueError(f"{name}: Expected input to be 2D or 3D, got {input.dim()}D instead")
@@ -337,7 +347,7 @@ class Recurrent(torch.nn.RNNBase):
         shapes = [(self.num_layers * directions, rows, width) for width in self._state_widths()]
         check_states(initial or (), shapes, x)
         bfloat16, x = multiplies_bfloat16(x), wide(x)
-        every = int(traced)
+        every = 1 if traced else 0
         # The layer's own first, for `parameters` walks through modules; last what is made of others, by whomever.
         made = map(self._kept, self._flat_weights_names)
         learned = chain(self._parameters.values(), self.parameters(), made)
@@ -385,7 +395,12 @@ class Recurrent(torch.nn.RNNBase):
         # An exported program has one way for any number of steps; so, above, it does not recompute.
         once = not self.variant.layer_norm and not torch.compiler.is_exporting()
         few = once and embedding.shape[0] <= symbols.numel()
-        return (embedding, symbols) if few else (F.embedding(symbols, embedding), None)
+        if few:
+            return embedding, symbols
+        try:
+            return F.embedding(symbols, embedding), None
+        except IndexError as error:  # which says of nothing what it is
+            raise IndexError(unknown_symbol(symbols, len(embedding))) from error
 
     def _products(
         self, x: Tensor, symbols: Tensor | None, suffix: str, lengths: Tensor | None, bfloat16: bool
