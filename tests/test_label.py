@@ -21,10 +21,10 @@ from unrolled.errors import InputError
 from unrolled.models.label import LabelNetwork
 from unrolled.recipe import TrainOptions
 from unrolled.tasks.label import LabelOptions, LabelTask, films
-from unrolled.tasks.label.switching import SwitchFilter, viterbi
 from unrolled.tasks.label.model import LabelModel
 from unrolled.tasks.label.segments import segments
 from unrolled.tasks.label.sequences import Layout
+from unrolled.tasks.label.switching import SwitchFilter, viterbi
 from unrolled.tasks.label.telling import EventOptions, Telling
 from unrolled.train import train
 
