@@ -170,13 +170,10 @@ def test_a_run_that_was_closed_goes_on_to_the_same_losses(text: Path, tmp_path: 
     assert log_path(tmp_path / "cut").read_bytes() == log_path(tmp_path / "whole").read_bytes()
 
 
-@pytest.mark.parametrize("kills", [[1], [3, 9]])
-def test_a_run_killed_before_its_second_checkpoint_goes_on_to_the_same_losses(
-    text: Path, tmp_path: Path, kills: list[int]
-) -> None:
+def test_a_run_killed_before_its_second_checkpoint_goes_on_to_the_same_losses(text: Path, tmp_path: Path) -> None:
     start(text, tmp_path / "whole", steps=40)
-    for number, step in enumerate(kills):
-        killed_after(step, text, tmp_path / "cut", resume=number > 0)
+    killed_after(1, text, tmp_path / "cut", resume=False)
+    killed_after(9, text, tmp_path / "cut", resume=True)
     start(text, tmp_path / "cut", resume=True, steps=40)
     assert log_path(tmp_path / "cut").read_bytes() == log_path(tmp_path / "whole").read_bytes()
     ours, theirs = modelfile.read(tmp_path / "cut"), modelfile.read(tmp_path / "whole")
