@@ -11,6 +11,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from itertools import pairwise
 from pathlib import Path
@@ -226,6 +227,15 @@ def test_a_state_goes_from_here_to_there_and_back(client: Client, address: str) 
     content = here.snapshot().to_bytes()
     answer = httpx.put(f"{address}/streams/{there.id}/state", content=content[:-1])
     assert (answer.status_code, answer.json()["error"]["code"]) == (422, "bad_input")
+
+
+def test_a_state_from_beyond_all_positions_is_refused(client: Client, address: str) -> None:
+    stream = client.create("text")
+    for position in (2**53, 2**63 - 1):
+        content = replace(stream.snapshot(), position=position).to_bytes()
+        answer = httpx.put(f"{address}/streams/{stream.id}/state", content=content)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (422, "bad_input")
+    assert len(stream.feed([1])) == stream.position == 1
 
 
 def test_the_same_creation_again_finds_the_stream_and_another_of_its_name_is_refused(client: Client) -> None:

@@ -22,6 +22,7 @@ from unrolled.errors import InputError
 __all__ = ["VERSION", "Snapshot"]
 
 VERSION = 1
+MOST = 1 << 53  # inputs: no stream comes that far, and those who go on from there stay within 64 bits
 HEADER = 8  # bytes that say how long safetensors' header is
 
 
@@ -76,7 +77,7 @@ class Snapshot:
             raise InputError(f"{name} is not a stream's state")
         if version != VERSION:
             raise InputError(f"{name} has format version {version!r}; this program reads {VERSION}")
-        if type(found.position) is not int or not 0 <= found.position < 1 << 63 or type(found.weights) is not str:
+        if type(found.position) is not int or not 0 <= found.position < MOST or type(found.weights) is not str:
             raise InputError(f"{name} is damaged: its description does not hold")
         if digest != found._digest():
             raise InputError(f"{name} is damaged: its content is not what was written")
