@@ -455,21 +455,12 @@ def test_a_folder_that_is_missing_is_named(text: Path, tmp_path: Path) -> None:
         start(text, tmp_path / "nodir" / "m", steps=1)
 
 
-def test_steps_on_the_command_line_win_over_the_minutes_of_a_file_and_are_resumed(
-    text: Path, tmp_path: Path
-) -> None:
+def test_steps_on_the_command_line_win_over_the_minutes_of_a_file(text: Path, tmp_path: Path) -> None:
     (tmp_path / "c.toml").write_text("minutes = 600\n")
-    command = [*TRAIN, str(text), *TINY, "--config", "c.toml", "--steps", "150", "--out", "m"]
-    run = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
-    assert run.stderr
-    run.stderr.readline()  # the first held-out line
-    run.send_signal(signal.SIGINT)
-    run.stderr.read()
-    assert run.wait() == 130
-    again = [*TRAIN, "--out", "m", "--resume"]
-    assert subprocess.run(again, cwd=tmp_path, capture_output=True).returncode == 0
+    command = [*TRAIN, str(text), *TINY, "--config", "c.toml", "--steps", "2", "--out", "m"]
+    assert subprocess.run(command, cwd=tmp_path, capture_output=True).returncode == 0
     training = modelfile.read(tmp_path / "m").training
-    assert (training["minutes"], training["steps"], logged(tmp_path / "m")[-1]["step"]) == (None, 150, 150)
+    assert (training["minutes"], training["steps"], training["steps_done"]) == (None, 2, 2)
 
 
 @pytest.mark.parametrize(
