@@ -510,6 +510,7 @@ def test_dropout_on_a_single_layer_warns_as_torch_does() -> None:
         ({"resets": torch.ones(T, B, device="meta") > 0}, "resets must hold numbers, as the input on cpu does"),
         ({"resets": torch.zeros(B, T) > 0}, "resets must be bool of shape (6, 4), got bool of shape (4, 6)"),
         ({"resets": torch.zeros(T, B)}, "resets must be bool of shape (6, 4), got float32 of shape (6, 4)"),
+        ({"resets": [[False]]}, "resets must be bool of shape (6, 4), got a list"),
     ],
 )
 def test_lengths_and_resets_that_do_not_fit_are_refused(masks: dict[str, Tensor], message: str) -> None:
@@ -702,6 +703,11 @@ def test_symbols_and_an_embedding_that_do_not_fit_are_refused(symbols: Any, widt
         nn.LSTM(D, H)(symbols, embedding=torch.zeros(4, width))
 
 
+def test_an_embedding_without_rows_is_refused() -> None:
+    with pytest.raises(InputError, match=r"must have a row for each symbol, got float32 of shape \(0, 3\)"):
+        nn.LSTM(D, H)(torch.zeros(T, B).long(), embedding=torch.zeros(0, D))
+
+
 def test_an_embedding_of_another_dtype_is_named() -> None:
     with pytest.raises(
         ValueError, match=r"^LSTM embedding dtype \(torch.float64\).*embedding.to\(torch.float32\)"
@@ -770,6 +776,13 @@ def test_an_input_on_another_device_is_the_error_that_torch_raises(kind: str) ->
             layer(X.to("meta"))
         with pytest.raises(RuntimeError, match="found input tensor at cpu and parameter tensor at meta"):
             layer.to("meta")(X)
+
+
+@every_layer
+def test_a_state_on_another_device_is_named(kind: str) -> None:
+    layer = getattr(nn, kind)(D, H)
+    with pytest.raises(RuntimeError, match="Expected h_0 on cpu as input is, got meta"):
+        layer(X, as_hx(layer, ZEROS.to("meta")))
 
 
 @pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors", "ignore:Sparse")

@@ -117,6 +117,14 @@ def test_the_last_outputs_are_found_again_in_a_state() -> None:
         assert np.array_equal(model.causal.last(states), outputs[3::4])
 
 
+def test_the_outputs_of_the_newest_step_can_be_had_again(stream: Stream) -> None:
+    network = Network(text_file())
+    assert np.array_equal(stream.outputs, network.last(network.initial_state(1))[0])
+    newest = stream.feed(SYMBOLS)[-1]
+    assert np.array_equal(stream.outputs, newest)
+    assert stream.position == len(SYMBOLS)
+
+
 def test_feeding_nothing_gives_no_outputs_and_changes_nothing(stream: Stream) -> None:
     expected = stream.fork().feed(SYMBOLS)
     assert stream.feed([]).shape == (0, 10)
