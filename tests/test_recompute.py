@@ -141,6 +141,16 @@ def test_frozen_weights_leave_the_gradient_of_the_input(isa: str, kind: str) -> 
     assert x.grad is not None and torch.equal(x.grad, expected)
 
 
+@every_kind
+def test_a_parameter_that_is_learned_alone_has_its_gradient(kind: str) -> None:
+    for name in dict(getattr(nn, kind)(D, H).named_parameters()):
+        expected, found = twins(kind, {}, 3)
+        for layer in (expected, found):
+            layer.requires_grad_(False).get_parameter(name).requires_grad_()
+            layer(random(T, B, D))[0].square().sum().backward()
+        assert_close(found.get_parameter(name).grad, expected.get_parameter(name).grad, name)
+
+
 @pytest.mark.parametrize("recompute", [None, 3])
 @pytest.mark.parametrize("options", [{}, {"bidirectional": True}])
 def test_a_final_state_may_be_changed_in_place(recompute: int | None, options: dict[str, Any]) -> None:

@@ -118,6 +118,15 @@ def test_tenants_have_streams_of_their_own(store: Store) -> None:
     assert store.count("alice") == 1
 
 
+def test_nothing_is_kept_of_a_stream_that_was_deleted(store: Store) -> None:
+    store.create(ONE, "text", "abc", moment(0))
+    assert store.save([Change(ONE, 0, moment(1))]) == [True]
+    assert store.delete(ONE) and not store.delete(ONE)
+    assert store.version(ONE) is None
+    assert store.save([Change(ONE, 1, moment(2))]) == [False]
+    assert store.create(ONE, "text", "abc", moment(0)) and store.moments(ONE) == [moment(0)]
+
+
 def test_a_stream_ends_after_its_life_time_of_serving_and_is_known_to_have_ended(opener: Opener) -> None:
     store = opener()
     for key in (ONE, TWO):
@@ -127,6 +136,7 @@ def test_a_stream_ends_after_its_life_time_of_serving_and_is_known_to_have_ended
     store.close()
     store = opener()  # an outage, however long, ages nobody
     assert not store.sweep(0.01, 10)
+    assert store.version(ONE) == 0
     assert store.sweep(6, 10)
     found = store.load(ONE)
     assert found is not None and found.ended and found.moment is None

@@ -9,7 +9,9 @@ import resource
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -88,6 +90,33 @@ def test_two_runs_of_one_seed_are_the_same_and_another_seed_is_not(text: Path, t
     runs = [[r.loss for r in start(text, tmp_path / name, steps=12)] for name in ("a", "b")]
     assert runs[0] == runs[1]
     assert runs[0] != [r.loss for r in start(text, tmp_path / "c", steps=12, seed=1)]
+
+
+def test_the_state_goes_on_from_batch_to_batch_in_training_and_in_the_held_out_part(
+    text: Path, tmp_path: Path
+) -> None:
+    def losses(batches: list[Any], carries: bool) -> list[float]:
+        found: list[float] = []
+        carried: dict[str, Any] = {}
+        for batch in batches:
+            loss, state = model(**{name: torch.from_numpy(one) for name, one in batch.items()}, **carried)
+            carried = {"state": state} if carries else {}
+            found.append(loss.item())
+        return found
+
+    task = TextTask(replace(SMALL, dropout=0.0), [text])
+    reports = list(train(task, TrainOptions(steps=3, lr=1e-9), tmp_path / "model"))
+    dropping = TextTask(replace(SMALL, dropout=0.5), [text])
+    (alone,) = train(dropping, TrainOptions(steps=1, lr=1e-9), tmp_path / "dropping")
+    assert alone.held_out == pytest.approx(reports[-1].held_out, rel=1e-5)  # where nothing is dropped
+    torch.manual_seed(0)
+    model = task.build()  # of the weights that such a rate hardly moves
+    batches, (held_out, weights) = [task.batch(step) for step in range(3)], zip(*task.held_out(), strict=True)
+    with torch.no_grad():
+        assert [one.loss for one in reports] == pytest.approx(losses(batches, True), rel=1e-5)
+        assert reports[-1].held_out == pytest.approx(np.average(losses(held_out, True), weights=weights), rel=1e-5)
+        assert losses(batches, True) != pytest.approx(losses(batches, False), rel=1e-5)
+        assert losses(held_out, True) != pytest.approx(losses(held_out, False), rel=1e-5)
 
 
 def test_the_kept_model_is_the_one_that_did_best_on_the_held_out_part(text: Path, tmp_path: Path) -> None:
@@ -178,6 +207,26 @@ def test_a_run_killed_before_its_second_checkpoint_goes_on_to_the_same_losses(te
     assert log_path(tmp_path / "cut").read_bytes() == log_path(tmp_path / "whole").read_bytes()
     ours, theirs = modelfile.read(tmp_path / "cut"), modelfile.read(tmp_path / "whole")
     assert ours.fingerprint() == theirs.fingerprint()
+
+
+def test_a_resumed_run_goes_on_from_its_best_its_first_loss_and_its_time(text: Path, tmp_path: Path) -> None:
+    out = tmp_path / "model.safetensors"
+    run = train(TextTask(SMALL, [text]), TrainOptions(steps=20), out)
+    for _ in range(5):
+        next(run)
+    run.close()
+    saved, model = checkpoint.read(checkpoint_path(out)), out.read_bytes()
+
+    def changed(**values: float) -> None:
+        checkpoint.write(checkpoint_path(out), replace(saved, run=saved.run | values))
+
+    changed(first_loss=1e-3)
+    with pytest.raises(Diverged, match=r"it began at 0\.001"):
+        start(text, out, resume=True, steps=20)
+    changed(best=0.0, seconds=1000.0)
+    reports = start(text, out, resume=True, steps=20)
+    assert reports[0].seconds > 1000
+    assert reports[-1].best == 0 and out.read_bytes() == model
 
 
 def test_a_checkpoint_of_the_beginning_holds_nothing_that_a_new_run_would_discard(
