@@ -17,6 +17,7 @@ from unrolled.run_files import checkpoint_path
 __all__ = ["Interrupted", "check_same", "interrupted"]
 
 SHA_256 = re.compile(r"\b[0-9a-f]{64}\b")
+DATA = {"data", "held_out_data"}  # settings that are the SHA-256 of what was read
 FILES = ("held_out", "backbone_weights")  # settings that name files; what was read of them is compared
 
 
@@ -68,7 +69,8 @@ def check_same(path: Path, was: Mapping[str, Any], now: Mapping[str, Any]) -> No
         here, then = (
             ", ".join(f"{name} {_shortened(values.get(name))!r}" for name in others) for values in (now, was)
         )
-        raise InputError(f"{path} was written with {then}, but this run has {here}.")
+        why = ": other data, or a file that has changed since" if DATA.intersection(others) else ""
+        raise InputError(f"{path} was written with {then}, but this run has {here}{why}.")
 
 
 def _differ(name: str, was: Any, now: Any) -> bool:
