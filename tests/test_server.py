@@ -494,6 +494,16 @@ def test_arrays_of_another_shape_are_refused_here_as_there(client: Client, shape
     assert there.position == 0
 
 
+@pytest.mark.parametrize("model", ["text", "numbers", "speech"])
+def test_rows_of_different_length_are_refused_here_as_there(client: Client, address: str, model: str) -> None:
+    rows, stream = [[1, 2, 3], [1, 2]], client.create(model)
+    answer = httpx.post(f"{address}/streams/{stream.id}/feed", json={"at": 0, "inputs": rows})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (422, "bad_input")
+    for refused in (stream.feed, stream.read, Stream(model_of(model)).feed):
+        with pytest.raises(InputError, match="got rows of different length"):
+            refused(rows)
+
+
 def test_whole_numbers_are_numbers_too_and_too_large_ones_are_refused(client: Client) -> None:
     here, there = Stream(model_of("numbers")), client.create("numbers")
     assert np.array_equal(there.feed([[1, 2, 3]]), here.feed([[1, 2, 3]]))
@@ -894,6 +904,32 @@ def test_a_defect_of_one_model_is_nothing_to_those_who_feed_another(
 
     text, numbers = asyncio.run(answers())
     assert text.position == 3 and isinstance(numbers, RuntimeError)
+
+
+def test_inputs_that_meet_a_defect_are_nothing_to_those_who_are_stepped_with_them(
+    tmp_path: Path, models: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def told() -> None: ...
+
+    async def answers() -> list[Any]:
+        service = Service({"text": load(models[0])}, ServeSettings(store=f"sqlite:///{tmp_path / 'streams.db'}"))
+        front = service.streams.models["text"].front
+        checked = front.checked
+        monkeypatch.setattr(front, "checked", lambda inputs: 1 / 0 if inputs == [3] else checked(inputs))
+        async with service.running(told):
+            keys = [Key("", name) for name in ("one", "two")]
+            for key in keys:
+                await service.create(key, "text")
+            held, both = threading.Event(), [Feed(keys[0], 0, [1, 2]), Feed(keys[1], 0, [3])]
+            busy = asyncio.ensure_future(service.keeper.call(None, held.wait))  # so that one round has both
+            fed = [asyncio.ensure_future(service.keeper.feed(feed)) for feed in both]
+            await asyncio.sleep(0)
+            held.set()
+            await busy
+            return await asyncio.gather(*fed, return_exceptions=True)
+
+    one, two = asyncio.run(answers())
+    assert one.position == 2 and isinstance(two, ZeroDivisionError)
 
 
 def test_a_defect_is_answered_as_every_error_is(

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unrolled.errors import InputError
-from unrolled.floats import as_float32
+from unrolled.floats import as_array, as_float32
 from unrolled.snapshot import Snapshot
 
 __all__ = ["Flow", "Request", "Rules", "ServerError", "StreamRules", "Unreachable"]
@@ -167,7 +167,9 @@ class StreamRules:
 
     def _said(self, inputs: Any) -> Flow:
         _refuse_pcm(inputs, (yield from self._client._known(self.model))["task"])
-        listed = inputs if isinstance(inputs, str) else np.asarray(inputs).tolist()
+        listed = (
+            inputs if isinstance(inputs, str) else as_array(inputs, "inputs: expected rows of one length").tolist()
+        )
         body = {"at": self.position, "inputs": listed, "outputs": False}
         answer = yield from self._client._json(Request.of_json("POST", self._path("/feed"), body))
         self.position = answer["position"]
@@ -202,13 +204,13 @@ def _refuse_pcm(inputs: Any, task: str) -> None:
 
 
 def _array(inputs: Any, dtype: str, shape: list[int]) -> NDArray[Any]:
-    array = np.asarray(inputs)
+    rows = ", ".join(map(str, ["T", *shape]))
+    array = as_array(inputs, f"inputs: expected shape [{rows}]")
     wanted = np.dtype(dtype)
     if array.dtype == object and wanted.kind == "f":  # None where a number is missing
         with contextlib.suppress(TypeError, ValueError):
             array = array.astype(np.float64)
     if (array.shape[1:] != tuple(shape) and array.shape != (0,)) or not array.ndim:
-        rows = ", ".join(map(str, ["T", *shape]))
         raise InputError(f"inputs: expected shape [{rows}], got {list(array.shape)}")
     if array.size and array.dtype.kind not in ("iu" if wanted.kind == "u" else "iufb"):
         raise InputError(f"inputs: expected {wanted}, got {array.dtype}")

@@ -1,4 +1,4 @@
-"""Arrays of float32, and numbers that come from outside as such."""
+"""Arrays of float32, and numbers that come from outside as such, or as arrays at all."""
 
 from typing import Any
 
@@ -7,9 +7,19 @@ from numpy.typing import NDArray
 
 from unrolled.errors import InputError
 
-__all__ = ["Floats", "as_float32"]
+__all__ = ["Floats", "as_array", "as_float32"]
 
 Floats = NDArray[np.float32]
+
+
+def as_array(inputs: Any, expected: str) -> NDArray[Any]:
+    """What came from outside, as an array; raises `InputError`, which begins with what was expected, where rows
+    differ in length.
+    """
+    try:
+        return np.asarray(inputs)
+    except ValueError as error:
+        raise InputError(f"{expected}, got rows of different length") from error
 
 
 def as_float32(numbers: NDArray[Any], name: str, gaps: bool = False) -> Floats:

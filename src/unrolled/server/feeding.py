@@ -89,15 +89,16 @@ class Feed:
         return Answer(position, outputs, self.said)
 
 
-def advance(feeds: Sequence[Feed], observe: Callable[[int, Floats], None]) -> list[tuple[Feed, Refusal | None]]:
+def advance(feeds: Sequence[Feed], observe: Callable[[int, Floats], None]) -> list[tuple[Feed, Exception | None]]:
     """A slice of each of these requests, whose streams are all of one model and all different.
 
     `observe` is told how many inputs were consumed, and the largest number of each state. Those that become
-    whole get the `moment` that is to be stored. Refused ones have consumed nothing.
+    whole get the `moment` that is to be stored. Refused ones, or those whose inputs meet a defect, have consumed
+    nothing.
     """
     assert feeds[0].entry is not None
     causal = feeds[0].entry.causal
-    refused: list[tuple[Feed, Refusal | None]] = []
+    refused: list[tuple[Feed, Exception | None]] = []
     going = []
     for feed, refusal in _read(causal, feeds):
         if refusal is None:
@@ -144,7 +145,7 @@ def _take(
             feed.moment = Moment(feed.entry.version + 1, position, before, feed.digest(causal), feed.state)
 
 
-def _read(causal: Causal, feeds: Sequence[Feed]) -> list[tuple[Feed, Refusal | None]]:
+def _read(causal: Causal, feeds: Sequence[Feed]) -> list[tuple[Feed, Exception | None]]:
     """Make arrays of the inputs of new requests: those that came as bytes all at once, if none is wrong."""
     fresh = [feed for feed in feeds if feed.sequence is None]
     front = causal.front
@@ -158,7 +159,7 @@ def _read(causal: Causal, feeds: Sequence[Feed]) -> list[tuple[Feed, Refusal | N
         if fits:
             try:
                 together = front.checked(_array(causal, b"".join([feed.inputs for feed in fresh])))
-            except InputError:
+            except Exception:
                 pass  # one of them is wrong: each by itself tells which
             else:
                 begin = 0
@@ -168,12 +169,14 @@ def _read(causal: Causal, feeds: Sequence[Feed]) -> list[tuple[Feed, Refusal | N
     return [(feed, None if feed.sequence is not None else _read_one(causal, feed)) for feed in feeds]
 
 
-def _read_one(causal: Causal, feed: Feed) -> Refusal | None:
+def _read_one(causal: Causal, feed: Feed) -> Exception | None:
     try:
         inputs = _array(causal, feed.inputs) if isinstance(feed.inputs, bytes) else feed.inputs
         sequence = causal.front.checked(inputs)
     except InputError as error:
         return Refusal(422, "bad_input", str(error))
+    except Exception as error:  # a defect: whose inputs these are hears of it, nobody else
+        return error
     if len(sequence) > feed.most * causal.front.unit:
         return Refusal(
             413, "too_many_steps", f"the request has {len(sequence)} inputs, expected at most "

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from unrolled.causal import Field, Lengths, Records
 from unrolled.errors import InputError
-from unrolled.floats import Floats, as_float32
+from unrolled.floats import Floats, as_array, as_float32
 from unrolled.modelfile import ModelFile
 from unrolled.tasks.label.fronts import Numbers, held
 from unrolled.tasks.label.switching import SwitchFilter
@@ -58,10 +58,7 @@ class Steps:
         films, shape = self._kind == "films", self.shape
         if isinstance(inputs, str):
             raise InputError(f"inputs: expected shape {_shown(shape)}, got a text")
-        try:
-            sequence = np.asarray(inputs)
-        except ValueError as error:
-            raise InputError(f"inputs: expected shape {_shown(shape)}, got rows of different length") from error
+        sequence = as_array(inputs, f"inputs: expected shape {_shown(shape)}")
         if not sequence.size and sequence.ndim == 1:
             sequence = sequence.reshape(0, *shape)
         if sequence.shape[1:] != shape or not sequence.ndim:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from unrolled.causal import Field, Lengths, Records
 from unrolled.errors import InputError
-from unrolled.floats import Floats
+from unrolled.floats import Floats, as_array
 from unrolled.tasks.speech import audio
 from unrolled.tasks.speech.ctc import Greedy
 from unrolled.tasks.speech.filterbank import FilterBank
@@ -33,7 +33,7 @@ class Samples:
         """Samples [N] as `audio.amplitudes` makes them; raises `InputError` for anything else."""
         if isinstance(inputs, str):
             raise InputError("samples: expected shape [N], got a text")
-        samples = np.asarray(inputs)
+        samples = as_array(inputs, "samples: expected shape [N]")
         if samples.ndim != 1:
             raise InputError(f"samples: expected shape [N], got {list(samples.shape)}")
         return audio.amplitudes(samples)

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from unrolled.causal import Field, Lengths, Records
 from unrolled.errors import InputError
-from unrolled.floats import Floats
+from unrolled.floats import Floats, as_array
 from unrolled.vocabulary import Vocabulary
 
 __all__ = ["NextSymbol", "Symbols"]
@@ -31,7 +31,7 @@ class Symbols:
             return self._vocabulary.encode(inputs)
         if isinstance(inputs, list) and inputs and all(isinstance(one, str) for one in inputs):
             return np.concatenate([self._one(text) for text in inputs])
-        sequence = np.asarray(inputs)
+        sequence = as_array(inputs, "symbols: expected shape [T]")
         if sequence.ndim != 1:
             raise InputError(f"symbols: expected shape [T], got {list(sequence.shape)}")
         if not sequence.size:
