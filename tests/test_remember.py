@@ -308,6 +308,18 @@ def test_reach_is_drawn_beside_the_most_that_an_input_changes(
     assert all(list(line.get_ydata()) == [1e-9 / 0.5, 1.0, 0.5] for line in axes.lines)
 
 
+def test_an_axis_of_less_than_a_power_of_ten_has_marks_enough(
+    trained: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("matplotlib")
+    drawn: list[Any] = []
+    monkeypatch.setattr("unrolled.plots.save", lambda figure, path: drawn.append(figure))
+    found = remember.remember(trained)
+    near = [replace(one, half_lives=[1.2, 2.5, 4.5]) for one in found.units]
+    portrait.draw(tmp_path / "memory.png", replace(found, units=near))
+    assert [label.get_text() for label in drawn[0].axes[2].get_xticklabels()] == ["2", "3", "4"]
+
+
 def test_a_page_shows_a_passage_and_what_mattered_in_it(trained: Any, tmp_path: Path) -> None:
     shading.check(trained, tmp_path / "page.html")
     shading.write(tmp_path / "page.html", trained)

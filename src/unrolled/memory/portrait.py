@@ -84,11 +84,20 @@ def _half_lives(axes: Any, memory: Memory) -> None:
 
 
 def _write_out(axis: Any, low: float, high: float, first: Sequence[float] = ()) -> None:
-    """Mark the powers of ten on an axis, as people write them; where there are few, twos and fives as well."""
+    """Mark the powers of ten on an axis, as people write them; where there are few, twos and fives as well.
+
+    An axis of less than a power of ten that would have fewer than three marks is marked as a linear one is.
+    """
+    from matplotlib.ticker import MaxNLocator
+
     digits = (1, 2, 5) if high < FEW * low else (1,)
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     between = [digit * 10.0**power for power in powers for digit in digits]
-    places = [*first, *(place for place in between if low <= place <= high)]
+    inside = [place for place in between if low <= place <= high]
+    if len(inside) < 3 and high < 10 * low:
+        evenly = MaxNLocator(5, steps=(1, 2, 5, 10), integer=bool(first)).tick_values(low, high)
+        inside = [place for place in evenly if low <= place <= high]
+    places = [*first, *inside]
     axis.set_ticks(
         places, [f"{p:,g}" if p >= 0.001 or p == 0 else f"$10^{{{math.log10(p):.0f}}}$" for p in places]
     )
