@@ -362,6 +362,8 @@ def test_held_out_files_are_measured_in_place_of_a_part(tmp_path: Path) -> None:
     assert task.held_out() == []
     _, model = untrained(task)
     assert model.evaluate().figures["sequences"] == 3
+    list(train(task, TrainOptions(steps=1), tmp_path / "model"))
+    assert modelfile.read(tmp_path / "model").training["held_out_nats"] is None
 
 
 def test_an_event_that_training_never_saw_is_refused_or_left_out(tmp_path: Path) -> None:
