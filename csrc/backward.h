@@ -51,7 +51,7 @@ struct BackwardMemory {
     float* gradients;      // [chunk + 1, B, stride]: of the gates; first those of the step done before the chunk
     float* initial;        // [B, stride]: those of each row's first step; or null: nobody wants the initial states'
     float* flow;           // [B, the wider of H and P]
-    const float* zeros;    // [stride]
+    const float* zeros;    // [the wider of stride and D]
     float* biases;         // [runs*H]: the gradients' sums over all steps
     float* of_symbols;     // [V, G*H], the gates in the order of the runs: the sums for each symbol; or null; and
                            // outer_outputs floats more, as add_outer_products reads beyond the last row
@@ -154,9 +154,14 @@ class BackwardRun {
             member_.meet();
             for (int64_t symbol = 0; symbol < steps_.V; ++symbol) {
                 gradients_[symbol] = memory_.of_symbols + symbol * K_;
-                inputs_[symbol] = cell_.args.x + symbol * D_;
+                inputs_[symbol] = memory_.zeros;  // NaN too may stand in a row that no step reads
                 if (cell_.args.grad.x) grad_inputs_[symbol] = cell_.args.grad.x + symbol * D_;
             }
+            for (int64_t b = 0; b < B_; ++b)
+                for (int64_t t = 0; t < steps_.length(b); ++t) {
+                    const int64_t symbol = steps_.input(t, b);
+                    inputs_[symbol] = cell_.args.x + symbol * D_;
+                }
             of_input(steps_.V, 0, !cell_.args.grad.continued);
         }
     }
@@ -416,10 +421,10 @@ void run_backward(Cell cell, int wanted_threads) {
     auto [recurrent, input, projection, gradients, initial, carried, flow, zeros, biases, symbols, area, order, rows, lists,
           outputs] = working_memory(
         {packed, packed_columns_size(D, K), of_projection, (size + 1) * B * stride, wants_initial ? B * stride : 0,
-         wants_initial ? 0 : cell.carried_floats(), B * (H > P ? H : P), stride,
+         wants_initial ? 0 : cell.carried_floats(), B * (H > P ? H : P), stride > D ? stride : D,
          cell.grad_runs * H, of_symbols + outer_outputs, team.threads * area_floats, numbers(B + T + 1),
          floats_of<typename Cell::Row>(team.threads * B), numbers(team.threads * 5 * limit), numbers(2 * K + P)});
-    zero(zeros, stride);
+    zero(zeros, stride > D ? stride : D);
     if (!wants_initial) cell.carry_in(carried);
     const auto in_order = reinterpret_cast<int64_t*>(order);
     order_rows(steps, in_order, in_order + B);

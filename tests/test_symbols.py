@@ -170,3 +170,21 @@ def test_no_rows_of_symbols_give_no_outputs_and_gradients_of_zero() -> None:
     assert h.shape == (T, 0, H)
     for gradient in torch.autograd.grad(h.sum(), [embedding, *weights]):
         assert not gradient.any()
+
+
+@every_layer
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_row_of_the_embedding_that_no_step_reads_reaches_no_gradient(
+    kind: str, options: dict[str, Any], dtype: torch.dtype
+) -> None:
+    layer, last = made(kind, options).to(dtype), FEW - 1
+    lengths = torch.tensor([T, 2, 0, T, 4])
+    past = torch.arange(T)[:, None] >= lengths
+    symbols = symbols_of(last).masked_fill(past, last)
+    found = []
+    for value in (0.0, torch.nan):
+        rows = embedding_of(last, dtype).detach()
+        embedding = torch.cat([rows, torch.full((1, D), value, dtype=dtype)]).requires_grad_()
+        found.append(solve(layer, embedding, layer(symbols, embedding=embedding, lengths=lengths)[0]))
+    for got, expected in zip(*reversed(found), strict=True):
+        assert torch.equal(got, expected)

@@ -76,14 +76,16 @@ def _fill_input_gradients(
     if symbols is not None:
         of_steps, grad_gates = grad_gates.flatten(0, 1), grad_gates.new_zeros(len(x), grad_gates.shape[2])
         grad_gates.index_add_(0, _stepped(walk, symbols).flatten(), of_steps)
-        x, grad_gates = x[:, None], grad_gates[:, None]
+        read = torch.zeros(len(x), dtype=torch.bool, device=x.device)
+        read[symbols if walk.lengths is None else symbols[_taken(walk, walk.lengths)]] = True
+        x, grad_gates = x.masked_fill(~read[:, None], 0)[:, None], grad_gates[:, None]
     if grad_x is not None:
         of_x = grad_gates if weight_ih is None else grad_gates @ weight_ih
         grad_x.copy_(of_x.view_as(grad_x))
     _deliver(grad_gates.sum((0, 1)), grad_bias, continued)
     if grad_weight_ih is not None:
-        read = x if symbols is not None else _stepped(walk, x)
-        _deliver(grad_gates.flatten(0, 1).T @ read.flatten(0, 1), grad_weight_ih, continued)
+        inputs = x if symbols is not None else _stepped(walk, x)
+        _deliver(grad_gates.flatten(0, 1).T @ inputs.flatten(0, 1), grad_weight_ih, continued)
 
 
 def _deliver(found: Tensor, gradient: Tensor | None, continued: bool) -> None:
@@ -122,8 +124,13 @@ def _stepped(walk: Walk, x: Tensor) -> Tensor:
     """x [T,B,...] with zeros past a length: what stands there, NaN too, is not read."""
     if walk.lengths is None:
         return x
-    past = torch.arange(walk.steps, device=x.device)[:, None] >= walk.lengths
+    past = ~_taken(walk, walk.lengths)
     return x.masked_fill(past.view(*past.shape, *[1] * (x.dim() - 2)), 0)
+
+
+def _taken(walk: Walk, lengths: Tensor) -> Tensor:
+    """Which steps of which rows are taken, [T,B]."""
+    return torch.arange(walk.steps, device=lengths.device)[:, None] < lengths
 
 
 def _factors_at(factors: Tensor | None, t: int) -> Tensor | None:
