@@ -92,8 +92,7 @@ class _HiddenOnly(Recurrent):
             embedding: [V,D]: then input has symbols, integers from 0 to V - 1, in place of their D features,
                 which are rows of it: [T,B], [B,T] with batch_first, or [T]. The same as with
                 F.embedding(input, embedding), but while V is at most T*B what the layer makes of a symbol's
-                features is made once for all of its steps. Then a row that is not a number, read or not, is in
-                weight_ih's gradient.
+                features is made once for all of its steps.
             trace: whether to return every state and gate of every layer as well.
 
         Returns:
