@@ -11,6 +11,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from itertools import pairwise
@@ -36,7 +37,7 @@ from unrolled.server.app import create_app
 from unrolled.server.feeding import Feed
 from unrolled.server.service import Service
 from unrolled.server.settings import ServeSettings
-from unrolled.store.contract import Key
+from unrolled.store.contract import Key, StoreError
 from unrolled.vocabulary import ByteVocabulary
 
 MODELS = {
@@ -102,6 +103,9 @@ def test_the_same_request_again_gives_the_same_answer_and_changes_nothing(client
     ]
     assert [answer.status_code for answer in answers] == [200] * 4
     assert answers[0].content == answers[1].content == answers[3].content != answers[2].content
+    assert (
+        httpx.post(f"{address}/streams/{stream.id}/peek", json=first).status_code == 409
+    )  # it is no longer there
     stream.refresh()
     assert stream.position == 6
 
@@ -859,6 +863,62 @@ def test_two_servers_share_a_redis_and_a_paused_one_overwrites_nothing(tmp_path:
         assert first.stream("shared").snapshot().to_bytes() == here.snapshot().to_bytes()
 
 
+def in_process(store: str) -> TestClient:
+    """A server of the text model within this process."""
+    return TestClient(create_app(Service({"text": model_of("text")}, ServeSettings(store=store))))
+
+
+def test_a_position_to_which_another_server_brought_the_stream_anew_is_not_the_one_in_memory(
+    tmp_path: Path,
+) -> None:
+    if shutil.which("redis-server") is None:
+        pytest.skip("needs redis-server (apt-get install redis-server); .ci/run installs it")
+    here, last = Stream(model_of("text")), {"at": 2, "inputs": [5]}
+    here.feed([3, 4])
+    with redis_server(tmp_path) as redis, in_process(redis.address) as one, in_process(redis.address) as two:
+        one.post("/streams", json={"id": "a"})
+        one.post("/streams/a/feed", json={"at": 0, "inputs": [1, 2]})
+        two.post("/streams/a/rewind", json={"position": 0})
+        two.post("/streams/a/feed", json={"at": 0, "inputs": [3, 4]})
+        outputs = [one.post(f"/streams/a/{verb}", json=last).json()["outputs"] for verb in ("peek", "feed")]
+    assert np.array_equal(outputs[0], [here.peek(5)]) and np.array_equal(outputs[1], here.feed([5]))
+
+
+def test_after_a_lost_answer_of_the_store_a_stream_is_where_the_store_has_it(tmp_path: Path) -> None:
+    service = Service({"text": model_of("text")}, ServeSettings(store=f"sqlite:///{tmp_path / 'streams.db'}"))
+    save, body = service.streams.store.save, {"at": 0, "inputs": [1, 2]}
+
+    def lose(changes: Any) -> Any:
+        save(changes)
+        raise StoreError("the answer is lost")
+
+    with TestClient(create_app(service)) as client:
+        client.post("/streams", json={"id": "a"})
+        with pytest.MonkeyPatch.context() as lost:
+            lost.setattr(service.streams.store, "save", lose)
+            assert client.post("/streams/a/feed", json=body).status_code == 503
+        assert client.get("/streams/a").json()["position"] == 2
+        again = client.post("/streams/a/feed", json=body).json()
+    assert np.array_equal(again["outputs"], Stream(model_of("text")).feed([1, 2]))
+
+
+def test_an_answer_is_not_given_again_from_a_state_that_it_was_not_made_of(tmp_path: Path) -> None:
+    """At a position there were two states, and that of the answer is damaged."""
+    path, other, body = tmp_path / "streams.db", Stream(model_of("text")), {"at": 2, "inputs": [3]}
+    other.feed([5, 6])
+    with in_process(f"sqlite:///{path}") as client:
+        client.post("/streams", json={"id": "a"})
+        client.post("/streams/a/feed", json={"at": 0, "inputs": [1, 2]})
+        client.put("/streams/a/state", content=other.snapshot().to_bytes())
+        answers = [client.post("/streams/a/feed", json=body) for _ in range(2)]
+        db = sqlite3.connect(path)
+        with db:
+            db.execute("UPDATE moments SET moment = zeroblob(length(moment)) WHERE version = 2")
+        db.close()
+        answers.append(client.post("/streams/a/feed", json=body))
+    assert answers[0].content == answers[1].content and answers[2].status_code == 409
+
+
 def test_a_redis_that_hangs_holds_up_neither_answers_nor_the_end(tmp_path: Path, models: list[Path]) -> None:
     if shutil.which("redis-server") is None:
         pytest.skip("needs redis-server (apt-get install redis-server); .ci/run installs it")
@@ -878,58 +938,86 @@ def test_a_redis_that_hangs_holds_up_neither_answers_nor_the_end(tmp_path: Path,
         assert server.stop() == 0
 
 
-def test_a_defect_of_one_model_is_nothing_to_those_who_feed_another(
-    tmp_path: Path, models: list[Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def broken(*_: Any) -> Any:
-        raise RuntimeError("a defect")
+def answered(
+    folder: Path, feeds: list[Feed], change: Callable[[Service], Any] = lambda service: None
+) -> list[Any]:
+    """What requests that come in one round are answered, or refused with, each of a stream named after its model.
+
+    Its name may go on with a number. `change` is made to the server when the streams are there.
+    """
 
     async def told() -> None: ...
 
     async def answers() -> list[Any]:
-        loaded = {path.stem: load(path) for path in models[:2]}
-        service = Service(loaded, ServeSettings(store=f"sqlite:///{tmp_path / 'streams.db'}"))
+        loaded = {kind: model_of(kind) for kind in ("text", "numbers")}
+        service = Service(loaded, ServeSettings(store=f"sqlite:///{folder / 'streams.db'}"))
         async with service.running(told):
-            keys = [Key("", name) for name in loaded]
-            for key in keys:
-                await service.create(key, key.id)
-            monkeypatch.setattr(service.streams.models["numbers"], "run", broken)
-            held, both = threading.Event(), [Feed(key, 0, inputs_for(key.id, 3).tolist()) for key in keys]
-            busy = asyncio.ensure_future(service.keeper.call(None, held.wait))  # so that one round has both
-            fed = [asyncio.ensure_future(service.keeper.feed(feed)) for feed in both]
-            await asyncio.sleep(0)
-            held.set()
-            await busy
-            return await asyncio.gather(*fed, return_exceptions=True)
+            for key in {feed.key: None for feed in feeds}:
+                await service.create(key, key.id.rstrip("0123456789"))
+            change(service)
+            return await asyncio.gather(*map(service.keeper.feed, feeds), return_exceptions=True)
 
-    text, numbers = asyncio.run(answers())
-    assert text.position == 3 and isinstance(numbers, RuntimeError)
+    return asyncio.run(answers())
+
+
+def test_a_defect_of_one_model_is_nothing_to_those_who_feed_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    feeds = [Feed(Key("", kind), 0, inputs_for(kind, 3).tolist()) for kind in ("text", "numbers")]
+
+    def break_numbers(service: Service) -> None:
+        monkeypatch.setattr(service.streams.models["numbers"], "run", lambda *_: 1 / 0)
+
+    text, numbers = answered(tmp_path, feeds, break_numbers)
+    assert text.position == 3 and isinstance(numbers, ZeroDivisionError)
 
 
 def test_inputs_that_meet_a_defect_are_nothing_to_those_who_are_stepped_with_them(
-    tmp_path: Path, models: list[Path], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def told() -> None: ...
-
-    async def answers() -> list[Any]:
-        service = Service({"text": load(models[0])}, ServeSettings(store=f"sqlite:///{tmp_path / 'streams.db'}"))
+    def break_three(service: Service) -> None:
         front = service.streams.models["text"].front
         checked = front.checked
         monkeypatch.setattr(front, "checked", lambda inputs: 1 / 0 if inputs == [3] else checked(inputs))
-        async with service.running(told):
-            keys = [Key("", name) for name in ("one", "two")]
-            for key in keys:
-                await service.create(key, "text")
-            held, both = threading.Event(), [Feed(keys[0], 0, [1, 2]), Feed(keys[1], 0, [3])]
-            busy = asyncio.ensure_future(service.keeper.call(None, held.wait))  # so that one round has both
-            fed = [asyncio.ensure_future(service.keeper.feed(feed)) for feed in both]
-            await asyncio.sleep(0)
-            held.set()
-            await busy
-            return await asyncio.gather(*fed, return_exceptions=True)
 
-    one, two = asyncio.run(answers())
+    one, two = answered(tmp_path, [Feed(Key("", "text1"), 0, [1, 2]), Feed(Key("", "text2"), 0, [3])], break_three)
     assert one.position == 2 and isinstance(two, ZeroDivisionError)
+
+
+def test_a_request_that_comes_while_a_long_one_of_its_stream_goes_on_is_next(tmp_path: Path) -> None:
+    key, symbols, here = Key("", "text"), inputs_for("text", 200), Stream(model_of("text"))
+    long, short = answered(tmp_path, [Feed(key, 0, symbols.tolist()), Feed(key, 200, [1])])
+    assert np.array_equal(long.outputs, here.feed(symbols))
+    assert np.array_equal(short.outputs, here.feed([1]))
+
+
+def test_what_is_more_than_a_round_takes_is_for_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("unrolled.server.keeper.AT_ONCE", 2)
+    feeds = [Feed(Key("", f"text{number}"), at, [number, 1]) for at in (0, 2) for number in range(5)]
+    sizes: list[int] = []
+
+    def count(service: Service) -> None:
+        monkeypatch.setattr(service.observer, "batch", lambda size, *_: sizes.append(size))
+
+    answers = answered(tmp_path, feeds, count)
+    assert sizes == [2] * 5
+    for number in range(5):
+        here = Stream(model_of("text"))
+        assert np.array_equal(answers[number].outputs, here.feed([number, 1]))
+        assert np.array_equal(answers[5 + number].outputs, here.feed([number, 1]))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "status"), [([bytes(6)], 422), ([bytes(6), bytes(6)], 422), ([b"\xff" * 4], 422), ([bytes(16)], 413)]
+)
+def test_bytes_that_are_refused_are_refused_among_others_too(
+    tmp_path: Path, wrong: list[bytes], status: int
+) -> None:
+    contents = [bytes(8), *wrong, bytes(12)]
+    feeds = [Feed(Key("", f"text{number}"), 0, inputs, most=3) for number, inputs in enumerate(contents)]
+    first, *refused, last = answered(tmp_path, feeds)
+    assert (first.position, last.position) == (2, 3)
+    assert [one.status for one in refused] == [status] * len(wrong)
 
 
 def test_a_defect_is_answered_as_every_error_is(

@@ -201,8 +201,7 @@ def replay(feed: Feed, moments: Sequence[Moment], observe: Callable[[int, Floats
     assert feed.entry is not None
     causal = feed.entry.causal
     for after, before in pairwise(moments):
-        known = after.at == feed.at == before.position and after.version == before.version + 1
-        if not known or after.position == after.at:
+        if not after.at == feed.at == before.position or after.version != before.version + 1:
             continue
         again = Feed(feed.key, feed.at, feed.inputs, True, feed.reads, feed.most)
         again.entry = Entry(feed.entry.model, causal, before)

@@ -129,10 +129,7 @@ class Keeper:
         for request in self._waiting:
             if request.key in busy or len(feeds) >= AT_ONCE:
                 later.append(request)
-                if request.key is not None:
-                    busy.add(request.key)
-                continue
-            if isinstance(request, Feed):
+            elif isinstance(request, Feed):
                 busy.add(request.key)
                 feeds.append(request)
             else:
