@@ -505,6 +505,24 @@ def test_examples_that_were_left_out_are_counted(command: Command, tmp_path: Pat
     )
 
 
+def test_lists_that_are_given_twice_add_up(command: Command, tmp_path: Path) -> None:
+    rows = [f"{n},{n % 7},{n % 5},{n % 2},{'xy'[n % 2]},{n // 5}" for n in range(20)]
+    (tmp_path / "a.csv").write_text("\n".join(["when,a,b,c,label,who", *rows]))
+    sizes = ["--sequence", "who", "--steps", "2", "--hidden", "3", "--hidden", "4", "--out", "m"]
+    assert command("train", "label", "a.csv", *sizes, "--ignore", "when,a", "--ignore", "b").status == 0
+    model = unrolled.load("m")
+    assert (model.layout.ignore, model.layout.features) == (("when", "a", "b"), ("c",))
+    assert model.file.architecture.hidden == 4
+    refused(
+        command("gap", "adding", "--out", "g", "--gaps", "50", "--gaps", "x"),
+        "gaps are '50,x', expected whole numbers",
+    )
+    refused(command("gap", "adding", "--out", "g", "--cells", "ant", "--cells", "bee"), "'ant' is not a cell")
+    (tmp_path / "s").write_text("eins\n" * 9)
+    translated = command("train", "translate", "s", "s", "--held-out", "t", "--held-out", "s", "--out", "n")
+    refused(translated, "--held-out is 's', which is DATA, too")
+
+
 def test_pairs_that_were_left_out_are_counted(command: Command, tmp_path: Path) -> None:
     lines = [f"eins {number}\tone {number}" for number in range(40)]
     (tmp_path / "pairs.tsv").write_text("\n".join([*lines, "no tab"]))

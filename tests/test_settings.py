@@ -8,7 +8,7 @@ import pytest
 
 from unrolled.errors import InputError
 from unrolled.recipe import TrainOptions, check_one_of_two, learning_rate_factor, over
-from unrolled.settings import fill, help_text, read_toml, setting
+from unrolled.settings import fill, help_text, known, read_toml, setting
 from unrolled.tasks.text import TextOptions
 from unrolled.tasks.translate import TranslateOptions
 
@@ -54,6 +54,11 @@ def test_the_defaults_of_the_programs_own_settings_are_within_their_limits() -> 
         options = kind()
         given = {name: value for name, value in vars(options).items() if value is not None}
         assert fill([kind], given) == [options]
+
+
+def test_what_is_given_several_times_is_one_text_and_what_is_absent_none() -> None:
+    given = {"soup": ["leek", "onion,lentil"], "plates": 2, "salt": None, "fork": 1}
+    assert known([Kitchen], given) == {"soup": "leek,onion,lentil", "plates": 2}
 
 
 def test_the_command_line_wins_over_the_file(tmp_path: Path) -> None:

@@ -30,14 +30,16 @@ def setting(
     below: float | None = None,
     choices: tuple[str, ...] = (),
     unmet: Callable[[str], str] | None = None,
+    several: bool = False,
     default_help: str | None = None,
 ) -> Any:
     """A dataclass field with its help and the values it takes.
 
-    `unmet` says what is expected of a text that is not one, and nothing of others.
+    `unmet` says what is expected of a text that is not one, and nothing of others. One that has `several` things,
+    with commas between, may be given several times.
     """
     shown = "" if default is None or default is False else str(default)
-    metadata = {"help": help, "default_help": default_help or shown}
+    metadata = {"help": help, "default_help": default_help or shown, "several": several}
     limits = {"at_least": at_least, "above": above, "below": below, "choices": choices, "unmet": unmet}
     return field(default=default, metadata=metadata | limits)
 
@@ -76,9 +78,10 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 
 def known(kinds: list[type[Any]], given: Mapping[str, Any]) -> dict[str, Any]:
-    """Of `given`, the settings of these dataclasses that have a value."""
+    """Of `given`, the settings of these dataclasses that have a value; those given several times as one text."""
     names = {f.name for kind in kinds for f in fields(kind)}
-    return {name: value for name, value in given.items() if name in names and value is not None}
+    present = {name: value for name, value in given.items() if name in names and value is not None}
+    return {name: ",".join(value) if isinstance(value, list) else value for name, value in present.items()}
 
 
 def fill(kinds: list[type[Any]], given: Mapping[str, Any], source: str = "settings") -> list[Any]:

@@ -141,7 +141,8 @@ def with_settings(
                     show_default=False,
                     rich_help_panel=panels[field.name] if panels else None,
                 )
-                annotation: Any = Annotated[hints[field.name] | None, option]
+                given: Any = list[str] if field.metadata["several"] else hints[field.name]
+                annotation: Any = Annotated[given | None, option]
                 parameters.append(
                     inspect.Parameter(
                         field.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation

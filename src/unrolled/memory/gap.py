@@ -41,8 +41,11 @@ class GapOptions:
         "rnn,gru,lstm,lstm-chrono",
         f"Cells, separated by commas: {', '.join(CELLS)} (a standard RNN; LSTMs begin with forget bias 1, "
         "chrono ones with gates open for up to the gap), or variants such as lstm-peephole, lstm-coupled-chrono.",
+        several=True,
     )
-    gaps: str | None = setting(None, "Gaps in steps, separated by commas.", default_help="a problem's own")
+    gaps: str | None = setting(
+        None, "Gaps in steps, separated by commas.", several=True, default_help="a problem's own"
+    )
     seeds: int = setting(3, "Networks of each kind.", at_least=1)
     parameters: int = setting(40_000, "The most parameters of a network, whatever its cell.", at_least=1000)
     steps: int = setting(3000, "The most steps of training.", at_least=1)

@@ -30,7 +30,7 @@ class LabelOptions(ExampleOptions):
     label: str = setting("label", "The column of a table that has the event.")
     sequence: str | None = setting(None, "The column that tells sequences apart; without it, each file is one.")
     ignore: str | None = setting(
-        None, "Columns to leave out, separated by commas; a name with a comma goes in double quotes."
+        None, "Columns to leave out, separated by commas; a name with a comma goes in double quotes.", several=True
     )
     missing: str = setting(
         "refuse",

@@ -39,7 +39,7 @@ class TranslateOptions(ExampleOptions):
     """What a translation model is and how its sentences are read; the command line documents each."""
 
     held_out: str | None = setting(
-        None, "Pairs to measure on, instead of a part of DATA: a TSV, or SOURCE,TARGET with a comma."
+        None, "Pairs to measure on, instead of a part of DATA: a TSV, or SOURCE,TARGET with a comma.", several=True
     )
     batch: int = setting(64, "Pairs in a batch.", at_least=1)
     level: str = setting("bpe", "What a symbol is.", choices=("bpe", "word"))
