@@ -71,7 +71,10 @@ def test_files_that_do_not_fit_are_refused(tmp_path: Path, german: str | bytes, 
     ("content", "reason"),
     [
         ("a\tb\nc\n", "line 2 has 1 column, expected 2"),
-        ("a\tb\tc\n", "line 1 has 3 columns, expected 2"),
+        (
+            "a\tb\tc\n",
+            "line 1 has 3 columns, expected 2: a sentence, a tab and its translation; `cut -f1,2` keeps",
+        ),
         ("a\tb\nc\t \n", "line 2 has nothing after its tab"),
         ("\tb\n", "line 1 has nothing before its tab"),
         ("a\tb\n\nc\td\n", "line 2 is empty"),

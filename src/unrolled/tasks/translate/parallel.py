@@ -100,7 +100,8 @@ def _read_columns(path: Path, refused: Refused) -> list[Pair]:
             refused(f"{place} is empty, expected a sentence, a tab and its translation")
         elif len(columns) != 2:
             counted = "1 column" if len(columns) == 1 else f"{len(columns)} columns"
-            refused(f"{place} has {counted}, expected 2: a sentence, a tab and its translation")
+            further = "; `cut -f1,2` keeps the first two" if len(columns) > 2 else ""
+            refused(f"{place} has {counted}, expected 2: a sentence, a tab and its translation{further}")
         elif not all(columns):
             refused(f"{place} has nothing {'after' if columns[0] else 'before'} its tab, expected a sentence")
         elif number == 1 and is_heading(*columns):
