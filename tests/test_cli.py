@@ -97,6 +97,7 @@ def test_train_prints_the_loss_beside_the_baselines_and_what_to_try_next(command
     for part in ("unigram", "5-gram", "this lstm", "unrolled sample m.safetensors", "unrolled eval m.safetensors"):
         assert part in done.out
     assert "held out" in done.err
+    assert done.err.endswith("\nMeasuring on what was held out.\n")
 
 
 def test_what_to_try_next_can_be_tried_on_a_model_whose_name_begins_with_a_dash(

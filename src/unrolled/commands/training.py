@@ -91,7 +91,7 @@ def _add_train_command(kind: type[Task]) -> None:
         if resume:
             from unrolled.resume import interrupted
 
-            before = interrupted(out, chosen, files)
+            before = interrupted(out, kind.name, chosen, files)
             chosen, files, folder = settings.known(kinds, before.settings), before.data, before.folder
         options, train_options = settings.fill(kinds, recipe.over(kind.defaults, chosen))
         out = out.parent.resolve() / out.name if folder else out
@@ -137,8 +137,9 @@ def _trained(
     from unrolled.progress import train_with_progress
     from unrolled.train import Diverged
 
+    beside = Console(stderr=True, highlight=False)
     try:
-        finished = train_with_progress(task, options, out, resume, Console(stderr=True, highlight=False), data)
+        finished = train_with_progress(task, options, out, resume, beside, data)
     except Diverged as error:
         fail(f"{error}.", 1)
     except (MemoryError, RuntimeError) as error:
@@ -147,6 +148,7 @@ def _trained(
         fail("there is not enough memory for this run; a smaller network or batch needs less.", 1)
     if not finished:
         sys.exit(130)
+    beside.print("Measuring on what was held out.")
     model: Model = unrolled.load(out)
     return model, task.report(model)
 
