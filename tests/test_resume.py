@@ -39,7 +39,7 @@ def test_files_keep_their_names_however_they_are_named_again(
     stopped(Path("cut"), "text.txt")
     monkeypatch.chdir("elsewhere")
     again = {name: value.format(tmp_path.name) for name, value in chosen.items()}
-    found = interrupted(Path("../cut"), again, [Path(name) for name in data])
+    found = interrupted(Path("../cut"), "text", again, [Path(name) for name in data])
     assert (found.data, found.settings["held_out"]) == ([Path("text.txt")], "valid.txt")
     assert found.folder == str(tmp_path)
 
@@ -58,7 +58,7 @@ def test_files_may_have_moved_with_the_run(
     stopped(Path("cut"), data.format(tmp_path))
     before.rename(after)
     monkeypatch.chdir(tmp_path)
-    found = interrupted(Path("after/cut"), {}, [Path(name) for name in again])
+    found = interrupted(Path("after/cut"), "text", {}, [Path(name) for name in again])
     assert (found.data, found.settings["held_out"]) == ([Path(data.format(tmp_path))], "valid.txt")
     assert found.folder == str(after)
 
@@ -68,9 +68,16 @@ def test_what_is_chosen_wins_over_what_was(tmp_path: Path, monkeypatch: pytest.M
     for name in ("text.txt", "other.txt", "valid.txt"):
         Path(name).write_text("")
     stopped(Path("cut"), "text.txt", minutes=3, hidden=8)
-    found = interrupted(Path("cut"), {"steps": 50}, [Path("other.txt")])
+    found = interrupted(Path("cut"), "text", {"steps": 50}, [Path("other.txt")])
     assert (found.data, found.folder) == ([Path("other.txt")], "")
     assert found.settings == {"held_out": "valid.txt", "hidden": 8, "steps": 50}
+
+
+def test_the_run_of_another_task_is_refused_before_its_files_are_looked_for(tmp_path: Path) -> None:
+    run = {"settings": {}, "paths": ["nowhere.txt"], "task": "text"}
+    checkpoint.write(checkpoint_path(tmp_path / "cut"), Checkpoint(run, {"weight": torch.zeros(1)}))
+    with pytest.raises(InputError, match="written by `unrolled train text`, but this is `unrolled train label`;"):
+        interrupted(tmp_path / "cut", "label", {}, [])
 
 
 def test_other_settings_are_refused_and_other_names_of_files_are_not() -> None:

@@ -23,6 +23,7 @@ from unrolled.rates import quickest
 from unrolled.recipe import TrainOptions, learning_rate_factor
 from unrolled.run_files import check_out, checkpoint_path, log_path, previous_path
 from unrolled.tasks.text import TextOptions, TextTask
+from unrolled.tasks.translate import TranslateOptions, TranslateTask
 from unrolled.train import Diverged, Report, train
 
 pytestmark = pytest.mark.usefixtures("one_thread")  # these models are too small for two
@@ -163,6 +164,24 @@ def test_a_log_that_was_cut_off_is_not_filled_up_with_zeros(text: Path, tmp_path
     ):
         next(train(TextTask(SMALL, [text]), TrainOptions(steps=20), tmp_path / "cut", resume=True))
     assert not log_path(tmp_path / "cut").read_bytes()
+
+
+def test_a_place_where_no_file_can_be_made_is_told(text: Path) -> None:
+    with pytest.raises(InputError, match=r"^/proc/x\.log\.jsonl cannot be written: No such file or directory\.$"):
+        next(train(TextTask(SMALL, [text]), TrainOptions(steps=20), Path("/proc/x")))
+
+
+def test_a_checkpoint_of_another_task_is_told_by_the_names_of_both(text: Path, tmp_path: Path) -> None:
+    run = train(TextTask(SMALL, [text]), TrainOptions(steps=20), tmp_path / "cut")
+    next(run)
+    run.close()
+    (tmp_path / "pairs").write_text("eins\tone\nzwei\ttwo\n" * 20)
+    other = TranslateTask(TranslateOptions(hidden=8, embedding=4), [tmp_path / "pairs"])
+    said = (
+        r"cut\.checkpoint was written by `unrolled train text`, but this is `unrolled train translate`; expected"
+    )
+    with pytest.raises(InputError, match=said):
+        next(train(other, TrainOptions(steps=20), tmp_path / "cut", resume=True))
 
 
 def test_a_checkpoint_without_its_log_is_told(text: Path, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from unrolled import checkpoint, recipe, whereabouts
 from unrolled.errors import InputError
 from unrolled.run_files import checkpoint_path
 
-__all__ = ["Interrupted", "check_same", "interrupted"]
+__all__ = ["Interrupted", "check_same", "check_task", "interrupted"]
 
 SHA_256 = re.compile(r"\b[0-9a-f]{64}\b")
 DATA = {"data", "held_out_data"}  # settings that are the SHA-256 of what was read
@@ -33,13 +33,14 @@ class Interrupted:
     folder: str
 
 
-def interrupted(out: Path, chosen: Mapping[str, Any], data: Sequence[Path]) -> Interrupted:
-    """The run that wrote the checkpoint beside `out`.
+def interrupted(out: Path, task: str, chosen: Mapping[str, Any], data: Sequence[Path]) -> Interrupted:
+    """The run for a `task` that wrote the checkpoint beside `out`.
 
     Settings that are `chosen` win over its own, and so do `data` where there are some. Raises `InputError` where
     there is no such run, and where files of it are not found, unless others are named in their place.
     """
     run = checkpoint.read(checkpoint_path(out)).run
+    check_task(checkpoint_path(out), run, task)
     was, paths = run["settings"], run.get("paths", [])
     further = [was[name] for name in FILES if was.get(name) and name not in chosen]
     names, beside = [*([] if data else paths), *further], os.path.realpath(out.parent)
@@ -61,6 +62,15 @@ def _as_they_were(given: Sequence[str | Path], was: Sequence[str], folder: str) 
     if list(map(os.path.realpath, whole)) == [os.path.realpath(os.path.join(folder, path)) for path in was]:
         return was
     return whole if folder else given
+
+
+def check_task(path: Path, run: Mapping[str, Any], task: str) -> None:
+    """Raise `InputError` where the `run` of the checkpoint `path` is of another task; earlier ones do not say."""
+    if (was := run.get("task", task)) != task:
+        raise InputError(
+            f"{path} was written by `unrolled train {was}`, but this is `unrolled train {task}`; expected the "
+            "same task, or another --out."
+        )
 
 
 def check_same(path: Path, was: Mapping[str, Any], now: Mapping[str, Any]) -> None:

@@ -27,7 +27,7 @@ from unrolled.checkpoint import Checkpoint
 from unrolled.errors import InputError
 from unrolled.rates import quickest
 from unrolled.recipe import TrainOptions, learning_rate_factor
-from unrolled.resume import check_same
+from unrolled.resume import check_same, check_task
 from unrolled.run_files import check_out, checkpoint_path, digest, log_path, previous_path
 from unrolled.tasks import Batch, Task
 
@@ -213,6 +213,7 @@ class _Run:
             "seconds": self.seconds,
             "log_bytes": self.log.tell(),
             "settings": self._settings(),
+            "task": self.task.name,
             "paths": [str(path) for path in self.paths],
             "folder": whereabouts.here(),
             "found": self.found,
@@ -223,6 +224,7 @@ class _Run:
     def restore(self) -> None:
         path = checkpoint_path(self.out)
         saved = checkpoint.read(path)
+        check_task(path, saved.run, self.task.name)
         check_same(path, saved.run["settings"], self._settings())
         self._bare_model().load_state_dict(saved.part("model"))
         optimizers.load_state(self.optimizers, saved.part("optimizer"))
@@ -240,12 +242,10 @@ class _Run:
         try:
             flags = os.O_RDWR | (os.O_CREAT if self.log_bytes is None else 0)
             self.log = os.fdopen(os.open(path, flags, 0o666), "r+b")  # closed by train()
-        except FileNotFoundError as error:  # the folder is there
-            raise InputError(
-                f"{path}, of the interrupted run, is not there; move it with the checkpoint."
-            ) from error
         except OSError as error:
-            raise InputError(f"{path} cannot be written: {error.strerror}.") from error
+            gone = self.log_bytes is not None and isinstance(error, FileNotFoundError)  # the folder is there
+            wrong = ", of the interrupted run, is not there; move it with the checkpoint"
+            raise InputError(f"{path}{wrong if gone else f' cannot be written: {error.strerror}'}.") from error
         _lock(self.log, self.out)
         kept = self.log_bytes or 0
         if (found := os.fstat(self.log.fileno()).st_size) < kept:
