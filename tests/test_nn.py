@@ -871,6 +871,27 @@ def test_onnx_gets_the_layer_that_torch_would_give_it(kind: str, options: dict[s
         assert_close(torch.from_numpy(got), wanted)
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning", "ignore::torch.jit.TracerWarning")
+@pytest.mark.parametrize("kind", ["GRU", "LSTM"])
+def test_onnx_gets_the_states_that_a_layer_is_given(kind: str) -> None:
+    class Stepped(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = getattr(nn, kind)(D, H)
+
+        def forward(self, x: Tensor, *states: Tensor) -> Any:
+            return self.layer(x, states if kind == "LSTM" else states[0])
+
+    model, file = Stepped(), io.BytesIO()
+    given = {"x": X, "h": torch.randn(1, B, H), "c": torch.randn(1, B, H)}
+    given = given if kind == "LSTM" else {name: given[name] for name in "xh"}
+    torch.onnx.export(model, tuple(given.values()), cast("Any", file), dynamo=False, input_names=list(given))
+    session = onnxruntime.InferenceSession(file.getvalue())
+    got = session.run(None, {name: value.numpy() for name, value in given.items()})
+    for one, wanted in zip(got, flat(model(*given.values())), strict=True):
+        assert_close(torch.from_numpy(one), wanted)
+
+
 @every_layer
 @pytest.mark.filterwarnings("ignore:.*deprecated")
 def test_a_scripted_model_has_torchs_layer_on_the_same_parameters(kind: str) -> None:
@@ -902,8 +923,8 @@ class Stacked(torch.nn.Module):
         self.below, self.above = getattr(nn, kind)(D, H), getattr(nn, kind)(H, H)
 
     def forward(self, x: Tensor, lengths: Tensor) -> Any:
-        output, state = self.below(x, lengths=lengths)
-        return self.above(output, state)
+        output, state, (trace,) = self.below(x, lengths=lengths, trace=True)
+        return self.above(output, state), trace.h
 
 
 @every_layer
@@ -920,13 +941,16 @@ class Scaled(nn.GRU):
         return super().forward(2 * x)
 
 
-def hooked() -> torch.nn.Module:
+def hooked(before: bool) -> torch.nn.Module:
     layer = nn.LSTM(D, H)
-    layer.register_forward_pre_hook(lambda _, given: (2 * given[0],))
+    if before:
+        layer.register_forward_pre_hook(lambda _, given: (2 * given[0],))
+    else:
+        layer.register_forward_hook(lambda _, given, got: (2 * got[0], got[1]))
     return torch.nn.Sequential(layer)
 
 
-@pytest.mark.parametrize("model", [hooked(), torch.nn.Sequential(Scaled(D, H)), nn.RNN(D, H)])
+@pytest.mark.parametrize("model", [hooked(True), hooked(False), torch.nn.Sequential(Scaled(D, H)), nn.RNN(D, H)])
 def test_fx_does_not_write_down_what_would_run_twice(model: torch.nn.Module) -> None:
     with pytest.raises(InputError, match=r"torch\.fx"):
         torch.fx.symbolic_trace(model)

@@ -108,6 +108,9 @@ def test_the_same_request_again_gives_the_same_answer_and_changes_nothing(client
     )  # it is no longer there
     stream.refresh()
     assert stream.position == 6
+    for _ in range(20):
+        assert len(stream.feed([])) == 0  # is no request that takes a place among those that are known
+    assert httpx.post(f"{address}/streams/{stream.id}/feed", json=first).content == answers[0].content
 
 
 def test_a_wrong_position_is_answered_with_the_true_one(client: Client) -> None:

@@ -395,6 +395,8 @@ def test_a_state_is_taken_and_put_back() -> None:
     assert np.array_equal(one.run(xs[3:]), first)
     one.state = state  # what ran since has not changed it
     assert np.array_equal(one.run(xs[3:]), first)
+    one.state = State(np.asfortranarray(state.h), np.asfortranarray(state.c))
+    assert np.array_equal(one.run(xs[3:]), first)
 
 
 def test_a_reset_forgets_everything() -> None:

@@ -203,7 +203,7 @@ def replay(feed: Feed, moments: Sequence[Moment], observe: Callable[[int, Floats
     for after, before in pairwise(moments):
         if not after.at == feed.at == before.position or after.version != before.version + 1:
             continue
-        again = Feed(feed.key, feed.at, feed.inputs, True, feed.reads, feed.most)
+        again = Feed(feed.key, feed.at, feed.inputs, True, feed.reads)
         again.entry = Entry(feed.entry.model, causal, before)
         if _read_one(causal, again) is not None or again.digest(causal) != after.request:
             return None

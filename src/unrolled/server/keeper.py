@@ -209,7 +209,7 @@ class Keeper:
         changes, changed = [], []
         answers: Answers = []
         for feed in finished:
-            if feed.peek or feed.moment is None:
+            if feed.moment is None:
                 answers.append((feed, feed.answer()))
             else:
                 assert feed.entry is not None
