@@ -106,6 +106,9 @@ def test_the_same_request_again_gives_the_same_answer_and_changes_nothing(client
     assert (
         httpx.post(f"{address}/streams/{stream.id}/peek", json=first).status_code == 409
     )  # it is no longer there
+    content, headers = np.array([1, 2, 3], "<u4").tobytes(), {"Content-Type": "application/octet-stream"}
+    in_bytes = httpx.post(f"{address}/streams/{stream.id}/feed?at=0", content=content, headers=headers)
+    assert in_bytes.json()["outputs"] == answers[0].json()["outputs"]
     stream.refresh()
     assert stream.position == 6
     for _ in range(20):
@@ -876,14 +879,16 @@ def test_a_position_to_which_another_server_brought_the_stream_anew_is_not_the_o
 ) -> None:
     if shutil.which("redis-server") is None:
         pytest.skip("needs redis-server (apt-get install redis-server); .ci/run installs it")
-    here, last = Stream(model_of("text")), {"at": 2, "inputs": [5]}
+    here, outputs = Stream(model_of("text")), []
     here.feed([3, 4])
     with redis_server(tmp_path) as redis, in_process(redis.address) as one, in_process(redis.address) as two:
-        one.post("/streams", json={"id": "a"})
-        one.post("/streams/a/feed", json={"at": 0, "inputs": [1, 2]})
-        two.post("/streams/a/rewind", json={"position": 0})
-        two.post("/streams/a/feed", json={"at": 0, "inputs": [3, 4]})
-        outputs = [one.post(f"/streams/a/{verb}", json=last).json()["outputs"] for verb in ("peek", "feed")]
+        for verb in ("peek", "feed"):  # each with a stream of its own, for either brings the newest into memory
+            path = f"/streams/{verb}"
+            one.post("/streams", json={"id": verb})
+            one.post(f"{path}/feed", json={"at": 0, "inputs": [1, 2]})
+            two.post(f"{path}/rewind", json={"position": 0})
+            two.post(f"{path}/feed", json={"at": 0, "inputs": [3, 4]})
+            outputs.append(one.post(f"{path}/{verb}", json={"at": 2, "inputs": [5]}).json()["outputs"])
     assert np.array_equal(outputs[0], [here.peek(5)]) and np.array_equal(outputs[1], here.feed([5]))
 
 
