@@ -39,7 +39,7 @@ def needs_composite(inputs: Iterable[Any]) -> bool:
     return any(isinstance(one, Tensor) and unpack(one).tangent is not None for one in inputs)
 
 
-def transformed(op: str, *inputs: Any) -> Any:
+def transformed(op: str, *inputs: Any) -> tuple[Tensor, ...]:
     """What unrolled::OP returns, by its composite, with one warning."""
     if inputs[0].dtype != torch.float64:
         transforms = torch._C._are_functorch_transforms_active()
@@ -49,8 +49,7 @@ def transformed(op: str, *inputs: Any) -> Any:
     # What autocast does to an op of `torch.library`, it would do to the composite's own products.
     given = [one.float() if asked and would_be_cast(one) else one for one in inputs]
     with torch.autocast(inputs[0].device.type, enabled=False) if asked else nullcontext():
-        results = tuple(composite(op, dict(zip(names, given, strict=True))).values())
-    return results if len(results) > 1 else results[0]
+        return tuple(composite(op, dict(zip(names, given, strict=True))).values())
 
 
 def composite(op: str, inputs: Values) -> dict[str, Tensor]:
