@@ -469,6 +469,17 @@ def test_a_column_of_numbers_is_no_column_of_events(tmp_path: Path) -> None:
     assert len(LabelTask(LabelOptions(sequence="who", split=0.75), [path]).data.classes) == 600
 
 
+def test_an_event_of_a_table_that_training_never_saw_is_told_by_its_line(tmp_path: Path) -> None:
+    rows = [f"{n % 4},{n},{'down' if n % 3 else 'up'}" for n in range(40)]
+    task = LabelTask(LabelOptions(sequence="who"), [table_of(tmp_path / "a.csv", rows)])
+    _, model = untrained(task)
+    other = table_of(tmp_path / "b.csv", ["1,1,up", "2,1,up", "1,2,left"])
+    with pytest.raises(
+        InputError, match=r"b\.csv, line 4, column 'label': the event 'left' is not in the training"
+    ):
+        model.evaluate([other])
+
+
 def test_of_many_events_ten_are_listed(tmp_path: Path) -> None:
     rows = [f'{n % 4},{n},"{n // 4}, a"' for n in range(80)]
     other = table_of(tmp_path / "b.csv", ["1,1,no such"])

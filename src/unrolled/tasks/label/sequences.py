@@ -6,7 +6,8 @@ knows how a file says which event a step has, and nothing about models.
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +68,8 @@ class Series:
 
     A step whose event is None counts neither in training nor in a score.
     `features` has the names of the numbers of a step, where they have names, and `times` what a table says of the
-    time of each step, where that was asked for.
+    time of each step, where that was asked for. `place` says where the event of a step stands, if not in the step
+    alone.
     """
 
     name: str
@@ -75,6 +77,7 @@ class Series:
     labels: Sequence[str | None] | None
     features: tuple[str, ...] = ()
     times: Sequence[str] | None = None
+    place: Callable[[int], str] | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
@@ -97,8 +100,13 @@ def _table(source: Path | Text, layout: Layout, labelled: bool, refused: Refused
     )
     columns = (label, sequence, layout.ignore, layout.features)
     found = tables.series(table, *columns, refused, layout.gaps, layout.time)
-    for name, inputs, labels, features, times in found:
-        yield Series(name, inputs, labels, features, times)
+    lines = replace(table, columns={})  # which are not to stay in memory
+
+    def place(rows: NDArray[np.int64], step: int) -> str:
+        return f"{lines.where(int(rows[step]))}, column {label!r}"
+
+    for name, inputs, labels, features, times, rows in found:
+        yield Series(name, inputs, labels, features, times, partial(place, np.array(rows)))
 
 
 def _arrays(path: Path, layout: Layout, labelled: bool, refused: Refused) -> Iterator[Series]:
@@ -221,8 +229,8 @@ def encode_labels(series: Series, classes: Sequence[str]) -> NDArray[np.int64]:
     numbers: dict[str | None, int] = {name: number for number, name in enumerate(classes)} | {None: NO_EVENT}
     for step, label in enumerate(series.labels or ()):
         if label not in numbers:
+            place = series.place(step) if series.place else f"{series.name}, step {step}"
             raise InputError(
-                f"{series.name}, step {step}: the event {label!r} is not in the training data, expected one of "
-                f"{listed(classes)}"
+                f"{place}: the event {label!r} is not in the training data, expected one of {listed(classes)}"
             )
     return np.array([numbers[label] for label in series.labels or ()], np.int64)

@@ -146,8 +146,8 @@ def series(
     refused: Refused,
     gaps: bool = False,
     time: str | None = None,
-) -> Iterator[tuple[str, Floats, list[str] | None, tuple[str, ...], list[str] | None]]:
-    """The name, the numbers [T, D], the events, the names of the numbers and the times of each sequence.
+) -> Iterator[tuple[str, Floats, list[str] | None, tuple[str, ...], list[str] | None, list[int]]]:
+    """The name, the numbers [T, D], the events, the names of the numbers, the times and the rows of each sequence.
 
     `label`, `sequence` and `time` name columns, or are None; `features` names those of the numbers (empty: all
     others but those of `ignore`). `refused` hears of a missing column, of a cell that is not a number, and of a
@@ -189,7 +189,7 @@ def series(
         except InputError as wrong:
             refused(str(wrong))
             continue
-        yield f"{table.name}, {key}" if key else table.name, numbers, labels, names, times
+        yield f"{table.name}, {key}" if key else table.name, numbers, labels, names, times, places
 
 
 def _numbers(
