@@ -10,10 +10,12 @@ from dataclasses import dataclass
 from io import BytesIO, TextIOWrapper
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 import unrolled
+from small import inputs_for, label_file
 from unrolled import cli, modelfile
 from unrolled.__main__ import main
 from unrolled.recipe import TrainOptions
@@ -546,6 +548,16 @@ def test_a_reader_that_has_had_enough_is_no_error(model: Path) -> None:
     assert len(done.stdout) == 10
 
 
+def test_a_picture_is_drawn_also_where_the_reader_has_had_enough(tmp_path: Path) -> None:
+    modelfile.write(tmp_path / "model", label_file("numbers"))
+    np.save(tmp_path / "long.npy", inputs_for("numbers", 20000))  # more rows than a pipe holds
+    run = f"{sys.executable} -m unrolled run model long.npy --every --plot all.svg"
+    program = f"{run} | head -n 1; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", program], cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "# long.npy\n", "")
+    assert "svg" in (tmp_path / "all.svg").read_text()
+
+
 def test_a_bad_value_is_blamed_on_where_it_stands(command: Command, text: Path, tmp_path: Path) -> None:
     (tmp_path / "c.toml").write_text("hidden = 16\n")
     refused(command("train", "text", text, "--out", "m", "--config", "c.toml", "--lr", "-1"), "command line: lr")
@@ -616,6 +628,14 @@ def test_info_of_a_label_model_says_what_it_reads_and_which_events_it_names(
     assert {'reads columns x, "y, m"', "reads label event", "reads sequence who", "reads events down, up"} <= set(
         lines
     )
+    idle = (
+        "training fps",
+        "training side",
+        "training background",
+        "training word_dropout",
+        "architecture spelling",
+    )
+    assert not any(line.startswith(idle) for line in lines) and "training scale each" in lines
     assert "training missing refuse" in lines and not any(line.endswith("None") for line in lines)
     refused(command("eval", "m", ""), "DATA is empty, expected the name of a file or a folder")
     refused(command("run", "m", ""), "the INPUT is empty, expected a file's name")

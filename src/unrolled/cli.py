@@ -11,7 +11,7 @@ from errno import EDQUOT, EFBIG, ENOSPC, EROFS
 from typing import Any, NoReturn, TextIO, cast
 
 from unrolled.commands import app
-from unrolled.commands.frame import fail
+from unrolled.commands.frame import OutputError, fail
 from unrolled.errors import InputError
 
 __all__ = ["run"]
@@ -42,7 +42,7 @@ def run() -> None:
                 fail(f"{name} could not be written: {error.strerror}; TMPDIR may name another folder.", 1)
             finally:
                 output.flush()
-    except _OutputError as error:
+    except OutputError as error:
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())  # for what is flushed at exit
         if error.broken_pipe:
             sys.exit(1)
@@ -57,14 +57,6 @@ class _NoInput:
         raise InputError("standard input is closed, expected something to read.")
 
 
-class _OutputError(Exception):
-    """Standard output takes no more."""
-
-    def __init__(self, error: OSError) -> None:
-        super().__init__(f"standard output: {error.strerror}.")
-        self.broken_pipe = isinstance(error, BrokenPipeError)
-
-
 class _Output:
     """Standard output, whose errors are told from those of files."""
 
@@ -75,15 +67,15 @@ class _Output:
         return getattr(self._stream, name)
 
     def write(self, text: str) -> int:
-        """As the stream's own; raises `_OutputError`."""
+        """As the stream's own; raises `OutputError`."""
         try:
             return self._stream.write(text)
         except OSError as error:
-            raise _OutputError(error) from error
+            raise OutputError(error) from error
 
     def flush(self) -> None:
-        """As the stream's own; raises `_OutputError`."""
+        """As the stream's own; raises `OutputError`."""
         try:
             self._stream.flush()
         except OSError as error:
-            raise _OutputError(error) from error
+            raise OutputError(error) from error

@@ -24,6 +24,7 @@ __all__ = [
     "Data",
     "Json",
     "ModelPath",
+    "OutputError",
     "app",
     "console",
     "fail",
@@ -96,6 +97,14 @@ def paths(data: list[str] | None) -> list[Path]:
     if "" in (data or []):
         raise InputError("DATA is empty, expected the name of a file or a folder.")
     return [Path(name) for name in data or []]
+
+
+class OutputError(Exception):
+    """Standard output takes no more."""
+
+    def __init__(self, error: OSError) -> None:
+        super().__init__(f"standard output: {error.strerror}.")
+        self.broken_pipe = isinstance(error, BrokenPipeError)
 
 
 def fail(message: str, status: int) -> NoReturn:

@@ -17,6 +17,7 @@ from unrolled.commands.frame import (
     Data,
     Json,
     ModelPath,
+    OutputError,
     app,
     console,
     file_name,
@@ -32,10 +33,12 @@ from unrolled.memory import RememberOptions
 from unrolled.results import Output
 from unrolled.tasks import TASKS
 from unrolled.tasks.label import LabelModel
+from unrolled.tasks.label import data as label_data
 from unrolled.tasks.label.names import listed
 from unrolled.tasks.text import SampleOptions, TextModel
 
 RUN_OPTIONS = [task.Model.RunOptions for task in TASKS.values()]
+WRITTEN = {"attention", "plot", "video"}  # settings of `run` that name a file, which is written at the end
 JsonLines = Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")]
 
 
@@ -112,12 +115,20 @@ def run_model(
     standard input is a sound file, or raw PCM that is transcribed as it arrives: 16 bits, little-endian, one
     channel, at the model's rate.
     """
-    _end_with_reader()
-    loaded = unrolled.load(model)
     chosen = settings.known(RUN_OPTIONS, given)
+    if WRITTEN.isdisjoint(chosen):
+        _end_with_reader()
+    loaded = unrolled.load(model)
     (options,) = settings.fill([loaded.RunOptions], chosen, f"{model}, a {loaded.file.task} model")
+    heard = True
     for output in loaded.run(inputs, options):
-        _say(output, as_json)
+        try:
+            if heard:
+                _say(output, as_json)
+        except OutputError as error:
+            if not error.broken_pipe:
+                raise
+            heard = False  # and what is written is so nevertheless
 
 
 @app.command(epilog="Example: unrolled remember model.safetensors --plot memory.png --page passage.html")
@@ -182,11 +193,12 @@ def info(model: ModelPath, as_json: Json = False) -> None:
     if as_json:
         print_json(figures)
         return
+    idle = label_data.idle(loaded.kind) if isinstance(loaded, LabelModel) else set()
+    idle |= {"steps"} if file.training.get("minutes") is not None else set()  # which chose the steps
     table = Table(Column(no_wrap=True), Column(overflow="fold"), show_header=False)
     for name, value in figures.items():
         for key, entry in value.items() if isinstance(value, dict) else [("", value)]:
-            idle = key == "steps" and file.training.get("minutes") is not None  # which chose the steps
-            if entry not in (None, "") and not idle:
+            if entry not in (None, "") and (name == "reads" or key not in idle):
                 table.add_row(f"{name} {key}".strip(), _shown(entry))
     console.print(table)
 

@@ -18,7 +18,14 @@ from unrolled.tasks.label import rendered, sequences
 from unrolled.tasks.label.names import are_measures, order, parted
 from unrolled.tasks.label.sequences import Layout, Series, encode_labels
 
-__all__ = ["Data", "LabelOptions"]
+__all__ = ["Data", "LabelOptions", "idle"]
+
+SETTINGS_OF = {
+    "numbers": {"label", "sequence", "ignore", "missing", "scale", "noise", "offset", "exchange", "stretch"},
+    "words": {"embedding", "characters", "spelling", "word_dropout"},
+    "films": {"embedding", "fps", "side", "background"},
+}
+"""Settings and sizes that matter to these kinds of sequences alone."""
 
 MOST_EVENTS = 500  # that may look like a column of numbers
 
@@ -84,6 +91,11 @@ class LabelOptions(ExampleOptions):
             self.label, self.sequence, parted(self.ignore or ""), fps=self.fps, side=self.side,
             background=self.background, missing=self.missing,
         )  # fmt: skip
+
+
+def idle(kind: str) -> set[str]:
+    """The settings and sizes that do not matter to sequences of this `kind`."""
+    return set().union(*SETTINGS_OF.values()) - SETTINGS_OF[kind]
 
 
 class Data:
