@@ -219,6 +219,30 @@ def test_the_heading_of_the_training_table_is_passed_over(columns: Path) -> None
     assert run(b"\xef\xbb\xbf1,2,3\n4,5,6\n", columns) == expected
 
 
+@pytest.mark.parametrize("separator", [",", "\t"])
+def test_in_a_table_of_more_columns_the_models_are_found_by_name(
+    tmp_path: Path, columns: Path, separator: str
+) -> None:
+    table = [["", "z", "x", "who", "y, m"], ["9:00", "3", "1", "m0", "2"], ["9:01", "6", "4", "m0", "5"]]
+    lines = [separator.join(f'"{cell}"' if "," in cell else cell for cell in row) + "\n" for row in table]
+    expected = run(b"1,2,3\n4,5,6\n", columns)
+    assert run("".join(lines).encode(), columns) == expected
+    state = tmp_path / "state"
+    assert [run((lines[0] + line).encode(), columns, "--state", state) for line in lines[1:]] == [
+        expected[:1],
+        expected[1:],
+    ]
+    _, err = start(columns, "--state", state).communicate(lines[1].encode())
+    assert b"line 1" in err and Snapshot.read(state).position == 2
+
+
+def test_a_row_of_another_width_than_its_heading_is_refused(columns: Path) -> None:
+    process = start(columns)
+    out, err = process.communicate(b'x,z,"y, m",a\n1,2,3\n')
+    assert (process.returncode, out) == (2, b"")
+    assert b"line 2: '1,2,3' has 3 numbers, expected 4 cells as in the heading" in err
+
+
 def test_true_and_false_are_the_numbers_that_they_were_in_training(columns: Path) -> None:
     assert run(b"true, FALSE,True\nfalse,2,true\n", columns) == run(b"1,0,1\n0,2,1\n", columns)
 

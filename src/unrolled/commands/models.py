@@ -228,8 +228,9 @@ def stream(
 
     A line is text; or a sentence, which starts from a fresh state; or the numbers of one step, with commas,
     semicolons or tabs between them, in the order of the training table's columns. The heading of that table may
-    be the first line. A blank line ends a sequence, and the next one starts from a fresh state. Sound is raw PCM
-    at the model's rate: 16 bits, little-endian, one channel.
+    be the first line, or that of a table of more columns, where the model's are found by name. A blank line ends a
+    sequence, and the next one starts from a fresh state. Sound is raw PCM at the model's rate: 16 bits,
+    little-endian, one channel.
     """
     _end_with_reader()
     loaded = unrolled.load(model)

@@ -2,7 +2,8 @@
 
 A line of words is a sentence, which starts from nothing: positions count within it. So does what follows a blank
 line among rows of numbers, about which nothing is said. Numbers have commas, semicolons or tabs between them; the
-first line may be the heading of the training table.
+first line may be the heading of the training table, or of a table of more columns, where the model's are found by
+name.
 """
 
 import csv
@@ -35,10 +36,12 @@ def of_rows(
 ) -> Iterator[Output]:
     """The event of each row of `width` numbers; see `unrolled.piping.PipedModel`.
 
-    `columns` are those of the training table, if that had names. The heading of another goes to `refused`; raises
-    `InputError` for that of a table of as many columns, whose rows could not be told from the model's own.
+    `columns` are those of the training table, if that had names; in a table of more they are found by name.
+    Another heading goes to `refused`; raises `InputError` for that of a table of as many columns, whose rows could
+    not be told from the model's own where a state goes on and no heading comes.
     """
-    return each(_without_heading(numbered(source), columns, refused), partial(_row, stream, width), refused)
+    rows = _Rows(columns, width)
+    return each(rows.without_heading(numbered(source), refused), partial(_row, stream, rows), refused)
 
 
 def _sentence(stream: Stream, line: bytes) -> Output:
@@ -50,49 +53,66 @@ def _sentence(stream: Stream, line: bytes) -> Output:
     return Output(said, {"position": stream.position, "words": words, "events": events})
 
 
-def _row(stream: Stream, width: int, line: bytes) -> Output:
+class _Rows:
+    """Which cells of a row the model reads: all of them or, after the heading of a table of more, some."""
+
+    def __init__(self, columns: list[str], width: int) -> None:
+        self._columns = [name.strip() for name in columns]
+        self.places, self.width = list(range(width)), width
+
+    def without_heading(
+        self, lines: Iterator[tuple[int, bytes]], refused: Callable[[str], None]
+    ) -> Iterator[tuple[int, bytes]]:
+        """The lines but the first where that is a heading, which is heeded as `of_rows` says."""
+        for number, line in lines:
+            if number > 1 or not self._is_heading(line, refused):
+                yield number, line
+
+    def _is_heading(self, line: bytes, refused: Callable[[str], None]) -> bool:
+        """Whether a first line has names and no numbers; that of another table goes to `refused`, or raises."""
+        expected, text = self._columns, line.decode("utf-8", "replace").rstrip("\r\n")
+        wider = [cells for one in SEPARATORS if (cells := _separated(text, one)) and len(cells) > len(expected)]
+        named = [[name.strip() for name in cells] for cells in wider]
+        for names in [] if any(map(_is_number, expected)) else named:
+            if expected and all(names.count(name) == 1 for name in expected):
+                self.places, self.width = [names.index(name) for name in expected], len(names)
+                return True
+        try:
+            names = [name.strip() for name in _cells(text.strip(), len(expected))]
+        except ValueError:
+            return False
+        if not expected or any(map(_is_number, names)) or all(map(is_gap, names)):
+            return False
+        if names != expected:
+            found, wanted = listed(names, COLUMNS), listed(expected, COLUMNS)
+            wrong = f"standard input, line 1: the columns are {found}, expected {wanted} in this order, or numbers"
+            if len(names) == len(expected):
+                raise InputError(wrong)
+            refused(wrong)
+        return True
+
+
+def _row(stream: Stream, rows: _Rows, line: bytes) -> Output:
     bare = decoded(line).rstrip("\r\n")
     if not bare.strip():  # the end of a sequence
         stream.reset()
         return Output("", {"position": stream.position})
     try:
-        row = [None if is_gap(cell) else _number(cell) for cell in _cells(bare, width)]
+        cells = _cells(bare, rows.width)
+        fits = len(cells) == rows.width
+        read = [cells[place] for place in rows.places] if fits else cells
+        row = [None if is_gap(cell) else _number(cell) for cell in read]
     except ValueError as error:
         raise InputError(
             f"{bare[:80]!r} is no row of numbers with commas, semicolons or tabs between them"
         ) from error
     if any(number is not None and math.isinf(number) for number in row):
         raise InputError(f"{bare[:80]!r} has an infinite number, expected finite ones")
-    if len(row) != width:
-        raise InputError(f"{bare[:80]!r} has {len(row)} numbers, expected {width}")
+    if not fits:
+        wanted = rows.width if rows.width == len(rows.places) else f"{rows.width} cells as in the heading"
+        raise InputError(f"{bare[:80]!r} has {len(row)} numbers, expected {wanted}")
     (event,) = stream.read([row])
     return Output(event, {"position": stream.position, "event": event})
-
-
-def _without_heading(
-    lines: Iterator[tuple[int, bytes]], columns: list[str], refused: Callable[[str], None]
-) -> Iterator[tuple[int, bytes]]:
-    for number, line in lines:
-        if number > 1 or not _is_heading(line, columns, refused):
-            yield number, line
-
-
-def _is_heading(line: bytes, columns: list[str], refused: Callable[[str], None]) -> bool:
-    """Whether a first line has names and no numbers; that of another table goes to `refused`, or raises."""
-    expected = [name.strip() for name in columns]
-    try:
-        names = [name.strip() for name in _cells(line.decode("utf-8", "replace").strip(), len(expected))]
-    except ValueError:
-        return False
-    if not expected or any(map(_is_number, names)) or all(map(is_gap, names)):
-        return False
-    if names != expected:
-        found, wanted = listed(names, COLUMNS), listed(expected, COLUMNS)
-        wrong = f"standard input, line 1: the columns are {found}, expected {wanted} in this order, or numbers"
-        if len(names) == len(expected):
-            raise InputError(wrong)
-        refused(wrong)
-    return True
 
 
 def _cells(row: str, width: int) -> list[str]:
