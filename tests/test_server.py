@@ -11,7 +11,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from itertools import pairwise
@@ -559,6 +559,38 @@ def test_a_body_of_another_type_is_told_so(client: Client) -> None:
     assert error["message"] == "the body is 'application/x-www-form-urlencoded', expected application/json."
 
 
+def test_an_answer_has_what_was_asked_for_in_the_form_that_was_asked_for(tmp_path: Path) -> None:
+    here, binary = Stream(model_of("text")), "application/octet-stream"
+    outputs = [here.step(symbol).tolist() for symbol in (1, 2, 3, 4)]
+    with in_process(f"sqlite:///{tmp_path / 'streams.db'}") as client:
+        client.post("/streams", json={"id": "a"})
+        answers = [
+            client.post("/streams/a/feed", json={"at": at, "inputs": [at + 1], **asked}).json()
+            for at, asked in enumerate(({}, {"outputs": False}, {"said": False}))
+        ]
+        assert [set(one) - {"position"} for one in answers] == [{"outputs", "said"}, {"said"}, {"outputs"}]
+        assert (answers[0]["outputs"], answers[2]["outputs"]) == ([outputs[0]], [outputs[2]])
+        content, kinds = b"\4\0\0\0", {"Content-Type": f"{binary.upper()}; x=y", "Accept": binary}
+        assert client.post("/streams/a/feed", content=content, headers=kinds).status_code == 422  # from where?
+        in_bytes = client.post("/streams/a/feed?at=3", content=content, headers=kinds)
+        assert np.frombuffer(in_bytes.content, "<f4").tolist() == outputs[3]
+        assert (in_bytes.headers["X-Position"], in_bytes.headers["Content-Type"]) == ("4", binary)
+
+
+def test_streams_are_listed_a_page_after_another(client: Client, address: str) -> None:
+    names = [f"page-{number}" for number in range(5)]
+    for name in names:
+        client.create("text", name)
+    found: list[str] = []
+    params: dict[str, Any] = {"limit": 2, "after": "page-"}
+    while params["after"] is not None and len(found) < 5:
+        page = httpx.get(f"{address}/streams", params=params).json()
+        assert len(page["streams"]) <= 2
+        found += [stream["id"] for stream in page["streams"]]
+        params["after"] = page["next"]
+    assert found[:5] == names
+
+
 def test_a_stream_can_be_forked_without_a_body(client: Client) -> None:
     stream = client.create("text")
     stream.feed([1, 2])
@@ -963,7 +995,8 @@ def answered(
             for key in {feed.key: None for feed in feeds}:
                 await service.create(key, key.id.rstrip("0123456789"))
             change(service)
-            return await asyncio.gather(*map(service.keeper.feed, feeds), return_exceptions=True)
+            fed = asyncio.gather(*map(service.keeper.feed, feeds), return_exceptions=True)
+            return await asyncio.wait_for(fed, 60)
 
     return asyncio.run(answers())
 
@@ -990,6 +1023,17 @@ def test_inputs_that_meet_a_defect_are_nothing_to_those_who_are_stepped_with_the
 
     one, two = answered(tmp_path, [Feed(Key("", "text1"), 0, [1, 2]), Feed(Key("", "text2"), 0, [3])], break_three)
     assert one.position == 2 and isinstance(two, ZeroDivisionError)
+
+
+def test_a_defect_amid_a_round_is_told_and_the_next_round_is_as_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def break_once(service: Service) -> None:
+        saves: Iterator[Callable[[Any], Any]] = iter([int, service.streams.store.save])
+        monkeypatch.setattr(service.streams.store, "save", lambda changes: next(saves)(changes))
+
+    first, second = answered(tmp_path, [Feed(Key("", "text"), 0, [1, 2]) for _ in range(2)], break_once)
+    assert isinstance(first, TypeError) and second.position == 2
 
 
 def test_a_request_that_comes_while_a_long_one_of_its_stream_goes_on_is_next(tmp_path: Path) -> None:
