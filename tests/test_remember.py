@@ -126,7 +126,9 @@ def test_gradients_vanish_as_the_weights_say() -> None:
         layer.weight_ih_l0[:] = 1e-3
         layer.weight_hh_l0[:] = 0.5
     subject = told(layers, lambda signs: signs)
-    sizes = [one.median for one in reach.gradients(subject, subject.passages())]
+    found = reach.gradients(subject, subject.passages())
+    assert [one.k for one in found] == list(range(reach.LONGEST + 1))
+    sizes = [one.median for one in found]
     assert np.allclose(np.array(sizes[1:20]) / sizes[:19], 0.5, rtol=0.02)
 
 

@@ -358,6 +358,12 @@ def test_an_address_with_a_slash_more_is_none(client: Client) -> None:
     assert (answer.status_code, answer.json()["error"]["code"]) == (404, "not_found")
 
 
+def test_a_method_that_an_address_has_not_is_refused_with_one_that_it_has(address: str) -> None:
+    answer = httpx.patch(f"{address}/streams/none/feed")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (405, "method_not_allowed")
+    assert answer.headers["Allow"] == "POST"
+
+
 @pytest.mark.parametrize("end", ["", "\n"])
 def test_a_token_goes_on_a_line_of_its_own(tmp_path: Path, end: str) -> None:
     tokens = tmp_path / "tokens"

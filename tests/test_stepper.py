@@ -496,7 +496,7 @@ def test_an_output_that_is_the_input_is_refused() -> None:
 def test_what_cannot_be_stepped_is_refused() -> None:
     with pytest.raises(InputError, match="bidirectional"):
         nn.LSTM(3, 5, bidirectional=True).stepper()
-    with pytest.raises(InputError, match=r"parameters are torch.float64, expected torch.float32"):
+    with pytest.raises(InputError, match=r"stepper: weight_ih_l0 is torch.float64, expected torch.float32"):
         nn.GRU(3, 5).double().stepper()
     mixed = nn.GRU(3, 5)
     mixed.weight_hh_l0.data = mixed.weight_hh_l0.data.double()

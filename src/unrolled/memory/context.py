@@ -64,7 +64,7 @@ def by_context(subject: Subject, passages: Passages, seed: int = 0) -> tuple[flo
     found = {k: measurer.measure(k) for k in ks}
     bound = WITHIN * measurer.full
     within = [k for k in ks if found[k].excess <= bound]
-    if within and within[0] > 1:
+    if within:
         below, above = within[0] // 2, within[0]
         while above - below > max(1, above // EXACT):
             middle = (below + above) // 2

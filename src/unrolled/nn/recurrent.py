@@ -154,10 +154,6 @@ class Recurrent(torch.nn.RNNBase):
         """
         if self.bidirectional:
             raise InputError("stepper: a bidirectional layer reads the end first, expected bidirectional=False")
-        if self._parameter("weight_ih_l0").dtype != torch.float32:
-            raise InputError(
-                f"stepper: the layer's parameters are {self._kept('weight_ih_l0').dtype}, expected torch.float32"
-            )
         cell = "lstm_coupled" if self.variant.coupled else self.mode.lower()
         layers = [self._packed_layer(f"_l{layer}") for layer in range(self.num_layers)]
         return Stepper(
