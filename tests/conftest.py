@@ -7,10 +7,14 @@ from pathlib import Path
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # tests share the machine: more threads only where they ask for them
     os.environ["OMP_NUM_THREADS"] = "1"
-# What a build server or a shell says of its terminal is not said to the commands that tests run, and a shell that runs
-# tests in the background has them ignore Ctrl-C.
-for name in ("COLUMNS", "LINES", "FORCE_COLOR", "NO_COLOR", "PY_COLORS", "TTY_COMPATIBLE", "GITHUB_ACTIONS"):
-    os.environ.pop(name, None)
+# Commands that tests run are not told what a build server or a shell says of its terminal, nor that they run in the
+# background, where a shell lets nobody hear of Ctrl-C.
+if (
+    told := {"COLUMNS", "FORCE_COLOR", "NO_COLOR", "PY_COLORS", "TTY_COMPATIBLE", "GITHUB_ACTIONS"}
+    & os.environ.keys()
+):
+    for name in told:
+        del os.environ[name]
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
