@@ -7,12 +7,9 @@ from pathlib import Path
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # tests share the machine: more threads only where they ask for them
     os.environ["OMP_NUM_THREADS"] = "1"
-# Commands that tests run are not told what a build server or a shell says of its terminal, nor that they run in the
-# background, where a shell lets nobody hear of Ctrl-C.
-if (
-    told := {"COLUMNS", "FORCE_COLOR", "NO_COLOR", "PY_COLORS", "TTY_COMPATIBLE", "GITHUB_ACTIONS"}
-    & os.environ.keys()
-):
+# Commands that tests run are not told what a build server or a shell says of its terminal, nor that they run in
+# the background, where a shell lets nobody hear of Ctrl-C.
+if told := os.environ.keys() & {"COLUMNS", "FORCE_COLOR", "NO_COLOR", "PY_COLORS", "GITHUB_ACTIONS"}:
     for name in told:
         del os.environ[name]
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
