@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from small import random
 from tolerances import assert_same_bits
 from unrolled import _engine
-from unrolled.stepper import WEIGHTS, Floats, Stepper, packed
+from unrolled.floats import Floats
+from unrolled.stepper import WEIGHTS, Stepper, packed
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

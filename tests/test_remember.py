@@ -297,13 +297,19 @@ def test_what_is_found_is_drawn(trained: Any, tmp_path: Path) -> None:
     assert "<!-- 100 -->" in drawn and "10^{2}" not in drawn
 
 
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The figures that would have been saved."""
+    pytest.importorskip("matplotlib")
+    figures: list[Any] = []
+    monkeypatch.setattr("unrolled.plots.save", lambda figure, path: figures.append(figure))
+    return figures
+
+
 def test_reach_is_drawn_beside_the_most_that_an_input_changes(
-    trained: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    trained: Any, tmp_path: Path, drawn: list[Any]
 ) -> None:
     """Not beside the present one, which changes next to nothing where a model answers later, as of speech."""
-    pytest.importorskip("matplotlib")
-    drawn: list[Any] = []
-    monkeypatch.setattr("unrolled.plots.save", lambda figure, path: drawn.append(figure))
     late = [reach.Reach(k, moved, moved, moved) for k, moved in ((0, 1e-9), (1, 0.5), (2, 0.25))]
     portrait.draw(tmp_path / "memory.png", replace(remember.remember(trained), gradients=late, substitutions=late))
     axes = drawn[0].axes[1]
@@ -311,11 +317,8 @@ def test_reach_is_drawn_beside_the_most_that_an_input_changes(
 
 
 def test_an_axis_of_less_than_a_power_of_ten_has_marks_enough(
-    trained: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    trained: Any, tmp_path: Path, drawn: list[Any]
 ) -> None:
-    pytest.importorskip("matplotlib")
-    drawn: list[Any] = []
-    monkeypatch.setattr("unrolled.plots.save", lambda figure, path: drawn.append(figure))
     found = remember.remember(trained)
     near = [replace(one, half_lives=[1.2, 2.5, 4.5]) for one in found.units]
     portrait.draw(tmp_path / "memory.png", replace(found, units=near))

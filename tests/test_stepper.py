@@ -23,8 +23,9 @@ from small import random
 from tolerances import assert_close, assert_same_bits
 from unrolled import _engine, nn
 from unrolled.errors import InputError
+from unrolled.floats import Floats
 from unrolled.ops import cells
-from unrolled.stepper import WEIGHTS, Floats, State, Stepper, packed
+from unrolled.stepper import WEIGHTS, State, Stepper, packed
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -10,16 +10,13 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any, Self
 
 import httpx
-import numpy as np
-from numpy.typing import NDArray
 
 from unrolled.errors import InputError
 from unrolled.exchange import Flow, Request, Rules, ServerError, StreamRules, Unreachable
+from unrolled.floats import Floats
 from unrolled.snapshot import Snapshot
 
 __all__ = ["AsyncClient", "AsyncRemoteStream", "Client", "RemoteStream", "ServerError", "Unreachable"]
-
-Floats = NDArray[np.float32]
 
 
 class RemoteStream(StreamRules):

@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unrolled import _engine, kinds
+from unrolled.floats import Floats
 from unrolled.modelfile import ModelFile
-from unrolled.stepper import Floats, State, packed, zero_state
+from unrolled.stepper import State, packed, zero_state
 
 __all__ = ["Floats", "Network", "State"]
 

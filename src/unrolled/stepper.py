@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 
 from unrolled import _engine
 from unrolled.errors import InputError
+from unrolled.floats import Floats
 
-__all__ = ["WEIGHTS", "Floats", "State", "Stepper", "packed", "zero_state"]
+__all__ = ["WEIGHTS", "State", "Stepper", "packed", "zero_state"]
 
-Floats = NDArray[np.float32]
 
 WEIGHTS = ("float32", "bfloat16", "int8")
 """The formats of packed weights. What narrow ones cost a model is measured by `benchmarks.narrow`."""

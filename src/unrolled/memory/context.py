@@ -23,7 +23,7 @@ WITHIN = 0.01  # of the loss with all the context
 CONFIDENCE = 0.95
 ROWS_STEPS = 1 << 18  # steps run at a time
 
-Floats = NDArray[np.float64]
+Doubles = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ class _Measurer:
         chosen = rng.permutation(len(steps))[: max(1, MEASURED // count)]
         return [(int(rows[i]), int(steps[i])) for i in chosen]
 
-    def _losses_of(self, windows: list[tuple[int, int]], k: int, count: int) -> tuple[Floats, Floats, Floats]:
+    def _losses_of(self, windows: list[tuple[int, int]], k: int, count: int) -> tuple[Doubles, Doubles, Doubles]:
         """The losses [count, windows] with k steps of context and with all of it, and 1 where a step counts."""
         passages = self._passages
         rows = torch.tensor([row for row, _ in windows])
@@ -148,6 +148,6 @@ class _Measurer:
         return _float64(now), _float64(self._losses[where, rows]), _float64(valid)
 
 
-def _float64(x: Tensor) -> Floats:
-    found: Floats = x.double().numpy()
+def _float64(x: Tensor) -> Doubles:
+    found: Doubles = x.double().numpy()
     return found

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
 from unrolled.errors import InputError
+from unrolled.floats import Floats
 from unrolled.nn.arguments import (
     Input,
     agree,
@@ -33,7 +34,7 @@ from unrolled.ops.cells import LayerNorm
 from unrolled.ops.dispatch import Outputs, multiplies_bfloat16, wide, widens
 from unrolled.ops.library import under_autocast
 from unrolled.rates import has_matrix_units
-from unrolled.stepper import Floats, Stepper, packed
+from unrolled.stepper import Stepper, packed
 
 __all__ = ["Products", "Recurrent", "Steps", "Tensors", "Trace"]
 

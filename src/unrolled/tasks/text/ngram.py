@@ -24,7 +24,7 @@ __all__ = ["NGram", "ngram", "unigram"]
 
 Symbols = npt.NDArray[np.integer]
 Ids = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float64]
+Doubles = npt.NDArray[np.float64]
 
 UNSEEN = -1
 DEFAULT_DISCOUNT = 0.5  # where a text is too small or too regular for its discounts to be estimated
@@ -71,7 +71,7 @@ class NGram:
             keys, number, counts = longer_keys, longer_number, longer_counts
         self._levels.append(_smooth(keys, counts, contexts, size))
 
-    def probabilities(self, stream: Symbols) -> Floats:
+    def probabilities(self, stream: Symbols) -> Doubles:
         """P of every symbol of `stream` [T] given up to `order` - 1 symbols before it in the stream: [T]."""
         probability = np.full(len(stream), 1.0 / self.size)
         context = np.zeros(len(stream), np.int64)
@@ -96,8 +96,8 @@ class _Level:
     """
 
     keys: Ids  # [n-grams], ascending
-    discounted: Floats  # [n-grams + 1]: (n - D) / n(context); the last entry serves UNSEEN and is 0
-    weight: Floats  # [contexts + 1]: the share of the shorter context; the last entry serves UNSEEN and is 1
+    discounted: Doubles  # [n-grams + 1]: (n - D) / n(context); the last entry serves UNSEEN and is 0
+    weight: Doubles  # [contexts + 1]: the share of the shorter context; the last entry serves UNSEEN and is 1
 
     def find(self, keys: Ids) -> Ids:
         """The numbers of the n-grams with these keys, UNSEEN where there is none."""
@@ -127,7 +127,7 @@ def _smooth(keys: Ids, counts: Ids, contexts: int, size: int) -> _Level:
     return _Level(keys, np.append(discounted, 0.0), np.append(weight, 1.0))
 
 
-def _discounts(counts: Ids) -> Floats:
+def _discounts(counts: Ids) -> Doubles:
     """What to take off a count of 0, 1, 2, and 3 or more (Chen & Goodman 1999, modified Kneser-Ney)."""
     n1, n2, n3, n4 = np.bincount(counts.clip(max=5), minlength=6)[1:5].tolist()
     if 0 in (n1, n2, n3, n4):
