@@ -69,5 +69,6 @@ class BestPath:
         if state["newest"]:
             search.last = int(state["newest"]) - 1
         found = search.feed(outputs)
-        state["newest"] = search.last + 1
+        if len(outputs):
+            state["newest"] = search.last + 1
         return [self._vocabulary.decode(found)] if found else []
