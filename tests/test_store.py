@@ -19,7 +19,7 @@ ONE, TWO = Key("alice", "one"), Key("alice", "two")
 NOTHING = bytes(16)
 HISTORY = 4
 
-Opener = Callable[[], Store]
+Opener = Callable[..., Store]
 
 
 def moment(version: int, position: int | None = None) -> Moment:
@@ -39,13 +39,13 @@ def redis_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def opener(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Opener]:
     """Opens the same store again and again; one at a time for SQLite."""
     if request.param == "sqlite":
-        yield lambda: open_store(f"sqlite:///{tmp_path / 'streams.db'}", HISTORY)
+        yield lambda history=HISTORY: open_store(f"sqlite:///{tmp_path / 'streams.db'}", history)
         return
     import redis
 
     address = request.getfixturevalue("redis_address")
     redis.Redis.from_url(address).flushdb()
-    yield lambda: open_store(address, HISTORY)
+    yield lambda history=HISTORY: open_store(address, history)
 
 
 @pytest.fixture
@@ -253,5 +253,10 @@ def test_what_is_no_store_is_said(tmp_path: Path) -> None:
         with pytest.raises(InputError, match=sentence):
             open_store(address, history)
     store.close()
-    with pytest.raises(InputError, match="was made to keep 4 moments of a stream, but history is 8"):
-        open_store(f"sqlite:///{path}", 8)
+
+
+def test_a_store_keeps_as_many_moments_as_it_was_made_to_keep(opener: Opener) -> None:
+    opener().close()
+    with pytest.raises(InputError, match=rf"was made to keep {HISTORY} moments of a stream, but history is 8"):
+        opener(8)
+    opener().close()

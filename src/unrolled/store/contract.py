@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol, Self
 
-__all__ = ["MOST_HISTORY", "Change", "Key", "Moment", "Store", "StoreError", "Stored", "Summary"]
+from unrolled.errors import InputError
+
+__all__ = ["MOST_HISTORY", "Change", "Key", "Moment", "Store", "StoreError", "Stored", "Summary", "check_history"]
 
 MOST_HISTORY = 256  # moments of a stream that a store can be asked to keep
 HEADER = struct.Struct("<IQQQ16s")  # CRC-32 of what follows it, version, position, at, request
@@ -82,6 +84,12 @@ class Change(NamedTuple):
     after: int
     moment: Moment
     undo: int | None = None
+
+
+def check_history(place: object, kept: int, history: int) -> None:
+    """Raises `InputError` for a store at `place` that keeps another number of moments: they would not be found."""
+    if kept != history:
+        raise InputError(f"{place} was made to keep {kept} moments of a stream, but history is {history}")
 
 
 class Store(Protocol):

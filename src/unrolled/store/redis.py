@@ -18,7 +18,7 @@ from redis.exceptions import RedisError
 from redis.retry import Retry
 
 from unrolled.errors import InputError
-from unrolled.store.contract import Change, Key, Moment, Stored, StoreError, Summary
+from unrolled.store.contract import Change, Key, Moment, Stored, StoreError, Summary, check_history
 
 __all__ = ["RedisStore"]
 
@@ -27,6 +27,7 @@ REST = 1.0  # seconds in which one who took that long is not asked again: others
 IN_PIPELINE = " of pipeline caused error: "  # before it stands a command, with the name of some stream
 PREFIX = "unrolled"
 CLOCK = f"{PREFIX}:clock"
+KEPT = f"{PREFIX}:history"
 
 # KEYS: stream, its tenant's names, all ages
 # ARGV: id, model, weights, version, position, clock, slot, moment, member
@@ -72,6 +73,7 @@ class RedisStore:
     def __init__(self, address: str, history: int) -> None:
         self._history = history
         self._resting = 0.0  # until when it is not asked
+        place = address.split("@")[-1]  # without a password
         again = Retry(NoBackoff(), 1, (NoConnection,))  # by a new connection: the old one's Redis was restarted
         try:
             self._redis: Any = redis.Redis.from_url(
@@ -79,9 +81,12 @@ class RedisStore:
             )
             self._redis.ping()
             self._redis.set(CLOCK, 0, nx=True)
+            self._redis.set(KEPT, history, nx=True)
             self._clock: Any = self._redis.get(CLOCK)
+            kept: Any = self._redis.get(KEPT)
         except (RedisError, ValueError, OSError) as error:
-            raise InputError(f"store {address.split('@')[-1]!r} cannot be used: {error}") from error
+            raise InputError(f"store {place!r} cannot be used: {error}") from error
+        check_history(place, int(kept), history)
         self._create, self._save, self._end, self._tick = (
             self._redis.register_script(code) for code in (CREATE, SAVE, END, TICK)
         )

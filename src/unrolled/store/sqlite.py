@@ -17,7 +17,7 @@ from typing import Any
 from unrolled import locks
 from unrolled.errors import InputError
 from unrolled.store.checkpoints import Checkpoints
-from unrolled.store.contract import MOST_HISTORY, Change, Key, Moment, Stored, StoreError, Summary
+from unrolled.store.contract import MOST_HISTORY, Change, Key, Moment, Stored, StoreError, Summary, check_history
 
 __all__ = ["SqliteStore"]
 
@@ -74,8 +74,7 @@ class SqliteStore:
                 counts = self._db.execute("SELECT tenant, count(*) FROM streams GROUP BY tenant").fetchall()
             except sqlite3.Error as error:
                 raise InputError(f"{path} cannot be used as a store: {error}") from error
-            if kept != history:
-                raise InputError(f"{path} was made to keep {kept} moments of a stream, but history is {history}")
+            check_history(path, kept, history)
             self._counts = Counter(dict(counts))
             self._checkpoints = Checkpoints(path)
             opened.pop_all()  # until `close`
