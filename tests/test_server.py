@@ -1,6 +1,7 @@
 """The server, real ones on loopback: applied once, stored before it is answered, the same bits after a crash."""
 
 import asyncio
+import inspect
 import json
 import re
 import resource
@@ -174,6 +175,44 @@ def test_a_live_stream_answers_bytes_with_bytes_and_json_with_json(client: Clien
     assert there.position == 23
 
 
+def test_a_live_answer_has_what_was_asked_for_in_the_form_of_its_request(client: Client, address: str) -> None:
+    there, bytes_of = client.create("text"), (3).to_bytes(8, "little")
+    with live(address, there.id) as socket:
+        for at, asked in enumerate(({}, {"outputs": False}, {"said": False})):
+            socket.send(json.dumps({"at": at, "inputs": [1], **asked}))
+            assert set(json.loads(socket.recv())) == {"position", "outputs", "said"} - set(asked)
+        socket.send(bytes_of)  # no inputs
+        assert socket.recv() == bytes_of
+        for long in (bytes_of + bytes(4 * 4097), json.dumps({"at": 3, "inputs": [1] * 4097})):
+            socket.send(long)
+            assert json.loads(socket.recv())["error"]["code"] == "too_many_steps"
+
+
+def test_a_live_connection_ends_with_its_stream_and_is_counted_till_then(client: Client, address: str) -> None:
+    def counted(connections: float) -> bool:
+        wanted = f"unrolled_live_connections {connections}\n"
+        return any(wanted in httpx.get(f"{address}/metrics").text for _ in range(1000))
+
+    stream = client.create("text", "x" * 64)
+    with live(address, stream.id) as socket:
+        assert counted(1.0)
+        stream.delete()
+        socket.send(bytes(12))
+        assert json.loads(socket.recv())["error"]["code"] == "no_such_stream"
+        with pytest.raises(ConnectionClosed) as closed:
+            socket.recv(timeout=20)
+    assert closed.value.rcvd is not None
+    assert (closed.value.rcvd.code, closed.value.rcvd.reason) == (1000, "no_such_stream")
+    assert counted(0.0)
+
+
+@pytest.mark.parametrize("path", ["", "/streams/here/live/on", "/streams/h%20ere/live", "/live"])
+def test_there_is_no_live_stream_at_another_address(client: Client, address: str, path: str) -> None:
+    client.create("text", "here")
+    with pytest.raises(InvalidStatus, match="404"), connect(f"{address.replace('http', 'ws')}{path}"):
+        pass
+
+
 def test_streams_that_come_together_are_stepped_together_as_if_alone(address: str) -> None:
     """Each with calls of its own length, one from a state whose numbers are none."""
     inputs = [inputs_for("numbers", 60, seed) for seed in range(12)]
@@ -196,6 +235,44 @@ def test_streams_that_come_together_are_stepped_together_as_if_alone(address: st
             await asyncio.gather(*(one(client, number) for number in range(12)))
 
     asyncio.run(all_of_them())
+
+
+async def conversation(client: Any, name: str) -> list[Any]:
+    """What a client's calls give, and where they leave its stream."""
+
+    async def of(given: Any) -> Any:
+        return await given if inspect.isawaitable(given) else given
+
+    stream = await of(client.create("text", name))
+    told = [await of(call(1)) for call in (stream.peek, stream.step)]
+    told += [await of(call("abc")) for call in (stream.feed, stream.read)]
+    state, fork = await of(stream.snapshot()), await of(stream.fork(f"{name}-2"))
+    await of(fork.feed([2]))
+    await of(fork.feed([3]))
+    other = await of(client.stream(f"{name}-2"))
+    await of(other.rewind(8))
+    for one in (stream, fork, other):
+        told.append((one.id.removeprefix(name), one.position))
+    await of(fork.refresh())
+    await of(other.restore(state))
+    told += [fork.position, other.position, state.to_bytes()]
+    for one in (stream, fork):
+        await of(one.delete())
+    with pytest.raises(ServerError) as gone:
+        await of(client.stream(name))
+    return [*told, gone.value.code]
+
+
+def test_the_client_for_asyncio_does_what_the_other_does(client: Client, address: str) -> None:
+    async def both() -> list[Any]:
+        async with AsyncClient(address) as there:
+            await there.create("text", "c")
+            names = {stream.id async for stream in there.streams()}
+            return [await conversation(there, "a"), await conversation(client, "b"), names]
+
+    one, two, names = asyncio.run(both())
+    np.testing.assert_equal(one, two)
+    assert names == {stream.id for stream in client.streams()}
 
 
 def test_a_long_request_is_the_same_as_many_short_ones_and_has_an_end(client: Client) -> None:
@@ -258,9 +335,24 @@ def test_the_same_creation_again_finds_the_stream_and_another_of_its_name_is_ref
     with pytest.raises(ServerError, match="expected one of text, numbers, words, speech"):
         client.create("nothing")
     first.delete()
-    with pytest.raises(ServerError, match="there is no such stream"):
-        first.feed([1])
+    for gone in (first.peek, first.step):
+        with pytest.raises(ServerError, match="there is no such stream"):
+            gone(1)
     assert "the-same" not in {stream.id for stream in client.streams()}
+
+
+def test_a_name_is_taken_unless_its_stream_began_alike(client: Client) -> None:
+    stream = client.create("text")
+    stream.feed([1, 2])
+    client.create("text", "taken")
+    with pytest.raises(ServerError, match="there is another stream of this name"):
+        stream.fork("taken")
+    fork = stream.fork("began-alike")
+    for _ in range(10):  # at the end how it began is no longer kept
+        with pytest.raises(ServerError, match="there is another stream of this name"):
+            client.create("numbers", fork.id)
+        assert stream.fork(fork.id).position == fork.position
+        fork.feed([3])
 
 
 def events(response: httpx.Response) -> list[tuple[str, Any]]:
@@ -444,9 +536,14 @@ def test_limits_are_told(tmp_path: Path, models: list[Path]) -> None:
         assert (big.status_code, big.json()["error"]["code"]) == (413, "too_large")
         chunked = httpx.post(f"{path}/a/feed", content=iter([b"a" * 1500] * 3))
         assert chunked.status_code == 413
-        with httpx.Client() as connected:  # a connection for each would take as long as a busy machine likes
+        with httpx.Client() as connected, live(server.address, "a") as socket:
+            # A connection for each would take as long as a busy machine likes.
             statuses = [connected.get(f"{path}/a").status_code for _ in range(60)]
+            for _ in range(60):
+                socket.send(bytes(8))
+            codes = {json.loads(one)["error"]["code"] for _ in range(60) if isinstance(one := socket.recv(), str)}
         assert 429 in statuses and set(statuses) <= {200, 429}
+        assert codes == {"too_many_requests"}
 
 
 def test_a_tenth_of_a_request_a_second_lets_the_first_one_in(tmp_path: Path, models: list[Path]) -> None:
@@ -547,6 +644,44 @@ def test_a_text_to_what_reads_numbers_is_called_a_text(client: Client, model: st
         Stream(model_of(model)).feed("abc")
     with pytest.raises(ServerError, match=r"expected shape \[.*\], got a text"):
         client.create(model).feed("abc")
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "sentence"),
+    [
+        ("", {"id": ""}, "body.id: "),
+        ("", {"id": "a\n"}, "body.id: "),
+        ("", {"name": "a"}, "body.name: "),
+        ("/a/feed", [], "the body: "),
+        ("/a/feed", {"inputs": []}, "at: "),
+        ("/a/feed", {"at": -1, "inputs": []}, "at: "),
+        ("/a/feed", {"at": 2**53, "inputs": []}, "at: "),
+        ("/a/feed", {"at": "0", "inputs": []}, "at: "),
+        ("/a/feed?at=-1", b"", "query.at: "),
+        ("/a/generate", {"at": 0, "prompt": "a" * 65_537}, "body.prompt: "),
+        ("/a/generate", {"at": 0, "length": 0}, "body.length: "),
+        ("/a/generate", {"at": 0, "length": 100_001}, "body.length: "),
+        ("/a/generate", {"at": 0, "temperature": -0.1}, "body.temperature: "),
+        ("/a/generate", {"at": 0, "top_p": 0}, "body.top_p: "),
+        ("/a/generate", {"at": 0, "top_p": 1.1}, "body.top_p: "),
+        ("/a/generate", {"at": 0, "seed": -1}, "body.seed: "),
+    ],
+)
+def test_a_request_out_of_bounds_is_told_by_the_name_of_its_field(
+    address: str, path: str, body: Any, sentence: str
+) -> None:
+    raw = {"content": body, "headers": {"Content-Type": "application/octet-stream"}}
+    answer = httpx.post(f"{address}/streams{path}", **(raw if isinstance(body, bytes) else {"json": body}))
+    assert (answer.status_code, answer.json()["error"]["code"]) == (422, "bad_request")
+    assert answer.json()["error"]["message"].startswith(sentence)
+
+
+def test_numbers_that_are_not_finite_are_null_in_json(client: Client, address: str) -> None:
+    stream = client.create("text")
+    stream.restore(poisoned(stream.snapshot()))
+    body = {"at": 0, "inputs": [1]}
+    answer = httpx.post(f"{address}/streams/{stream.id}/feed", json=body).json()
+    assert answer["outputs"] == [[None] * 10]
 
 
 @pytest.mark.parametrize("path", ["streams", "streams/none/feed"])
@@ -917,17 +1052,42 @@ def test_a_position_to_which_another_server_brought_the_stream_anew_is_not_the_o
 ) -> None:
     if shutil.which("redis-server") is None:
         pytest.skip("needs redis-server (apt-get install redis-server); .ci/run installs it")
-    here, outputs = Stream(model_of("text")), []
+    here = Stream(model_of("text"))
     here.feed([3, 4])
+    expected, outputs = here.feed([5]), []
     with redis_server(tmp_path) as redis, in_process(redis.address) as one, in_process(redis.address) as two:
-        for verb in ("peek", "feed"):  # each with a stream of its own, for either brings the newest into memory
-            path = f"/streams/{verb}"
-            one.post("/streams", json={"id": verb})
+        # Each with a stream of its own, for either brings the newest into memory.
+        for name, verb in (("looked-at", "peek"), ("fed", "feed"), ("forked", "peek")):
+            path = f"/streams/{name}"
+            one.post("/streams", json={"id": name})
             one.post(f"{path}/feed", json={"at": 0, "inputs": [1, 2]})
             two.post(f"{path}/rewind", json={"position": 0})
             two.post(f"{path}/feed", json={"at": 0, "inputs": [3, 4]})
+            if name == "forked":
+                path = f"/streams/{one.post(f'{path}/fork').json()['id']}"
             outputs.append(one.post(f"{path}/{verb}", json={"at": 2, "inputs": [5]}).json()["outputs"])
-    assert np.array_equal(outputs[0], [here.peek(5)]) and np.array_equal(outputs[1], here.feed([5]))
+    assert all(np.array_equal(found, expected) for found in outputs)
+
+
+def test_the_streams_that_were_used_last_are_those_in_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = ServeSettings(store=f"sqlite:///{tmp_path / 'streams.db'}", in_memory=2)
+    service, loaded = Service({"text": model_of("text")}, settings), []
+    load = service.streams.store.load
+
+    def count(key: Key) -> Any:
+        loaded.append(key.id)
+        return load(key)
+
+    monkeypatch.setattr(service.streams.store, "load", count)
+    with TestClient(create_app(service)) as client:
+        for name in "abc":
+            client.post("/streams", json={"id": name})
+        for name in "aabacaba":
+            client.get(f"/streams/{name}")
+    assert loaded == ["a", "b", "c", "b"]
+    assert len(service.streams) == 2
 
 
 def test_after_a_lost_answer_of_the_store_a_stream_is_where_the_store_has_it(tmp_path: Path) -> None:
@@ -946,6 +1106,29 @@ def test_after_a_lost_answer_of_the_store_a_stream_is_where_the_store_has_it(tmp
         assert client.get("/streams/a").json()["position"] == 2
         again = client.post("/streams/a/feed", json=body).json()
     assert np.array_equal(again["outputs"], Stream(model_of("text")).feed([1, 2]))
+
+
+def test_a_rewind_goes_back_to_the_newest_state_that_was_at_a_position(client: Client) -> None:
+    stream, other = client.create("text"), Stream(model_of("text"))
+    other.feed([5, 6])
+    stream.feed([1, 2])
+    stream.restore(other.snapshot())
+    stream.feed([3])
+    stream.rewind(2)
+    assert stream.snapshot() == other.snapshot()
+
+
+def test_who_always_finds_that_another_server_wrote_meanwhile_is_told_to_try_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = Service({"text": model_of("text")}, ServeSettings(store=f"sqlite:///{tmp_path / 'streams.db'}"))
+    with TestClient(create_app(service)) as client:
+        client.post("/streams", json={"id": "a"})
+        monkeypatch.setattr(service.streams.store, "save", lambda changes: [False] * len(changes))
+        for verb, body in (("feed", {"at": 0, "inputs": [1]}), ("rewind", {"position": 0})):
+            answer = client.post(f"/streams/a/{verb}", json=body)
+            assert (answer.status_code, answer.json()["error"]["code"]) == (503, "contended")
+            assert answer.headers["Retry-After"] == "1"
 
 
 def test_an_answer_is_not_given_again_from_a_state_that_it_was_not_made_of(tmp_path: Path) -> None:

@@ -112,7 +112,6 @@ class Client(Rules):
                 return done.value
             if isinstance(wanted, float):
                 time.sleep(wanted)
-                answer = None
                 continue
             try:
                 answer = self._http.request(**vars(wanted))
@@ -215,7 +214,6 @@ class AsyncClient(Rules):
                 return done.value
             if isinstance(wanted, float):
                 await asyncio.sleep(wanted)
-                answer = None
                 continue
             try:
                 answer = await self._http.request(**vars(wanted))

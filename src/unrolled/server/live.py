@@ -113,7 +113,7 @@ class _Conversation:
         return Feed(self._key, at, message[POSITION:], most=self._service.settings.steps)
 
     def _of_json(self, message: str) -> Feed:
-        body = wire.feed_body(message.encode("utf-8", "replace"))
+        body = wire.feed_body(message.encode())
         self._shown = lambda answer: json.dumps(wire.answer_json(answer, body.outputs, body.said))
         return Feed(self._key, body.at, body.inputs, reads=body.said, most=self._service.settings.steps)
 
