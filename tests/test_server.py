@@ -175,6 +175,19 @@ def test_a_live_stream_answers_bytes_with_bytes_and_json_with_json(client: Clien
     assert there.position == 23
 
 
+def test_messages_that_come_before_others_are_answered_are_answered_in_their_order(
+    client: Client, address: str
+) -> None:
+    here, stream = Stream(model_of("text")), client.create("text")
+    with live(address, stream.id) as socket:
+        for at in range(100):
+            socket.send(json.dumps({"at": 2 * at, "inputs": [at % 7, 1]}))
+        for at in range(100):
+            answer = json.loads(socket.recv(20))
+            assert answer["position"] == 2 * at + 2
+            assert np.array_equal(answer["outputs"], here.feed([at % 7, 1]))
+
+
 def test_a_live_answer_has_what_was_asked_for_in_the_form_of_its_request(client: Client, address: str) -> None:
     there, bytes_of = client.create("text"), (3).to_bytes(8, "little")
     with live(address, there.id) as socket:
@@ -541,7 +554,9 @@ def test_limits_are_told(tmp_path: Path, models: list[Path]) -> None:
             statuses = [connected.get(f"{path}/a").status_code for _ in range(60)]
             for _ in range(60):
                 socket.send(bytes(8))
-            codes = {json.loads(one)["error"]["code"] for _ in range(60) if isinstance(one := socket.recv(), str)}
+            codes = {
+                json.loads(one)["error"]["code"] for _ in range(60) if isinstance(one := socket.recv(20), str)
+            }
         assert 429 in statuses and set(statuses) <= {200, 429}
         assert codes == {"too_many_requests"}
 
@@ -840,8 +855,8 @@ def test_a_damaged_state_and_one_of_another_model_are_told_to_their_clients_alon
     tmp_path: Path, models: list[Path]
 ) -> None:
     path, swapped = tmp_path / "streams.db", tmp_path / "text.safetensors"
-    with serving(models[0], models[1], store=path) as server, Client(server.address) as client:
-        for name, kind in (("damaged", "numbers"), ("whole", "numbers"), ("other", "text")):
+    with serving(*models[:3], store=path) as server, Client(server.address) as client:
+        for name, kind in (("damaged", "numbers"), ("whole", "numbers"), ("other", "text"), ("gone", "words")):
             client.create(kind, name)
         for name in ("damaged", "whole"):
             client.stream(name).feed(inputs_for("numbers", 3))
@@ -856,11 +871,11 @@ def test_a_damaged_state_and_one_of_another_model_are_told_to_their_clients_alon
     with serving(swapped, models[1], store=path) as server, Client(server.address) as client:
         answers = {
             name: httpx.post(f"{server.address}/streams/{name}/feed", json={"at": 3, "inputs": [[0.0, 1.0, 2.0]]})
-            for name in ("damaged", "whole", "other")
+            for name in ("damaged", "whole", "other", "gone")
         }
         assert answers["whole"].status_code == 200
-        codes = {name: answers[name].json()["error"]["code"] for name in ("damaged", "other")}
-        assert codes == {"damaged": "state_damaged", "other": "other_model"}
+        codes = [answers[name].json()["error"]["code"] for name in ("damaged", "other", "gone")]
+        assert codes == ["state_damaged", "other_model", "other_model"]
         assert httpx.post(f"{server.address}/streams/damaged/rewind", json={"position": 0}).status_code == 200
         assert client.stream("damaged").feed(inputs_for("numbers", 3)).shape == (3, 3)
 
