@@ -1,5 +1,6 @@
 """Stores: the newest moment wins, an old process does not, what is damaged is seen."""
 
+import random
 import shutil
 import sqlite3
 import subprocess
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from servers import redis_server
 from unrolled import InputError
-from unrolled.store import Change, Key, Moment, Store, Stored, StoreError, checkpoints, open_store
+from unrolled.store import Change, Key, Moment, Store, Stored, StoreError, checkpoints, open_store, sqlite
 
 ONE, TWO = Key("alice", "one"), Key("alice", "two")
 NOTHING = bytes(16)
@@ -227,6 +228,22 @@ def test_the_log_of_a_busy_store_does_not_grow_for_ever(tmp_path: Path, monkeypa
     for version in range(300):
         store.save([Change(ONE, version, moment(version + 1))])
     assert (tmp_path / "streams.db-wal").stat().st_size < 150 * 2048  # of 300 pages that were written
+    store.close()
+
+
+def test_what_a_store_remembers_of_streams_does_not_grow_with_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite, "MOST_PLACES", 4)
+    store, keys = sqlite.SqliteStore(tmp_path / "streams.db", HISTORY), [Key("alice", str(n)) for n in range(40)]
+    for key in keys:
+        store.create(key, "text", "abc", moment(0))
+    versions, rng = dict.fromkeys(keys, 0), random.Random(0)
+    for _ in range(200):
+        batch = rng.sample(keys, 6)  # some that are remembered, and let go for others
+        assert all(store.save([Change(key, versions[key], moment(versions[key] + 1)) for key in batch]))
+        versions |= {key: versions[key] + 1 for key in batch}
+    assert len(store._places) <= 4 + 6
     store.close()
 
 

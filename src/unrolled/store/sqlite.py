@@ -153,7 +153,7 @@ class SqliteStore:
             if row is None:
                 return None
             self._places[key] = found = row
-            if len(self._places) > MOST_PLACES:
+            while len(self._places) > MOST_PLACES:  # what a batch let go is back after it
                 del self._places[next(iter(self._places))]
         return found
 
