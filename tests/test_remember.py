@@ -16,7 +16,7 @@ from unrolled.errors import InputError
 from unrolled.memory import context, endurance, portrait, reach, remember, shading, units
 from unrolled.memory.decoding import Decoding
 from unrolled.memory.layered import Layered, Member, numbers
-from unrolled.memory.subject import Subject
+from unrolled.memory.subject import NO_TARGET, Steps, Subject, losses
 from unrolled.memory.trained import subject as trained_subject
 from unrolled.models.decoder import AttentionDecoder
 from unrolled.models.layers import Head, Layers
@@ -85,6 +85,28 @@ def test_a_model_that_says_what_it_read_k_steps_ago_has_that_horizon(k: int) -> 
     assert losses[k] == pytest.approx(full, rel=1e-3) and losses[k - 1] > 5 * full
 
 
+def test_the_horizon_has_the_bounds_of_its_interval() -> None:
+    found = [
+        context.Context(k, 1.0 + excess, excess, low, high)
+        for k, excess, low, high in (
+            (1, 0.3, 0.2, 0.4),
+            (2, 0.1, 0.01, 0.2),
+            (4, 0.01, 0.0, 0.02),
+            (8, 0.0, 0.0, 0.0),
+        )
+    ]
+    assert context.horizon(1.0, found) == context.Horizon(4, 2, 8)
+    assert context.horizon(1.0, found[:2]) == context.Horizon(2, 2, None)
+    assert context.horizon(1.0, found[:1]) == context.Horizon(1, 1, None)
+
+
+def test_context_is_measured_up_to_half_a_passage() -> None:
+    subject = delay(1)
+    passages = subject.passages()
+    _, contexts = context.by_context(subject, passages)
+    assert int(passages.lengths.max()) == 2048 and contexts[-1].k == 1024
+
+
 @pytest.mark.parametrize("k", [1, 4, 16])
 def test_only_the_input_k_steps_back_moves_its_output(k: int) -> None:
     subject = delay(k)
@@ -92,7 +114,7 @@ def test_only_the_input_k_steps_back_moves_its_output(k: int) -> None:
     moved = {one.k: one.high for one in reach.substitutions(subject, passages)}
     assert k in moved
     for back, by in moved.items():
-        assert by < 1e-6 if back != k else by > 0.5
+        assert by < 1e-6 if back != k else 0.5 < by <= 1.0
 
 
 def test_a_model_whose_forget_gates_are_shut_has_horizon_0() -> None:
@@ -156,15 +178,137 @@ def test_a_state_that_grows_and_one_that_is_saturated_are_seen() -> None:
     assert of_it.saturated == [0, 1] and of_it.half_lives is not None and min(of_it.half_lives) > 1e5
 
 
-@pytest.mark.parametrize(("steps", "comparable"), [(300, False), (50_000, True)])
-def test_losses_are_compared_only_where_the_same_data_came_again(steps: int, comparable: bool) -> None:
-    layers, _ = zeros("lstm", 2)
-    subject = told(layers, lambda signs: signs)
-    assert len(np.concatenate(subject.inputs)) < 50_000
+def test_units_are_told_by_the_steps_that_count() -> None:
+    c = torch.full((20, 2, 5), 0.0)
+    c[:, 0, 0], c[:16, 0, 1], c[:, 0, 2], c[::2, 0, 3] = -3.0, 3.0, 0.99, 0.5
+    gates = torch.full((20, 2, 20), 0.5)
+    gates[:, 0, 9] = 0.0  # f of the last unit
+    c[:, 1], gates[:, 1] = torch.nan, torch.nan
+    h = c.clone()
+    h[:, 0] = 0.0
+    h[::2, 0, 4] = 1.0
+    found = units.of_layer(Steps(h, c, gates), torch.tensor([True, False]).expand(20, 2))
+    assert (found.hidden, found.saturated, found.still) == (5, [0], [0, 1, 2, 3])
+    assert found.half_lives is not None and found.half_lives[:4] == pytest.approx([1.0] * 4)
+    assert 0 < found.half_lives[4] < 0.1, "a gate that is shut is drawn on an axis of logarithms"
+    assert found.moves == pytest.approx(h[:, 0, 4].std().item())
+
+
+@pytest.mark.parametrize(
+    ("steps", "early", "late", "comparable"),
+    [
+        (250, slice(0, 125), slice(125, 250), False),
+        (6100, slice(0, 3000), slice(3000, 6000), True),
+        (20_000, slice(0, 3000), slice(15_000, 18_000), True),
+    ],
+)
+@pytest.mark.parametrize("known", [True, False])
+def test_losses_are_compared_where_the_same_data_came_again(
+    steps: int, early: slice, late: slice, comparable: bool, known: bool
+) -> None:
+    """Of a model that is wrong at first, and of data in which some steps have no answer, or none."""
+    subject = forgetful()
+    inputs, (targets,) = torch.from_numpy(subject.inputs[0]), subject.targets
+    assert targets is not None
+    targets[:200] = 1 - targets[:200]
+    targets[100:2000:7] = NO_TARGET
+    logits = subject.logits(subject.run(inputs[:, None], torch.zeros(1, dtype=torch.int64))[0])[:, 0]
+    expected = torch.from_numpy(targets) if known else logits.argmax(-1)
+    every = losses(logits, expected.clamp(min=0)).masked_fill(expected == NO_TARGET, torch.nan).repeat(7)
+    subject.targets = [targets if known else None]
     found = endurance.endure(subject, steps)
     assert found.comparable == comparable
-    if comparable:
-        assert found.late == pytest.approx(found.early)
+    assert found.early == pytest.approx(every[early].nanmean().item(), rel=1e-4)
+    assert found.late == pytest.approx(every[late].nanmean().item(), rel=1e-4)
+
+
+def test_a_state_that_stops_being_a_number_is_said() -> None:
+    layers, layer = zeros("lstm", 2)
+    subject = told(layers, lambda signs: signs)
+    passages = subject.passages()
+    with torch.no_grad():
+        layer.bias_ih_l0[:] = torch.nan
+    assert "its state stops being a number" in remember.of_subject(subject, passages, steps=300).verdict()
+
+
+def test_the_loss_is_that_of_the_second_half_of_each_passage_and_steps_without_an_answer_do_not_count() -> None:
+    subject, *_ = decoding("lstm")
+    subject.targets[3] = np.full_like(subject.targets[3], NO_TARGET)
+    passages = subject.passages()
+    steps = torch.arange(len(passages.x))[:, None]
+    half = (steps >= passages.lengths // 2) & (steps < passages.lengths) & (passages.sequences != 3)
+    full, _ = context.by_context(subject, passages)
+    assert full == pytest.approx(losses(passages.logits[half], passages.targets[half]).mean().item())
+
+
+def test_nothing_past_the_end_of_a_passage_is_looked_at() -> None:
+    subject, *_ = decoding("lstm")
+    passages = subject.passages()
+    expected = remember.of_subject(subject, passages)
+    past = torch.arange(len(passages.x))[:, None] >= passages.lengths
+    for part in (
+        passages.x,
+        passages.logits,
+        *(one for trace in passages.traces for one in trace if one is not None),
+    ):
+        part[past] = torch.nan
+    assert remember.of_subject(subject, passages) == expected
+
+
+def test_where_nobody_knows_the_answer_it_is_what_the_model_expects() -> None:
+    subject = delay(1)
+    subject.targets = [None]
+    passages = subject.passages()
+    assert torch.equal(passages.targets, passages.logits.argmax(-1))
+
+
+def test_a_long_sequence_is_looked_at_in_several_passages() -> None:
+    subject = forgetful()
+    subject.inputs = [np.concatenate(subject.inputs * 3)]
+    subject.targets = [np.concatenate([one for one in subject.targets if one is not None] * 3)]
+    passages = subject.passages()
+    assert passages.lengths.tolist() == [2048] * 4
+    assert torch.equal(passages.targets, passages.logits.argmax(-1))
+
+
+@pytest.mark.parametrize(("count", "steps", "most"), [(1200, 2, 1024), (140, 500, 132)])
+def test_of_much_data_a_part_is_looked_at_that_the_seed_chooses(count: int, steps: int, most: int) -> None:
+    subject = forgetful()
+    subject.inputs, subject.targets = [subject.inputs[0][:steps]] * count, [None] * count
+    chosen = [subject.passages(seed).sequences.tolist() for seed in (0, 0, 1)]
+    assert chosen[0] == chosen[1] != chosen[2]
+    assert [len(set(one)) for one in chosen] == [most] * 3
+
+
+def test_an_input_in_the_place_of_the_same_changes_nothing() -> None:
+    """Neither of sequences of two steps, of which the first is the one replaced."""
+    layers, _ = zeros("gru", 3)
+    with torch.no_grad():
+        for parameter in layers.parameters():
+            parameter.normal_(generator=torch.Generator().manual_seed(0))
+    subject = told(layers, lambda signs: signs)
+    subject.inputs, subject.targets = [np.ones((2, 1), np.float32)] * 60, [None] * 60
+    moved = reach.substitutions(subject, subject.passages())
+    assert [one.k for one in moved] == [0, 1] and max(one.high for one in moved) < 1e-6
+
+
+def test_layers_of_members_go_on_from_a_step_in_the_middle() -> None:
+    torch.manual_seed(0)
+    members = [Member(Layers("lstm", 1, 4, 2), Head(4, 2)) for _ in range(2)]
+    inputs = np.random.default_rng(0).normal(size=(120, 1)).astype(np.float32)
+    subject = Layered(members, numbers, [inputs], [None], "step")
+    passages = subject.passages()
+    state = [tuple(part[49] for part in trace.carried) for trace in passages.traces]
+    outputs, _ = subject.run(passages.x[50:], passages.sequences, state)
+    assert_close(subject.logits(outputs), passages.logits[50:])
+
+
+def test_reach_goes_back_half_the_longest_passage() -> None:
+    subject, *_ = decoding("lstm")
+    passages = subject.passages()
+    assert int(passages.lengths.max()) == 9
+    assert [one.k for one in reach.gradients(subject, passages)] == [0, 1, 2, 3, 4]
+    assert [one.k for one in reach.substitutions(subject, passages)] == [0, 1, 2, 4]
 
 
 def decoder(cell: str, seed: int = 0) -> AttentionDecoder:
@@ -196,6 +340,7 @@ def test_a_decoder_is_probed_as_it_decodes(cell: str) -> None:
         logits = made(sources[:, rows], lengths[rows], symbols)
     valid = torch.arange(len(symbols))[:, None] < passages.lengths
     assert sorted(rows.tolist()) == list(range(40))
+    assert symbols[0].tolist() == [6] * 40, "what begins a sequence"
     assert_close(passages.logits[valid], logits[valid])
 
 
@@ -226,6 +371,8 @@ def test_a_decoder_that_does_not_hear_its_past_has_horizon_0() -> None:
     full, contexts = context.by_context(subject, subject.passages())
     assert context.horizon(full, contexts).k == 0
     assert max(abs(one.excess) for one in contexts) < 1e-5
+    found = remember.of_subject(subject, subject.passages())
+    assert found.heeded < 1e-6 and found.units[0].half_lives is None, "an RNN has no gates"
 
 
 def test_of_members_it_is_their_mean_that_is_looked_at(tmp_path: Path) -> None:
@@ -238,6 +385,67 @@ def test_of_members_it_is_their_mean_that_is_looked_at(tmp_path: Path) -> None:
     assert len(passages.traces) == 6 and subject.classes == 3  # of three members, two layers each
     for row, number in enumerate(passages.sequences.tolist()):
         assert_close(passages.logits[:60, row], torch.from_numpy(model.stream().feed(inputs[number])))
+
+
+PLAIN = remember.Memory(
+    step="step",
+    full=1.0,
+    contexts=[context.Context(0, 1.5, 0.5, 0.4, 0.6), context.Context(1, 1.0, 0.0, 0.0, 0.0)],
+    horizon=context.Horizon(1, 1, 1),
+    gradients=[],
+    substitutions=[],
+    units=[units.Units(3, [1.0, 10.0, 2000.0], [], [], 0.5)],
+    endurance=endurance.Endurance([10, 20], [1.0, 1.5], 0.5, 0.5, True),
+    heeded=0.5,
+)
+"""A model of which there is nothing special to say."""
+
+
+def test_a_verdict_says_context_units_and_endurance() -> None:
+    assert replace(PLAIN, horizon=context.Horizon(2, 1, 1_000)).verdict() == (
+        "It uses about 2 steps of context (1 to 1,000); more does not help. "
+        "With none the loss is 1.500 nats a step, with all 1.000. "
+        "1 of 3 units hold information for longer than 1,000 steps (half-life by their gates); "
+        "the median holds it for 10. "
+        "Over 20 steps without a reset the state stays as large as it was (1.50 times) "
+        "and the loss goes from 0.500 to 0.500."
+    )
+
+
+@pytest.mark.parametrize(
+    ("part", "given", "sentence"),
+    [
+        ("units", {"saturated": [1]}, " 1 units are saturated nearly always, 0 never move."),
+        ("units", {"still": [0, 2]}, " 0 units are saturated nearly always, 2 never move."),
+        ("endurance", {"sizes": [1.0, 3.0]}, "the state grows 3 times and the loss goes from"),
+        ("endurance", {"late": 0.6}, "the loss goes from 0.500 to 0.600: reset it now and then."),
+        (
+            "endurance",
+            {"comparable": False},
+            "(1.50 times); more --steps than the data have would compare the loss",
+        ),
+        ("endurance", {"finite": False}, "its state stops being a number within 20 steps."),
+    ],
+)
+def test_what_is_special_is_said(part: str, given: dict[str, Any], sentence: str) -> None:
+    found = getattr(PLAIN, part)
+    changed: Any = [replace(found[0], **given)] if part == "units" else replace(found, **given)
+    changes: dict[str, Any] = {part: changed}
+    said = replace(PLAIN, **changes).verdict()
+    assert sentence in said and sentence not in PLAIN.verdict()
+
+
+def test_a_layer_that_moves_is_enough_to_remember() -> None:
+    quiet = replace(PLAIN.units[0], moves=0.0)
+    assert "never changes" not in replace(PLAIN, units=[quiet, *PLAIN.units]).verdict()
+
+
+def test_another_seed_looks_at_other_steps() -> None:
+    subject, *_ = decoding("lstm")
+    passages = subject.passages()
+    one, other = (remember.of_subject(subject, passages, seed) for seed in (0, 1))
+    for part in ("contexts", "gradients", "substitutions"):
+        assert getattr(one, part) != getattr(other, part), part
 
 
 @pytest.fixture(scope="module")
@@ -279,6 +487,11 @@ def test_where_the_data_do_not_tell_whether_more_context_helps_it_is_said_so(tra
     )
     at_the_end = replace(found, horizon=context.Horizon(longest, 4, None))
     assert "(at least 4); more may help: no longer context could be measured." in at_the_end.verdict()
+
+
+def test_as_many_steps_as_asked_are_run_without_a_reset(trained: Any) -> None:
+    found = remember.remember(trained, steps=2)
+    assert found.endurance is not None and found.endurance.steps == [2]
 
 
 def test_no_difference_has_no_sign(trained: Any) -> None:

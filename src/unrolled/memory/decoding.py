@@ -32,7 +32,7 @@ class Decoding(Subject):
         written: list[NDArray[np.int64]],
         step: str,
     ) -> None:
-        self._decoder = decoder.eval().requires_grad_(False)
+        self._decoder = decoder.requires_grad_(False)
         boundary = len(decoder.bias) - 1
         self.inputs = [np.concatenate([[boundary], one[:-1]]) for one in written]
         self.targets = list(written)

@@ -50,14 +50,14 @@ def substitutions(subject: Subject, passages: Passages, seed: int = 0) -> list[R
     rng = np.random.default_rng(seed)
     rows, ends = _steps(passages, LONGEST, seed)
     back = min(LONGEST, int(ends.min()))
-    other_rows, other_steps = (part[rng.integers(len(rows), size=len(rows))] for part in (rows, ends))
+    others = rng.integers(len(rows), size=len(rows))
     before = passages.logits[ends, rows].softmax(-1)
     moved = []
     ks = [0] + [1 << power for power in range(back.bit_length())]
     for k in ks:
         at = ends - k
         x = _windows(passages, rows, at, k + 1)
-        x[0] = passages.x[other_steps, other_rows]
+        x[0] = passages.x[ends[others], rows[others]]
         with torch.no_grad():
             outputs, _ = subject.run(x, passages.sequences[rows], _before(subject, passages, at, rows))
             after = subject.logits(outputs[-1]).softmax(-1)
@@ -95,7 +95,7 @@ def _steps(passages: Passages, back: int, seed: int) -> tuple[torch.Tensor, torc
 
 def _windows(passages: Passages, rows: torch.Tensor, starts: torch.Tensor, steps: int) -> torch.Tensor:
     """What the layers read in so many steps from `starts` on: [steps, N, width], a copy."""
-    return passages.x[starts + torch.arange(steps)[:, None], rows].clone()
+    return passages.x[starts + torch.arange(steps)[:, None], rows]
 
 
 def _before(subject: Subject, passages: Passages, at: torch.Tensor, rows: torch.Tensor) -> States:
