@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from unrolled.edits import edits, error_rates
 from unrolled.tasks.speech.ctc import BeamSearch, Greedy, log_softmax
@@ -155,6 +157,17 @@ def test_log_softmax_is_that_of_the_definition() -> None:
 )
 def test_edits(one: str, other: str, expected: int) -> None:
     assert edits(one, other) == edits(other, one) == expected
+
+
+@given(st.text("abc", max_size=5), st.text("abc", max_size=5))
+def test_edits_are_those_of_the_definition(one: str, other: str) -> None:
+    def distance(one: str, other: str) -> int:
+        if not one or not other:
+            return len(one) + len(other)
+        exchanged = distance(one[1:], other[1:]) + (one[0] != other[0])
+        return min(exchanged, distance(one[1:], other) + 1, distance(one, other[1:]) + 1)
+
+    assert edits(one, other) == distance(one, other)
 
 
 def test_error_rates_count_characters_words_and_texts() -> None:

@@ -1,12 +1,14 @@
 """Measures of a labelling: the definitions of Lea et al., by hand and by a slow second way."""
 
 from itertools import pairwise
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from unrolled.tasks.label import segments as segments_module
 from unrolled.tasks.label.segments import Segment, edit_score, matches, score, segments, step_weights
 
 labellings = st.lists(st.integers(0, 3), min_size=1, max_size=30)
@@ -57,6 +59,29 @@ def test_the_edit_score_compares_orders_and_not_lengths(predicted: str, true: st
 )
 def test_a_segment_is_right_once(predicted: str, true: str, overlap: int, expected: tuple[int, ...]) -> None:
     assert matches(steps(predicted), steps(true), overlap) == expected
+
+
+@given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2)), min_size=1, max_size=40), st.integers(1, 100))
+def test_segments_are_right_that_are_so_among_all_pairs(pairs: list[tuple[int, int]], overlap: int) -> None:
+    predicted, true = (np.array(part) for part in zip(*pairs, strict=True))
+    said, truth, right = segments(predicted), segments(true), set()
+    for one in said:
+        ratios = []
+        for other in truth:
+            steps, others = set(range(one.start, one.end)), set(range(other.start, other.end))
+            ratios.append(len(steps & others) / len(steps | others) * (one.label == other.label))
+        if max(ratios) > 0 and 100 * max(ratios) >= overlap:
+            right.add(int(np.argmax(ratios)))
+    found = len(right)
+    assert matches(predicted, true, overlap) == (found, len(said) - found, len(truth) - found)
+
+
+def test_only_segments_that_meet_are_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    compared = Mock(wraps=segments_module._overlap)
+    monkeypatch.setattr(segments_module, "_overlap", compared)
+    labels = np.arange(1000) % 2
+    assert matches(labels, labels, 50) == (1000, 0, 0)
+    assert compared.call_count == 1000
 
 
 @given(labellings)

@@ -3,18 +3,23 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import numpy as np
+
 __all__ = ["edits", "error_rates"]
 
 
 def edits(reference: Iterable[Any], hypothesis: Iterable[Any]) -> int:
     """How many insertions, deletions and substitutions make `reference` of `hypothesis` (Levenshtein 1966)."""
-    wanted, found = list(reference), list(hypothesis)
-    row = list(range(len(found) + 1))
-    for number, one in enumerate(wanted, start=1):
-        before, row[0] = row[0], number
-        for place, other in enumerate(found, start=1):
-            before, row[place] = row[place], min(row[place] + 1, row[place - 1] + 1, before + (one != other))
-    return row[-1]
+    numbers: dict[Any, int] = {}
+    numbered = ([numbers.setdefault(one, len(numbers)) for one in text] for text in (reference, hypothesis))
+    shorter, longer = sorted(map(np.array, numbered), key=len)
+    places = np.arange(len(longer) + 1)
+    row = places
+    for one in shorter:
+        best = row + 1
+        best[1:] = np.minimum(best[1:], row[:-1] + (longer != one))
+        row = np.minimum.accumulate(best - places) + places  # each place also by insertions from one before it
+    return int(row[-1])
 
 
 def error_rates(references: Sequence[str], hypotheses: Sequence[str]) -> dict[str, float]:

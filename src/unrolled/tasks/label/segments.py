@@ -4,6 +4,7 @@ A labelling [T] is a class a step; a segment is a run of steps of one class. The
 al. 2016 (edit score) and 2017 (F1@k), every class counted, a background class too. Scores are in percent.
 """
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -114,16 +115,16 @@ def matches(predicted: Labels, true: Labels, overlap: int) -> tuple[int, int, in
     A predicted segment is right if its intersection over union with the true segment of its class that it
     overlaps most is at least `overlap` percent, and no predicted segment before it was right with the same one.
     """
-    truth, found = segments(true), 0
-    taken = np.zeros(len(truth), bool)
-    said = segments(predicted)
+    said, truth = segments(predicted), segments(true)
+    starts = [other.start for other in truth]
+    right: set[int] = set()
     for segment in said:
-        ratios = [_overlap(segment, other) if other.label == segment.label else 0.0 for other in truth]
-        best = int(np.argmax(ratios))
-        if ratios[best] > 0 and 100 * ratios[best] >= overlap and not taken[best]:
-            taken[best] = True
-            found += 1
-    return found, len(said) - found, len(truth) - found
+        meeting = range(bisect_right(starts, segment.start) - 1, bisect_left(starts, segment.end))
+        ratios = {n: _overlap(segment, truth[n]) for n in meeting if truth[n].label == segment.label}
+        best = max(ratios, key=ratios.__getitem__, default=None)
+        if best is not None and 100 * ratios[best] >= overlap:
+            right.add(best)
+    return len(right), len(said) - len(right), len(truth) - len(right)
 
 
 def score(pairs: Iterable[tuple[Labels, Labels]], classes: int, overlaps: Sequence[int] = OVERLAPS) -> LabelScore:
@@ -144,9 +145,9 @@ def score(pairs: Iterable[tuple[Labels, Labels]], classes: int, overlaps: Sequen
 
 
 def _overlap(one: Segment, other: Segment) -> float:
-    """Intersection over union of two segments."""
+    """Intersection over union of two segments that meet."""
     shared = min(one.end, other.end) - max(one.start, other.start)
-    return max(0, shared) / (max(one.end, other.end) - min(one.start, other.start))
+    return shared / (max(one.end, other.end) - min(one.start, other.start))
 
 
 def _percent(part: Any, whole: Any) -> float:
