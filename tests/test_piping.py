@@ -279,11 +279,17 @@ def test_a_row_may_be_separated_as_the_training_table_may(columns: Path, separat
     assert run(content.encode(), columns) == run("".join(rows).encode(), columns)
 
 
+def test_numbers_between_semicolons_may_have_a_decimal_comma(columns: Path) -> None:
+    expected = run(b"1.5,2.25,-3\n0.5,1,2\n", columns)
+    assert run(b"1,5;2,25;-3\n0,5;1;2\n", columns) == expected
+    assert run(b"z;who;x;y, m\n-3;m,0;1,5;2,25\n2;m,0;0,5;1\n", columns) == expected
+
+
 @pytest.mark.parametrize(
     ("line", "reason"),
     [
         (b"1,2", "'1,2' has 2 numbers, expected 3"),
-        (b"1;2;3;4", "'1;2;3;4' is no row of numbers"),
+        (b"1;2;3;4", "'1;2;3;4' has 4 numbers, expected 3"),
         (b"1_0,2,3", "'1_0,2,3' is no row of numbers"),
         (b"1" + b",1" * 100_000, f"'1{',1' * 39},' has 100001 numbers, expected 3"),
         (b"1" + b";1" * 100_000, f"'1{';1' * 39};' has 100001 numbers, expected 3"),

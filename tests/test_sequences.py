@@ -325,6 +325,14 @@ def test_a_table_that_is_only_measured_is_not_told_of_an_option_of_training(tmp_
         read([path], Layout(features=("x", "y")), Refused())
 
 
+def test_numbers_between_semicolons_may_have_a_decimal_comma(tmp_path: Path) -> None:
+    found = one(written(tmp_path / "a.csv", "at, C;y;label\n-1,25;2;a\n3;;b,c\n"), Layout(missing="hold"))
+    np.testing.assert_array_equal(found.inputs, [[-1.25, 2], [3, np.nan]])
+    assert found.features == ("at, C", "y") and found.labels == ["a", "b,c"]
+    with pytest.raises(InputError, match=r"a.csv, line 2, column 'x': '1,25', expected a finite number"):
+        one(written(tmp_path / "a.csv", 'x,label\n"1,25",a\n'))
+
+
 @pytest.mark.parametrize("separator", [",", ";", "\t"])
 @pytest.mark.parametrize("name", ["a.csv", "a.tsv", "a.csv.gz", "a.TSV.GZ"])
 def test_the_heading_tells_the_separator(tmp_path: Path, separator: str, name: str) -> None:

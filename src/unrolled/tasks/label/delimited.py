@@ -11,10 +11,21 @@ from io import BytesIO, TextIOWrapper
 from pathlib import Path
 from typing import BinaryIO, cast
 
-__all__ = ["SEPARATORS", "SUFFIXES", "Text", "fault", "heading", "of_bytes", "of_file", "row_of", "separator"]
+__all__ = [
+    "SEPARATORS",
+    "SUFFIXES",
+    "Text",
+    "fault",
+    "heading",
+    "of_bytes",
+    "of_file",
+    "pointed",
+    "row_of",
+    "separator",
+]
 
 SUFFIXES = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
-SEPARATORS = (",", ";", "\t")
+SEPARATORS = (";", ",", "\t")  # where a semicolon makes as many cells as a comma, that is a decimal comma
 
 
 @dataclass(frozen=True)
@@ -40,6 +51,11 @@ def of_bytes(name: str, content: bytes) -> Text:
 def separator(text: Text) -> str:
     """What parts the heading into the most names: a comma, a semicolon or a tab."""
     return max(SEPARATORS, key=lambda one: len(heading(text, one)))
+
+
+def pointed(number: str, separator: str) -> str:
+    """A number with a decimal point; a comma is one where semicolons part the cells, as spreadsheets write it."""
+    return number.replace(",", ".") if separator == ";" else number
 
 
 def heading(text: Text, separator: str) -> list[str]:

@@ -16,7 +16,7 @@ from unrolled.errors import InputError
 from unrolled.piping import decoded, each, numbered
 from unrolled.results import Output
 from unrolled.stream import Stream
-from unrolled.tasks.label.delimited import SEPARATORS
+from unrolled.tasks.label.delimited import SEPARATORS, pointed
 from unrolled.tasks.label.names import listed
 from unrolled.tasks.label.tables import is_gap
 
@@ -78,10 +78,12 @@ class _Rows:
                 self.places, self.width = [names.index(name) for name in expected], len(names)
                 return True
         try:
-            names = [name.strip() for name in _cells(text.strip(), len(expected))]
+            separator, cells = _cells(text.strip(), len(expected))
         except ValueError:
             return False
-        if not expected or any(map(_is_number, names)) or all(map(is_gap, names)):
+        names = [name.strip() for name in cells]
+        numbers = any(_is_number(pointed(name, separator)) for name in names)
+        if not expected or numbers or all(map(is_gap, names)):
             return False
         if names != expected:
             found, wanted = listed(names, COLUMNS), listed(expected, COLUMNS)
@@ -98,10 +100,10 @@ def _row(stream: Stream, rows: _Rows, line: bytes) -> Output:
         stream.reset()
         return Output("", {"position": stream.position})
     try:
-        cells = _cells(bare, rows.width)
+        separator, cells = _cells(bare, rows.width)
         fits = len(cells) == rows.width
         read = [cells[place] for place in rows.places] if fits else cells
-        row = [None if is_gap(cell) else _number(cell) for cell in read]
+        row = [None if is_gap(cell) else _number(pointed(cell, separator)) for cell in read]
     except ValueError as error:
         raise InputError(
             f"{bare[:80]!r} is no row of numbers with commas, semicolons or tabs between them"
@@ -115,15 +117,15 @@ def _row(stream: Stream, rows: _Rows, line: bytes) -> Output:
     return Output(event, {"position": stream.position, "event": event})
 
 
-def _cells(row: str, width: int) -> list[str]:
-    """The cells of a row, quoted or not, by the separator that makes `width` of them, else by commas.
+def _cells(row: str, width: int) -> tuple[str, list[str]]:
+    """The separator that makes `width` cells of a row, or else the most, and the cells, quoted or not.
 
     Raises `ValueError` for a line that is more than one row.
     """
-    found = [cells for one in SEPARATORS if (cells := _separated(row, one)) is not None]
+    found = [(one, cells) for one in SEPARATORS if (cells := _separated(row, one)) is not None]
     if not found:
         raise ValueError("it is more than one row")
-    return next((cells for cells in found if len(cells) == width), found[0])
+    return next((one for one in found if len(one[1]) == width), max(found, key=lambda one: len(one[1])))
 
 
 def _separated(row: str, separator: str) -> list[str] | None:

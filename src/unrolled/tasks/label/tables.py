@@ -199,20 +199,19 @@ def _numbers(
 
     `whole` says that the table is one sequence.
     """
-    values = table.columns[name]
-    found = np.empty(len(rows))
-    for place, row in enumerate(rows):
-        value = values[row]
-        nothing = is_gap(value)
-        try:
-            number = np.nan if nothing else float(value)
-        except (TypeError, ValueError):
-            number = np.nan
-        found[place] = number if abs(number) <= MOST else np.nan
-        if not np.isfinite(found[place]) and not (gaps and nothing):
+    values = [table.columns[name][row] for row in rows]
+    try:
+        found = np.fromiter(values, np.float64, len(values))  # None is NaN
+    except (TypeError, ValueError):
+        found = np.array([_number(value, table.separator) for value in values])
+    found[np.abs(found) > MOST] = np.nan
+    for place in np.flatnonzero(np.isnan(found)):
+        nothing = is_gap(values[place])
+        if not (gaps and nothing):
             hint = "; training with --missing hold takes the one before it" if nothing else ""
             if chosen_here and not nothing:
                 hint = f"; {_uses(table, name, chosen_here, whole)}"
+            row = rows[place]
             said = table.said(row, name)
             raise InputError(f"{table.where(row)}, column {name!r}: {said}, expected a finite number{hint}")
     narrow = found.astype(np.float32)
@@ -229,7 +228,11 @@ def _numbers(
 
 def _uses(table: Table, name: str, names: Sequence[str], whole: bool) -> str:
     """What to do with the column `name`, which is no number, and with those of `names` that have none either."""
-    useless = [one for one in names if one == name or not any(map(_is_number, table.columns[one]))]
+    useless = [
+        one
+        for one in names
+        if one == name or not any(abs(_number(value, table.separator)) <= MOST for value in table.columns[one])
+    ]
     keys = [one for one in useless if whole and _tells_apart(table.columns[one])]
     if len(useless) == 1:
         other = f", and --sequence {shlex.quote(name)} tells sequences apart by it" if keys else ""
@@ -239,11 +242,12 @@ def _uses(table: Table, name: str, names: Sequence[str], whole: bool) -> str:
     return left + "".join(f", and --sequence {shlex.quote(key)} tells sequences apart" for key in keys[:1])
 
 
-def _is_number(value: Any) -> bool:
+def _number(value: Any, separator: str) -> float:
+    """What a cell of a table with this separator is as a number; NaN for none."""
     try:
-        return not is_gap(value) and abs(float(value)) <= MOST
+        return float(delimited.pointed(value, separator) if isinstance(value, str) else value)
     except (TypeError, ValueError):
-        return False
+        return np.nan
 
 
 def _without(name: str) -> str:
@@ -274,6 +278,8 @@ def _labels(table: Table, name: str, rows: list[int]) -> list[str]:
 
 def _text(value: Any) -> str:
     """A cell as a person writes it, with no white space around; nothing for none."""
+    if isinstance(value, str):
+        return value.strip()
     if value is None or value != value:
         return ""
     if isinstance(value, bool):
