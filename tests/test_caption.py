@@ -18,9 +18,13 @@ from programs import python
 from tolerances import assert_close
 from unrolled.architecture import CaptionArchitecture, grid_side
 from unrolled.errors import InputError
+from unrolled.examples import pad
+from unrolled.memory import trained as probed
+from unrolled.memory.subject import NO_TARGET, losses
 from unrolled.models.caption import CaptionNetwork
 from unrolled.recipe import TrainOptions
 from unrolled.tasks.caption import CaptionModel, CaptionOptions, CaptionRunOptions, CaptionTask, panels, scenes
+from unrolled.tasks.caption.data import spoken
 from unrolled.tasks.caption.model import scores
 from unrolled.train import train
 
@@ -167,6 +171,19 @@ def test_a_trained_model_says_what_is_in_new_pictures(model_path: Path, tmp_path
     figures = model.evaluate([write_scenes(tmp_path / "new", 60, seed=9)]).figures
     assert figures["pictures"] == 60
     assert figures["exact"] > 0.9 and figures["bleu4"] > 90
+
+
+def test_what_is_probed_are_the_captions_as_the_loss_reads_them(model_path: Path, tmp_path: Path) -> None:
+    model = unrolled.load(model_path)
+    data = [write_scenes(tmp_path / "new", 60, seed=9)]
+    examples, words = model.pictures(data), model.vocabulary
+    written = [np.append(words.encode(spoken(one[0])), words.size) for one in examples.captions]
+    with torch.no_grad():
+        pixels = torch.from_numpy(examples.pixels(np.arange(60)))
+        expected, _ = model.network(pixels, *map(torch.from_numpy, pad(written)))
+    passages = probed.subject(model, data).passages()
+    known = passages.targets != NO_TARGET
+    assert_close(losses(passages.logits[known], passages.targets[known]).mean(), expected)
 
 
 def test_without_data_a_model_is_measured_on_what_was_held_out(model_path: Path, folder: Path) -> None:

@@ -17,6 +17,7 @@ from tolerances import assert_close
 from unrolled import examples, modelfile, settings
 from unrolled.errors import InputError
 from unrolled.examples import Refused
+from unrolled.memory import trained as probed
 from unrolled.modelfile import ModelFile
 from unrolled.models.speech import Convolutions, SpeechNetwork
 from unrolled.recipe import TrainOptions
@@ -62,6 +63,17 @@ def task(tmp_path: Path) -> SpeechTask:
 @pytest.fixture
 def model(task: SpeechTask) -> SpeechModel:
     return SpeechModel(fresh(task))
+
+
+def test_what_is_probed_are_the_sounds_as_a_stream_hears_them(tmp_path: Path, model: SpeechModel) -> None:
+    recordings = model.recordings([tmp_path / "data"])
+    passages = probed.subject(model, [tmp_path / "data"]).passages()
+    assert sorted(passages.sequences.tolist()) == list(range(12))
+    for row, number in enumerate(passages.sequences.tolist()):
+        sound = recordings.sound(number)
+        heard = model.stream().feed(sound)  # all but the steps that the end of a sound still has
+        assert int(passages.lengths[row]) == len(model.steps(sound)) >= len(heard)
+        assert_close(passages.logits[: len(heard), row], torch.from_numpy(heard))
 
 
 @pytest.mark.parametrize("cell", ["rnn", "lstm", "gru"])

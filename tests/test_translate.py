@@ -8,10 +8,13 @@ import numpy as np
 import pytest
 import torch
 
+from tolerances import assert_close
 from unrolled import modelfile
 from unrolled.beam import Hypothesis
 from unrolled.errors import InputError
-from unrolled.examples import ExampleOptions
+from unrolled.examples import ExampleOptions, pad
+from unrolled.memory import trained as probed
+from unrolled.memory.subject import NO_TARGET, losses
 from unrolled.recipe import TrainOptions
 from unrolled.tasks import load
 from unrolled.tasks.translate import (
@@ -21,7 +24,7 @@ from unrolled.tasks.translate import (
     TranslationOptions,
 )
 from unrolled.tasks.translate.model import scores
-from unrolled.tasks.translate.sentences import labels
+from unrolled.tasks.translate.sentences import encode, labels
 from unrolled.train import train
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -69,6 +72,28 @@ def test_a_model_is_measured_on_other_data_too(trained: Path, tmp_path: Path) ->
     lines = zip(*(path.read_text(encoding="utf-8").splitlines() for path in pairs), strict=True)
     table.write_text("".join(f"{a}\t{b}\n" for a, b in lines), encoding="utf-8")
     assert load(trained).evaluate([table]).figures == figures
+
+
+def test_what_is_probed_are_the_held_out_pairs_as_the_loss_reads_them(trained: Path) -> None:
+    model = load(trained)
+    pairs = model.pairs()
+    sides = [
+        [encode(model.source, one.source) for one in pairs],
+        [encode(model.target, one.target) for one in pairs],
+    ]
+    with torch.no_grad():
+        expected, _ = model.network(*(torch.from_numpy(part) for side in sides for part in pad(side)))
+    passages = probed.subject(model).passages()
+    known = passages.targets != NO_TARGET
+    assert_close(losses(passages.logits[known], passages.targets[known]).mean(), expected)
+
+
+def test_of_many_pairs_the_seed_chooses_which_are_probed(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probed, "SOURCES", 5)
+    first, again, other = (
+        [one.tolist() for one in probed.subject(load(trained), seed=seed).inputs] for seed in (0, 0, 1)
+    )
+    assert len(first) == 5 and first == again != other
 
 
 def test_data_that_changed_is_not_taken_for_what_was_held_out(trained: Path, tmp_path: Path) -> None:

@@ -69,7 +69,7 @@ def _label(model: LabelModel, paths: Sequence[str | Path]) -> Subject:
 def _speech(model: SpeechModel, paths: Sequence[str | Path]) -> Subject:
     recordings = model.recordings(paths)
     heard = [model.steps(recordings.sound(number)) for number in range(len(recordings))]
-    return Layered([member(model.file)], numbers, list(heard), [None] * len(heard), "step")
+    return Layered([member(model.file)], numbers, heard, [None] * len(heard), "step")
 
 
 def _translate(model: TranslateModel, paths: Sequence[str | Path], seed: int) -> Subject:
