@@ -936,6 +936,13 @@ def test_fx_writes_down_one_node_for_a_layer(kind: str) -> None:
         assert torch.equal(got, wanted)
 
 
+@every_layer
+def test_fx_writes_down_a_call_as_it_was_made(kind: str) -> None:
+    program = torch.fx.symbolic_trace(torch.nn.Sequential(getattr(nn, kind)(D, H)))
+    x, node, _ = program.graph.nodes
+    assert node.args == (x,) and node.kwargs == {}
+
+
 class Scaled(nn.GRU):
     def forward(self, x: Tensor, *_: Any) -> Any:  # type: ignore[override]
         return super().forward(2 * x)

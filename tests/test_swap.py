@@ -145,6 +145,21 @@ def test_a_bare_layer_is_turned_itself() -> None:
     assert done.replaced == ("",) and str(done) == "the model: replaced"
 
 
+def test_a_bare_layer_that_stays_is_called_the_model() -> None:
+    assert str(nn.accelerate(torch.nn.LSTMCell(3, 5))).startswith("the model: left, LSTMCell is a single step")
+
+
+def test_a_layer_of_few_bits_is_turned() -> None:
+    layers = [torch.nn.GRU(3, 5, dtype=dtype) for dtype in (torch.bfloat16, torch.float16)]
+    assert nn.accelerate(torch.nn.ModuleList(layers)).replaced == ("0", "1")
+
+
+def test_turning_a_layer_draws_no_random_numbers() -> None:
+    layer, before = torch.nn.LSTM(3, 5), torch.get_rng_state()
+    nn.accelerate(layer)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 def test_a_second_time_there_is_nothing_left_to_do() -> None:
     model = reader()
     nn.accelerate(model)

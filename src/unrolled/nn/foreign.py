@@ -10,8 +10,6 @@ from unrolled.errors import InputError
 
 __all__ = ["Proxy", "by_torch", "recorded", "to_onnx", "torchs"]
 
-OWN = ("variant", "longest_gap", "recompute")  # attributes that torch's layers do not have
-
 
 def to_onnx() -> bool:
     """Whether torch.onnx.export is writing down what is called."""
@@ -35,7 +33,7 @@ def torchs(layer: torch.nn.RNNBase) -> torch.nn.RNNBase:
     """torch.nn's layer of the same kind, which has the very parameters, hooks and submodules of `layer`."""
     kind = _kind(layer)
     made: torch.nn.RNNBase = kind.__new__(kind)
-    vars(made).update({name: value for name, value in vars(layer).items() if name not in OWN})
+    vars(made).update(vars(layer))
     return made
 
 
