@@ -1,5 +1,6 @@
 """The probes against models whose memory is known, by weights set by hand or by what they were trained on."""
 
+import html
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -21,8 +22,9 @@ from unrolled.memory.trained import subject as trained_subject
 from unrolled.models.decoder import AttentionDecoder
 from unrolled.models.layers import Head, Layers
 from unrolled.recipe import TrainOptions
-from unrolled.tasks.text import TextOptions, TextTask
+from unrolled.tasks.text import TextModel, TextOptions, TextTask
 from unrolled.train import train
+from unrolled.vocabulary import CharVocabulary
 
 SHUT, OPEN, SURE = -30.0, 30.0, 30.0
 STEPS = 3000
@@ -387,6 +389,7 @@ def test_of_members_it_is_their_mean_that_is_looked_at(tmp_path: Path) -> None:
         assert_close(passages.logits[:60, row], torch.from_numpy(model.stream().feed(inputs[number])))
 
 
+MOVED = [reach.Reach(k, 0.5, 0.25, 1.0) for k in (0, 1, 2)]
 PLAIN = remember.Memory(
     step="step",
     full=1.0,
@@ -399,6 +402,7 @@ PLAIN = remember.Memory(
     heeded=0.5,
 )
 """A model of which there is nothing special to say."""
+DRAWN = replace(PLAIN, gradients=MOVED, substitutions=MOVED)
 
 
 def test_a_verdict_says_context_units_and_endurance() -> None:
@@ -529,13 +533,68 @@ def test_reach_is_drawn_beside_the_most_that_an_input_changes(
     assert all(list(line.get_ydata()) == [1e-9 / 0.5, 1.0, 0.5] for line in axes.lines)
 
 
-def test_an_axis_of_less_than_a_power_of_ten_has_marks_enough(
-    trained: Any, tmp_path: Path, drawn: list[Any]
+@pytest.mark.parametrize(
+    ("lives", "marks"),
+    [
+        ([1.2, 2.5, 4.5], ["2", "3", "4"]),
+        ([1.0, 9.0], ["1", "2", "5"]),
+        ([1.5, 100.0], ["2", "5", "10", "20", "50", "100"]),
+        ([1.5, 400.0], ["10", "100"]),
+    ],
+)
+def test_an_axis_has_marks_enough_and_not_too_many(
+    lives: list[float], marks: list[str], tmp_path: Path, drawn: list[Any]
 ) -> None:
-    found = remember.remember(trained)
-    near = [replace(one, half_lives=[1.2, 2.5, 4.5]) for one in found.units]
-    portrait.draw(tmp_path / "memory.png", replace(found, units=near))
-    assert [label.get_text() for label in drawn[0].axes[2].get_xticklabels()] == ["2", "3", "4"]
+    portrait.draw(tmp_path / "memory.png", replace(DRAWN, units=[replace(DRAWN.units[0], half_lives=lives)]))
+    assert [label.get_text() for label in drawn[0].axes[2].get_xticklabels()] == marks
+
+
+def test_what_is_drawn_of_units_says_which_layer_they_are_of_and_whether_they_have_gates(
+    tmp_path: Path, drawn: list[Any]
+) -> None:
+    bare = replace(DRAWN.units[0], half_lives=None)
+    for layers in (DRAWN.units, DRAWN.units * 2, [bare]):
+        portrait.draw(tmp_path / "memory.png", replace(DRAWN, units=layers))
+    one, two, none = (figure.axes[2] for figure in drawn)
+    assert one.get_legend() is None
+    assert [text.get_text() for text in two.get_legend().get_texts()] == ["layer 1", "layer 2"]
+    assert [text.get_text() for text in none.texts] == ["no gates"]
+
+
+def test_a_horizon_that_is_open_is_drawn_as_the_least(tmp_path: Path, drawn: list[Any]) -> None:
+    for high in (8, None):
+        portrait.draw(tmp_path / "memory.png", replace(DRAWN, horizon=context.Horizon(4, 2, high)))
+    labels = [figure.axes[0].get_legend().get_texts()[1].get_text() for figure in drawn]
+    assert labels == ["horizon: 4", "horizon: at least 4"]
+
+
+def test_influence_is_on_what_came_true() -> None:
+    layers, layer = zeros("rnn", 1)
+    with torch.no_grad():
+        layer.weight_ih_l0[:] = 0.5
+    subject = told(layers, lambda signs: signs)
+    passages = subject.passages()
+    right = reach.influence(subject, passages, 0, 50, 3)
+    passages.targets[50, 0] = 1 - passages.targets[50, 0]
+    wrong = reach.influence(subject, passages, 0, 50, 3)
+    surer = (passages.logits[50, 0, 1] - passages.logits[50, 0, 0]).abs().exp().item()
+    assert right.shape == (4,) and not right[:3].any()
+    assert wrong[3] / right[3] == pytest.approx(surer, rel=1e-3)
+
+
+def test_a_page_shows_the_last_of_a_passage_as_it_is_written(tmp_path: Path) -> None:
+    model = TextModel(small.text_file(vocabulary=CharVocabulary("\n &<ab")))
+    text = "".join(np.random.default_rng(0).choice(list(" <&ab"), 1000))
+    (tmp_path / "text.txt").write_text(text)
+    shading.write(tmp_path / "page.html", model, [tmp_path / "text.txt"])
+    page = (tmp_path / "page.html").read_text()
+    spans = page.partition('<div id="text">')[2].partition("</div>")[0]
+    assert html.unescape(spans.replace("<i>", "").replace("</i>", "")) == text[598:999]
+    influences = json.loads(page.partition("const influences = ")[2].partition(";\n")[0])
+    assert [len(one) for one in influences] == list(range(1, 401))
+    subject = trained_subject(model, [tmp_path / "text.txt"])
+    last = reach.influence(subject, subject.passages(), 0, 997, 399)
+    assert influences[-1] == pytest.approx((last / last.max()).tolist(), abs=0.006)
 
 
 def test_a_page_shows_a_passage_and_what_mattered_in_it(trained: Any, tmp_path: Path) -> None:
