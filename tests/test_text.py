@@ -145,6 +145,18 @@ def test_every_held_out_symbol_counts_once(tmp_path: Path, count: int) -> None:
         assert batch["inputs"].shape == batch["targets"].shape
 
 
+def test_of_a_long_held_out_text_as_much_is_measured_in_training_all_over_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("unrolled.tasks.text.task.HELD_OUT_SYMBOLS", 6_400)
+    task = TextTask(TextOptions(batch=1, chunk=1, split=300.5 / 20_300), [numbered(tmp_path, 20_300)])
+    batches = task.held_out()
+    counted = np.concatenate([batch["targets"] for batch, weight in batches if weight])
+    room = 20_000 // 64
+    assert np.array_equal(counted, 300 + np.arange(64) * room + np.arange(100)[:, None])
+    assert sum(weight for _, weight in batches) == 6_400
+
+
 def test_held_out_streams_are_led_in_and_carried_on(tmp_path: Path) -> None:
     path = numbered(tmp_path, 1300)
     batches = TextTask(TextOptions(batch=1, chunk=1, split=300.5 / 1300), [path]).held_out()

@@ -30,6 +30,7 @@ __all__ = ["TextOptions", "TextTask"]
 HELD_OUT_STREAMS = 64
 HELD_OUT_LEAD = 200
 HELD_OUT_CHUNK = 256
+HELD_OUT_SYMBOLS = 1 << 18  # that training measures each time, so that it is over in seconds
 BEGUN_ANEW = 0.1  # of the streams at every chunk: else a model answers only from states that have gone on for long
 BASELINE_SYMBOLS = 5_000_000  # the baselines count in memory: of a longer text, its last part
 
@@ -46,7 +47,9 @@ class TextOptions:
         default_help=f"{vocabulary.WORD_VOCABULARY:,} and {vocabulary.BPE_VOCABULARY:,}",
     )
     held_out: str | None = setting(None, "Text to measure on, a file or a folder, instead of a part of DATA.")
-    split: float = setting(0.9, "Fraction of the text to train on; the rest is held out.", above=0, below=1)
+    split: float = setting(
+        0.9, "Fraction of the text to train on; the rest, its end, is held out.", above=0, below=1
+    )
     cell: str = setting("lstm", kinds.HELP, unmet=kinds.unmet)
     embedding: int = setting(64, "Width of an embedded symbol.", at_least=1)
     hidden: int = setting(256, "Hidden units in each layer.", at_least=1)
@@ -127,14 +130,16 @@ class TextTask:
     def held_out(self) -> list[tuple[dict[str, NDArray[Any]], int]]:
         """The held-out text as parallel streams, each led in by the symbols before it, which do not count.
 
-        Quick, and next to the same as one stream with the state carried through.
+        Quick, and next to the same as one stream with the state carried through. Of a text of more than
+        `HELD_OUT_SYMBOLS`, each stream reads but the beginning of its part.
         """
         held_out = self.corpus.held_out
         before = self.corpus.train[-HELD_OUT_LEAD:]
         text = np.concatenate([before, held_out])
         streams = max(1, min(HELD_OUT_STREAMS, len(held_out) // HELD_OUT_LEAD))
-        length = len(held_out) // streams
-        starts = np.arange(streams) * length
+        room = len(held_out) // streams
+        length = min(room, HELD_OUT_SYMBOLS // streams)
+        starts = np.arange(streams) * room
         lead = len(before)
         batches = []
         for begin, end in itertools.pairwise([1, *range(lead, lead + length, HELD_OUT_CHUNK), lead + length]):
