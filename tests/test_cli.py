@@ -450,8 +450,9 @@ def test_data_of_an_interrupted_run_may_have_moved(command: Command, text: Path,
     hashes = [corpus.fingerprint([path], "char")[:12] for path in ("elsewhere/valid.txt", "other.txt")]
     refused(
         command(*again, "other.txt"),
-        "cut.checkpoint was written with held_out_data '{}', but this run has held_out_data '{}': other data, or "
-        "a file that has changed since.".format(*hashes),
+        f"cut.checkpoint was written with held_out_data '{hashes[0]}', but this run has held_out_data "
+        f"'{hashes[1]}': other data, or a file that has changed since; expected the same, or that the file is "
+        "removed to start anew.",
     )
     assert command(*again, "elsewhere/valid.txt").status == 0
 

@@ -80,7 +80,10 @@ def check_same(path: Path, was: Mapping[str, Any], now: Mapping[str, Any]) -> No
             ", ".join(f"{name} {_shortened(values.get(name))!r}" for name in others) for values in (now, was)
         )
         why = ": other data, or a file that has changed since" if DATA.intersection(others) else ""
-        raise InputError(f"{path} was written with {then}, but this run has {here}{why}.")
+        raise InputError(
+            f"{path} was written with {then}, but this run has {here}{why}; expected the same, or that the "
+            "file is removed to start anew."
+        )
 
 
 def _differ(name: str, was: Any, now: Any) -> bool:
