@@ -298,5 +298,5 @@ void bind_stack(nb::module_& m) {
         .def_prop_ro("threads", [](const unrolled::Stack& stack) { return stack.threads(1, 1); });
     nb::class_<Steps>(m, "Steps")
         .def(nb::init<const unrolled::Stack&, nb::handle, nb::handle>(), "stack"_a, "h"_a, "c"_a.none(), nb::keep_alive<1, 2>())
-        .def("step", &Steps::step, "x"_a, "out"_a.none() = nb::none());
+        .def("step", &Steps::step, "x"_a.none(), "out"_a.none() = nb::none());  // None is refused as all else that is no array
 }
