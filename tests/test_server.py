@@ -1,6 +1,7 @@
 """The server, real ones on loopback: applied once, stored before it is answered, the same bits after a crash."""
 
 import asyncio
+import gc
 import inspect
 import json
 import re
@@ -22,10 +23,13 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+import uvicorn
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from starlette.testclient import TestClient
+from websockets.asyncio.client import connect as connect_async
 from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.server import ServerProtocol
 from websockets.sync.client import connect
 
 from servers import redis_server, serving
@@ -35,6 +39,7 @@ from unrolled.client import AsyncClient, Client, ServerError
 from unrolled.errors import InputError
 from unrolled.server.access import add_token, read_tokens
 from unrolled.server.app import create_app
+from unrolled.server.connections import Messages
 from unrolled.server.feeding import Feed
 from unrolled.server.service import Service
 from unrolled.server.settings import ServeSettings
@@ -217,6 +222,39 @@ def test_a_live_connection_ends_with_its_stream_and_is_counted_till_then(client:
     assert closed.value.rcvd is not None
     assert (closed.value.rcvd.code, closed.value.rcvd.reason) == (1000, "no_such_stream")
     assert counted(0.0)
+
+
+def test_nothing_of_a_live_connection_that_has_gone_waits_for_the_collector(tmp_path: Path) -> None:
+    def left() -> list[Any]:
+        return [one for one in gc.get_objects() if type(one) in (Messages, ServerProtocol)]
+
+    async def connected() -> list[Any]:
+        service = Service({"text": model_of("text")}, ServeSettings(store=f"sqlite:///{tmp_path / 'streams.db'}"))
+        config = uvicorn.Config(create_app(service), log_config=None, ws=Messages)
+        server, listening = uvicorn.Server(config), socket.create_server(("127.0.0.1", 0))
+        serving = asyncio.create_task(server.serve([listening]))
+        while not server.started:
+            await asyncio.sleep(0)
+        address = f"127.0.0.1:{listening.getsockname()[1]}"
+        async with httpx.AsyncClient() as client:
+            await client.post(f"http://{address}/streams", json={"id": "a"})
+            async with connect_async(f"ws://{address}/streams/a/live") as connection:
+                await connection.send(bytes(12))
+                await connection.recv()
+            await client.get(f"http://{address}/streams/a")  # the keeper knows its last requests until the next
+        while server.server_state.connections or server.server_state.tasks:
+            await asyncio.sleep(0)
+        found = left()
+        server.should_exit = True
+        await serving
+        return found
+
+    gc.collect()
+    gc.disable()
+    try:
+        assert asyncio.run(asyncio.wait_for(connected(), 60)) == []
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize("path", ["", "/streams/here/live/on", "/streams/h%20ere/live", "/live"])

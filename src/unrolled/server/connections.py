@@ -117,6 +117,12 @@ class Messages(Patience, WebSocketsSansIOProtocol):
         super().keepalive_timeout()
         self.transport.abort()
 
+    def connection_lost(self, exc: Exception | None) -> None:
+        """It has gone, and nothing of it waits for Python's collector, which `run` has look seldom."""
+        super().connection_lost(exc)
+        self._on_message = None
+        self.conn.parser.close()
+
     def resume_writing(self) -> None:
         """The client takes its answers again."""
         super().resume_writing()

@@ -48,7 +48,7 @@ class Live:
             await websocket.send_denial_response(refused(refusal))
             return
         await websocket.accept()
-        messages: Messages = scope["extensions"][MESSAGES]
+        messages: Messages = scope["extensions"].pop(MESSAGES)
         messages.listen(_Conversation(service, key, messages).message)
         service.observer.live(1)
         self._open[messages] = key
