@@ -445,6 +445,13 @@ def test_a_state_that_is_no_snapshot_is_refused(stream: Stream) -> None:
         StreamPool(model_of("text"), 1).open(snapshot)
 
 
+@pytest.mark.parametrize("kind", ["text", "numbers", "words", "films", "speech"])
+def test_a_model_can_be_pickled_and_copied(kind: str) -> None:
+    model, inputs = model_of(kind), inputs_for(kind, 5)
+    for other in (pickle.loads(pickle.dumps(model)), copy.deepcopy(model)):
+        assert np.array_equal(Stream(other).feed(inputs), Stream(model).feed(inputs))
+
+
 @pytest.mark.parametrize("weights", ["float32", "int8"])
 def test_a_text_model_can_be_pickled_and_copied(weights: str) -> None:
     model = TextModel(text_file(), weights)

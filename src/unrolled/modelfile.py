@@ -67,6 +67,9 @@ class Loaded:
     def __init__(self, file: ModelFile) -> None:
         self.file = file
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.file,)  # weights that are packed are packed again
+
     def __repr__(self) -> str:
         sizes, name = self.file.architecture, os.path.basename(self.file.path)
         layers = getattr(sizes, "layers", 1)  # a caption model has one

@@ -26,7 +26,7 @@ class Network:
 
     def __init__(self, model: ModelFile, weights: str = "float32") -> None:
         tensors, sizes = model.tensors, model.architecture
-        self._model, self._weights = model, weights
+        self._model, self.weights = model, weights
         embedding = tensors.get("embedding.weight")
         self.symbols = None if embedding is None else len(embedding)
         self.width: int = tensors["recurrent.0.weight_ih_l0"].shape[1]
@@ -49,7 +49,7 @@ class Network:
         self._head = _engine.Linear(tensors["head.weight"], tensors["head.bias"], weights)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Network, (self._model, self._weights)
+        return Network, (self._model, self.weights)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "Network":
         return self  # which nothing changes

@@ -75,6 +75,9 @@ class TextModel(Loaded):
             )
         self._network = Network(file, weights)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return TextModel, (self.file, self._network.weights)
+
     @cached_property
     def causal(self) -> Causal:
         """The model as a stream sees it."""
