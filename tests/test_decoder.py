@@ -1,14 +1,16 @@
 """The attention decoder: one step is the papers' equations, and a whole target is its steps."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from tolerances import assert_close
+from tolerances import assert_close, assert_near
 from unrolled import architecture
 from unrolled.architecture import TranslateArchitecture
+from unrolled.models.attention import attended_sequence
 from unrolled.models.decoder import AttentionDecoder
 from unrolled.models.translate import Translator
 
@@ -121,6 +123,41 @@ def test_nothing_is_dropped_in_evaluation() -> None:
     assert not torch.equal(network(memory(), LENGTHS, inputs()), network(memory(), LENGTHS, inputs()))
     network.eval()
     assert_close(network(memory(), LENGTHS, inputs()), decoder("lstm")(memory(), LENGTHS, inputs()))
+
+
+def test_embedded_symbols_and_what_is_attended_have_one_mask_each_for_all_steps(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    network, read, kept = decoder("lstm", dropout=0.5), list[Tensor](), list[Tensor]()
+    share = network.input_share
+
+    def shared(x: Tensor) -> Tensor:
+        read.append(x)
+        return share(x)
+
+    def attended(*given: Any) -> Tensor:
+        kept.append(given[-1])
+        return attended_sequence(*given)
+
+    monkeypatch.setattr(network, "input_share", shared)
+    monkeypatch.setattr("unrolled.models.decoder.attended_sequence", attended)
+    network(memory(), LENGTHS, inputs())
+    of_symbols = read[0] / network.embedding(inputs())
+    assert_close(of_symbols, of_symbols[:1].expand_as(of_symbols))
+    for mask in (of_symbols[0], kept[0]):
+        assert mask.shape == (ROWS, EMBEDDING) and set(mask.round(decimals=5).unique().tolist()) == {0.0, 2.0}
+
+
+@every_cell
+def test_under_autocast_products_are_in_lower_precision_and_states_are_not(cell: str) -> None:
+    network = decoder(cell)
+    expected = network(memory(), LENGTHS, inputs())
+    with torch.autocast("cpu", torch.bfloat16):
+        state = network.start(memory(), LENGTHS)
+        logits = network(memory(), LENGTHS, inputs())
+        assert network.weights().hidden.dtype == torch.bfloat16
+    assert {part.dtype for part in state.carried} == {torch.float32}
+    assert_near(logits, expected)
 
 
 def translation(rows: slice = slice(None)) -> dict[str, Tensor]:

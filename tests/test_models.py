@@ -11,6 +11,7 @@ from small import CELLS
 from tolerances import assert_close
 from unrolled import kinds
 from unrolled.architecture import TextArchitecture
+from unrolled.models.layers import Layers
 from unrolled.models.text import LanguageModel
 
 STEPS, ROWS, SYMBOLS, EMBEDDING, HIDDEN = 12, 5, 30, 7, 9
@@ -186,3 +187,20 @@ def test_nothing_is_dropped_in_evaluation_or_by_default(quiet: Callable[[], Lang
     assert torch.equal(network(symbols())[0], network(symbols())[0])
     for mask in dropped(network):
         assert torch.equal(mask, torch.ones_like(mask))
+
+
+def test_layers_in_both_directions_go_on_from_the_states_of_their_own() -> None:
+    torch.manual_seed(0)
+    layers = Layers("lstm", 3, HIDDEN, 2, bidirectional=True)
+    x, h, c = torch.randn(STEPS, ROWS, 3), torch.randn(4, ROWS, HIDDEN), torch.randn(4, ROWS, HIDDEN)
+    below, _ = layers[0](x, (h[:2], c[:2]))
+    above, _ = layers[1](below, (h[2:], c[2:]))
+    assert torch.equal(layers(x, (h, c))[0], above)
+
+
+@pytest.mark.parametrize("cell", kinds.PLAIN)
+def test_gates_are_made_for_the_longest_gap(cell: str) -> None:
+    torch.manual_seed(0)
+    layers = LanguageModel(TextArchitecture(cell, SYMBOLS, 3, 200, 2), longest_gap=100).recurrent
+    longest = max(parameter.max().item() for name, parameter in layers.named_parameters() if "bias" in name)
+    assert longest == (0.0 if cell == "rnn" else pytest.approx(math.log(99), abs=0.1))

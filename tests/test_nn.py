@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pack_sequence, pad_packed_sequence
 from torch.utils.checkpoint import checkpoint
 
-from tolerances import assert_close
+from tolerances import assert_close, assert_near
 from unrolled import nn
 from unrolled.errors import InputError
 
@@ -345,6 +345,47 @@ def test_autocast_runs(kind: str) -> None:
     assert_close(output.bfloat16(), expected)
 
 
+@pytest.mark.parametrize(
+    "layer",
+    [
+        nn.RNN(D, H, bias=False),
+        nn.GRU(D, H, bias=False),
+        nn.LSTM(D, H, bias=False, layer_norm=True),
+        nn.LSTM(D, H, layer_norm=True),
+    ],
+)
+def test_gradients_under_autocast_are_near(layer: Any) -> None:
+    parameters = list(layer.parameters())
+    expected = torch.autograd.grad(layer(X)[0].square().sum(), parameters)
+    with torch.autocast("cpu", torch.float16):
+        output, _ = layer(X)
+    for got, wanted in zip(torch.autograd.grad(output.square().sum(), parameters), expected, strict=True):
+        assert_near(got, wanted)
+
+
+@every_layer
+def test_under_autocast_nothing_past_a_length_is_read(kind: str) -> None:
+    layer, lengths = getattr(nn, kind)(D, H), torch.tensor([2, T, 1, 4])
+    past = torch.arange(T)[:, None] >= lengths
+    found = []
+    for beyond in (0.0, torch.nan):
+        with torch.autocast("cpu", torch.float16):
+            output, _ = layer(X.masked_fill(past[:, :, None], beyond), lengths=lengths)
+        found.append((output, *torch.autograd.grad(output.sum(), list(layer.parameters()))))
+    assert all(torch.equal(*pair) for pair in zip(*found, strict=True))
+
+
+@every_layer
+def test_under_autocast_symbols_have_lengths_too(kind: str) -> None:
+    layer, lengths = getattr(nn, kind)(D, H), torch.tensor([2, T, 1, 4])
+    embedding = torch.randn(3, D, generator=torch.Generator().manual_seed(0))
+    symbols = torch.arange(T * B).view(T, B) % 3
+    with torch.autocast("cpu", torch.float16):
+        found, _ = layer(symbols, lengths=lengths, embedding=embedding)
+        expected, _ = layer(embedding[symbols], lengths=lengths)
+    assert_near(found, expected)
+
+
 @every_layer
 def test_a_layer_compiles_without_a_graph_break(kind: str) -> None:
     options = {"num_layers": 2, "bidirectional": True, "batch_first": True}
@@ -527,12 +568,19 @@ def test_lengths_beside_a_packed_sequence_are_refused() -> None:
     ("layer", "hx", "message"),
     [
         (nn.LSTM(D, H), ZEROS, r"LSTM: hx must be a pair \(h_0, c_0\), got Tensor"),
+        (nn.LSTM(D, H), (ZEROS, ZEROS, ZEROS), r"LSTM: hx must be a pair \(h_0, c_0\), got tuple"),
         (nn.GRU(D, H), (ZEROS, ZEROS), "GRU: hx must be a Tensor, got tuple"),
     ],
 )
 def test_the_state_of_another_kind_of_layer_is_refused(layer: Any, hx: Any, message: str) -> None:
     with pytest.raises(TypeError, match=message):
         layer(X, hx)
+
+
+def test_a_pair_of_states_may_be_a_list() -> None:
+    layer, states = nn.LSTM(D, H), torch.randn(2, 1, B, H, generator=torch.Generator().manual_seed(0))
+    hx: Any = list(states)
+    assert torch.equal(layer(X, hx)[0], layer(X, tuple(hx))[0])
 
 
 @every_variant
