@@ -123,6 +123,53 @@ def test_results_are_shown_and_drawn(tmp_path: Path) -> None:
     assert (tmp_path / "gap.png").read_bytes().startswith(b"\x89PNG")
 
 
+def rows_of(problem: str, cell: str, gap: int, *errors: float | None) -> list[dict[str, Any]]:
+    """The rows of as many seeds as there are errors, of problems whose chance is 0.5 and which 0.1 solves."""
+    given = {"problem": problem, "cell": cell, "gap": gap, "chance": 0.5, "steps": 7}
+    return [
+        {**given, "seed": seed, "error": error, "solved": error is not None and error < 0.1}
+        for seed, error in enumerate(errors)
+    ]
+
+
+SEVERAL = [
+    *rows_of("adding", "lstm-peephole", 50, 0.25),
+    *rows_of("adding", "rnn", 100, None, None),
+    *rows_of("adding", "rnn", 50, 0.4, 0.05),
+    *rows_of("copy", "gru", 20, 0.75),
+]
+
+
+def test_results_have_a_table_for_each_problem_with_the_cells_that_were_tried_on_it() -> None:
+    adding, copy = Results(asdict(options().budget()), SEVERAL).evaluation().tables
+    assert list(adding.columns)[2:] == ["rnn", "lstm-peephole"] and list(copy.columns)[2:] == ["gru"]
+    assert [row[2:] for row in adding.rows] == [["1 of 2, 0.05", "0 of 1, 0.25"], ["0 of 2, diverged", ""]]
+    assert Results(asdict(options().budget()), []).evaluation().shown == ""
+
+
+def test_what_was_learned_is_drawn_between_chance_and_no_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("matplotlib")
+    figures: list[Any] = []
+    monkeypatch.setattr("unrolled.plots.save", lambda figure, path: figures.append(figure))
+    curves.draw(tmp_path / "gap.png", Results({}, SEVERAL))
+    adding, copy = figures[0].axes
+    drawn = {line.get_label(): (list(line.get_xdata()), list(line.get_ydata())) for line in adding.lines}
+    assert drawn["rnn"] == ([50, 100], [pytest.approx(0.55), 0.0])
+    assert drawn["lstm-peephole"] == ([50], [0.5])
+    assert list(copy.lines[0].get_ydata()) == [0.0], "worse than chance"
+
+
+def test_a_trial_of_several_gaps_is_done_when_all_of_them_are(tmp_path: Path) -> None:
+    budget = asdict(options().budget())
+    Results(budget, [*rows_of("recall", "rnn", 4, 0.5, 0.5), *rows_of("recall", "rnn", 6, 0.5)]).write(
+        tmp_path / "gap.json"
+    )
+    (left,) = Experiment(["recall"], options(cells="rnn", gaps="6,4"), tmp_path / "gap.json").trials
+    assert (left.gaps, left.seed) == ((4, 6), 1)
+
+
 @pytest.mark.parametrize(
     ("given", "sentence"),
     [
@@ -152,12 +199,28 @@ def test_an_unknown_problem_is_refused(tmp_path: Path) -> None:
         ("[1", "is not a result file of `unrolled gap`"),
         ('{"format": "unrolled gap 0"}', "has the format 'unrolled gap 0', expected 'unrolled gap 1'"),
         ("[]", "has the format None"),
-        ('{"format": "unrolled gap 1", "budget": {}, "rows": [{"problem": "copy"}]}', "is damaged: expected"),
+        *(
+            (json.dumps({"format": "unrolled gap 1", "budget": budget, "rows": rows}), "is damaged: expected")
+            for budget, rows in (
+                ({}, [{"problem": "copy"}]),
+                ({}, 3),
+                ({}, [3]),
+                (None, []),
+                ({}, rows_of("coppy", "rnn", 5, 0.1)),
+                ({}, rows_of("copy", "rnm", 5, 0.1)),
+            )
+        ),
     ],
 )
 def test_a_file_that_holds_no_results_is_refused(tmp_path: Path, content: str, sentence: str) -> None:
     (tmp_path / "gap.json").write_text(content)
     with pytest.raises(InputError, match=re.escape(sentence)):
+        Experiment(["adding"], options(), tmp_path / "gap.json")
+
+
+def test_what_cannot_be_read_is_said(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"gap\.json could not be read: Is a directory\."):
+        (tmp_path / "gap.json").mkdir()
         Experiment(["adding"], options(), tmp_path / "gap.json")
 
 
