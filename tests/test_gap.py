@@ -42,6 +42,20 @@ def test_networks_have_at_most_the_parameters_of_the_budget(cell: str) -> None:
         assert 0.85 * parameters < row["parameters"] <= parameters
 
 
+def test_gates_are_opened_for_the_longest_gap_of_a_chrono_cell_alone() -> None:
+    trials = [Trial("recall", cell, (4, 9), 0) for cell in ("lstm", "lstm-chrono")]
+    assert [(one.kind, one.longest_gap) for one in trials] == [("lstm", None), ("lstm", 9)]
+
+
+def test_a_network_is_made_for_the_gap_that_it_is_told() -> None:
+    torch.manual_seed(0)
+    usual, opened = (
+        drawn.SequenceNetwork(problem("adding"), "lstm", 50, longest).recurrent[0] for longest in (None, 100)
+    )
+    assert usual.get_parameter("bias_ih_l0").max().item() == 1
+    assert opened.get_parameter("bias_ih_l0").max().item() > 3
+
+
 def test_the_most_hidden_units_are_those_that_fit() -> None:
     assert most_hidden(100, lambda units: units * units) == 10
     assert most_hidden(0, lambda units: units) == 1
@@ -155,9 +169,9 @@ def test_what_was_learned_is_drawn_between_chance_and_no_error(
     monkeypatch.setattr("unrolled.plots.save", lambda figure, path: figures.append(figure))
     curves.draw(tmp_path / "gap.png", Results({}, SEVERAL))
     adding, copy = figures[0].axes
-    drawn = {line.get_label(): (list(line.get_xdata()), list(line.get_ydata())) for line in adding.lines}
-    assert drawn["rnn"] == ([50, 100], [pytest.approx(0.55), 0.0])
-    assert drawn["lstm-peephole"] == ([50], [0.5])
+    shown = {line.get_label(): (list(line.get_xdata()), list(line.get_ydata())) for line in adding.lines}
+    assert shown["rnn"] == ([50, 100], [pytest.approx(0.55), 0.0])
+    assert shown["lstm-peephole"] == ([50], [0.5])
     assert list(copy.lines[0].get_ydata()) == [0.0], "worse than chance"
 
 

@@ -124,6 +124,20 @@ def test_a_corpus_has_passages_of_all_gaps_and_is_the_same_for_a_seed() -> None:
     assert sum(len(line.replace(".", " .").split()) + 1 for line in lines) >= 60_000
 
 
+def test_in_a_text_no_space_stands_before_a_full_stop() -> None:
+    assert sentences.written(["I", "grew", "up", ".", "yes", "."]) == "I grew up. yes."
+
+
+@pytest.mark.parametrize("name", ["adding", "copy", "order-2", "order-3"])
+def test_every_symbol_comes_and_every_step_of_adding_may_be_marked(name: str) -> None:
+    problem = PROBLEMS[name]
+    assert isinstance(problem, Drawn)
+    inputs = problem.draw(10, 1000, np.random.default_rng(0)).inputs
+    assert inputs.any((0, 1)).all()
+    if name == "adding":
+        assert inputs[:, :, 1].any(1).all()
+
+
 def test_countries_are_drawn_alike() -> None:
     rng = np.random.default_rng(0)
     said = [sentences.passage(4, rng)[1] for _ in range(12_000)]

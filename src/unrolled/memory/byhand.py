@@ -27,7 +27,7 @@ def order(symbols: int) -> SequenceNetwork:
     assert isinstance(problem, Drawn)
     words = ["".join(word) for length in range(symbols + 1) for word in product("XY", repeat=length)]
     units = [(word, read) for word in words for read in "XY-"]
-    leads_to = [word if read == "-" else (word + read)[:symbols] for word, read in units]
+    leads_to = [word if read == "-" else word + read for word, read in units]
     network = SequenceNetwork(problem, "rnn", len(units) + 1)
     begun = len(units)  # a unit that is 0 before the first step, as all are, and 1 after it
     (layer,) = network.recurrent
