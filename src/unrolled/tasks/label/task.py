@@ -5,6 +5,7 @@ trained for all of these together, so that they are measured side by side. Nothi
 `LabelTask.build`.
 """
 
+import shlex
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -26,7 +27,7 @@ from unrolled.tasks.label.augment import Exchange, shaken, stretched
 from unrolled.tasks.label.data import Data, LabelOptions
 from unrolled.tasks.label.fronts import Spelling, held
 from unrolled.tasks.label.model import LabelModel
-from unrolled.tasks.label.names import listed
+from unrolled.tasks.label.names import cell, listed
 from unrolled.tasks.label.segments import step_weights
 from unrolled.tasks.label.sequences import Series, encode_labels
 
@@ -75,9 +76,14 @@ class LabelTask:
             self._forgotten = self.options.word_dropout / np.maximum(self.options.word_dropout + counts, 1e-9)
         if data.kind == "numbers":
             steps = np.concatenate([one.inputs for one in data.train]).astype(np.float64)
-            for column in np.flatnonzero(np.isnan(steps).all(0)):
-                name = repr(data.layout.features[column]) if data.layout.features else str(column)
-                raise InputError(f"{', '.join(data.names)}: column {name} has no number, expected at least one.")
+            if len(empty := np.flatnonzero(np.isnan(steps).all(0))):
+                name, hint = str(empty[0]), ""
+                if names := [data.layout.features[column] for column in empty if data.layout.features]:
+                    name = repr(names[0])
+                    hint = f"; --ignore {shlex.quote(','.join(map(cell, names)))} leaves out what has no numbers"
+                raise InputError(
+                    f"{', '.join(data.names)}: column {name} has no number, expected at least one{hint}."
+                )
             deviation = np.nanstd(steps, 0)
             if self.options.scale == "common":
                 deviation = np.full_like(deviation, np.sqrt(np.mean(deviation**2)))
