@@ -2,6 +2,8 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -10,8 +12,10 @@ from torch import Tensor
 from small import CELLS
 from tolerances import assert_close
 from unrolled import kinds
-from unrolled.architecture import TextArchitecture
+from unrolled.architecture import LabelArchitecture, SpeechArchitecture, TextArchitecture
+from unrolled.models.label import LabelNetwork, Member
 from unrolled.models.layers import Layers
+from unrolled.models.speech import SpeechNetwork
 from unrolled.models.text import LanguageModel
 
 STEPS, ROWS, SYMBOLS, EMBEDDING, HIDDEN = 12, 5, 30, 7, 9
@@ -127,7 +131,7 @@ def test_every_parameter_learns(cell: str, dropout: float) -> None:
         assert parameter.grad is not None and parameter.grad.any(), name
 
 
-def dropped(network: LanguageModel) -> list[Tensor]:
+def dropped(network: Any, *inputs: Tensor) -> list[Tensor]:
     """What goes into recurrent layers from the second on and into the head, as a multiple of what came before."""
     seen: list[Tensor] = []
     handles = [
@@ -142,7 +146,7 @@ def dropped(network: LanguageModel) -> list[Tensor]:
         for layer in network.recurrent
     ]
     with torch.no_grad():
-        network(symbols())
+        network(*inputs or (symbols(),))
     for handle in handles:
         handle.remove()
     return [after / x for after, x in zip(seen, before, strict=True)]
@@ -158,6 +162,62 @@ def test_dropout_has_one_mask_for_all_steps(cell: str) -> None:
         assert kept.any() and not kept.all()
         assert_close(mask[0][kept], torch.full((int(kept.sum()),), 1 / 0.6))
         assert not all(torch.equal(kept[0], row) for row in kept), "each row its own"
+
+
+LABEL = LabelArchitecture(
+    kind="numbers", inputs=3, cell="gru", hidden=HIDDEN, layers=2, bidirectional=True, members=1, classes=4,
+    characters=0, embedding=0, spelling=0,
+)  # fmt: skip
+
+
+def test_dropout_of_what_hears_and_of_what_tells_events_has_one_mask_for_all_steps() -> None:
+    torch.manual_seed(0)
+    speech = SpeechNetwork(SpeechArchitecture("gru", 6, 2, 0, HIDDEN, 2, SYMBOLS), dropout=0.4)
+    label = Member(LABEL, 0.4, None)
+    found = dropped(speech, torch.randn(2 * STEPS, ROWS, 6))
+    found += dropped(label, torch.randn(STEPS, ROWS, 3), torch.full((ROWS,), STEPS))
+    assert len(found) == 4 and label.backward_recurrent.dropout == 0.4
+    for mask in found:
+        assert_close(mask, mask[:1].expand_as(mask))
+        assert (mask[0] > 0).any() and not (mask[0] > 0).all()
+
+
+def seen_by(module: Any) -> list[Tensor]:
+    """What the module is given first, at each call."""
+    seen: list[Tensor] = []
+    module.register_forward_pre_hook(lambda _module, given: seen.append(given[0]))
+    return seen
+
+
+def test_what_reads_both_ways_is_dropped_both_ways() -> None:
+    torch.manual_seed(0)
+    member = Member(LABEL, 0.4, None)
+    seen = seen_by(member.offline)
+    member(torch.randn(STEPS, ROWS, 3), torch.full((ROWS,), STEPS))
+    for half in seen[0].chunk(2, dim=-1):
+        gone = (half == 0).all(0)
+        assert gone.any() and not gone.all()
+
+
+def test_members_read_a_part_of_the_input_and_single_steps_all_of_it() -> None:
+    torch.manual_seed(0)
+    network = LabelNetwork(replace(LABEL, inputs=20), input_dropout=0.5)
+    member: Any = network.members[0]
+    x, whole, part = torch.randn(STEPS, ROWS, 20), seen_by(network.alone), seen_by(member.recurrent[0])
+    network(x, torch.full((ROWS,), STEPS), torch.zeros(STEPS, ROWS, dtype=torch.int64))
+    mask = part[0] / x
+    assert torch.equal(whole[0], x) and set(mask.round(decimals=5).flatten().tolist()) == {0.0, 2.0}
+    assert_close(mask, mask[:1].expand_as(mask))
+
+
+def test_events_are_smoothed_in_training_alone() -> None:
+    torch.manual_seed(0)
+    network = LabelNetwork(LABEL, smoothing=0.5)
+    given = (torch.randn(STEPS, ROWS, 3), torch.full((ROWS,), STEPS), symbols() % 4)
+    losses = [[float(network.train(mode)(*given)[0].detach()) for mode in (True, False)]]
+    network.smoothing = 0.0
+    losses += [[float(network.train(mode)(*given)[0].detach()) for mode in (True, False)]]
+    assert losses[0][0] != losses[1][0] and losses[0][1] == losses[1][1]
 
 
 def test_embedded_symbols_are_left_whole() -> None:
@@ -201,6 +261,8 @@ def test_layers_in_both_directions_go_on_from_the_states_of_their_own() -> None:
 @pytest.mark.parametrize("cell", kinds.PLAIN)
 def test_gates_are_made_for_the_longest_gap(cell: str) -> None:
     torch.manual_seed(0)
-    layers = LanguageModel(TextArchitecture(cell, SYMBOLS, 3, 200, 2), longest_gap=100).recurrent
-    longest = max(parameter.max().item() for name, parameter in layers.named_parameters() if "bias" in name)
-    assert longest == (0.0 if cell == "rnn" else pytest.approx(math.log(99), abs=0.1))
+    text = LanguageModel(TextArchitecture(cell, SYMBOLS, 3, 200, 2), longest_gap=100)
+    label = Member(replace(LABEL, cell=cell, hidden=200), 0.0, 100)
+    for layers in (text.recurrent, label.recurrent, label.backward_recurrent):
+        longest = max(parameter.max().item() for name, parameter in layers.named_parameters() if "bias" in name)
+        assert longest == (0.0 if cell == "rnn" else pytest.approx(math.log(99), abs=0.1))
