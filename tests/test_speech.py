@@ -65,6 +65,17 @@ def model(task: SpeechTask) -> SpeechModel:
     return SpeechModel(fresh(task))
 
 
+def test_examples_of_more_symbols_than_steps_do_not_count(task: SpeechTask) -> None:
+    torch.manual_seed(0)
+    network, sizes = task.build().eval(), task.architecture
+    frames = torch.randn(10 * sizes.stack, 3, sizes.mels)
+    targets, lengths = torch.tensor([[0, 1, 0], [1, 0, 1], [0, 1, 0]]), torch.tensor([2, 3, 1])
+    steps = torch.tensor([10, 2, 7])
+    loss, _ = network(frames, steps, targets, lengths)
+    assert_close(loss, network(frames[:, ::2], steps[::2], targets[:, ::2], lengths[::2])[0])
+    assert network(frames[:, 1:2], steps[1:2], targets[:, 1:2], lengths[1:2])[0] == 0
+
+
 def test_what_is_probed_are_the_sounds_as_a_stream_hears_them(tmp_path: Path, model: SpeechModel) -> None:
     recordings = model.recordings([tmp_path / "data"])
     passages = probed.subject(model, [tmp_path / "data"]).passages()

@@ -76,13 +76,13 @@ class SpeechNetwork(nn.Module):
         logits = self.head(drop(x, self.dropout, self.training))
         if targets is None or lengths is None or target_lengths is None:
             return logits, after
-        loss = F.ctc_loss(
+        losses = F.ctc_loss(
             logits.log_softmax(-1),
             targets.t(),
             lengths,
             target_lengths,
             blank=self.head.out_features - 1,
-            reduction="sum",
+            reduction="none",
             zero_infinity=True,
         )
-        return loss / target_lengths.sum(), ()
+        return losses.sum() / (target_lengths * (losses > 0)).sum().clamp(min=1), ()
