@@ -161,6 +161,13 @@ def test_results_have_a_table_for_each_problem_with_the_cells_that_were_tried_on
     assert Results(asdict(options().budget()), []).evaluation().shown == ""
 
 
+def test_the_end_of_a_trial_is_told_as_people_write_it() -> None:
+    row: dict[str, Any] = {"solved": False, "steps": 1200}
+    assert gap.outcome({**row, "solved": True, "error": 0.0}) == "solved in 1,200 steps"
+    assert gap.outcome({**row, "error": 1 / 7}) == "error 0.143"
+    assert gap.outcome({**row, "error": None}) == "diverged"
+
+
 def test_what_was_learned_is_drawn_between_chance_and_no_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

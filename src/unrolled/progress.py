@@ -15,7 +15,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from unrolled.memory.gap import Experiment
+from unrolled.memory.gap import Experiment, outcome
 from unrolled.recipe import TrainOptions
 from unrolled.run_files import checkpoint_path, previous_path
 from unrolled.tasks import Task
@@ -109,10 +109,9 @@ def trials_with_progress(experiment: Experiment, console: Console) -> bool:
                     done += 1
                     bar.update(task, advance=trial.work, description=f"{done} of {len(experiment.trials)} trials")
                     last = rows[-1]
-                    outcome = f"solved in {last['steps']:,} steps" if last["solved"] else f"error {last['error']}"
                     printing = True
                     console.print(
-                        f"{trial.problem} {trial.cell} gap {trial.gaps[-1]} seed {trial.seed}: {outcome}, "
+                        f"{trial.problem} {trial.cell} gap {trial.gaps[-1]} seed {trial.seed}: {outcome(last)}, "
                         f"{last['seconds']:.0f} s"
                     )
                     printing = False

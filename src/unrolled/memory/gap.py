@@ -24,7 +24,7 @@ from unrolled.memory.trial import CELLS, Budget, Row, Trial, unmet
 from unrolled.results import Evaluation, Table
 from unrolled.settings import setting
 
-__all__ = ["QUICK", "QUICK_PROBLEM", "Experiment", "GapOptions", "Results", "read"]
+__all__ = ["QUICK", "QUICK_PROBLEM", "Experiment", "GapOptions", "Results", "outcome", "read"]
 
 FORMAT = "unrolled gap 1"
 LEGEND = "Below each cell: how many of its seeds solved the problem, and the least error of any."
@@ -105,6 +105,13 @@ class Results:
 
 def _short(number: float) -> str:
     return f"{number:.3g}"
+
+
+def outcome(row: Row) -> str:
+    """How a trial ended at a gap, for people."""
+    if row["solved"]:
+        return f"solved in {row['steps']:,} steps"
+    return "diverged" if row["error"] is None else f"error {_short(row['error'])}"
 
 
 def _summary(rows: Sequence[Row]) -> str:
