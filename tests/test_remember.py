@@ -549,6 +549,12 @@ def test_an_axis_has_marks_enough_and_not_too_many(
     assert [label.get_text() for label in drawn[0].axes[2].get_xticklabels()] == marks
 
 
+def test_units_are_counted_in_whole_numbers(tmp_path: Path, drawn: list[Any]) -> None:
+    lives = [*np.geomspace(1.5, 100, 7)] * 2
+    portrait.draw(tmp_path / "memory.png", replace(DRAWN, units=[replace(DRAWN.units[0], half_lives=lives)]))
+    assert all(float(mark).is_integer() for mark in drawn[0].axes[2].get_yticks())
+
+
 def test_what_is_drawn_of_units_says_which_layer_they_are_of_and_whether_they_have_gates(
     tmp_path: Path, drawn: list[Any]
 ) -> None:

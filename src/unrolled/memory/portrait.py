@@ -78,6 +78,7 @@ def _half_lives(axes: Any, memory: Memory) -> None:
     axes.set_xscale("log")
     _write_out(axes.xaxis, bins[0], bins[-1])
     axes.set_xlabel(f"half-life in {memory.step}s, by the gates")
+    axes.yaxis.get_major_locator().set_params(integer=True)
     axes.set_ylabel("units")
     if len(lives) > 1:
         axes.legend(frameon=False)
