@@ -132,6 +132,11 @@ def test_a_wrong_position_is_answered_with_the_true_one(client: Client) -> None:
     stream.position = 0
     with pytest.raises(ServerError, match="the stream is at 3, not at 0"):
         stream.feed([1, 2, 4])  # not what was sent before
+    words = client.create("words")
+    words.feed(["the", "old"])
+    words.position = 0
+    with pytest.raises(ServerError, match="the stream is at 2, not at 0"):
+        words.feed(["the", "man"])
 
 
 def test_a_server_that_is_killed_at_any_moment_loses_nothing_that_it_answered(
@@ -255,6 +260,13 @@ def test_nothing_of_a_live_connection_that_has_gone_waits_for_the_collector(tmp_
         assert asyncio.run(asyncio.wait_for(connected(), 60)) == []
     finally:
         gc.enable()
+
+
+def test_a_live_text_that_is_not_utf8_ends_its_connection(client: Client, address: str) -> None:
+    with live(address, client.create("text").id) as there, pytest.raises(ConnectionClosed) as closed:
+        there.socket.sendall(b"\x81\x81\0\0\0\0\xff")
+        there.recv(20)
+    assert closed.value.rcvd is not None and closed.value.rcvd.code == 1007
 
 
 @pytest.mark.parametrize("path", ["", "/streams/here/live/on", "/streams/h%20ere/live", "/live"])
@@ -989,6 +1001,30 @@ def test_a_warning_is_a_line_of_the_log_like_others(tmp_path: Path, models: list
         warning, stopped = server.records()
         assert (warning["event"], warning["message"]) == ("warning", "Invalid HTTP request received.")
         assert stopped["event"] == "stopped"
+
+
+def test_live_clients_that_go_or_have_no_manners_are_no_fault_of_the_server(
+    tmp_path: Path, models: list[Path]
+) -> None:
+    with serving(models[0], store=tmp_path / "streams.db") as server:
+        path = f"{server.address}/streams/a"
+        for _ in range(5):
+            httpx.post(f"{server.address}/streams", json={"id": "a"})
+            with live(server.address, "a") as one, live(server.address, "a") as two:
+                nothing, no_position = b"\x82\x88" + bytes(12), b"\x82\x80" + bytes(4)
+                one.socket.sendall(nothing + 3000 * no_position)
+                assert one.recv(20) == bytes(8)
+                for _ in range(3000):
+                    assert json.loads(one.recv(20))["error"]["code"] == "bad_request"
+                one.socket.sendall(20 * nothing)
+                one.socket.shutdown(socket.SHUT_RDWR)
+                httpx.delete(path)
+                two.socket.sendall(20 * nothing)
+                assert json.loads(two.recv(20))["error"]["code"] == "no_such_stream"
+        no_key = {"Upgrade": "websocket", "Connection": "Upgrade"}
+        assert httpx.get(f"{path}/live", headers=no_key).status_code == 400
+        assert server.stop() == 0
+        assert {one["event"] for one in server.records()} == {"request", "stopped"}
 
 
 def test_a_server_has_as_many_connections_as_the_system_allows(tmp_path: Path, models: list[Path]) -> None:
