@@ -19,12 +19,13 @@ import torch
 
 from unrolled import checkpoint, modelfile
 from unrolled.errors import InputError
+from unrolled.ops import dispatch
 from unrolled.rates import quickest
 from unrolled.recipe import TrainOptions, learning_rate_factor
 from unrolled.run_files import check_out, checkpoint_path, log_path, previous_path
 from unrolled.tasks.text import TextOptions, TextTask
 from unrolled.tasks.translate import TranslateOptions, TranslateTask
-from unrolled.train import Diverged, Report, train
+from unrolled.train import Diverged, Report, in_bfloat16, train
 
 pytestmark = pytest.mark.usefixtures("one_thread")  # these models are too small for two
 
@@ -152,6 +153,20 @@ def test_where_bfloat16_is_slow_a_run_is_in_float32(
         start(text, tmp_path / name, steps=10, precision=name)[-1].loss for name in ("float32", "bfloat16")
     )
     assert exact == asked
+
+
+def test_a_torch_built_for_an_accelerator_that_is_not_here_changes_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def built_for(check_available: bool = False) -> torch.device | None:
+        return None if check_available else torch.device("cuda")
+
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", built_for)
+    monkeypatch.setattr(
+        "unrolled.train.quickest", lambda device: {"cpu": torch.float32, "cuda": torch.bfloat16}[device]
+    )
+    assert not in_bfloat16(TrainOptions(precision="bfloat16"))
+    assert {row.device for row in dispatch.kernels()} == {"cpu"}
 
 
 def test_a_log_that_was_cut_off_is_not_filled_up_with_zeros(text: Path, tmp_path: Path) -> None:

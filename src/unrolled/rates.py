@@ -1,10 +1,16 @@
-"""In which numbers a machine multiplies matrices fastest."""
+"""What a machine has to multiply matrices with, and in which numbers it does so fastest."""
 
 from functools import cache
 
 import torch
 
-__all__ = ["has_matrix_units", "quickest"]
+__all__ = ["accelerator", "has_matrix_units", "quickest"]
+
+
+def accelerator() -> str | None:
+    """The kind of accelerator that is here ("cuda"), if any; a build of torch may be for one that is not."""
+    found = torch.accelerator.current_accelerator(check_available=True)
+    return found.type if found else None
 
 
 @cache

@@ -25,7 +25,7 @@ from unrolled import _engine, checkpoint, locks, modelfile, optimizers, whereabo
 from unrolled.atomic import replacing
 from unrolled.checkpoint import Checkpoint
 from unrolled.errors import InputError
-from unrolled.rates import quickest
+from unrolled.rates import accelerator, quickest
 from unrolled.recipe import TrainOptions, learning_rate_factor
 from unrolled.resume import check_same, check_task
 from unrolled.run_files import check_out, checkpoint_path, digest, log_path, previous_path
@@ -57,9 +57,7 @@ class Diverged(RuntimeError):
 
 def in_bfloat16(options: TrainOptions) -> bool:
     """Whether a run's products read bfloat16: where it is to, and this machine multiplies float32 no faster."""
-    accelerator = torch.accelerator.current_accelerator()
-    device = "cpu" if accelerator is None else accelerator.type
-    return options.precision == "bfloat16" and quickest(device) == torch.bfloat16
+    return options.precision == "bfloat16" and quickest(accelerator() or "cpu") == torch.bfloat16
 
 
 def train(

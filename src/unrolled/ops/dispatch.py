@@ -18,6 +18,7 @@ from unrolled import _engine
 from unrolled.errors import InputError
 from unrolled.ops import reference
 from unrolled.ops.library import Op, declare
+from unrolled.rates import accelerator
 
 __all__ = [
     "ENGINE",
@@ -96,10 +97,9 @@ class KernelRow:
 
 def kernels() -> list[KernelRow]:
     """Which kernel serves each op on this machine, by the rule that the ops themselves follow."""
-    accelerator = torch.accelerator.current_accelerator()
     rows = []
     for op in REFERENCE:
-        for device in ["cpu"] if accelerator is None else ["cpu", accelerator.type]:
+        for device in filter(None, ("cpu", accelerator())):
             for dtype in (torch.float32, torch.float64):
                 name = str(dtype).removeprefix("torch.")
                 engine = served_by_engine(op, device == "cpu", dtype)
