@@ -613,8 +613,9 @@ def test_limits_are_told(tmp_path: Path, models: list[Path]) -> None:
 
 def test_a_tenth_of_a_request_a_second_lets_the_first_one_in(tmp_path: Path, models: list[Path]) -> None:
     with serving(models[0], "--rate", 0.1, store=tmp_path / "streams.db") as server:
-        statuses = [httpx.get(f"{server.address}/streams").status_code for _ in range(3)]
-        assert statuses == [200, 429, 429]
+        answers = [httpx.get(f"{server.address}/streams") for _ in range(3)]
+        assert [answer.status_code for answer in answers] == [200, 429, 429]
+        assert answers[1].headers["Retry-After"] == "1"
 
 
 def test_what_does_not_pass_by_itself_is_not_tried_again(tmp_path: Path, models: list[Path]) -> None:
@@ -652,6 +653,12 @@ def test_who_has_all_the_streams_it_may_have_finds_them_again(tmp_path: Path, mo
         forked = [httpx.post(f"{path}/a/fork", json={"id": name}).status_code for name in ("b", "b", "c")]
         assert (created, forked) == ([201, 200], [201, 200, 429])
         assert httpx.post(path, json={"id": "a"}).status_code == 200
+
+
+@pytest.mark.parametrize("told", ["a" * 129, "a b", "{}"])
+def test_what_cannot_be_the_id_of_a_request_is_replaced(address: str, told: str) -> None:
+    answer = httpx.get(f"{address}/healthz", headers={"X-Request-Id": told})
+    assert re.fullmatch("[0-9a-f]{32}", answer.headers["X-Request-Id"])
 
 
 def test_an_empty_word_is_refused(client: Client) -> None:
