@@ -75,6 +75,8 @@ Crew& crew() {
 void pause() {
 #if defined(__x86_64__)
     _mm_pause();
+#elif defined(__aarch64__)
+    asm volatile("isb");  // some 10 ns; `yield` takes none on most
 #else
     std::this_thread::yield();
 #endif

@@ -70,11 +70,11 @@ void multiply(const float* x, const float* packed, float* y, int64_t M, int64_t 
     });
 }
 
-template <bool vnni, class Body>
+template <bool dots, class Body>
 auto choose(Weights weights, Body body) {
     switch (weights) {
         case Weights::bfloat16: return body.template operator()<Bfloat16>();
-        case Weights::int8: return body.template operator()<Int8<vnni>>();
+        case Weights::int8: return body.template operator()<Int8<dots>>();
         default: return body.template operator()<Float32>();
     }
 }
@@ -89,13 +89,13 @@ void pack_dense(Weights weights, const float* weight, const float* bias, int64_t
     choose<false>(weights, [&]<class Product> { pack<Product>(weight, bias, N, K, packed); });
 }
 
-template <bool vnni>
+template <bool dots>
 void dense(Weights weights, const float* x, const float* packed, float* y, int64_t M, int64_t N, int64_t K,
             int threads) {
-    choose<vnni>(weights, [&]<class Product> { multiply<Product>(x, packed, y, M, N, K, threads); });
+    choose<dots>(weights, [&]<class Product> { multiply<Product>(x, packed, y, M, N, K, threads); });
 }
 template void dense<false>(Weights, const float*, const float*, float*, int64_t, int64_t, int64_t, int);
-#if defined(__AVX512F__)
+#if defined(UNROLLED_DOTS)
 template void dense<true>(Weights, const float*, const float*, float*, int64_t, int64_t, int64_t, int);
 #endif
 

@@ -2,6 +2,9 @@
 #include <malloc.h>
 #include <omp.h>
 #include <pthread.h>
+#if defined(__aarch64__)
+#include <sys/auxv.h>
+#endif
 
 #include <climits>
 #include <cstdlib>
@@ -23,6 +26,11 @@ namespace avx512 {
 extern const Kernels table_vnni, table_bf16;
 }
 UNROLLED_DECLARE(avx2)
+#elif defined(__aarch64__)
+UNROLLED_DECLARE(neon)
+namespace neon {
+extern const Kernels table_dot;
+}
 #endif
 UNROLLED_DECLARE(generic)
 
@@ -44,6 +52,9 @@ struct Available {
             list[n++] = &avx512::table;
         }
         if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) list[n++] = &avx2::table;
+#elif defined(__aarch64__)
+        if (getauxval(AT_HWCAP) & HWCAP_ASIMDDP) list[n++] = &neon::table_dot;
+        list[n++] = &neon::table;
 #endif
         list[n] = &generic::table;
     }

@@ -359,12 +359,12 @@ class Runner {
 };
 
 // Calls body.operator()<cell, Product>() for a cell and a format known only now; an RNN is one with tanh, whatever it has.
-template <bool vnni, class Body>
+template <bool dots, class Body>
 auto choose(Cell cell, Weights weights, Body body) {
     auto with_product = [&]<Cell chosen>() {
         switch (weights) {
             case Weights::bfloat16: return body.template operator()<chosen, Bfloat16>();
-            case Weights::int8: return body.template operator()<chosen, Int8<vnni>>();
+            case Weights::int8: return body.template operator()<chosen, Int8<dots>>();
             default: return body.template operator()<chosen, Float32>();
         }
     };
@@ -399,12 +399,12 @@ void project(Cell cell, Weights weights, const PackedLayer& layer, int64_t H, in
     choose<false>(cell, weights, [&]<Cell chosen, class Product> { Runner<chosen, Product>(stack, run).project(projections); });
 }
 
-template <bool vnni>
+template <bool dots>
 void run_stack(const PackedStack& stack, const StackRun& run, int threads) {
-    choose<vnni>(stack.cell, stack.weights, [&]<Cell chosen, class Product> { Runner<chosen, Product>(stack, run).run(threads); });
+    choose<dots>(stack.cell, stack.weights, [&]<Cell chosen, class Product> { Runner<chosen, Product>(stack, run).run(threads); });
 }
 template void run_stack<false>(const PackedStack&, const StackRun&, int);
-#if defined(__AVX512F__)
+#if defined(UNROLLED_DOTS)
 template void run_stack<true>(const PackedStack&, const StackRun&, int);
 #endif
 

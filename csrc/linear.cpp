@@ -358,7 +358,7 @@ void multiply_row_in_quarters(const float* x, float* y, const float* matrix, int
 }
 
 void add_outer_products(const float* const* a, const float* const* x, int64_t rows, float* const* y, int64_t N, bool fresh,
-                        int64_t first, int64_t past, bool pairs, float* panel) {
+                        int64_t first, int64_t past, [[maybe_unused]] bool pairs, float* panel) {
     constexpr int V = 8;
     if (fresh && rows <= 1) {
         for (int64_t m = first; m < past; ++m) {

@@ -90,7 +90,9 @@ struct Bfloat16 {
                 for (int n = 0; n < N; ++n) {
                     if constexpr (ahead) __builtin_prefetch(panel + p * panel_stride + n * lanes + ahead);
                     ivec words = (ivec)load(panel + p * panel_stride + n * lanes);
+#if defined(__x86_64__)
                     asm("" : "+v"(words));  // read once: the compiler would load it for each of the two halves
+#endif
                     const vec even = (vec)(words << 16), odd = (vec)(words & ~0xffff);
 #pragma GCC unroll 16
                     for (int r = 0; r < R; ++r) {
@@ -119,8 +121,12 @@ struct Bfloat16 {
 // Weights as whole numbers from -127 to 127 with a scale each output, inputs as whole numbers from -63 to 63 with a scale
 // each row. Products of bytes want one side unsigned: inputs are kept plus 64, and `offset`, -64 times the sum of an output's
 // weights, takes that off again. Then the sum of two products, 2 * 127 * 127 at most, fits the 16 bits that AVX2 gives it. The
-// sum of all is exact in int32 and is rounded once, so it has the same bits with VNNI and without.
-template <bool vnni>
+// sum of all is exact in int32 and is rounded once, so it has the same bits with an instruction for dot products of bytes, which
+// not every machine of an instruction set has (`dots`), and without.
+#if defined(__AVX512F__) || defined(UNROLLED_NEON)
+#define UNROLLED_DOTS
+#endif
+template <bool dots>
 struct Int8 {
     struct Row {
         const uint8_t* numbers;
@@ -232,21 +238,33 @@ struct Int8 {
         typedef uint32_t words __attribute__((vector_size(lanes * 4)));
         return (ivec)((words)a + (words)b);
     }
-    // sum + the four products of unsigned inputs and signed weights in each lane.
+    // sum + the four products of inputs, from 0 to 127, and weights in each lane.
     UNROLLED_INLINE_MEMBER static ivec dot(ivec inputs, ivec weights, ivec sum) {
-        if constexpr (vnni) {
+#if defined(UNROLLED_DOTS)
+        if constexpr (dots) {
             // The one instruction that the rest of this instruction set's code may not use.
+#if defined(UNROLLED_NEON)
+            asm(".arch armv8.2-a+dotprod\n\tsdot %0.4s, %1.16b, %2.16b" : "+w"(sum) : "w"(inputs), "w"(weights));
+#else
             asm("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(inputs), "v"(weights));
+#endif
             return sum;
         }
+#endif
 #if defined(__AVX512BW__)
         return plus(sum, (ivec)_mm512_madd_epi16(_mm512_maddubs_epi16((__m512i)inputs, (__m512i)weights), _mm512_set1_epi16(1)));
 #elif defined(__AVX2__)
         return plus(sum, (ivec)_mm256_madd_epi16(_mm256_maddubs_epi16((__m256i)inputs, (__m256i)weights), _mm256_set1_epi16(1)));
+#elif defined(UNROLLED_NEON)
+        const int8x16_t a = (int8x16_t)inputs, b = (int8x16_t)weights;
+        const int16x8_t two = vpaddq_s16(vmull_s8(vget_low_s8(a), vget_low_s8(b)), vmull_high_s8(a, b));
+        return (ivec)vpadalq_s16((int32x4_t)sum, two);
 #else
-        const auto even = [](ivec words) { return _mm_srai_epi16(_mm_slli_epi16((__m128i)words, 8), 8); };
-        const auto odd = [](ivec words) { return _mm_srai_epi16((__m128i)words, 8); };  // no input is over 127
-        return plus(plus(sum, (ivec)_mm_madd_epi16(even(inputs), even(weights))), (ivec)_mm_madd_epi16(odd(inputs), odd(weights)));
+        typedef int16_t halves __attribute__((vector_size(lanes * 4)));
+        const auto even = [](ivec words) { return (halves)words << 8 >> 8; };
+        const auto odd = [](ivec words) { return (halves)words >> 8; };
+        const ivec two = (ivec)(even(inputs) * even(weights) + odd(inputs) * odd(weights));
+        return plus(sum, plus(two << 16 >> 16, two >> 16));
 #endif
     }
 };

@@ -3,7 +3,11 @@
 // name compiled for two instruction sets must never be merged by the linker.
 #pragma once
 
+#if defined(__x86_64__)
 #include <immintrin.h>
+#elif defined(UNROLLED_NEON)
+#include <arm_neon.h>
+#endif
 
 #include <cstdint>
 
@@ -13,6 +17,8 @@ namespace unrolled::UNROLLED_ISA {
 constexpr int lanes = 16, registers = 32;
 #elif defined(__AVX2__)
 constexpr int lanes = 8, registers = 16;
+#elif defined(UNROLLED_NEON)
+constexpr int lanes = 4, registers = 32;
 #else
 constexpr int lanes = 4, registers = 16;
 #endif
@@ -91,25 +97,27 @@ UNROLLED_INLINE vec first(vec v, int64_t n) {
     return kept;
 }
 
-// a * b + c, rounded once where the instruction set can (AVX2 and AVX-512: the same bits on both).
+// a * b + c, rounded once where the instruction set can (AVX2, AVX-512, NEON: the same bits on each).
 UNROLLED_INLINE vec fma(vec a, vec b, vec c) {
 #if defined(__AVX512F__)
     return (vec)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
 #elif defined(__AVX2__)
     return (vec)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
+#elif defined(UNROLLED_NEON)
+    return (vec)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b);
 #else
     return a * b + c;
 #endif
 }
 
-// The smaller and the larger; NaN in x passes.
+// The smaller and the larger; NaN in x passes, and of two zeros x.
 UNROLLED_INLINE vec at_most(vec limit, vec x) {
 #if defined(__AVX512F__)
     return (vec)_mm512_min_ps((__m512)limit, (__m512)x);
 #elif defined(__AVX2__)
     return (vec)_mm256_min_ps((__m256)limit, (__m256)x);
 #else
-    return (vec)_mm_min_ps((__m128)limit, (__m128)x);
+    return select(limit < x, limit, x);
 #endif
 }
 UNROLLED_INLINE vec at_least(vec limit, vec x) {
@@ -118,7 +126,7 @@ UNROLLED_INLINE vec at_least(vec limit, vec x) {
 #elif defined(__AVX2__)
     return (vec)_mm256_max_ps((__m256)limit, (__m256)x);
 #else
-    return (vec)_mm_max_ps((__m128)limit, (__m128)x);
+    return select(limit > x, limit, x);
 #endif
 }
 
@@ -215,13 +223,30 @@ UNROLLED_INLINE vec tanh(vec x) {
 // the caller's setting put back on leaving.
 class FlushDenormals {
   public:
-    FlushDenormals() : saved_(_mm_getcsr()) { _mm_setcsr(saved_ | 0x8040); }
-    ~FlushDenormals() { _mm_setcsr(saved_); }
+    FlushDenormals() : saved_(mode()) { set(saved_ | flushed); }
+    ~FlushDenormals() { set(saved_); }
     FlushDenormals(const FlushDenormals&) = delete;
     FlushDenormals& operator=(const FlushDenormals&) = delete;
 
   private:
-    unsigned saved_;
+#if defined(__x86_64__)
+    static constexpr uint64_t flushed = 0x8040;  // results and operands
+    static uint64_t mode() { return _mm_getcsr(); }
+    static void set(uint64_t mode) { _mm_setcsr(static_cast<unsigned>(mode)); }
+#elif defined(__aarch64__)
+    static constexpr uint64_t flushed = 1 << 24;  // both too
+    static uint64_t mode() {
+        uint64_t mode;
+        asm volatile("mrs %0, fpcr" : "=r"(mode));
+        return mode;
+    }
+    static void set(uint64_t mode) { asm volatile("msr fpcr, %0" : : "r"(mode)); }
+#else
+    static constexpr uint64_t flushed = 0;
+    static uint64_t mode() { return 0; }
+    static void set(uint64_t) {}
+#endif
+    uint64_t saved_;
 };
 
 }  // namespace unrolled::UNROLLED_ISA

@@ -1,6 +1,6 @@
-// This instruction set's kernels in one table, and for AVX-512 two more: for machines with VNNI, which only products with int8
-// weights use, and for those that multiply bfloat16 besides, which sequences do where they are asked to. Compiled once per
-// instruction set, like every kernel source.
+// This instruction set's kernels in one table. AVX-512 and NEON have one more, for machines with dot products of bytes (VNNI,
+// dotprod), which only products with int8 weights use, and AVX-512 one for those that multiply bfloat16 besides, which sequences
+// do where they are asked to. Compiled once per instruction set, like every kernel source.
 #include "unrolled.h"
 
 namespace unrolled::UNROLLED_ISA {
@@ -15,11 +15,11 @@ size_t packed_layer_size(Cell, Weights, const Layer&);
 void pack_layer(Cell, Weights, const Layer&, float*);
 size_t projection_size(Cell, int64_t);
 void project(Cell, Weights, const PackedLayer&, int64_t, int64_t, const float*, int64_t, float*);
-template <bool vnni>
+template <bool dots>
 void run_stack(const PackedStack&, const StackRun&, int);
 size_t packed_dense_size(Weights, int64_t, int64_t);
 void pack_dense(Weights, const float*, const float*, int64_t, int64_t, float*);
-template <bool vnni>
+template <bool dots>
 void dense(Weights, const float*, const float*, float*, int64_t, int64_t, int64_t, int);
 void exp_all(const float*, float*, int64_t);
 void tanh_all(const float*, float*, int64_t);
@@ -30,7 +30,7 @@ namespace {
 #define UNROLLED_NAME_(isa) #isa
 #define UNROLLED_NAME(isa) UNROLLED_NAME_(isa)
 
-template <bool vnni>
+template <bool dots>
 constexpr Kernels make_table(const char* isa, bool multiplies_bfloat16 = false) {
     return {
         isa,
@@ -45,10 +45,10 @@ constexpr Kernels make_table(const char* isa, bool multiplies_bfloat16 = false) 
         pack_layer,
         projection_size,
         project,
-        run_stack<vnni>,
+        run_stack<dots>,
         packed_dense_size,
         pack_dense,
-        dense<vnni>,
+        dense<dots>,
         exp_all,
         tanh_all,
         sigmoid_all,
@@ -64,6 +64,9 @@ extern const Kernels table_vnni;
 const Kernels table_vnni = make_table<true>(UNROLLED_NAME(UNROLLED_ISA) "vnni");
 extern const Kernels table_bf16;
 const Kernels table_bf16 = make_table<true>(UNROLLED_NAME(UNROLLED_ISA) "bf16", true);
+#elif defined(UNROLLED_NEON)
+extern const Kernels table_dot;
+const Kernels table_dot = make_table<true>(UNROLLED_NAME(UNROLLED_ISA) "dot");
 #endif
 
 }  // namespace unrolled::UNROLLED_ISA

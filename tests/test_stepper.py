@@ -1,6 +1,8 @@
 """Layers stepped from outside: right in every format, the same bits in any company, no allocation."""
 
 import copy
+import hashlib
+import math
 import pickle
 import shutil
 import subprocess
@@ -230,6 +232,14 @@ def test_two_threads_give_the_bits_of_one(isa: str, cell: str, weights: str) -> 
 
 
 VECTOR_SETS = [name for name in _engine.isas() if name != "generic"]
+# The same on x86-64 (AVX2, AVX-512) and on ARM (NEON).
+RECORDED_BITS = (
+    ("lstm", "float32", "545e9b1678e9a24c"),
+    ("lstm", "bfloat16", "61826e78fd08281a"),
+    ("lstm", "int8", "6526f4649e567d1d"),
+    ("gru", "float32", "d983589a9d8a433e"),
+    ("rnn_tanh", "float32", "534a38d2f6030255"),
+)
 
 
 @pytest.mark.skipif(len(VECTOR_SETS) < 2, reason="this machine has only one set of vector instructions")
@@ -247,6 +257,27 @@ def test_all_vector_instruction_sets_agree_to_the_bit(cell: str, weights: str) -
         _engine.use_isa(before)
         for other in found[1:]:
             assert_same_bits(other, found[0])
+
+
+def numbers_of(*shape: int, scale: float = 1.0) -> Floats:
+    """Numbers between -scale and scale that are the same on every machine."""
+    count = math.prod(shape)
+    return ((np.arange(count) * 7919 % 2003 - 1001) / 1001 * scale).astype(np.float32).reshape(shape)
+
+
+@pytest.mark.skipif(not VECTOR_SETS, reason="this machine has no set of vector instructions")
+@pytest.mark.parametrize(("cell", "weights", "expected"), RECORDED_BITS)
+def test_a_stream_may_move_between_processors_of_any_make(cell: str, weights: str, expected: str) -> None:
+    rows = GATES[cell] * 70
+    layer = {
+        "weight_ih": numbers_of(rows, 33, scale=0.2),
+        "weight_hh": numbers_of(rows, 70, scale=0.2),
+        "bias_ih": numbers_of(rows),
+        "bias_hh": numbers_of(rows),
+    }
+    one = Stepper(packed(cell, 33, 70, [layer], weights), batch=5)
+    y = one.run(numbers_of(7, 5, 33))
+    assert hashlib.sha256(y.tobytes()).hexdigest()[:16] == expected
 
 
 @every_cell
