@@ -229,7 +229,7 @@ def recomputed(op: str, every: int, *inputs: Tensor | bool | None) -> tuple[Tens
     tensors = {name: value for name, value in given.items() if isinstance(value, Tensor)}
     names, reverse, bfloat16 = " ".join(tensors), bool(given["reverse"]), bool(given["bfloat16"])
     h, c, h_n = _recomputed(op, names, list(tensors.values()), reverse, bfloat16, every)
-    return h, c.narrow_copy(0, 0 if reverse else c.shape[0] - 1, 1) if "c0" in tensors else None, h_n
+    return h, c.narrow(0, 0 if reverse else c.shape[0] - 1, 1).clone() if "c0" in tensors else None, h_n
 
 
 def _context(ctx: Any, inputs: tuple[Any, ...], output: Tensors) -> None:
