@@ -25,6 +25,12 @@ from unrolled import _engine, modelfile
 # The same examples at every run, so that a failure seen once can be seen again.
 settings.register_profile("fixed", derandomize=True, deadline=None)
 settings.load_profile("fixed")
+torch.manual_seed(0)  # what modules draw as they are imported
+
+
+def pytest_runtest_setup() -> None:
+    """The same numbers drawn by torch in every test, whatever ran before it."""
+    torch.manual_seed(0)
 
 
 @pytest.fixture(params=_engine.isas())
