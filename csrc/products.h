@@ -8,7 +8,7 @@
 //
 // so that a product reads its panel from one end to the other, once. Float32 and Bfloat16 sum in float32, one
 // chain of multiply-adds an output in ascending order of k; Int8 sums in int32, where order does not matter. An
-// output's bits therefore depend on no tile, batch or thread count, and are the same on AVX2 and AVX-512.
+// output's bits therefore depend on no tile, batch or thread count, and are the same on AVX2, AVX-512 and NEON.
 #pragma once
 
 #include <algorithm>
