@@ -106,6 +106,13 @@ def test_a_training_step_uses_the_pages_of_the_one_before(kind: str) -> None:
     assert pages_taken(layer, x, grad) < gates // resource.getpagesize() // 4
 
 
+@pytest.mark.parametrize("kind", ["LSTM", "GRU"])
+def test_of_what_is_recomputed_only_the_output_and_its_gradient_have_all_steps(kind: str) -> None:
+    layer, x = getattr(nn, kind)(64, 64, recompute=20), torch.randn(400, 100, 64).requires_grad_()
+    pages_taken(layer, x, torch.ones(400, 100, 64))
+    assert 2 * x.nbytes <= _engine.held_memory() < 3 * x.nbytes
+
+
 def test_a_forked_child_takes_memory_too() -> None:
     x = memory(PAGE)
     child = os.fork()
