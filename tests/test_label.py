@@ -14,18 +14,19 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from small import label_file
+from small import label_file, random
 from tolerances import assert_close
 from unrolled import modelfile, plots
 from unrolled.errors import InputError
 from unrolled.models.label import LabelNetwork
 from unrolled.recipe import TrainOptions
+from unrolled.stream import Stream
 from unrolled.tasks.label import LabelOptions, LabelTask, films
 from unrolled.tasks.label.model import LabelModel
 from unrolled.tasks.label.segments import segments
 from unrolled.tasks.label.sequences import Layout
 from unrolled.tasks.label.switching import SwitchFilter, viterbi
-from unrolled.tasks.label.telling import EventOptions, Telling
+from unrolled.tasks.label.telling import EventOptions, Step, Telling
 from unrolled.train import train
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -325,7 +326,9 @@ def test_a_film_is_told_while_it_is_decoded_and_drawn_with_its_events(tmp_path: 
     video, plot = tmp_path / "out.mp4", tmp_path / "out.svg"
     told = model.run([str(film)], EventOptions(video=str(video), plot=str(plot)))
     first = next(told)
+    likely = first.record.pop("probabilities")
     assert first.record == {"sequence": str(film), "start": 0.0, "end": 1.0, "event": "nothing"}
+    assert max(likely, key=likely.__getitem__) == "nothing" and sum(likely.values()) == pytest.approx(1, abs=1e-5)
     assert not video.exists()
     assert [one.line for one in told] == ["1,3,light"]
     assert video.stat().st_size > 1000 and "svg" in plot.read_text()
@@ -335,6 +338,40 @@ def test_a_film_is_told_while_it_is_decoded_and_drawn_with_its_events(tmp_path: 
     every = list(model.run([str(film)], EventOptions(every=True)))
     assert len(every) == 30 and every[-1].line == "2.9,light" and every[0].line.splitlines()[1] == "time,event"
     assert model.evaluate().figures["causal"]["accuracy"] == 100
+
+
+@pytest.mark.parametrize("offline", [False, True])
+def test_programs_are_told_how_likely_each_event_is(tmp_path: Path, offline: bool) -> None:
+    model = LabelModel(label_file("numbers", bidirectional=True, members=3, seed=1))
+    inputs = random(60, 3)
+    np.save(tmp_path / "a.npy", inputs)
+
+    def run(every: bool) -> list[dict[str, Any]]:
+        options = EventOptions(every=every, offline=offline)
+        return [one.record for one in model.run([str(tmp_path / "a.npy")], options)]
+
+    likely = model.probabilities(inputs, offline)
+    assert likely.sum(1) == pytest.approx(np.ones(60))
+    if not offline:
+        exponentials = np.exp(Stream(model).feed(inputs))  # of the members' mean
+        assert likely == pytest.approx(exponentials / exponentials.sum(1, keepdims=True), rel=1e-5)
+    steps, events = run(every=True), run(every=False)
+    assert [list(one["probabilities"]) for one in steps] == [model.classes] * 60
+    assert np.array([list(one["probabilities"].values()) for one in steps]) == pytest.approx(likely, abs=1e-6)
+    named = [model.classes[one] for one in likely.argmax(1)]  # without the penalty, which is in what is said
+    assert named != [one["event"] for one in steps] == model.label(inputs, offline)
+    assert len(events) > 1
+    for event in events:  # the mean of its steps
+        mean = likely[event["start"] : event["end"]].mean(0)
+        assert list(event["probabilities"].values()) == pytest.approx(mean, abs=1e-6)
+
+
+def test_programs_are_told_how_likely_each_event_is_of_each_word() -> None:
+    model = LabelModel(label_file("words", penalty=0.0))
+    (told,) = (one.record for one in model.run(["the old man"], EventOptions()))
+    assert [max(likely, key=likely.__getitem__) for likely in told["probabilities"]] == told["events"]
+    expected = model.probabilities(["the", "old", "man"])
+    assert np.array([[*likely.values()] for likely in told["probabilities"]]) == pytest.approx(expected, abs=1e-6)
 
 
 @every_kind
@@ -515,12 +552,13 @@ def test_a_column_of_times_is_told_beside_the_steps(tmp_path: Path) -> None:
     ]
     assert told[0].record == {
         "sequence": f"{path}, 1", "start": 0, "end": 2, "event": "down", "start_time": "09:00",
-        "end_time": "10:00",
+        "end_time": "10:00", "probabilities": told[0].record["probabilities"],
     }  # fmt: skip
     assert json.dumps(told[0].record).startswith(f'{{"sequence": "{path}, 1", "start": 0, "end": 2, "event"')
     every = list(model.run([str(path)], EventOptions(time="at", every=True)))
     assert every[0].line == f"# {path}, 1\nstep,event,time\n0,down,09:00"
-    assert every[3].record == {"sequence": f"{path}, 2", "step": 0, "event": "up", "time": "0010"}
+    row = {"sequence": f"{path}, 2", "step": 0, "event": "up", "time": "0010"}
+    assert every[3].record == row | {"probabilities": every[3].record["probabilities"]}
     assert '"step": 0, ' in json.dumps(every[3].record)  # a whole number
     with pytest.raises(InputError, match=r"b\.csv has no column 'when', expected it among who, x, at"):
         next(model.run([str(path)], EventOptions(time="when")))
@@ -603,7 +641,8 @@ def test_what_has_no_names_does_not_come_by_standard_input(tmp_path: Path) -> No
 
 def test_the_millionth_step_is_told_whole() -> None:
     labels = itertools.chain(itertools.repeat("left", 1_234_567), ["right"])
-    told = Telling("numbers", Layout(), ["left", "right"], EventOptions(), 1).told("x", labels)
+    steps = (Step(label, np.array([0.5, 0.5])) for label in labels)
+    told = Telling("numbers", Layout(), ["left", "right"], EventOptions(), 1).told("x", steps)
     assert [one.line.splitlines()[-1] for one in told] == ["0,1234567,left", "1234567,1234568,right"]
 
 

@@ -73,13 +73,18 @@ def test_rows_words_and_sound_are_read_as_a_stream_reads_them(tmp_path: Path) ->
     modelfile.write(path, label_file("numbers"))
     rows = inputs_for("numbers", 20)
     content = "".join(",".join(repr(float(cell)) for cell in row) + "\n" for row in rows)
-    assert [one["event"] for one in run(content.encode(), path)] == Stream(model_of("numbers")).read(rows)
+    found = run(content.encode(), path)
+    assert [one["event"] for one in found] == Stream(model_of("numbers")).read(rows)
+    likely = [[*one["probabilities"].values()] for one in found]
+    assert np.array(likely) == pytest.approx(model_of("numbers").probabilities(rows), abs=1e-6)
     modelfile.write(path, label_file("words"))
     words = inputs_for("words", 6)
     found = run(f"{' '.join(words[:3])}\n{' '.join(words[3:])}\n".encode(), path)
     assert [one["events"] for one in found] == [
         Stream(model_of("words")).read(part) for part in (words[:3], words[3:])
     ]
+    likely = [[*one.values()] for one in found[1]["probabilities"]]
+    assert np.array(likely) == pytest.approx(model_of("words").probabilities(words[3:]), abs=1e-6)
     modelfile.write(path, speech_file())
     samples = np.clip(inputs_for("speech", 150), -1, 0.999)
     pcm = (samples * 32768).astype("<i2")

@@ -92,7 +92,11 @@ class Stream:
         That is the likeliest next symbol after each, the event of each, or the text of a sound that has become
         certain.
         """
-        return self._advance(inputs, reads=True)[1]
+        return self.advance(inputs)[1]
+
+    def advance(self, inputs: Any) -> tuple[Floats, list[str]]:
+        """Consume inputs once; returns both the outputs, as `feed` does, and what they say, as `read` does."""
+        return self._advance(inputs, reads=True)
 
     def peek(self, x: Any) -> Floats:
         """What `step` would return; the stream stays where it is."""

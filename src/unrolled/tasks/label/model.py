@@ -16,16 +16,19 @@ from unrolled.architecture import NO_EVENT
 from unrolled.causal import Causal
 from unrolled.errors import InputError
 from unrolled.examples import Refused, divide
+from unrolled.floats import Floats
 from unrolled.modelfile import Loaded, ModelFile
 from unrolled.results import Evaluation, Output
+from unrolled.softmax import softmax
 from unrolled.stream import Stream
 from unrolled.tasks.label import events, films, piped, rendered, segments, sequences, streamed
 from unrolled.tasks.label.labelling import Labeller
+from unrolled.tasks.label.names import by_name
 from unrolled.tasks.label.scores import READINGS, evaluation
 from unrolled.tasks.label.segments import LabelScore
 from unrolled.tasks.label.sequences import Layout, Series, encode_labels
 from unrolled.tasks.label.switching import SwitchFilter, viterbi
-from unrolled.tasks.label.telling import EventOptions, Telling
+from unrolled.tasks.label.telling import EventOptions, Step, Telling
 
 __all__ = ["LabelModel"]
 
@@ -94,8 +97,9 @@ class LabelModel(Loaded):
         if self.kind == "films":
             raise InputError("the model reads films, which come in files: unrolled run MODEL FILM")
         if self.kind == "words":
-            return piped.of_sentences(stream, source, refused)
-        return piped.of_rows(list(self.layout.features), self.file.architecture.inputs, stream, source, refused)
+            return piped.of_sentences(self.classes, stream, source, refused)
+        columns, width = list(self.layout.features), self.file.architecture.inputs
+        return piped.of_rows(columns, width, self.classes, stream, source, refused)
 
     def label(self, inputs: Any, offline: bool = False) -> list[str]:
         """The event of each step of one sequence: numbers [T, width], words [T] or frames [T, side, side, 3].
@@ -103,12 +107,24 @@ class LabelModel(Loaded):
         By the steps up to it or, `offline` (default False), by the whole. Raises `InputError` for inputs that are
         not what the model reads, and for `offline` where it reads forward alone.
         """
+        return self._advanced(inputs, offline)[1]
+
+    def probabilities(self, inputs: Any, offline: bool = False) -> NDArray[np.float64]:
+        """How likely each event is at each step of one sequence, [T, classes], in the order of `classes`.
+
+        A penalty of switching has no part in it, so `label` may name another event than the likeliest. The
+        arguments, and what it raises, are those of `label`.
+        """
+        return softmax(self._advanced(inputs, offline)[0])
+
+    def _advanced(self, inputs: Any, offline: bool) -> tuple[Floats, list[str]]:
+        """The logits [T, classes] of one sequence, and the event of each step."""
         if not offline:
-            return self.stream().read(inputs)
+            return self.stream().advance(inputs)
         if not self._labeller.bidirectional:
             raise InputError("--offline needs a model trained with --bidirectional; this one reads forward alone.")
-        found = viterbi(self._labeller.logits(inputs)["offline"], self.penalty)
-        return [self.classes[one] for one in found]
+        logits = self._labeller.logits(inputs)["offline"]
+        return logits, [self.classes[one] for one in viterbi(logits, self.penalty)]
 
     def measure(self, series: Sequence[Series]) -> Evaluation:
         """The scores on sequences whose events are known, for each way of reading them.
@@ -153,6 +169,11 @@ class LabelModel(Loaded):
         `time` names the column of a table that has the time of each step.
         """
         kind, series = sequences.read(paths, replace(self.layout, time=time), refused, labelled)
+        self.check(kind, series)
+        return series
+
+    def check(self, kind: str, series: Sequence[Series]) -> None:
+        """Raise `InputError` for sequences of a `kind`, or of a width, that the model does not read."""
         if kind != self.kind:
             raise InputError(f"{series[0].name} has {kind}, but the model reads {self.kind}.")
         for one in series:
@@ -161,7 +182,6 @@ class LabelModel(Loaded):
                     f"{one.name} has {one.inputs.shape[1]} numbers a step, but the model reads "
                     f"{self.file.architecture.inputs}."
                 )
-        return series
 
     def held_out(self) -> list[Series]:
         """What was held out, read again from where it was; raises `InputError` if it is no longer the same."""
@@ -217,9 +237,10 @@ class LabelModel(Loaded):
             if not all(sentences):
                 raise InputError("the sentence has no words, expected at least one.")
         for words in sentences:
-            events = self.label(words, self._offline(options))
+            logits, events = self._advanced(words, self._offline(options))
             line = " ".join(f"{word}/{event}" for word, event in zip(words, events, strict=True))
-            yield Output(line, {"words": words, "events": events})
+            likely = [by_name(self.classes, one) for one in softmax(logits)]
+            yield Output(line, {"words": words, "events": events, "probabilities": likely})
 
     def _timed(self, given: str, options: EventOptions, telling: Telling) -> Iterator[Output]:
         """The events of films, in seconds, or of other sequences, in steps."""
@@ -235,7 +256,7 @@ class LabelModel(Loaded):
         telling.check(given, found)
         for one in found:
             truth = None if one.labels is None else telling.events(label or "" for label in one.labels)
-            yield from telling.told(one.name, self.label(one.inputs, self._offline(options)), truth, one.times)
+            yield from telling.told(one.name, self._steps(one.inputs, self._offline(options)), truth, one.times)
 
     def _of_stdin(self, options: EventOptions) -> list[Series]:
         """The sequences of a table on standard input, by the names of its columns."""
@@ -245,15 +266,21 @@ class LabelModel(Loaded):
         layout = replace(self.layout, time=options.time)
         return sequences.piped(sys.stdin.buffer.read(), layout, Refused())
 
-    def _of_film(self, path: Path, options: EventOptions) -> Iterator[str]:
-        """The event at each step of a film, as soon as it is known."""
+    def _of_film(self, path: Path, options: EventOptions) -> Iterator[Step]:
+        """What is said of each step of a film, as soon as it is known."""
         frames = films.decode(path, self.layout.fps, self.layout.side)
         if self._offline(options):
-            yield from self.label(np.stack(list(frames)), offline=True)
+            yield from self._steps(np.stack(list(frames)), offline=True)
             return
         stream = self.stream()
         for frame in frames:
-            yield stream.read(frame[None])[0]
+            logits, (event,) = stream.advance(frame[None])
+            yield Step(event, softmax(logits)[0])
+
+    def _steps(self, inputs: Any, offline: bool) -> Iterator[Step]:
+        """What is said of each step of one sequence."""
+        logits, events = self._advanced(inputs, offline)
+        return map(Step, events, softmax(logits))
 
     def show(self, series: Series) -> str:
         """What the model makes of one labelled sequence beside the truth, for people."""

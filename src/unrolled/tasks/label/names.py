@@ -1,9 +1,12 @@
-"""Names of columns and events: several written in one line, and read from one."""
+"""Names of columns and events: several written in one line, and read from one; a number for each."""
 
 import csv
 from collections.abc import Sequence
 
-__all__ = ["are_measures", "cell", "listed", "order", "parted"]
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["are_measures", "by_name", "cell", "listed", "order", "parted"]
 
 MOST = 10  # names that a sentence lists
 
@@ -36,3 +39,8 @@ def are_measures(names: Sequence[str]) -> bool:
         return not all([float(name).is_integer() for name in names])
     except ValueError:
         return False
+
+
+def by_name(names: Sequence[str], probabilities: NDArray[np.float64]) -> dict[str, float]:
+    """How likely each is, for programs to read: to a millionth."""
+    return {name: round(float(one), 6) for name, one in zip(names, probabilities, strict=True)}

@@ -8,16 +8,17 @@ name.
 
 import csv
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import BinaryIO
 
 from unrolled.errors import InputError
 from unrolled.piping import decoded, each, numbered
 from unrolled.results import Output
+from unrolled.softmax import softmax
 from unrolled.stream import Stream
 from unrolled.tasks.label.delimited import SEPARATORS, pointed
-from unrolled.tasks.label.names import listed
+from unrolled.tasks.label.names import by_name, listed
 from unrolled.tasks.label.tables import is_gap
 
 __all__ = ["of_rows", "of_sentences"]
@@ -26,31 +27,40 @@ COLUMNS = 50  # that a sentence about a heading lists
 TRUTHS = {"true": 1.0, "false": 0.0}
 
 
-def of_sentences(stream: Stream, source: BinaryIO, refused: Callable[[str], None]) -> Iterator[Output]:
-    """The events of each line's words; see `unrolled.piping.PipedModel`."""
-    return each(numbered(source), partial(_sentence, stream), refused)
+def of_sentences(
+    classes: Sequence[str], stream: Stream, source: BinaryIO, refused: Callable[[str], None]
+) -> Iterator[Output]:
+    """The events, of `classes`, of each line's words; see `unrolled.piping.PipedModel`."""
+    return each(numbered(source), partial(_sentence, stream, classes), refused)
 
 
 def of_rows(
-    columns: list[str], width: int, stream: Stream, source: BinaryIO, refused: Callable[[str], None]
+    columns: list[str],
+    width: int,
+    classes: Sequence[str],
+    stream: Stream,
+    source: BinaryIO,
+    refused: Callable[[str], None],
 ) -> Iterator[Output]:
-    """The event of each row of `width` numbers; see `unrolled.piping.PipedModel`.
+    """The event, of `classes`, of each row of `width` numbers; see `unrolled.piping.PipedModel`.
 
     `columns` are those of the training table, if that had names; in a table of more they are found by name.
     Another heading goes to `refused`; raises `InputError` for that of a table of as many columns, whose rows could
     not be told from the model's own where a state goes on and no heading comes.
     """
     rows = _Rows(columns, width)
-    return each(rows.without_heading(numbered(source), refused), partial(_row, stream, rows), refused)
+    return each(rows.without_heading(numbered(source), refused), partial(_row, stream, rows, classes), refused)
 
 
-def _sentence(stream: Stream, line: bytes) -> Output:
+def _sentence(stream: Stream, classes: Sequence[str], line: bytes) -> Output:
     """A sentence has nothing to do with the one before, as in training."""
     words = decoded(line).split()
     stream.reset()
-    events = stream.read(words)
+    logits, events = stream.advance(words)
     said = " ".join(f"{word}/{event}" for word, event in zip(words, events, strict=True))
-    return Output(said, {"position": stream.position, "words": words, "events": events})
+    likely = [by_name(classes, one) for one in softmax(logits)]
+    record = {"position": stream.position, "words": words, "events": events, "probabilities": likely}
+    return Output(said, record)
 
 
 class _Rows:
@@ -94,7 +104,7 @@ class _Rows:
         return True
 
 
-def _row(stream: Stream, rows: _Rows, line: bytes) -> Output:
+def _row(stream: Stream, rows: _Rows, classes: Sequence[str], line: bytes) -> Output:
     bare = decoded(line).rstrip("\r\n")
     if not bare.strip():  # the end of a sequence
         stream.reset()
@@ -113,8 +123,9 @@ def _row(stream: Stream, rows: _Rows, line: bytes) -> Output:
     if not fits:
         wanted = rows.width if rows.width == len(rows.places) else f"{rows.width} cells as in the heading"
         raise InputError(f"{bare[:80]!r} has {len(row)} numbers, expected {wanted}")
-    (event,) = stream.read([row])
-    return Output(event, {"position": stream.position, "event": event})
+    logits, (event,) = stream.advance([row])
+    likely = by_name(classes, softmax(logits)[0])
+    return Output(event, {"position": stream.position, "event": event, "probabilities": likely})
 
 
 def _cells(row: str, width: int) -> tuple[str, list[str]]:

@@ -3,7 +3,13 @@
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from unrolled import plots
 from unrolled.errors import InputError
@@ -11,12 +17,12 @@ from unrolled.results import Output
 from unrolled.settings import setting
 from unrolled.tasks.label import films, ribbons
 from unrolled.tasks.label.events import Event, steps_to_events
-from unrolled.tasks.label.names import cell
+from unrolled.tasks.label.names import by_name, cell
 from unrolled.tasks.label.ribbons import Ribbons
 from unrolled.tasks.label.sequences import Layout, Series
 from unrolled.tasks.label.times import oddity
 
-__all__ = ["EventOptions", "Telling"]
+__all__ = ["EventOptions", "Step", "Telling"]
 
 
 @dataclass(frozen=True)
@@ -35,6 +41,13 @@ class EventOptions:
     )
     video: str | None = setting(None, "Write the film with a ribbon of its events to this .mp4 file.")
     plot: str | None = setting(None, "Draw the events, and the true ones where known, to .png, .svg or .pdf.")
+
+
+class Step(NamedTuple):
+    """What a model says of one step: its event, and how likely each of its events is, [classes]."""
+
+    event: str
+    probabilities: NDArray[np.float64]
 
 
 class Telling:
@@ -83,11 +96,11 @@ class Telling:
     def told(
         self,
         name: str,
-        labels: Iterable[str],
+        steps: Iterable[Step],
         truth: Sequence[Event] | None = None,
         times: Sequence[str] | None = None,
     ) -> Iterator[Output]:
-        """The rows of one sequence, as its labels come; then its film with a ribbon is written, if that is wanted.
+        """The rows of one sequence, as its steps come; then its film with a ribbon is written, if that is wanted.
 
         `truth` has the events as they were, for `draw`, and `times` the time of each step, where it is to be told
         as well. What is odd about times is said on standard error, once.
@@ -102,33 +115,41 @@ class Telling:
             columns = ["time", "event"] if self._of_films else ["step", "event", *(["time"] if times else [])]
         heading = f"# {name}\n{','.join(columns)}\n"
 
-        def output(values: Sequence[float], event: str) -> Output:
-            steps = list(map(round, values))
-            at = [times[min(step, len(times) - 1)] for step in steps] if times else []
-            told = values if self._of_films else steps
-            cells = [*map(_written, told), cell(event), *map(cell, at)]
-            record = dict(zip(columns, [*told, event, *at], strict=True))
-            return Output(heading + ",".join(cells), {"sequence": name, **record})
+        def output(values: Sequence[float], said: Step) -> Output:
+            whole = list(map(round, values))
+            at = [times[min(step, len(times) - 1)] for step in whole] if times else []
+            told = values if self._of_films else whole
+            cells = [*map(_written, told), cell(said.event), *map(cell, at)]
+            record = dict(zip(columns, [*told, said.event, *at], strict=True))
+            likely = by_name(self._classes, said.probabilities)
+            return Output(heading + ",".join(cells), {"sequence": name, **record, "probabilities": likely})
 
-        for values, event in self._rows(labels, kept):
-            yield output(values, event)
+        for values, said in self._rows(steps, kept):
+            yield output(values, said)
             heading = ""
         if options.video:
             films.write_with_ribbon(Path(name), Path(options.video), kept, self._classes)
         if options.plot:
             self._drawn.append((name, {"truth": truth, "model": kept} if truth is not None else {"model": kept}))
 
-    def _rows(self, labels: Iterable[str], kept: list[Event]) -> Iterator[tuple[Sequence[float], str]]:
-        """The times and the event of each row: of every step, or of every event; `kept` gets the events."""
+    def _rows(self, steps: Iterable[Step], kept: list[Event]) -> Iterator[tuple[Sequence[float], Step]]:
+        """The times and what is said of each row: of every step or, in the mean, of the steps of every event, as
+        soon as it has ended; `kept` gets the events.
+        """
         if not self._options.every:
-            for event in steps_to_events(labels, self._rate):
-                kept.append(event)
-                yield [event.start, event.end], event.name
+            end = 0
+            for event, course in groupby(steps, attrgetter("event")):
+                start, total = end, np.zeros(len(self._classes))
+                for step in course:
+                    total += step.probabilities
+                    end += 1
+                kept.append(Event(start / self._rate, end / self._rate, event))
+                yield [start / self._rate, end / self._rate], Step(event, total / (end - start))
             return
         said: list[str] = []
-        for step, label in enumerate(labels):
-            said.append(label)
-            yield [step / self._rate], label
+        for number, step in enumerate(steps):
+            said.append(step.event)
+            yield [number / self._rate], step
         kept += self.events(said)
 
     def draw(self) -> None:
