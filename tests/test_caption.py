@@ -217,6 +217,9 @@ def test_run_writes_a_caption_and_draws_where_it_looked(model_path: Path, folder
         assert image.format == "PNG" and image.width > image.height
     both = list(model.run([str(folder / "00000.png"), str(folder / "00001.png")], CaptionRunOptions(beam=1)))
     assert both[1].line == f"{folder / '00001.png'}: {both[1].record['caption']}"
+    found = model.captions(model.pictures([folder]).pixels([0, 1]), beam=1)
+    assert [one.record["score"] for one in both] == pytest.approx([one.score for one in found], abs=1e-3)
+    assert all(-20 < one.score < 0 for one in found)
 
 
 def test_a_picture_comes_by_standard_input(

@@ -47,9 +47,12 @@ class CaptionRunOptions:
 
 @dataclass(frozen=True)
 class Caption:
-    """A caption, its pieces (words and marks), and where the model looked for each: [pieces, rows, columns]."""
+    """A caption, its score (`beam.search`), its pieces (words and marks), and where the model looked for each:
+    [pieces, rows, columns].
+    """
 
     text: str
+    score: float
     pieces: Sequence[str]
     attention: NDArray[np.float32]
 
@@ -128,7 +131,8 @@ class CaptionModel(Loaded):
                 symbols = found[0].symbols
                 attention = found[0].attention[: len(symbols)].numpy().reshape(-1, side, side)
                 pieces = [text.strip() for text in self.vocabulary.texts(symbols)]
-                written.append(Caption(self.vocabulary.decode(symbols).strip(), pieces, attention))
+                text = self.vocabulary.decode(symbols).strip()
+                written.append(Caption(text, found[0].score, pieces, attention))
         return written
 
     def evaluate(self, paths: Sequence[str | Path] = ()) -> Evaluation:
@@ -183,7 +187,7 @@ class CaptionModel(Loaded):
         for path in inputs:
             pixels = pictures.read_picture(path, sizes.size, sizes.channels)
             (caption,) = self.captions(pixels[None], options.beam)
-            record = {"picture": path, "caption": caption.text}
+            record = {"picture": path, "caption": caption.text, "score": round(caption.score, 4)}
             if options.attention is not None:
                 panels.draw(Path(options.attention), pixels.transpose(1, 2, 0), caption.pieces, caption.attention)
                 record["attention"] = options.attention
