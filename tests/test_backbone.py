@@ -99,8 +99,8 @@ def test_a_model_looks_through_the_backbones_own_weights(tmp_path: Path) -> None
     whole = timm.create_model(NAME, features_only=True, out_indices=(3,))
     whole.load_state_dict({name.removeprefix("grid.network."): torch.from_numpy(v) for name, v in kept.items()})
     expected = whole.eval()((pictures / 255 - mean) / deviation)[0]
-    memory, _ = model._network.look(pictures)
-    places = (expected + model._network.position).flatten(2).permute(2, 0, 1)
+    memory, _ = model.network.look(pictures)
+    places = (expected + model.network.position).flatten(2).permute(2, 0, 1)
     assert memory.shape == (9, 2, 256)
     assert_close(memory, places)
     (output,) = model.run([str(tmp_path / "0.png")], CaptionRunOptions())
