@@ -32,9 +32,11 @@ def counted(layer: Any, *inputs: torch.Tensor, **named: Any) -> tuple[int, int]:
 
 
 @pytest.mark.parametrize(("kind", "options"), OPTIONS)
-def test_the_operations_are_those_of_torchs_layer(kind: str, options: dict[str, Any]) -> None:
+@pytest.mark.parametrize("learns", [True, False])
+def test_the_operations_are_those_of_torchs_layer(kind: str, options: dict[str, Any], learns: bool) -> None:
     x = torch.randn(T, B, D, requires_grad=True)
-    assert counted(getattr(nn, kind)(D, H, **options), x) == counted(getattr(torch.nn, kind)(D, H, **options), x)
+    ours, theirs = (getattr(of, kind)(D, H, **options).requires_grad_(learns) for of in (nn, torch.nn))
+    assert counted(ours, x) == counted(theirs, x)
 
 
 def test_symbols_are_multiplied_once_and_what_is_recomputed_twice() -> None:
@@ -44,3 +46,10 @@ def test_symbols_are_multiplied_once_and_what_is_recomputed_twice() -> None:
     assert counted(layer, symbols, embedding=embedding) == (of_input + of_state, of_input + 2 * of_state)
     layer.recompute = 2
     assert counted(layer, symbols, embedding=embedding) == (of_input + of_state, 2 * of_input + 3 * of_state)
+
+
+def test_where_torch_multiplies_the_input_there_are_as_many() -> None:
+    layer, x = nn.LSTM(D, H), torch.randn(T, B, D, requires_grad=True)
+    expected = counted(layer, x)
+    with torch.autocast("cpu", torch.float16):
+        assert counted(layer, x) == expected

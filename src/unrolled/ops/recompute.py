@@ -252,7 +252,7 @@ def _gradients(ctx: Any, grad_h: Tensor | None, grad_c: Tensor | None, grad_h_n:
     found = dict(zip(needed, gradients, strict=True))
     if "bias_hh" in found and "grad_bias_hh" not in _names(f"{ctx.op}_backward")[1]:
         found["bias_hh"] = found["bias_ih"]  # the two are added, and have one
-    return None, None, [found[name] if need else None for name, need in needed.items()], None, None, None
+    return None, None, list(found.values()), None, None, None
 
 
 def _no_second_derivative(ctx: Any, *grads: Any) -> None:
