@@ -241,6 +241,77 @@ def test_in_a_table_of_more_columns_the_models_are_found_by_name(
     assert b"line 1" in err and Snapshot.read(state).position == 2
 
 
+@pytest.fixture
+def machines(tmp_path: Path) -> Path:
+    """A model of a table's columns, one of which told sequences apart."""
+    file = label_file("numbers")
+    file.encoding["layout"] |= {"features": ["x", "y", "z"], "sequence": "who"}
+    modelfile.write(tmp_path / "machines.safetensors", file)
+    return tmp_path / "machines.safetensors"
+
+
+MIXED = [
+    b"who,x,y,z\n",
+    b"a/b,1,2,3\n",
+    b"c,7,8,9\n",
+    b"\n",
+    b"a/b,4,5,6\n",
+    b"c,1,1,1\n",
+    b" a/b ,2,2,2\n",
+]
+
+
+def test_rows_of_several_sequences_have_a_stream_each(machines: Path) -> None:
+    alone = {"a/b": run(b"1,2,3\n4,5,6\n2,2,2\n", machines), "c": run(b"7,8,9\n1,1,1\n", machines)}
+    found = run(b"".join(MIXED), machines)
+    assert [one["sequence"] for one in found] == ["a/b", "c", "a/b", "c", "a/b"]
+    for name, expected in alone.items():
+        assert [one for one in found if one["sequence"] == name] == [{"sequence": name, **one} for one in expected]
+    out, _ = start(machines).communicate(b"".join(MIXED[:3]))
+    assert [line.split(b",")[0] for line in out.splitlines()] == [b"a/b", b"c"]
+
+
+def test_the_states_of_several_sequences_are_kept_in_a_folder(tmp_path: Path, machines: Path) -> None:
+    whole, state = run(b"".join(MIXED), machines), tmp_path / "states"
+    assert [one for line in MIXED[1:] for one in run(MIXED[0] + line, machines, "--state", state)] == whole
+    assert sorted(path.name for path in state.iterdir()) == ["a%2Fb.state", "c.state"]
+    _, err = start(machines, "--state", state).communicate(MIXED[0])
+    assert err == b"going on from the states of 2 sequences\n"
+
+
+def test_states_with_and_without_names_are_not_taken_for_each_other(
+    tmp_path: Path, machines: Path, model: Path
+) -> None:
+    run(b"".join(MIXED), machines, "--state", tmp_path / "states")
+    for other, line in ((machines, b"1,2,3\n"), (model, b"abc\n")):
+        process = start(other, "--state", tmp_path / "states")
+        out, err = process.communicate(line)
+        assert (process.returncode, out) == (2, b"")
+        assert b"states is a folder, of the states of sequences with names; expected the file of one state" in err
+    run(b"1,2,3\n", machines, "--state", tmp_path / "one")
+    process = start(machines, "--state", tmp_path / "one")
+    out, err = process.communicate(b"".join(MIXED))
+    assert (process.returncode, out) == (2, b"")
+    assert b"one is the state of one sequence, expected a folder of states by name" in err
+    assert Snapshot.read(tmp_path / "one").position == 1
+
+
+def test_a_row_that_does_not_name_its_sequence_is_refused(machines: Path) -> None:
+    process = start(machines)
+    out, err = process.communicate(b"".join(MIXED[:2]) + b" ,1,2,3\n")
+    assert (process.returncode, len(out.splitlines())) == (2, 1)
+    assert b"line 3: ' ,1,2,3' does not name its sequence, expected a name in each row" in err
+
+
+def test_a_heading_may_come_again_with_other_columns(columns: Path, machines: Path) -> None:
+    expected = run(b"1,2,3\n4,5,6\n", columns)
+    heading, other = b'x,"y, m",z\n', b'z,a,"y, m",x\n'
+    assert run(heading + b"1,2,3\n" + heading + b"4,5,6\n", columns) == expected
+    assert run(b"1,2,3\n" + other + b"6,0,5,4\n", columns) == expected
+    assert run(other + b"3,0,2,1\n" + heading + b"4,5,6\n", columns) == expected
+    assert run(b"".join([*MIXED[:4], *MIXED[:1], *MIXED[4:]]), machines) == run(b"".join(MIXED), machines)
+
+
 def test_a_row_of_another_width_than_its_heading_is_refused(columns: Path) -> None:
     process = start(columns)
     out, err = process.communicate(b'x,z,"y, m",a\n1,2,3\n')
@@ -319,8 +390,8 @@ def test_a_line_of_any_length_is_read_in_parts(model: Path, monkeypatch: pytest.
     content = b"abc had\n" + b"face a bed " * 999 + b"\n"
     (_, whole) = run(content, model)
     monkeypatch.setattr(text_piped, "LOGITS", 100)
-    with piping.opened(model_of("text"), None) as stream:
-        found = [one.record for one in piping.piped(model_of("text"), stream, BytesIO(content), None, print)]
+    with piping.opened(model_of("text"), None) as streams:
+        found = [one.record for one in piping.piped(model_of("text"), streams, BytesIO(content), False, print)]
     assert found[1] == whole
 
 

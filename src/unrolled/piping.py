@@ -1,7 +1,7 @@
-"""A stream between standard input and standard output: a line, or a chunk of sound, a step.
+"""Streams between standard input and standard output: a line, or a chunk of sound, a step.
 
-What was printed is in the state: it is stored, if there is a file for it, before the line about it goes out. How a
-model reads its input is its task's to say (`tasks/NAME/piped.py`); nothing here knows a task.
+What was printed is in the state: it is stored, if there is a place for it, before the line about it goes out. How
+a model reads its input is its task's to say (`tasks/NAME/piped.py`); nothing here knows a task.
 """
 
 from codecs import BOM_UTF8
@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 from typing import BinaryIO, Protocol
+from urllib.parse import quote
 
 from unrolled.errors import InputError
 from unrolled.locks import holding
@@ -17,58 +18,118 @@ from unrolled.results import Output
 from unrolled.snapshot import Snapshot
 from unrolled.stream import CausalModel, Stream
 
-__all__ = ["PipedModel", "decoded", "each", "numbered", "opened", "piped"]
+__all__ = ["PipedModel", "Streams", "decoded", "each", "numbered", "opened", "piped"]
 
 MOST = 16 << 20  # bytes of a line; one that never ends would take all memory that there is
+
+
+class Streams:
+    """The streams of a model that reads standard input: `one`, or one for each name that its lines have.
+
+    With a `state`, each goes on from what is there of it: `one` from that file, those with names from files in a
+    folder of that name. Raises `InputError` for another model's state.
+    """
+
+    def __init__(self, model: CausalModel, state: Path | None) -> None:
+        self._model, self._state = model, state
+        self._one = Stream(model, history=0)
+        self._named: dict[str, Stream] = {}
+        self._read: tuple[Stream, Path] | None = None
+        self._folder = state is not None and state.is_dir()
+        self._file = state is not None and not self._folder and state.exists()
+        self.before = ""
+        """What they go on from, for people; nothing where all begin."""
+        if state is not None and self._folder:
+            self.before = f"the states of {len(list(state.glob('*.state'))):,} sequences"
+        elif state is not None and self._file:
+            _restore(self._one, state)
+            self.before = f"position {self._one.position}"
+
+    @property
+    def one(self) -> Stream:
+        """The only one; raises `InputError` where there are states of streams with names."""
+        if self._folder:
+            raise InputError(
+                f"{self._state} is a folder, of the states of sequences with names; expected the file of one state"
+            )
+        self._read = None if self._state is None else (self._one, self._state)
+        return self._one
+
+    def named(self, name: str) -> Stream:
+        """The one of this name; raises `InputError` where there is the state of a stream that has none."""
+        if self._file:
+            raise InputError(f"{self._state} is the state of one sequence, expected a folder of states by name")
+        place = None if self._state is None else self._state / f"{quote(name, safe='')}.state"
+        stream = self._named.get(name)
+        if stream is None:
+            stream = Stream(self._model, history=0)
+            if place is not None and place.exists():
+                _restore(stream, place)
+            self._named[name] = stream
+        self._read = None if place is None else (stream, place)
+        return stream
+
+    def keep(self) -> None:
+        """Store the state of the one that was asked for last; raises `InputError` where it cannot be written."""
+        if self._read is None:
+            return
+        stream, place = self._read
+        if place != self._state and not self._folder:
+            try:
+                place.parent.mkdir()
+            except OSError as error:
+                raise InputError(f"{place.parent} cannot be made: {error.strerror}") from error
+            self._folder = True
+        stream.snapshot().write(place)
+
+
+def _restore(stream: Stream, state: Path) -> None:
+    snapshot = Snapshot.read(state)
+    try:
+        stream.restore(snapshot)
+    except InputError as error:
+        raise InputError(f"{state}: {error}") from error
 
 
 class PipedModel(CausalModel, Protocol):
     """A model that reads standard input."""
 
     def piped(
-        self, stream: Stream, source: BinaryIO, refused: Callable[[str], None], ends: bool
+        self, streams: Streams, source: BinaryIO, refused: Callable[[str], None], ends: bool
     ) -> Iterator[Output]:
-        """What it says of each line, or chunk of sound, of `source`, when `stream` has just read that.
+        """What it says of each line, or chunk of sound, of `source`, when one of `streams` has just read that.
 
         Where there is nothing to say, the output's line is empty. A line that cannot be read goes to `refused`,
-        and the stream stays where it was. Where `source` ends, so does the sequence, if it `ends`; else it goes
+        and the streams stay where they were. Where `source` ends, so does the sequence, if it `ends`; else it goes
         on later. Raises `InputError` where no line could be read.
         """
 
 
 @contextmanager
-def opened(model: CausalModel, state: Path | None) -> Iterator[Stream]:
-    """A stream that goes on from the file `state`, if that is there, which is this process's alone meanwhile.
+def opened(model: CausalModel, state: Path | None) -> Iterator[Streams]:
+    """Streams that go on from `state`, if that is there, which is this process's alone meanwhile.
 
     Raises `InputError` for another model's state, for one that another process has, and for a place that cannot be
     written.
     """
-    stream = Stream(model, history=0)
     if state is None:
-        yield stream
+        yield Streams(model, None)
         return
     with holding(
         state, f"{state} is the state of another stream that runs; expected another, or that it ends first"
     ):
-        if state.exists():
-            snapshot = Snapshot.read(state)
-            try:
-                stream.restore(snapshot)
-            except InputError as error:
-                raise InputError(f"{state}: {error}") from error
-        yield stream
+        yield Streams(model, state)
 
 
 def piped(
-    model: PipedModel, stream: Stream, source: BinaryIO, state: Path | None, refused: Callable[[str], None]
+    model: PipedModel, streams: Streams, source: BinaryIO, stored: bool, refused: Callable[[str], None]
 ) -> Iterator[Output]:
-    """What the model says of `source`, told when `state` has it; with a `state` the stream goes on later.
+    """What the model says of `source`, told when its state is `stored`, if it is to be; then it goes on later.
 
     Raises `InputError` as the model's own `piped` does.
     """
-    for output in model.piped(stream, source, refused, ends=state is None):
-        if state is not None:
-            stream.snapshot().write(state)
+    for output in model.piped(streams, source, refused, ends=not stored):
+        streams.keep()
         if output.line:
             yield output
 

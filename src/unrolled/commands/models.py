@@ -215,7 +215,9 @@ def stream(
     state: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE", parser=file_name, help="A file that keeps the state: the next run goes on from it."
+            metavar="FILE",
+            parser=file_name,
+            help="A file that keeps the state (of several sequences a folder): the next run goes on from it.",
         ),
     ] = None,
     skip_bad: Annotated[
@@ -227,16 +229,16 @@ def stream(
     """Run a model over standard input for ever; of each line, print what it says (text: the surprise in nats).
 
     A line is text; or a sentence, which starts from a fresh state; or the numbers of one step, with commas,
-    semicolons or tabs between them, in the order of the training table's columns. The heading of that table may
-    be the first line, or that of a table of more columns, where the model's are found by name. A blank line ends a
-    sequence, and the next one starts from a fresh state. Sound is raw PCM at the model's rate: 16 bits,
-    little-endian, one channel.
+    semicolons or tabs between them, in the order of the training table's columns, where a blank line ends a
+    sequence. The heading of that table may be the first line, or that of a table of more columns, where the
+    model's are found by name; if one of them told sequences apart in training, each has a state of its own. Sound
+    is raw PCM at the model's rate: 16 bits, little-endian, one channel.
     """
     _end_with_reader()
     loaded = unrolled.load(model)
     refused = partial(print, "unrolled:", file=sys.stderr) if skip_bad else Refused(skip_bad)
-    with piping.opened(loaded, state) as running:
-        if running.position:
-            print(f"going on from position {running.position}", file=sys.stderr)
-        for output in piping.piped(loaded, running, sys.stdin.buffer, state, refused):
+    with piping.opened(loaded, state) as streams:
+        if streams.before:
+            print(f"going on from {streams.before}", file=sys.stderr)
+        for output in piping.piped(loaded, streams, sys.stdin.buffer, state is not None, refused):
             _say(output, as_json)

@@ -18,6 +18,7 @@ from unrolled.errors import InputError
 from unrolled.examples import Refused, divide
 from unrolled.floats import Floats
 from unrolled.modelfile import Loaded, ModelFile
+from unrolled.piping import Streams
 from unrolled.results import Evaluation, Output
 from unrolled.softmax import softmax
 from unrolled.stream import Stream
@@ -91,15 +92,15 @@ class LabelModel(Loaded):
         return Stream(self)
 
     def piped(
-        self, stream: Stream, source: BinaryIO, refused: Callable[[str], None], ends: bool
+        self, streams: Streams, source: BinaryIO, refused: Callable[[str], None], ends: bool
     ) -> Iterator[Output]:
         """The event of each row, or of each word, of `source`: see `unrolled.piping.PipedModel`."""
         if self.kind == "films":
             raise InputError("the model reads films, which come in files: unrolled run MODEL FILM")
         if self.kind == "words":
-            return piped.of_sentences(self.classes, stream, source, refused)
-        columns, width = list(self.layout.features), self.file.architecture.inputs
-        return piped.of_rows(columns, width, self.classes, stream, source, refused)
+            return piped.of_sentences(self.classes, streams.one, source, refused)
+        rows = piped.Rows(self.layout, self.file.architecture.inputs)
+        return piped.of_rows(rows, self.classes, streams, source, refused)
 
     def label(self, inputs: Any, offline: bool = False) -> list[str]:
         """The event of each step of one sequence: numbers [T, width], words [T] or frames [T, side, side, 3].

@@ -3,7 +3,8 @@
 A line of words is a sentence, which starts from nothing: positions count within it. So does what follows a blank
 line among rows of numbers, about which nothing is said. Numbers have commas, semicolons or tabs between them; the
 first line may be the heading of the training table, or of a table of more columns, where the model's are found by
-name.
+name, and with them the one that tells sequences apart: then each has a stream of its own, and a blank line ends
+none. A heading that comes again, as at the beginning of the next file, is one too.
 """
 
 import csv
@@ -13,15 +14,16 @@ from functools import partial
 from typing import BinaryIO
 
 from unrolled.errors import InputError
-from unrolled.piping import decoded, each, numbered
+from unrolled.piping import Streams, decoded, each, numbered
 from unrolled.results import Output
 from unrolled.softmax import softmax
 from unrolled.stream import Stream
 from unrolled.tasks.label.delimited import SEPARATORS, pointed
-from unrolled.tasks.label.names import by_name, listed
+from unrolled.tasks.label.names import by_name, cell, listed
+from unrolled.tasks.label.sequences import Layout
 from unrolled.tasks.label.tables import is_gap
 
-__all__ = ["of_rows", "of_sentences"]
+__all__ = ["Rows", "of_rows", "of_sentences"]
 
 COLUMNS = 50  # that a sentence about a heading lists
 TRUTHS = {"true": 1.0, "false": 0.0}
@@ -35,21 +37,14 @@ def of_sentences(
 
 
 def of_rows(
-    columns: list[str],
-    width: int,
-    classes: Sequence[str],
-    stream: Stream,
-    source: BinaryIO,
-    refused: Callable[[str], None],
+    rows: "Rows", classes: Sequence[str], streams: Streams, source: BinaryIO, refused: Callable[[str], None]
 ) -> Iterator[Output]:
-    """The event, of `classes`, of each row of `width` numbers; see `unrolled.piping.PipedModel`.
+    """The event, of `classes`, of each of `rows`; see `unrolled.piping.PipedModel`.
 
-    `columns` are those of the training table, if that had names; in a table of more they are found by name.
-    Another heading goes to `refused`; raises `InputError` for that of a table of as many columns, whose rows could
-    not be told from the model's own where a state goes on and no heading comes.
+    A first line that is another heading goes to `refused`; raises `InputError` for that of a table of as many
+    columns, whose rows could not be told from the model's own where a state goes on and no heading comes.
     """
-    rows = _Rows(columns, width)
-    return each(rows.without_heading(numbered(source), refused), partial(_row, stream, rows, classes), refused)
+    return each(rows.without_headings(numbered(source), refused), partial(_row, streams, rows, classes), refused)
 
 
 def _sentence(stream: Stream, classes: Sequence[str], line: bytes) -> Output:
@@ -63,30 +58,47 @@ def _sentence(stream: Stream, classes: Sequence[str], line: bytes) -> Output:
     return Output(said, record)
 
 
-class _Rows:
-    """Which cells of a row the model reads: all of them or, after the heading of a table of more, some."""
+class Rows:
+    """Which cells of a row a model of tables of this `layout`, or of `width` numbers without names, reads.
 
-    def __init__(self, columns: list[str], width: int) -> None:
-        self._columns = [name.strip() for name in columns]
+    They are all of them or, after the heading of a table of more, some, found by name. `key` is then the place of
+    the one that tells sequences apart, if it is there.
+    """
+
+    def __init__(self, layout: Layout, width: int) -> None:
+        self._columns = [name.strip() for name in layout.features]
+        self._sequence = layout.sequence
         self.places, self.width = list(range(width)), width
+        self.key: int | None = None
 
-    def without_heading(
+    def without_headings(
         self, lines: Iterator[tuple[int, bytes]], refused: Callable[[str], None]
     ) -> Iterator[tuple[int, bytes]]:
-        """The lines but the first where that is a heading, which is heeded as `of_rows` says."""
+        """The lines but the headings, which are heeded as `of_rows` says."""
         for number, line in lines:
-            if number > 1 or not self._is_heading(line, refused):
+            is_heading = self._is_heading(line, refused) if number == 1 else self._has_all(line)
+            if not is_heading:
                 yield number, line
+
+    def _has_all(self, line: bytes) -> bool:
+        """Whether a line names all the columns of the model, which are where it says from then on."""
+        expected, text = self._columns, line.decode("utf-8", "replace").rstrip("\r\n")
+        if not expected or expected[0] not in text or any(map(_is_number, expected)):
+            return False
+        cut = [cells for one in SEPARATORS if (cells := _separated(text, one))]
+        for names in ([name.strip() for name in cells] for cells in cut):
+            if names == expected or (len(names) > len(expected) and all(names.count(n) == 1 for n in expected)):
+                self.places, self.width = [names.index(name) for name in expected], len(names)
+                alone = self._sequence not in expected and names.count(self._sequence or "") == 1
+                self.key = names.index(self._sequence) if self._sequence and alone else None
+                return True
+        return False
 
     def _is_heading(self, line: bytes, refused: Callable[[str], None]) -> bool:
         """Whether a first line has names and no numbers; that of another table goes to `refused`, or raises."""
+        if self._has_all(line):
+            return True
         expected, text = self._columns, line.decode("utf-8", "replace").rstrip("\r\n")
-        wider = [cells for one in SEPARATORS if (cells := _separated(text, one)) and len(cells) > len(expected)]
-        named = [[name.strip() for name in cells] for cells in wider]
-        for names in [] if any(map(_is_number, expected)) else named:
-            if expected and all(names.count(name) == 1 for name in expected):
-                self.places, self.width = [names.index(name) for name in expected], len(names)
-                return True
         try:
             separator, cells = _cells(text.strip(), len(expected))
         except ValueError:
@@ -104,16 +116,17 @@ class _Rows:
         return True
 
 
-def _row(stream: Stream, rows: _Rows, classes: Sequence[str], line: bytes) -> Output:
+def _row(streams: Streams, rows: Rows, classes: Sequence[str], line: bytes) -> Output:
     bare = decoded(line).rstrip("\r\n")
-    if not bare.strip():  # the end of a sequence
-        stream.reset()
-        return Output("", {"position": stream.position})
+    if not bare.strip():  # the end of a sequence, if it has no name
+        if rows.key is None:
+            streams.one.reset()
+        return Output("", {})
     try:
         separator, cells = _cells(bare, rows.width)
         fits = len(cells) == rows.width
         read = [cells[place] for place in rows.places] if fits else cells
-        row = [None if is_gap(cell) else _number(pointed(cell, separator)) for cell in read]
+        row = [None if is_gap(one) else _number(pointed(one, separator)) for one in read]
     except ValueError as error:
         raise InputError(
             f"{bare[:80]!r} is no row of numbers with commas, semicolons or tabs between them"
@@ -123,9 +136,16 @@ def _row(stream: Stream, rows: _Rows, classes: Sequence[str], line: bytes) -> Ou
     if not fits:
         wanted = rows.width if rows.width == len(rows.places) else f"{rows.width} cells as in the heading"
         raise InputError(f"{bare[:80]!r} has {len(row)} numbers, expected {wanted}")
+    name = None if rows.key is None else cells[rows.key].strip()
+    if name == "":
+        raise InputError(f"{bare[:80]!r} does not name its sequence, expected a name in each row")
+    stream = streams.one if name is None else streams.named(name)
     logits, (event,) = stream.advance([row])
     likely = by_name(classes, softmax(logits)[0])
-    return Output(event, {"position": stream.position, "event": event, "probabilities": likely})
+    record = {"position": stream.position, "event": event, "probabilities": likely}
+    if name is None:
+        return Output(event, record)
+    return Output(f"{cell(name)},{cell(event)}", {"sequence": name, **record})
 
 
 def _cells(row: str, width: int) -> tuple[str, list[str]]:

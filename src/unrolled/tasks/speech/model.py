@@ -19,6 +19,7 @@ from unrolled.examples import Refused
 from unrolled.floats import Floats
 from unrolled.modelfile import Loaded, ModelFile
 from unrolled.network import Network
+from unrolled.piping import Streams
 from unrolled.results import Evaluation, Output, Table
 from unrolled.settings import setting
 from unrolled.stream import Stream
@@ -95,10 +96,10 @@ class SpeechModel(Loaded):
         return Stream(self)
 
     def piped(
-        self, stream: Stream, source: BinaryIO, refused: Callable[[str], None], ends: bool
+        self, streams: Streams, source: BinaryIO, refused: Callable[[str], None], ends: bool
     ) -> Iterator[Output]:
         """The text of each chunk of raw PCM in `source`: see `unrolled.piping.PipedModel`."""
-        return piped.piped(self.bank, stream, source, ends)
+        return piped.piped(self.bank, streams.one, source, ends)
 
     def listen(self, options: ListenOptions = ListenOptions()) -> Listener:
         """A new stream of sound whose text comes from a beam search, if `options` say so."""

@@ -15,6 +15,7 @@ from unrolled.causal import Causal
 from unrolled.errors import InputError
 from unrolled.modelfile import Loaded, ModelFile
 from unrolled.network import Network
+from unrolled.piping import Streams
 from unrolled.results import Evaluation, Output, Table
 from unrolled.stream import Stream
 from unrolled.tasks.text import corpus, piped
@@ -89,10 +90,10 @@ class TextModel(Loaded):
         return Stream(self)
 
     def piped(
-        self, stream: Stream, source: BinaryIO, refused: Callable[[str], None], ends: bool
+        self, streams: Streams, source: BinaryIO, refused: Callable[[str], None], ends: bool
     ) -> Iterator[Output]:
         """How surprising each line of `source` was: see `unrolled.piping.PipedModel`."""
-        return piped.piped(self.vocabulary, stream, source, refused)
+        return piped.piped(self.vocabulary, streams.one, source, refused)
 
     def sample(
         self,
