@@ -70,6 +70,10 @@ class Loaded:
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.file,)  # weights that are packed are packed again
 
+    def reads(self) -> dict[str, Any]:
+        """What it reads and what it names, as it was trained, where sizes alone do not tell."""
+        return {}
+
     def __repr__(self) -> str:
         sizes, name = self.file.architecture, os.path.basename(self.file.path)
         layers = getattr(sizes, "layers", 1)  # a caption model has one

@@ -188,8 +188,8 @@ def info(model: ModelPath, as_json: Json = False) -> None:
         "architecture": asdict(file.architecture),
         "training": file.training,
     }
-    if isinstance(loaded, LabelModel):
-        figures["reads"] = loaded.reads()
+    if reads := loaded.reads():
+        figures["reads"] = reads
     if as_json:
         print_json(figures)
         return

@@ -83,6 +83,7 @@ class Service:
                 name=name, task=self.models[name].file.task, weights=causal.weights,
                 dtype=causal.front.dtype.name if causal.front.dtype is not None else None,
                 shape=list(causal.front.shape), unit=causal.front.unit, outputs=causal.outputs,
+                reads=self.models[name].reads(),
             )
             for name, causal in self._causal.items()
         ]  # fmt: skip

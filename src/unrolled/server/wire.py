@@ -117,7 +117,7 @@ class StreamList(BaseModel):
 
 class ModelInfo(BaseModel):
     """A model that is served: what goes in as bytes (null: JSON alone), how many inputs a step has, as a step of
-    sound has samples, and how many numbers come out of one."""
+    sound has samples, how many numbers come out of one, and (label) the names of events and columns."""
 
     name: str
     task: str
@@ -126,6 +126,7 @@ class ModelInfo(BaseModel):
     shape: list[int]
     unit: int
     outputs: int
+    reads: dict[str, Any]
 
 
 class _Error(BaseModel):
