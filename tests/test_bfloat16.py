@@ -104,7 +104,7 @@ def test_symbols_are_near_their_rows(cell: str) -> None:
 
 
 @every_kind
-def test_autocast_asks_for_them(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_autocast_and_a_layer_of_bfloat16_ask_for_them(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[object] = []
     kernel = dispatch.ENGINE[kind.lower()]
     place = [argument.name for argument in getattr(torch.ops.unrolled, kind.lower()).default._schema.arguments]
@@ -120,7 +120,9 @@ def test_autocast_asks_for_them(kind: str, monkeypatch: pytest.MonkeyPatch) -> N
         layer(x)
     with torch.autocast("cpu", torch.float16):
         layer(x)
-    assert asked == [False, _engine.multiplies_bfloat16(), False]
+    for dtype in (torch.bfloat16, torch.float16):
+        layer.to(dtype)(x.to(dtype))
+    assert asked == [False, *2 * [_engine.multiplies_bfloat16(), False]]
 
 
 @every_kind

@@ -15,6 +15,7 @@ from torch import Tensor
 from programs import python
 from tolerances import assert_close
 from unrolled import _engine, nn, ops
+from unrolled.errors import InputError
 from unrolled.ops import dispatch
 
 ODD_SIZES = (1, 3, 17, 63, 130)
@@ -584,8 +585,17 @@ def test_autocast_keeps_the_recurrence_in_float32() -> None:
 def test_a_bad_length_is_refused_by_the_engine_too(cell: str) -> None:
     inputs = Problem(cell, 4, 3, 5).inputs(torch.float32)
     op: Callable[..., object] = getattr(ops, op_of(cell))
-    with pytest.raises(ValueError, match=r"lengths\[1\] is 9, expected 0 to 4"):
+    with pytest.raises(InputError, match=r"lengths\[1\] is 9, expected 0 to 4"):
         op(*arguments(inputs), torch.tensor([1, 9, 1]))
+
+
+def test_a_tensor_that_is_not_as_the_input_is_is_named() -> None:
+    op: Callable[..., object] = ops.lstm
+    inputs, lengths = Problem("lstm", 4, 3, 5).inputs(torch.float32), torch.tensor([1, 2, 1])
+    with pytest.raises(InputError, match=r"^unrolled::lstm: c0 is torch\.float64 on cpu, expected torch\.float32"):
+        op(*arguments(inputs | {"c0": inputs["c0"].double()}), lengths)
+    with pytest.raises(InputError, match=r"^unrolled::lstm: its tensors are not what the engine takes\.$"):
+        op(*arguments(inputs), lengths, torch.ones(4, 3, dtype=torch.int64))
 
 
 @pytest.mark.parametrize("cell", ["lstm", "gru"])
