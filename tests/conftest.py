@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,8 +20,9 @@ import pytest
 import torch
 from hypothesis import settings
 
+from programs import Command, Done
 from small import text_file
-from unrolled import _engine, modelfile
+from unrolled import _engine, cli, modelfile
 
 # The same examples at every run, so that a failure seen once can be seen again.
 settings.register_profile("fixed", derandomize=True, deadline=None)
@@ -49,6 +51,22 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Command:
+    """Run `unrolled` with these arguments in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "100")
+
+    def call(*arguments: object) -> Done:
+        monkeypatch.setattr(sys, "argv", ["unrolled", *map(str, arguments)])
+        with pytest.raises(SystemExit) as end:
+            cli.run()
+        captured = capsys.readouterr()
+        return Done(int(end.value.code or 0), captured.out, captured.err)
+
+    return call
 
 
 @pytest.fixture

@@ -1,11 +1,13 @@
-"""Programs that run in a Python of their own."""
+"""Programs that run in a Python of their own, and the program's own commands, which need none."""
 
 import os
 import subprocess
 import sys
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["python"]
+__all__ = ["Command", "Done", "python", "refused"]
 
 # Python 3.12 and later warn of any fork beside threads; the engine's own may go on in the parent.
 FORKS_ARE_MEANT = "ignore:This process:DeprecationWarning"
@@ -22,3 +24,25 @@ def python(program: str, *arguments: object, **environment: str) -> subprocess.C
         text=True,
         timeout=120,
     )
+
+
+@dataclass
+class Done:
+    """How a command ended."""
+
+    status: int
+    out: str
+    err: str
+
+
+Command = Callable[..., Done]
+
+
+def refused(done: Done, *parts: str) -> None:
+    """Exit status 2, nothing on standard output, and one sentence that says all of `parts`."""
+    assert done.status == 2
+    assert done.out == ""
+    assert done.err.startswith("unrolled: ")
+    assert done.err.count("\n") == 1
+    for part in parts:
+        assert part in done.err

@@ -5,8 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
 from io import BytesIO, TextIOWrapper
 from pathlib import Path
 
@@ -15,6 +13,7 @@ import pytest
 import torch
 
 import unrolled
+from programs import Command, Done, refused
 from small import inputs_for, label_file
 from unrolled import cli, modelfile
 from unrolled.__main__ import main
@@ -25,34 +24,6 @@ from unrolled.train import train
 
 WORDS = "the clouds are in the sky\nand i speak fluent french\n"
 SMALL = ["--hidden", "8", "--embedding", "4", "--batch", "4", "--chunk", "8", "--steps", "20"]
-
-
-@dataclass
-class Done:
-    """How a command ended."""
-
-    status: int
-    out: str
-    err: str
-
-
-Command = Callable[..., Done]
-
-
-@pytest.fixture
-def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Command:
-    """Run `unrolled` with these arguments in an empty folder."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "100")
-
-    def call(*arguments: object) -> Done:
-        monkeypatch.setattr(sys, "argv", ["unrolled", *map(str, arguments)])
-        with pytest.raises(SystemExit) as end:
-            cli.run()
-        captured = capsys.readouterr()
-        return Done(int(end.value.code or 0), captured.out, captured.err)
-
-    return call
 
 
 @pytest.fixture
@@ -69,16 +40,6 @@ def model(tmp_path: Path, text: Path) -> Path:
     options = TextOptions(hidden=8, embedding=4, batch=4, chunk=8)
     list(train(TextTask(options, [text]), TrainOptions(steps=20), path))
     return path
-
-
-def refused(done: Done, *parts: str) -> None:
-    """Exit status 2, nothing on standard output, and one sentence that says all of `parts`."""
-    assert done.status == 2
-    assert done.out == ""
-    assert done.err.startswith("unrolled: ")
-    assert done.err.count("\n") == 1
-    for part in parts:
-        assert part in done.err
 
 
 @pytest.mark.parametrize("name", [[], ["train", "text"], ["sample"], ["eval"], ["info"], ["kernels"]])

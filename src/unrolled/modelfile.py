@@ -22,7 +22,7 @@ from unrolled.architecture import ARCHITECTURES
 from unrolled.atomic import replacing
 from unrolled.errors import InputError
 
-__all__ = ["VERSION", "Loaded", "ModelFile", "is_model", "read", "write"]
+__all__ = ["VERSION", "Loaded", "ModelFile", "document", "is_model", "parsed", "read", "write"]
 
 FORMAT = "unrolled model"
 VERSION = 2
@@ -51,6 +51,11 @@ class ModelFile:
     def folder(self) -> str:
         """Where its file is, or an empty text."""
         return os.path.dirname(self.path)
+
+    def had(self, *names: str) -> dict[str, Any]:
+        """Settings of its training, or its sizes, by name; None for what it did not have."""
+        known = {**asdict(self.architecture), **self.training}
+        return {name: known.get(name) for name in names}
 
     def fingerprint(self) -> str:
         """SHA-256 over the weights: what a saved state is tied to."""
@@ -83,7 +88,15 @@ class Loaded:
 
 def write(path: Path, model: ModelFile) -> None:
     """Write `model` to `path` in one step; an older file stays whole if that fails (`InputError`)."""
-    document = {
+    tensors = {name: np.asarray(tensor, order="C") for name, tensor in model.tensors.items()}
+    content = save(tensors, metadata={"unrolled": json.dumps(document(model))})
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def document(model: ModelFile) -> dict[str, Any]:
+    """All of a model but its weights, for JSON."""
+    return {
         "format": FORMAT,
         "version": VERSION,
         "task": model.task,
@@ -91,10 +104,6 @@ def write(path: Path, model: ModelFile) -> None:
         "encoding": model.encoding,
         "training": model.training,
     }
-    tensors = {name: np.asarray(tensor, order="C") for name, tensor in model.tensors.items()}
-    content = save(tensors, metadata={"unrolled": json.dumps(document)})
-    with replacing(path) as temporary:
-        temporary.write_bytes(content)
 
 
 def read(path: Path) -> ModelFile:
@@ -115,11 +124,20 @@ def read(path: Path) -> ModelFile:
     if "unrolled" not in metadata:
         raise InputError(f"{path} is a safetensors file, but not one written by `unrolled train`.")
     try:
-        model = _parse(json.loads(metadata["unrolled"]), tensors)
+        description = json.loads(metadata["unrolled"])
+    except ValueError as error:
+        raise InputError(f"{path} cannot be used: {error}.") from error
+    model = parsed(description, tensors, path)
+    return replace(model, path=os.path.join(os.path.realpath(path.parent), path.name))
+
+
+def parsed(description: Any, tensors: Tensors, path: Path) -> ModelFile:
+    """The model of a `document` and its weights, both in the file `path`; raises `InputError` for none."""
+    try:
+        return _parse(description, tensors)
     except (ValueError, KeyError) as error:
         reason = f"no {error} in its description" if isinstance(error, KeyError) else str(error)
         raise InputError(f"{path} cannot be used: {reason.rstrip('.')}.") from error
-    return replace(model, path=os.path.join(os.path.realpath(path.parent), path.name))
 
 
 def is_model(path: Path) -> bool:

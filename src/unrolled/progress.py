@@ -61,9 +61,8 @@ def train_with_progress(
             sys.exit(128 + stopped_by)
         return False
     if report and display.kept and display.kept.step < report.step:
-        console.print(
-            f"The model is that of step {display.kept.step}, the best on what is held out: {report.best:.4f}."
-        )
+        which = f"that of step {display.kept.step}" if display.kept.step else "the one that the run started from"
+        console.print(f"The model is {which}, the best on what is held out: {report.best:.4f}.")
     return True
 
 
@@ -152,21 +151,23 @@ class _Display:
         self._bar.stop()
 
     def show(self, report: Report) -> None:
-        self._loss = report.loss if not self._loss else 0.95 * self._loss + 0.05 * report.loss
+        if report.loss is not None:
+            self._loss = report.loss if not self._loss else 0.95 * self._loss + 0.05 * report.loss
+        loss = f"{self._loss:.4f}" if self._loss else "-"
         if report.held_out is not None:
             if report.held_out == report.best:
                 self.kept = report
             self._held_out = f"{report.held_out:.4f}"
             if not self._console.is_terminal:
                 self._console.print(
-                    f"step {report.step}  {report.seconds:.0f} s  loss {self._loss:.4f}  held out {self._held_out}"
+                    f"step {report.step}  {report.seconds:.0f} s  loss {loss}  held out {self._held_out}"
                 )
         rate = report.step / report.seconds if report.seconds else 0.0
         self._bar.update(
             self._task,
             completed=report.progress,
             step=f"{report.step:,}",
-            loss=f"{self._loss:.4f}",
+            loss=loss,
             held_out=self._held_out or "-",
             rate=f"{rate:.1f}",
         )

@@ -13,6 +13,7 @@ from typing import Any
 from unrolled import checkpoint, recipe, whereabouts
 from unrolled.errors import InputError
 from unrolled.run_files import checkpoint_path
+from unrolled.start import Start
 
 __all__ = ["Interrupted", "check_same", "check_task", "interrupted"]
 
@@ -23,7 +24,8 @@ FILES = ("held_out", "backbone_weights")  # settings that name files; what was r
 
 @dataclass(frozen=True)
 class Interrupted:
-    """What an interrupted run is to go on with: all settings, the paths of its data, and the folder of both.
+    """What an interrupted run is to go on with: all settings, the paths of its data, the folder of both, and the
+    model that it started from.
 
     The folder is a text, empty where it is the one that one is in.
     """
@@ -31,15 +33,20 @@ class Interrupted:
     settings: dict[str, Any]
     data: list[Path]
     folder: str
+    start: Start | None
 
 
-def interrupted(out: Path, task: str, chosen: Mapping[str, Any], data: Sequence[Path]) -> Interrupted:
+def interrupted(
+    out: Path, task: str, chosen: Mapping[str, Any], data: Sequence[Path], start: Path | None = None
+) -> Interrupted:
     """The run for a `task` that wrote the checkpoint beside `out`.
 
-    Settings that are `chosen` win over its own, and so do `data` where there are some. Raises `InputError` where
-    there is no such run, and where files of it are not found, unless others are named in their place.
+    Settings that are `chosen` win over its own, and so do `data` where there are some, and a `start` that is not
+    the file it was. Raises `InputError` where there is no such run, and where files of it are not found, unless
+    others are named in their place.
     """
-    run = checkpoint.read(checkpoint_path(out)).run
+    saved = checkpoint.read(checkpoint_path(out))
+    run = saved.run
     check_task(checkpoint_path(out), run, task)
     was, paths = run["settings"], run.get("paths", [])
     further = [was[name] for name in FILES if was.get(name) and name not in chosen]
@@ -47,7 +54,10 @@ def interrupted(out: Path, task: str, chosen: Mapping[str, Any], data: Sequence[
     folder = whereabouts.base(run, names, beside, "the interrupted run", "name it again, where it is now")
     named = {name: _as_it_was(chosen[name], was.get(name), folder) for name in FILES if name in chosen}
     files = _as_they_were(data, paths, folder) if data else paths
-    return Interrupted(recipe.over(was, {**chosen, **named}), [Path(path) for path in files], folder)
+    begun = Start.of(saved, checkpoint_path(out))
+    if start and not (begun and begun.is_in(start, folder)):  # whose weights may have been written over since
+        begun = Start.read(start, task)
+    return Interrupted(recipe.over(was, {**chosen, **named}), [Path(path) for path in files], folder, begun)
 
 
 def _as_it_was(given: str, was: str | None, folder: str) -> str:

@@ -30,10 +30,11 @@ def previous_path(out: Path) -> Path:
     return out.with_name(out.name + ".previous")
 
 
-def check_out(out: Path, paths: Sequence[str | Path] = ()) -> None:
-    """Raise `InputError` where a run may not write its model to `out`, on the data `paths`.
+def check_out(out: Path, paths: Sequence[str | Path] = (), start: str | Path | None = None) -> None:
+    """Raise `InputError` where a run on the data `paths`, from the model `start`, may not write to `out`.
 
-    Its folder must be there; a file that is there must be a model, and none that the run writes may be data.
+    Its folder must be there; a file that is there must be a model, and none that the run writes may be data. The
+    run may start from the model that is at `out`, but not from the one before it, whose place that will take.
     """
     if os.path.isdir(out):
         raise InputError(f"{out} is a folder, expected the name of a file for the model.")
@@ -47,6 +48,10 @@ def check_out(out: Path, paths: Sequence[str | Path] = ()) -> None:
     for written in (out, log_path(out), checkpoint_path(out), previous_path(out)):
         if _identity(written) in data:
             raise InputError(f"{written} is DATA, and the run would write over it; expected another --out.")
+    if start is not None and _identity(previous_path(out)) in _identities([start]):
+        raise InputError(
+            f"{start} is the model to start from, and the run would write over it; expected another --out."
+        )
     if os.path.exists(out) and not is_model(out):
         raise InputError(
             f"{out} is there already and is not a model written by `unrolled train`; expected another --out, or "

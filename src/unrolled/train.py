@@ -29,11 +29,12 @@ from unrolled.rates import accelerator, quickest
 from unrolled.recipe import TrainOptions, learning_rate_factor
 from unrolled.resume import check_same, check_task
 from unrolled.run_files import check_out, checkpoint_path, digest, log_path, previous_path
+from unrolled.start import Start
 from unrolled.tasks import Batch, Task
 
 __all__ = ["Diverged", "Report", "in_bfloat16", "train"]
 
-DIVERGED = 3.0  # times the first loss, which is that of a model that knows nothing
+DIVERGED = 3.0  # times the loss of a model that knows nothing
 EVALUATIONS = 10  # held-out evaluations a run, evenly spaced
 
 
@@ -41,11 +42,13 @@ EVALUATIONS = 10  # held-out evaluations a run, evenly spaced
 class Report:
     """Where a run stands after a step: `step` of them done, `progress` from 0 to 1, the step's mean loss in
     nats, and the held-out loss when it was just measured. `seconds` counts the whole run, also before a resume.
+
+    Of a run that starts from a model the first is of no step, and has no `loss` but the held-out one.
     """
 
     step: int
     progress: float
-    loss: float
+    loss: float | None
     held_out: float | None
     best: float
     seconds: float
@@ -65,6 +68,7 @@ def train(
 ) -> Generator[Report]:
     """Train `task`'s model; the best one on the held-out part is written to `out` whenever it improves.
 
+    The model that a task starts from is the first of them, and so what is written is never worse.
     A checkpoint is written before the first step, and one now and then.
     Closing the generator (`break`, Ctrl-C) ends the run with a checkpoint, from which `resume` goes on; it has the
     `paths` that the task was made of, for `unrolled.resume`. A model that is at `out` already goes to
@@ -72,7 +76,7 @@ def train(
     Raises `InputError` as `check_out` does, for a checkpoint that does not fit, for a file that cannot be
     written and while another process trains for `out`, and `Diverged`.
     """
-    check_out(out, paths)
+    check_out(out, paths, task.start.name if task.start else None)
     with suppress(OSError), open(log_path(out), "rb") as log:  # before a checkpoint of that process is judged
         _lock(log, out)
     run = _Run(task, options, out, paths)
@@ -83,10 +87,14 @@ def train(
             f"{checkpoint_path(out)} holds an interrupted run (step {done}); resume it, or remove the file to "
             "start anew."
         )
+    elif task.start:
+        run.take_over(task.start)
     run.open_log()
     try:
         if not resume:
             run.save()
+        if task.start and not run.steps_done and math.isinf(run.best) and (report := run.measure_start()):
+            yield report
         while run.progress < 1:
             yield run.step()
             if run.checkpoint_due():
@@ -144,6 +152,23 @@ class _Run:
             return min(1.0, self.seconds / (60 * self.options.minutes))
         return self.steps_done / self.options.steps
 
+    def take_over(self, start: Start) -> None:
+        """Go on from a model's weights; by how the fresh ones do, a loss will be judged to have diverged."""
+        with torch.no_grad(), self._autocast():
+            loss, _ = self.model(**self._on_device(self.task.batch(0)))
+        self.first_loss = loss.item()
+        weights = start.model.file.tensors
+        self._bare_model().load_state_dict({name: torch.from_numpy(value) for name, value in weights.items()})
+
+    def measure_start(self) -> Report | None:
+        """How the model does that the run starts from; None where nothing is held out."""
+        held_out = self.evaluate()
+        if held_out is None:
+            return None
+        self._keep_best(held_out)
+        self._write_log({"step": 0, "held_out": held_out})
+        return Report(0, 0.0, None, held_out, self.best, self.seconds)
+
     def step(self) -> Report:
         before = self.progress
         rate = self.options.lr * learning_rate_factor(before)
@@ -168,9 +193,7 @@ class _Run:
         held_out = None
         if int(self.progress * EVALUATIONS) > int(before * EVALUATIONS):
             held_out = self.evaluate()
-            if held_out is None or held_out < self.best:
-                self.best = math.inf if held_out is None else held_out
-                self._write_model()
+            self._keep_best(held_out)
         self._write_log({"step": self.steps_done, "loss": value, "lr": rate, "held_out": held_out})
         return Report(self.steps_done, self.progress, value, held_out, self.best, self.seconds)
 
@@ -185,6 +208,12 @@ class _Run:
                 count += weight
         self.model.train()
         return total / count if count else None
+
+    def _keep_best(self, held_out: float | None) -> None:
+        """Write the model where it does better than before on what is held out, or nothing is."""
+        if held_out is None or held_out < self.best:
+            self.best = math.inf if held_out is None else held_out
+            self._write_model()
 
     @staticmethod
     def _carried(state: tuple[Tensor, ...]) -> dict[str, tuple[Tensor, ...]]:
@@ -215,6 +244,7 @@ class _Run:
             "paths": [str(path) for path in self.paths],
             "folder": whereabouts.here(),
             "found": self.found,
+            "start": self.task.start.document() if self.task.start else None,
         }
         checkpoint.write(checkpoint_path(self.out), Checkpoint(run, tensors))
         self.saved = time.monotonic()
@@ -258,7 +288,8 @@ class _Run:
         own = {
             f.name: getattr(self.options, f.name) for f in fields(self.options) if f.name != "checkpoint_minutes"
         }
-        return {**own, **self.task.settings(), "threads": torch.get_num_threads()}
+        start = self.task.start.sha256 if self.task.start else None
+        return {**own, **self.task.settings(), "start": start, "threads": torch.get_num_threads()}
 
     def _bare_model(self) -> torch.nn.Module:
         model: torch.nn.Module = self.accelerator.unwrap_model(self.model)
@@ -278,6 +309,8 @@ class _Run:
             "seconds": round(self.seconds, 1),
             "held_out_nats": self.best if math.isfinite(self.best) else None,
         }
+        if start := self.task.start:
+            training |= {"start": start.name, "start_sha256": start.sha256}
         if self.found and digest(self.out) == self.found:  # not what this run wrote before it was killed
             with replacing(previous_path(self.out)) as temporary:
                 shutil.copy2(self.out, temporary)

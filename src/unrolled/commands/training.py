@@ -71,6 +71,15 @@ def _add_train_command(kind: type[Task]) -> None:
                 help="A file of settings (such as batch = 8); the command line wins.",
             ),
         ] = None,
+        start: Annotated[
+            Path | None,
+            typer.Option(
+                metavar="OLD",
+                parser=file_name,
+                help="A trained model to start from, in place of random weights. Its sizes stay, and how it reads "
+                "DATA (vocabulary, events, scales).",
+            ),
+        ] = None,
         resume: Annotated[
             bool,
             typer.Option(
@@ -87,17 +96,24 @@ def _add_train_command(kind: type[Task]) -> None:
         kinds = [kind.Options, TrainOptions]
         chosen = _chosen(kinds, given, config)
         files, folder = paths(data), ""
-        check_out(out, files)
+        check_out(out, files, start)
+        begun = None
         if resume:
             from unrolled.resume import interrupted
 
-            before = interrupted(out, kind.name, chosen, files)
+            before = interrupted(out, kind.name, chosen, files, start)
             chosen, files, folder = settings.known(kinds, before.settings), before.data, before.folder
+            begun = before.start
+        elif start:
+            from unrolled.start import Start
+
+            begun = Start.read(start, kind.name)
+            chosen = begun.over(kind, chosen)
         options, train_options = settings.fill(kinds, recipe.over(kind.defaults, chosen))
         out = out.parent.resolve() / out.name if folder else out
         with chdir(folder) if folder else nullcontext():  # of which the run's paths are
             _check_held_out(kind, files, options.held_out)
-            task = kind(options, files, train_options.seed)
+            task = kind(options, files, train_options.seed, begun)
             model, report = _trained(task, train_options, out, resume, files)
         _tell(model, report, out, as_json)
 

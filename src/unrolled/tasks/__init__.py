@@ -26,6 +26,8 @@ from unrolled.tasks.translate import TranslateTask
 if TYPE_CHECKING:
     import torch
 
+    from unrolled.start import Start
+
 __all__ = ["TASKS", "Batch", "Model", "Task", "load"]
 
 Batch = dict[str, NDArray[Any]]
@@ -67,12 +69,26 @@ class Task(Protocol):
     Model: ClassVar[type[Any]]
     defaults: ClassVar[dict[str, Any]]
     """Training settings that suit this task better than the common defaults."""
+    changeable: ClassVar[frozenset[str]]
+    """Settings of those that a model to start from has `decided` which may be given anew."""
+    start: "Start | None"
+    """What the run starts from: its weights are for the training loop to take."""
 
-    def __init__(self, options: Any, paths: Sequence[str | Path] = (), seed: int = 0) -> None: ...
+    def __init__(
+        self, options: Any, paths: Sequence[str | Path] = (), seed: int = 0, start: "Start | None" = None
+    ) -> None:
+        """With `start`, what would be measured from the data, such as a vocabulary, is that model's.
+
+        Then `options` are those that `Start.over` gives.
+        """
 
     @staticmethod
     def files(path: str | Path) -> Sequence[str | Path]:
         """The files that say what there is in a `path` of DATA, which may be a folder; raises `InputError`."""
+
+    @staticmethod
+    def decided(file: ModelFile) -> dict[str, Any]:
+        """The settings that a model to start from decides, with the values that it has; None for those without."""
 
     def build(self) -> "torch.nn.Module":
         """A fresh model. Called with a Batch (and `state=`, once there is one), it returns the mean loss and the

@@ -27,6 +27,8 @@ from unrolled.vocabulary import Vocabulary, WordVocabulary
 if TYPE_CHECKING:
     import torch
 
+    from unrolled.start import Start
+
 __all__ = ["CaptionOptions", "CaptionTask"]
 
 WORDS = 10_000
@@ -71,18 +73,29 @@ class CaptionTask:
     Options: ClassVar[type[Any]] = CaptionOptions
     Model: ClassVar[type[Any]] = CaptionModel
     defaults: ClassVar[dict[str, Any]] = {"steps": 1500, "lr": 0.01}
+    changeable: ClassVar[frozenset[str]] = frozenset()
 
-    def __init__(self, options: CaptionOptions, paths: Sequence[str | Path] = (), seed: int = 0) -> None:
-        self.options = options
+    def __init__(
+        self,
+        options: CaptionOptions,
+        paths: Sequence[str | Path] = (),
+        seed: int = 0,
+        start: "Start | None" = None,
+    ) -> None:
+        self.options = replace(options, backbone_weights=None) if start else options  # the model has them
         self.seed = seed
-        if (options.backbone is None) != (options.backbone_weights is None):
+        self.start = start
+        if not start and (options.backbone is None) != (options.backbone_weights is None):
             raise InputError("--backbone and --backbone-weights come together: a network of timm and its weights.")
         refused = Refused(options.skip_bad)
-        self.data = Data.read(options, paths, seed, refused, options.size)
+        channels = start.model.file.architecture.channels if start else None
+        self.data = Data.read(options, paths, seed, refused, options.size, channels)
         self.left_out = len(refused.reasons)
         train = self.data.train
         texts = (spoken(text) for texts in train.captions for text in texts)
-        self.vocabulary: Vocabulary = WordVocabulary.learn(texts, options.vocab_size)
+        self.vocabulary: Vocabulary = (
+            start.model.vocabulary if start else WordVocabulary.learn(texts, options.vocab_size)
+        )
         # Not by length: long captions are of other pictures than short ones, and a network that sees now these,
         # now those, learns far more slowly (the built-in scenes, not at all in two minutes).
         self._batches = Batches(np.zeros(len(train), np.int64), options.batch, seed)
@@ -115,6 +128,12 @@ class CaptionTask:
             embedding=o.embedding,
             hidden=o.hidden,
         )
+
+    @staticmethod
+    def decided(file: ModelFile) -> dict[str, Any]:
+        """How a picture is read, the words, and the model's sizes."""
+        sizes = ("width", "backbone", "backbone_weights", "cell", "embedding", "hidden")
+        return {**file.had("vocab_size", *sizes), "size": file.architecture.size}
 
     def build(self) -> "torch.nn.Module":
         """A `CaptionNetwork` with fresh weights."""

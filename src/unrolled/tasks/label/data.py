@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,9 @@ from unrolled.settings import setting
 from unrolled.tasks.label import rendered, sequences
 from unrolled.tasks.label.names import are_measures, order, parted
 from unrolled.tasks.label.sequences import Layout, Series, encode_labels
+
+if TYPE_CHECKING:
+    from unrolled.tasks.label.model import LabelModel
 
 __all__ = ["Data", "LabelOptions", "idle"]
 
@@ -101,29 +105,43 @@ def idle(kind: str) -> set[str]:
 class Data:
     """The sequences of files (without: rendered films), divided as `options` say.
 
-    What cannot be used goes to `refused`; raises `InputError` where nothing is left to train on, or to hold out.
+    With a model to `start` from, they must be of its kind, and have its columns and events. What cannot be used
+    goes to `refused`; raises `InputError` where nothing is left to train on, or to hold out.
     """
 
-    def __init__(self, options: LabelOptions, paths: Sequence[str | Path], seed: int) -> None:
+    def __init__(
+        self,
+        options: LabelOptions,
+        paths: Sequence[str | Path],
+        seed: int,
+        start: "LabelModel | None" = None,
+    ) -> None:
         self.names = [str(path) for path in paths] or [rendered.NAME]
         self.refused = Refused(options.skip_bad)
-        layout = options.layout() if paths else replace(options.layout(), fps=float(rendered.FPS))
+        layout = options.layout()
+        if start:
+            layout = replace(layout, features=start.layout.features)
+        elif not paths:
+            layout = replace(layout, fps=float(rendered.FPS))
         self.kind, found = sequences.read(paths or [rendered.folder()], layout, self.refused)
+        if start:
+            start.check(self.kind, found)
+        self.layout = replace(layout, features=layout.features or found[0].features)
         if options.held_out is None:
             train, held = self._divided(found, options.split, seed)
             self.train, held_out = [found[n] for n in train], [found[n] for n in held]
         else:
             self.train = found
-            kind, held_out = sequences.read(
-                [options.held_out], replace(layout, features=found[0].features), self.refused
-            )
+            kind, held_out = sequences.read([options.held_out], self.layout, self.refused)
             if kind != self.kind:
                 raise InputError(f"{options.held_out} has {kind}, expected {self.kind} as in {self.names[0]}.")
-        self.layout = replace(layout, features=found[0].features)
-        self.classes = self._events()
+        self.classes = start.classes if start else self._events()
+        if start:
+            self.train = [one for one in self.train if self._known(one)]
         self.held_out = [one for one in held_out if self._known(one)]
-        if not self.held_out:
-            raise InputError(f"{', '.join(self.names)}: nothing is left to hold out, expected a sequence.")
+        for left, use in ((self.train, "train on"), (self.held_out, "hold out")):
+            if not left:
+                raise InputError(f"{', '.join(self.names)}: nothing is left to {use}, expected a sequence.")
 
     def _divided(
         self, found: Sequence[Series], split: float, seed: int

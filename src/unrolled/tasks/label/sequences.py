@@ -230,7 +230,5 @@ def encode_labels(series: Series, classes: Sequence[str]) -> NDArray[np.int64]:
     for step, label in enumerate(series.labels or ()):
         if label not in numbers:
             place = series.place(step) if series.place else f"{series.name}, step {step}"
-            raise InputError(
-                f"{place}: the event {label!r} is not in the training data, expected one of {listed(classes)}"
-            )
+            raise InputError(f"{place}: the event {label!r} is not known, expected one of {listed(classes)}")
     return np.array([numbers[label] for label in series.labels or ()], np.int64)

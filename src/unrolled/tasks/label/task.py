@@ -34,9 +34,14 @@ from unrolled.tasks.label.sequences import Series, encode_labels
 if TYPE_CHECKING:
     import torch
 
+    from unrolled.start import Start
+
 __all__ = ["LabelOptions", "LabelTask"]
 
 Batch = dict[str, NDArray[Any]]
+
+MEASURED = {"words": ("words", "characters"), "numbers": ("mean", "deviation"), "films": ()}
+"""What the front end for each kind of sequences must know of the training data."""
 
 
 class LabelTask:
@@ -51,29 +56,44 @@ class LabelTask:
     Options: ClassVar[type[Any]] = LabelOptions
     Model: ClassVar[type[Any]] = LabelModel
     defaults: ClassVar[dict[str, Any]] = {"steps": 450, "batch": 8}
+    changeable: ClassVar[frozenset[str]] = frozenset({"label", "sequence", "ignore", "missing", "switch_penalty"})
 
-    def __init__(self, options: LabelOptions, paths: Sequence[str | Path] = (), seed: int = 0) -> None:
+    def __init__(
+        self,
+        options: LabelOptions,
+        paths: Sequence[str | Path] = (),
+        seed: int = 0,
+        start: "Start | None" = None,
+    ) -> None:
         self.options = (
             options if paths else replace(options, longest_gap=options.longest_gap or rendered.LONGEST_GAP)
         )
         self.seed = seed
-        self.data = Data(options, paths, seed)
+        self.start = start
+        self.data = Data(options, paths, seed, start.model if start else None)
         self._prepare()
         lengths = [min(len(one.inputs), options.window or len(one.inputs)) for one in self.data.train]
         self._batches = Batches(lengths, options.batch, seed)
 
     def _prepare(self) -> None:
-        """What the front end must know of the training data: its words, or its mean and deviation."""
-        self._encoding: dict[str, Any] = {}
+        """What the front end must know: words and characters, or means and deviations."""
         data = self.data
+        encoding = self.start.model.file.encoding if self.start else self._measured()
+        self._encoding: dict[str, Any] = {name: encoding[name] for name in MEASURED[data.kind]}
         if data.kind == "words":
-            self._counts = Counter(word.lower() for one in data.train for word in one.inputs)
-            characters = sorted({character for one in data.train for word in one.inputs for character in word})
-            self._encoding = {"words": sorted(self._counts), "characters": "".join(characters)}
             self._spelling = Spelling(**self._encoding)
-            counts = np.array([0, *(self._counts[word] for word in sorted(self._counts))])
+            often = Counter(word.lower() for one in data.train for word in one.inputs)
+            counts = np.array([0, *(often[word] for word in self._encoding["words"])])
             # A word seen once is replaced the most often (Kiperwasser & Goldberg 2016).
             self._forgotten = self.options.word_dropout / np.maximum(self.options.word_dropout + counts, 1e-9)
+
+    def _measured(self) -> dict[str, Any]:
+        """What the front end must know of the training data."""
+        data = self.data
+        if data.kind == "words":
+            words = sorted({word.lower() for one in data.train for word in one.inputs})
+            characters = sorted({character for one in data.train for word in one.inputs for character in word})
+            return {"words": words, "characters": "".join(characters)}
         if data.kind == "numbers":
             steps = np.concatenate([one.inputs for one in data.train]).astype(np.float64)
             if len(empty := np.flatnonzero(np.isnan(steps).all(0))):
@@ -87,10 +107,11 @@ class LabelTask:
             deviation = np.nanstd(steps, 0)
             if self.options.scale == "common":
                 deviation = np.full_like(deviation, np.sqrt(np.mean(deviation**2)))
-            self._encoding = {
+            return {
                 "mean": np.nanmean(steps, 0).tolist(),
                 "deviation": np.where(deviation > 0, deviation, 1.0).tolist(),
             }
+        return {}
 
     @staticmethod
     def files(path: str | Path) -> Sequence[Path]:
@@ -119,6 +140,13 @@ class LabelTask:
             members=o.members,
             classes=len(self.data.classes),
         )
+
+    @staticmethod
+    def decided(file: ModelFile) -> dict[str, Any]:
+        """How sequences are read, and the model's sizes."""
+        read = ("label", "sequence", "ignore", "missing", "fps", "side", "background", "scale", "switch_penalty")
+        sizes = ("embedding", "spelling", "cell", "hidden", "layers", "bidirectional", "members", "longest_gap")
+        return file.had(*read, *sizes)
 
     def build(self) -> "torch.nn.Module":
         """A `LabelNetwork` with fresh weights."""

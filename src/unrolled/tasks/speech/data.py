@@ -64,12 +64,13 @@ class Data:
         paths: Sequence[str | Path],
         seed: int,
         known: Vocabulary | None = None,
+        bank: Bank | None = None,
     ) -> Self:
         """Read the sounds of these tables (without: the built-in ones), divided as `options` say.
 
-        Texts that are held out are of `known` characters (default: those of the texts to train on). Raises
-        `InputError` for convolutions that do not fit `options`, for a table that cannot be read, and where nothing
-        is left to train on, or to hold out.
+        Texts are of `known` characters (default: those of the texts to train on), and sounds are for the filter
+        `bank` of a model (default: as `options` have it). Raises `InputError` for convolutions that do not fit
+        `options`, for a table that cannot be read, and where nothing is left to train on, or to hold out.
         """
         if options.channels and options.stack != CONVOLVED_STACK:
             raise InputError(
@@ -78,9 +79,10 @@ class Data:
         if options.channels and not convolved_mels(options.mels):
             raise InputError(f"mels is {options.mels}, which convolutions leave nothing of; expected more.")
         refused = Refused(options.skip_bad)
-        whole = transcripts.read(paths, options.rate, refused) if paths else transcripts.builtin(options.rate)
+        rate = bank.rate if bank else options.rate
+        whole = transcripts.read(paths, rate, refused) if paths else transcripts.builtin(rate)
         context = convolved_context() if options.channels else 0
-        bank = Bank.usual(whole.rate, options.mels, options.stack, context)
+        bank = bank or Bank.usual(whole.rate, options.mels, options.stack, context)
         whole = usable(whole, None, bank, refused)
         if options.held_out is None:
             train, held_out = (
@@ -89,6 +91,8 @@ class Data:
             )
         else:
             train, held_out = whole, transcripts.read([options.held_out], whole.rate, refused)
+        if known:
+            train = usable(train, known, bank, refused)
         known = known or CharVocabulary.learn(train.texts)
         held_out = usable(held_out, known, bank, refused)
         digest = hashlib.sha256(f"{whole.fingerprint} {held_out.fingerprint}".encode()).hexdigest()

@@ -64,7 +64,7 @@ class SpeechModel(Loaded):
         encoding = file.encoding
         self.vocabulary = vocabulary.from_json(encoding.get("vocabulary"))
         self.bank = Bank.from_json(encoding.get("bank"))
-        self._mean, self._deviation = (_filter_values(encoding, n, self.bank) for n in ("mean", "deviation"))
+        self.mean, self.deviation = (_filter_values(encoding, n, self.bank) for n in ("mean", "deviation"))
         sizes = file.architecture
         bank = self.bank
         found = (self.vocabulary.size, bank.mels, bank.stack, bank.context)
@@ -78,7 +78,7 @@ class SpeechModel(Loaded):
 
     def filters(self) -> FilterBank:
         """A new stream of what the recurrent layers read of a sound."""
-        return FilterBank(self.bank, self._mean, self._deviation, self._front)
+        return FilterBank(self.bank, self.mean, self.deviation, self._front)
 
     def steps(self, samples: Samples) -> Floats:
         """What the recurrent layers read of a whole sound [N]: [T, width]."""
@@ -198,7 +198,7 @@ class SpeechModel(Loaded):
             (held_out,) = whereabouts.found(self.file, [options.held_out])
             options = replace(options, held_out=held_out)
         paths = whereabouts.data(self.file, transcripts.BUILTIN)
-        data = Data.read(options, paths, training["seed"], self.vocabulary)
+        data = Data.read(options, paths, training["seed"], self.vocabulary, self.bank)
         if data.fingerprint != training["data"]:
             raise InputError(
                 f"{', '.join(data.train.names)}: not the sounds that the model was trained on; name a TSV."

@@ -27,6 +27,8 @@ from unrolled.tasks.speech.model import SpeechModel
 if TYPE_CHECKING:
     import torch
 
+    from unrolled.start import Start
+
 __all__ = ["SpeechTask"]
 
 NORMALISING = 500  # sounds that the filters' means and deviations are measured on
@@ -44,14 +46,25 @@ class SpeechTask:
     Options: ClassVar[type[Any]] = SpeechOptions
     Model: ClassVar[type[Any]] = SpeechModel
     defaults: ClassVar[dict[str, Any]] = {"steps": 500}
+    changeable: ClassVar[frozenset[str]] = frozenset()
 
-    def __init__(self, options: SpeechOptions, paths: Sequence[str | Path] = (), seed: int = 0) -> None:
+    def __init__(
+        self,
+        options: SpeechOptions,
+        paths: Sequence[str | Path] = (),
+        seed: int = 0,
+        start: "Start | None" = None,
+    ) -> None:
         self.options = options.settled(voices=bool(paths))
         self.seed = seed
-        self._data = Data.read(options, paths, seed)
+        self.start = start
+        known, bank = (start.model.vocabulary, start.model.bank) if start else (None, None)
+        self._data = Data.read(options, paths, seed, known, bank)
         train = self._data.train
         self._batches = Batches([round(100 * seconds) for seconds in train.seconds], options.batch, seed)
-        self._mean, self._deviation = self._measured()
+        self._mean: Floats
+        self._deviation: Floats
+        self._mean, self._deviation = (start.model.mean, start.model.deviation) if start else self._measured()
 
     @staticmethod
     def files(path: str | Path) -> Sequence[Path]:
@@ -63,6 +76,12 @@ class SpeechTask:
         """The model's sizes."""
         o, symbols = self.options, self._data.vocabulary.size
         return SpeechArchitecture(o.cell, o.mels, o.stack, o.channels, o.hidden, o.layers, symbols)
+
+    @staticmethod
+    def decided(file: ModelFile) -> dict[str, Any]:
+        """How a sound is read, and the model's sizes."""
+        sizes = file.had("mels", "stack", "channels", "cell", "hidden", "layers")
+        return {"rate": file.encoding["bank"]["rate"], **sizes}
 
     def build(self) -> "torch.nn.Module":
         """A `SpeechNetwork` with fresh weights."""

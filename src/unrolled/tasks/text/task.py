@@ -25,6 +25,8 @@ from unrolled.tasks.text.model import Score, TextModel
 if TYPE_CHECKING:
     import torch
 
+    from unrolled.start import Start
+
 __all__ = ["TextOptions", "TextTask"]
 
 HELD_OUT_STREAMS = 64
@@ -74,12 +76,21 @@ class TextTask:
     Options: ClassVar[type[Any]] = TextOptions
     Model: ClassVar[type[Any]] = TextModel
     defaults: ClassVar[dict[str, Any]] = {}
+    changeable: ClassVar[frozenset[str]] = frozenset()
 
-    def __init__(self, options: TextOptions, paths: Sequence[str | Path] = (), seed: int = 0) -> None:
+    def __init__(
+        self,
+        options: TextOptions,
+        paths: Sequence[str | Path] = (),
+        seed: int = 0,
+        start: "Start | None" = None,
+    ) -> None:
         self.options = options
         self.seed = seed
+        self.start = start
         apart = [] if options.held_out is None else [options.held_out]
-        self.corpus = corpus.read(paths, options.level, options.vocab_size, options.split, held_out=apart)
+        known = start.model.vocabulary if start else None
+        self.corpus = corpus.read(paths, options.level, options.vocab_size, options.split, known, apart)
         names = ", ".join(self.corpus.names)
         if self.corpus.vocabulary.size < 2:
             only = self.corpus.vocabulary.decode([0])
@@ -106,6 +117,12 @@ class TextTask:
         """The model's sizes."""
         o = self.options
         return TextArchitecture(o.cell, self.corpus.vocabulary.size, o.embedding, o.hidden, o.layers)
+
+    @staticmethod
+    def decided(file: ModelFile) -> dict[str, Any]:
+        """How a text is read, and the model's sizes."""
+        sizes = file.had("vocab_size", "cell", "embedding", "hidden", "layers", "longest_gap")
+        return {"level": file.encoding["level"], **sizes}
 
     def build(self) -> "torch.nn.Module":
         """A `LanguageModel` with fresh weights."""

@@ -24,9 +24,12 @@ from unrolled.tasks.translate.data import Data
 from unrolled.tasks.translate.model import AT_ONCE, LONGEST, TranslateModel
 from unrolled.tasks.translate.parallel import Pair
 from unrolled.tasks.translate.sentences import Symbols, encode, learn
+from unrolled.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     import torch
+
+    from unrolled.start import Start
 
 __all__ = ["TranslateOptions", "TranslateTask"]
 
@@ -76,20 +79,25 @@ class TranslateTask:
     Options: ClassVar[type[Any]] = TranslateOptions
     Model: ClassVar[type[Any]] = TranslateModel
     defaults: ClassVar[dict[str, Any]] = {"steps": 320, "lr": 0.01}
+    changeable: ClassVar[frozenset[str]] = frozenset({"longest"})
 
-    def __init__(self, options: TranslateOptions, paths: Sequence[str | Path] = (), seed: int = 0) -> None:
+    def __init__(
+        self,
+        options: TranslateOptions,
+        paths: Sequence[str | Path] = (),
+        seed: int = 0,
+        start: "Start | None" = None,
+    ) -> None:
         self.options = options
         self.seed = seed
+        self.start = start
         refused = Refused(options.skip_bad)
         self.data = Data.read(options, paths, seed, refused)
         sides = ([pair.source for pair in self.data.train], [pair.target for pair in self.data.train])
-        size = options.vocab_size or (None if paths or options.level == "word" else BUILTIN_VOCABULARY)
-        if size is None and options.level == "bpe":
-            size = BPE_VOCABULARY
-        if options.shared_vocab:
-            self.source = self.target = learn(options.level, sides[0] + sides[1], size)
+        if start:
+            self.source, self.target = start.model.source, start.model.target
         else:
-            self.source, self.target = (learn(options.level, side, size) for side in sides)
+            self.source, self.target = self._learned(sides, builtin=not paths)
         examples = [(encode(self.source, a), encode(self.target, b)) for a, b in zip(*sides, strict=True)]
         self._train = [
             both for both, pair in zip(examples, self.data.train, strict=True) if self._fits(both, pair, refused)
@@ -100,6 +108,18 @@ class TranslateTask:
         # By target and, among those of one length, by source: either side is padded to the batch's longest.
         lengths = [len(target) * (options.longest + 2) + len(source) for source, target in self._train]
         self._batches = Batches(lengths, options.batch, seed)
+
+    def _learned(self, sides: tuple[list[str], list[str]], builtin: bool) -> tuple[Vocabulary, Vocabulary]:
+        """The vocabularies of source and target."""
+        o = self.options
+        size = o.vocab_size
+        if size is None and o.level == "bpe":
+            size = BUILTIN_VOCABULARY if builtin else BPE_VOCABULARY
+        if o.shared_vocab:
+            both = learn(o.level, sides[0] + sides[1], size)
+            return both, both
+        source, target = (learn(o.level, side, size) for side in sides)
+        return source, target
 
     def _fits(self, both: tuple[Symbols, Symbols], pair: Pair, refused: Refused) -> bool:
         most = max(map(len, both)) - 1
@@ -119,6 +139,12 @@ class TranslateTask:
         return TranslateArchitecture(
             o.cell, self.source.size + 1, self.target.size + 1, o.embedding, o.hidden, o.layers
         )
+
+    @staticmethod
+    def decided(file: ModelFile) -> dict[str, Any]:
+        """How a sentence is cut into symbols, and the model's sizes."""
+        sizes = ("cell", "embedding", "hidden", "layers")
+        return file.had("level", "vocab_size", "shared_vocab", "longest", *sizes)
 
     def build(self) -> "torch.nn.Module":
         """A `Translator` with fresh weights."""

@@ -1,0 +1,248 @@
+"""Runs that start from a model: they go on where it was, with what it knows, and refuse what it does not."""
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import unrolled
+from programs import Command, refused
+from test_whereabouts import TINY, WRITERS
+from unrolled import checkpoint, modelfile
+from unrolled.errors import InputError
+from unrolled.recipe import TrainOptions
+from unrolled.run_files import checkpoint_path, log_path, previous_path
+from unrolled.start import Start
+from unrolled.tasks import TASKS, Task
+from unrolled.train import Report, train
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+STILL = 1e-9  # a learning rate that hardly moves a weight
+
+
+def task_of(name: str, data: str, start: Start | None = None, **given: Any) -> Task:
+    """A small task, with the settings that a model to start from has."""
+    kind, chosen = TASKS[name], TINY[name] | given
+    return kind(kind.Options(**(start.over(kind, chosen) if start else chosen)), [data], start=start)
+
+
+def run(task: Task, out: str, resume: bool = False, **options: Any) -> list[Report]:
+    """A whole run, in the folder that one is in."""
+    given = {"steps": 4, "lr": 0.01, **options}
+    return list(train(task, TrainOptions(**given), Path(out), resume))
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def model(name: str, out: str = "old") -> Start:
+    """A model of a task, trained for a few steps on data that are written into the folder that one is in."""
+    run(task_of(name, WRITERS[name]("first")), out)
+    return Start.read(Path(out), name)
+
+
+every_task = pytest.mark.parametrize("name", WRITERS)
+
+
+@every_task
+def test_a_run_goes_on_from_what_the_model_is_and_knows(here: Path, name: str) -> None:
+    start = model(name)
+    data = WRITERS[name]("second")
+    run(task_of(name, data, start), "new", lr=STILL)
+    new, old = modelfile.read(Path("new")), start.model.file
+    for tensor in old.tensors:
+        if "running" not in tensor:  # of batches, which training sees
+            np.testing.assert_allclose(new.tensors[tensor], old.tensors[tensor], rtol=1e-3, atol=1e-6)
+    assert (new.architecture, new.encoding) == (old.architecture, old.encoding)
+    assert (new.training["start"], new.training["start_sha256"]) == ("old", old.fingerprint())
+    assert new.training["names"] == [data]
+    assert unrolled.load("new").evaluate().figures
+
+
+@every_task
+def test_a_run_begins_where_the_model_was_and_ends_no_worse(here: Path, name: str) -> None:
+    start = model(name)
+    (data,), was = (start.model.file.training[one] for one in ("names", "held_out_nats"))
+    first, *others = run(task_of(name, data, start), "new", lr=3.0)
+    assert (first.step, first.loss, first.held_out) == (0, None, was)
+    best = min(was, *(one.held_out for one in others if one.held_out is not None))
+    assert others[-1].best == modelfile.read(Path("new")).training["held_out_nats"] == best
+    if best == was:
+        assert modelfile.read(Path("new")).fingerprint() == start.sha256
+
+
+@every_task
+def test_what_the_model_decides_is_refused_where_it_is_another(here: Path, name: str) -> None:
+    start = model(name)
+    with pytest.raises(
+        InputError, match=r"^hidden is 4, but old, which the run starts from, has 3; leave hidden out"
+    ):
+        start.over(TASKS[name], {"hidden": 4})
+    again = {key: value for key, value in TINY[name].items() if key in TASKS[name].decided(start.model.file)}
+    assert start.over(TASKS[name], {**again, "batch": 7})["batch"] == 7
+
+
+@every_task
+def test_a_run_that_started_from_a_model_goes_on_without_it(here: Path, name: str) -> None:
+    start = model(name)
+    data = WRITERS[name]("second")
+    run(task_of(name, data, start), "whole")
+    cut = train(task_of(name, data, start), TrainOptions(steps=4, lr=0.01), Path("cut"), paths=[data])
+    for _ in range(3):  # the second step is the last
+        next(cut)
+    cut.close()
+    Path("old").unlink()
+    again = Start.of(checkpoint.read(checkpoint_path(Path("cut"))), Path("cut.checkpoint"))
+    assert again and (again.name, again.sha256) == (start.name, start.sha256)
+    run(task_of(name, data, again), "cut", resume=True)
+    assert log_path(Path("cut")).read_bytes() == log_path(Path("whole")).read_bytes()
+    whole, resumed = modelfile.read(Path("whole")), modelfile.read(Path("cut"))
+    assert resumed.fingerprint() == whole.fingerprint()
+    assert resumed.training["start"] == "old"
+
+
+def test_a_setting_that_is_not_given_is_the_models(command: Command, here: Path) -> None:
+    data = WRITERS["label"]("first")
+    sizes = ["--hidden", "5", "--cell", "gru", "--sequence", "who", "--missing", "hold", "--bidirectional"]
+    assert command("train", "label", data, *sizes, "--members", "2", "--steps", "2", "--out", "old").status == 0
+    Path("second.csv").write_text(Path(data).read_text().replace("who", "number").replace("label", "state"))
+    given = ["--label", "state", "--sequence", "number", "--steps", "2"]
+    done = command("train", "label", "second.csv", *given, "--start", "old", "--out", "new")
+    assert (done.status, done.err.splitlines()[0][:6]) == (0, "step 0")
+    new, old = unrolled.load("new"), unrolled.load("old")
+    assert new.file.architecture == old.file.architecture
+    assert new.file.architecture.members == 2 and new.file.architecture.cell == "gru"
+    assert new.layout == replace(old.layout, label="state", sequence="number")
+    shown = json.loads(command("info", "new", "--json").out)["training"]
+    assert (shown["start"], shown["start_sha256"]) == ("old", old.file.fingerprint())
+
+
+def test_a_file_of_settings_must_have_the_models(command: Command, here: Path) -> None:
+    model("text")
+    WRITERS["text"]("second")
+    train_again = ["train", "text", "second.txt", "--start", "old", "--out", "new", "--config", "toml"]
+    Path("toml").write_text("hidden = 3\nbatch = 2\nchunk = 5\nsteps = 2\n")
+    assert command(*train_again).status == 0
+    Path("toml").write_text('cell = "gru"\n')
+    refused(command(*train_again), "cell is 'gru', but old, which the run starts from, has 'lstm'; leave cell out")
+    Path("toml").write_text("longest_gap = 9\n")
+    refused(command(*train_again), "longest_gap is 9, but old, which the run starts from, was trained without;")
+
+
+def test_a_model_of_another_task_and_what_is_no_model_are_refused(command: Command, here: Path) -> None:
+    model("label")
+    WRITERS["text"]("second")
+    arguments = ["train", "text", "second.txt", "--out", "new", "--start"]
+    refused(command(*arguments, "old"), "old was trained for the task 'label', but this is `unrolled train text`;")
+    refused(command(*arguments, "none"), "none does not exist; expected a model file")
+    refused(command(*arguments, "second.txt"), "second.txt is damaged or not a model file")
+    assert not Path("new").exists()
+
+
+def test_what_a_model_does_not_know_is_refused_by_its_place(here: Path) -> None:
+    def starts(name: str, data: str, **given: Any) -> None:
+        task_of(name, data, Start.read(Path(f"old {name}"), name), **given)
+
+    for name in ("text", "label", "speech"):
+        model(name, f"old {name}")
+    Path("x.txt").write_text("a bad cafe\nad fab zoo\n" * 9)
+    with pytest.raises(
+        InputError, match=r"^x\.txt, line 2, column 8: the character 'z' \(U\+007A\) is not one of"
+    ):
+        starts("text", "x.txt")
+    rows = "".join(f"{row},{'up' if row else 'gone'},{row // 4}\n" for row in range(20))
+    Path("event.csv").write_text(f"x,label,who\n{rows}")
+    event = r"event\.csv, line 2, column 'label': the event 'gone' is not known, expected one of down, up"
+    with pytest.raises(InputError, match=f"^{event}; --skip-bad leaves such examples out"):
+        starts("label", "event.csv")
+    Path("column.csv").write_text(f"y,label,who\n{rows}")
+    with pytest.raises(InputError, match=r"column\.csv has no column 'x', expected it among y, label, who"):
+        starts("label", "column.csv")
+    np.savez("wide.npz", inputs=np.zeros((3, 2)), labels=np.array(["up", "down", "up"]))
+    with pytest.raises(InputError, match=r"^wide\.npz has 2 numbers a step, but the model reads 1"):
+        starts("label", "wide.npz")
+    Path("a.conllu").write_text("1\tup\t_\tup\t_\t_\t_\t_\t_\t_\n")
+    with pytest.raises(InputError, match=r"^a\.conllu, line 1 has words, but the model reads numbers"):
+        starts("label", "a.conllu")
+    table = Path(WRITERS["speech"]("second"))
+    table.write_text(table.read_text().replace("12", "13"))
+    letter = (
+        r"^second\.tsv, line \d \(second\d\.wav\): .*the character '3' \(U\+0033\) is not one of the 2 characters"
+    )
+    with pytest.raises(InputError, match=letter):
+        starts("speech", "second.tsv")
+
+
+def test_examples_that_a_model_does_not_know_can_be_left_out(here: Path) -> None:
+    start = model("label")
+    rows = "".join(
+        f"{row},{'gone' if row == 13 else 'up' if row % 2 else 'down'},{row // 4}\n" for row in range(20)
+    )
+    Path("event.csv").write_text(f"x,label,who\n{rows}")
+    run(task_of("label", "event.csv", start, skip_bad=True), "new")
+    new = unrolled.load("new")
+    assert new.file.training["left_out"] == 1
+    assert new.evaluate().figures["sequences"] == 1
+
+
+def test_a_model_can_be_trained_on_in_its_place_also_after_a_crash(command: Command, here: Path) -> None:
+    start = model("text")
+    data = WRITERS["text"]("second")
+    run(task_of("text", data, start), "whole", steps=12)
+    cut = train(task_of("text", data, start), TrainOptions(steps=12, lr=0.01), Path("old"), paths=[data])
+    for _ in range(8):
+        next(cut)
+    cut.close()
+    assert modelfile.read(previous_path(Path("old"))).fingerprint() == start.sha256
+    assert modelfile.read(Path("old")).fingerprint() != start.sha256
+    settings = ["--batch", "2", "--chunk", "5", "--steps", "12", "--lr", "0.01"]
+    assert command("train", "text", data, *settings, "--start", "old", "--out", "old", "--resume").status == 0
+    assert log_path(Path("old")).read_bytes() == log_path(Path("whole")).read_bytes()
+
+
+def test_an_interrupted_run_goes_on_from_the_model_that_it_started_from_alone(
+    command: Command, here: Path
+) -> None:
+    start = model("text")
+    data = WRITERS["text"]("second")
+    cut = train(task_of("text", data, start), TrainOptions(steps=3, lr=0.01), Path("cut"), paths=[data])
+    next(cut)
+    cut.close()
+    again = ["train", "text", "--out", "cut", "--resume"]
+    run(task_of("text", "first.txt"), "other", seed=1)
+    other = modelfile.read(Path("other")).fingerprint()
+    found = f"was written with start '{start.sha256[:12]}', but this run has start '{other[:12]}'"
+    refused(command(*again, "--start", "other"), found)
+    Path("old").rename("moved")
+    assert command(*again, "--start", "moved").status == 0
+
+
+def test_the_model_before_is_not_written_over_while_a_run_starts_from_it(command: Command, here: Path) -> None:
+    model("text", "new.previous")
+    data = WRITERS["text"]("second")
+    done = command("train", "text", data, "--start", "new.previous", "--out", "new")
+    refused(
+        done, "new.previous is the model to start from, and the run would write over it; expected another --out"
+    )
+
+
+def test_a_loss_is_judged_by_that_of_a_model_that_knows_nothing(here: Path) -> None:
+    start = model("text")
+    tensors = {name: np.zeros_like(one) for name, one in start.model.file.tensors.items()}
+    tensors["head.bias"][start.model.vocabulary.encode(" ")] = 99.0
+    modelfile.write(Path("sure"), replace(start.model.file, tensors=tensors))
+    Path("a.txt").write_text(" " * 300)
+    task = task_of("text", "a.txt", Start.read(Path("sure"), "text"))
+    cut = train(task, TrainOptions(steps=2, lr=STILL), Path("cut"))
+    assert next(cut).held_out == 0 and next(cut).loss == 0
+    cut.close()
+    first = checkpoint.read(checkpoint_path(Path("cut"))).run["first_loss"]
+    assert first == pytest.approx(math.log(8), rel=0.3)
