@@ -37,7 +37,8 @@ def _symbols(vocabulary: Vocabulary, line: str) -> Any:
     try:
         return vocabulary.encode(line)
     except UnknownCharacter as error:
-        raise InputError(f"column {error.index + 1}: {error.fault}") from error
+        way = "a model of --level byte reads any text"
+        raise InputError(f"column {error.index + 1}: {error.fault}; {way}") from error
 
 
 def _surprise(stream: Stream, symbols: Any) -> float:
