@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from unrolled import cli, modelfile
 from unrolled.__main__ import main
 from unrolled.recipe import TrainOptions
 from unrolled.run_files import checkpoint_path, log_path
+from unrolled.tasks import TASKS
 from unrolled.tasks.text import TextOptions, TextTask, corpus
 from unrolled.train import train
 
@@ -52,6 +54,22 @@ def test_help_has_an_example(command: Command, name: list[str]) -> None:
 def test_help_begins_with_what_one_begins_with(command: Command) -> None:
     shown = command("--help").out
     assert shown.index("Train a model for a task.") < shown.index("Let a text model write")
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_settings_of_a_training_stand_under_headings_each_once(command: Command, task: str) -> None:
+    shown = command("train", task, "--help").out
+    found = re.findall(r"─ (\w+) ─|^│ +--([\w-]+) ", shown, re.MULTILINE)
+    headings = [heading for heading, _ in found if heading]
+    assert headings == ["Arguments", "Options", "Data", "Model", "Regularisation", "Training"]
+    for name, heading in {
+        "held-out": "Data",
+        "cell": "Model",
+        "dropout": "Regularisation",
+        "batch": "Training",
+    }.items():
+        (place,) = (number for number, (_, option) in enumerate(found) if option == name)
+        assert [one for one, _ in found[:place] if one][-1] == heading
 
 
 def test_train_prints_the_loss_beside_the_baselines_and_what_to_try_next(command: Command, text: Path) -> None:

@@ -27,7 +27,7 @@ class ExampleOptions:
     skip_bad: bool = setting(
         False, "Leave out and count examples that cannot be used, instead of stopping at the first."
     )
-    batch: int = setting(16, "Examples in a batch.", at_least=1)
+    batch: int = setting(16, "Examples in a batch.", at_least=1, heading="Training")
 
     @classmethod
     def of(cls, training: Mapping[str, Any]) -> Self:

@@ -23,7 +23,7 @@ class TrainOptions:
     the clock, and two runs are not the same to the bit.
     """
 
-    steps: int = setting(2000, "Training steps.", at_least=1)
+    steps: int = setting(2000, "Training steps.", at_least=1, heading="Training")
     minutes: float | None = setting(None, "Train for this long instead of for a number of steps.", above=0)
     lr: float = setting(0.02, "Highest learning rate (of Muon; AdamW has 0.4 of it).", above=0)
     weight_decay: float = setting(0.1, "Weight decay.", at_least=0)

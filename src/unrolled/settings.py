@@ -32,14 +32,15 @@ def setting(
     unmet: Callable[[str], str] | None = None,
     several: bool = False,
     default_help: str | None = None,
+    heading: str | None = None,
 ) -> Any:
     """A dataclass field with its help and the values it takes.
 
     `unmet` says what is expected of a text that is not one, and nothing of others. One that has `several` things,
-    with commas between, may be given several times.
+    with commas between, may be given several times. `heading` is what it and those after it stand under in a help.
     """
     shown = "" if default is None or default is False else str(default)
-    metadata = {"help": help, "default_help": default_help or shown, "several": several}
+    metadata = {"help": help, "default_help": default_help or shown, "several": several, "heading": heading}
     limits = {"at_least": at_least, "above": above, "below": below, "choices": choices, "unmet": unmet}
     return field(default=default, metadata=metadata | limits)
 

@@ -135,28 +135,29 @@ def with_settings(
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Give a command an option for every field of these dataclasses; those given arrive as keyword arguments.
 
-    `defaults` stand in the help in place of the fields' own; `panels` has each option's heading.
+    `defaults` stand in the help in place of the fields' own; `panels` has each option's heading, in the order in
+    which the help has them.
     """
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         own = inspect.signature(command)
         parameters = [p for p in own.parameters.values() if p.kind is not p.VAR_KEYWORD]
-        for kind in kinds:
-            hints = get_type_hints(kind)
-            for field in (f for f in fields(kind) if f.name not in {p.name for p in parameters}):
-                takers = [one for one in kinds if field.name in {f.name for f in fields(one)}]
-                option = typer.Option(
-                    help=settings.help_text(field.name, takers, defaults),
-                    show_default=False,
-                    rich_help_panel=panels[field.name] if panels else None,
-                )
-                given: Any = list[str] if field.metadata["several"] else hints[field.name]
-                annotation: Any = Annotated[given | None, option]
-                parameters.append(
-                    inspect.Parameter(
-                        field.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation
-                    )
-                )
+        taken = {p.name for p in parameters}
+        found = {f.name: (f, get_type_hints(kind)[f.name]) for kind in reversed(kinds) for f in fields(kind)}
+        names = panels or dict.fromkeys(f.name for kind in kinds for f in fields(kind))
+        for name in (name for name in names if name not in taken):
+            field, hint = found[name]
+            takers = [one for one in kinds if name in {f.name for f in fields(one)}]
+            option = typer.Option(
+                help=settings.help_text(name, takers, defaults),
+                show_default=False,
+                rich_help_panel=panels[name] if panels else None,
+            )
+            given: Any = list[str] if field.metadata["several"] else hint
+            annotation: Any = Annotated[given | None, option]
+            parameters.append(
+                inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+            )
         command.__signature__ = own.replace(parameters=parameters)  # type: ignore[attr-defined]
         command.__annotations__ = {p.name: p.annotation for p in parameters} | {"return": None}
         return command

@@ -36,6 +36,7 @@ from unrolled.results import Evaluation
 from unrolled.run_files import check_apart, check_once, check_out
 from unrolled.tasks import TASKS, Model, Task
 
+HEADINGS = ("Data", "Model", "Regularisation", "Training")
 NO_MEMORY = re.compile("can't allocate memory|out of memory")  # of torch's errors, which on a CPU have no kind
 
 train_app = typer.Typer(
@@ -119,9 +120,13 @@ def _add_train_command(kind: type[Task]) -> None:
 
 
 def _panels(kind: type[Task]) -> dict[str, str]:
-    """For each setting of a task's training, the heading that it stands under."""
-    headings = {"Data and model": kind.Options, "Training": TrainOptions}
-    return {field.name: heading for heading, options in headings.items() for field in fields(options)}
+    """For each setting of a task's training the heading that it stands under, in the order of `HEADINGS`."""
+    found = {}
+    for options in (TrainOptions, kind.Options):
+        heading = HEADINGS[0]
+        for field in fields(options):
+            found[field.name] = heading = field.metadata["heading"] or heading
+    return dict(sorted(found.items(), key=lambda one: HEADINGS.index(one[1])))
 
 
 def _chosen(kinds: list[type[Any]], given: dict[str, Any], config: Path | None) -> dict[str, Any]:

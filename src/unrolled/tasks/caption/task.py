@@ -39,16 +39,20 @@ FORESEEN = 1_000  # held-out pictures whose loss is watched during training
 class CaptionOptions(ExampleOptions):
     """What a caption model is and how its pictures are read; the command line documents each."""
 
-    batch: int = setting(32, "Pictures in a batch.", at_least=1)
+    batch: int = setting(32, "Pictures in a batch.", at_least=1, heading="Training")
     size: int | None = setting(
         None,
         "Pictures are fitted into a square with sides of this many pixels.",
         at_least=8,
         default_help="the longest side of any, at most 128",
+        heading="Data",
     )
     vocab_size: int = setting(WORDS, "Words that the model may use, the most frequent ones.", at_least=2)
     width: int = setting(
-        24, "Channels after the first convolutions; later ones have twice and four times as many.", at_least=1
+        24,
+        "Channels after the first convolutions; later ones have twice and four times as many.",
+        at_least=1,
+        heading="Model",
     )
     backbone: str | None = setting(
         None,
@@ -58,7 +62,13 @@ class CaptionOptions(ExampleOptions):
     cell: str = setting("lstm", "The recurrent cell.", choices=kinds.PLAIN)
     embedding: int = setting(128, "Width of an embedded word.", at_least=1)
     hidden: int = setting(256, "Hidden units.", at_least=1)
-    dropout: float = setting(0.1, "Dropout on embedded words and on what attention finds.", at_least=0, below=1)
+    dropout: float = setting(
+        0.1,
+        "Dropout on embedded words and on what attention finds.",
+        at_least=0,
+        below=1,
+        heading="Regularisation",
+    )
 
 
 class CaptionTask:

@@ -38,7 +38,7 @@ MOST_EVENTS = 500  # that may look like a column of numbers
 class LabelOptions(ExampleOptions):
     """What a label model is and how its sequences are read."""
 
-    label: str = setting("label", "The column of a table that has the event.")
+    label: str = setting("label", "The column of a table that has the event.", heading="Data")
     sequence: str | None = setting(None, "The column that tells sequences apart; without it, each file is one.")
     ignore: str | None = setting(
         None, "Columns to leave out, separated by commas; a name with a comma goes in double quotes.", several=True
@@ -48,10 +48,15 @@ class LabelOptions(ExampleOptions):
         "What to do where a number is missing: refuse it, or hold the one before (at the start the mean).",
         choices=("refuse", "hold"),
     )
+    scale: str = setting(
+        "each",
+        "Divide each number by its own standard deviation, or all by a common one.",
+        choices=("each", "common"),
+    )
     fps: float = setting(10.0, "Frames a second at which a film is read.", above=0)
     side: int = setting(32, "Pixels across and down that a frame is squeezed to.", at_least=8)
     background: str = setting("nothing", "The event of a film where its CSV names none.")
-    cell: str = setting("lstm", kinds.HELP, unmet=kinds.unmet)
+    cell: str = setting("lstm", kinds.HELP, unmet=kinds.unmet, heading="Model")
     hidden: int = setting(128, "Hidden units in each layer.", at_least=1)
     layers: int = setting(1, "Recurrent layers.", at_least=1, below=MOST_LAYERS + 1)
     longest_gap: int | None = longest_gap()
@@ -61,15 +66,15 @@ class LabelOptions(ExampleOptions):
     members: int = setting(
         1, "Networks trained side by side; the model's answer is their mean.", at_least=1, below=MOST_LAYERS + 1
     )
-    dropout: float = setting(0.5, "Dropout between layers and before the head.", at_least=0, below=1)
+    switch_penalty: float = setting(
+        0.0, "Nats that it costs to name another event than at the step before.", at_least=0
+    )
+    dropout: float = setting(
+        0.5, "Dropout between layers and before the head.", at_least=0, below=1, heading="Regularisation"
+    )
     input_dropout: float = setting(0.2, "Dropout on the input of the layers.", at_least=0, below=1)
     word_dropout: float = setting(
         0.25, "A word that occurs this often is made unknown half of the time.", at_least=0
-    )
-    scale: str = setting(
-        "each",
-        "Divide each number by its own standard deviation, or all by a common one.",
-        choices=("each", "common"),
     )
     noise: float = setting(0.0, "Noise added to numbers, in standard deviations.", at_least=0)
     offset: float = setting(0.0, "The same, but constant over a whole sequence.", at_least=0)
@@ -79,12 +84,12 @@ class LabelOptions(ExampleOptions):
     stretch: float = setting(1.0, "Slow down or speed up numbers by up to this factor.", at_least=1)
     smoothing: float = setting(0.0, "Fraction of the target that is spread over all events.", at_least=0, below=1)
     balance: float = setting(
-        0.0, "From 0, where all steps count alike, to 1, where all events do, however short.", at_least=0
+        0.0,
+        "From 0, where all steps count alike, to 1, where all events do, however short.",
+        at_least=0,
+        heading="Training",
     )
     window: int | None = setting(None, "Train on pieces of at most this many steps.", at_least=1)
-    switch_penalty: float = setting(
-        0.0, "Nats that it costs to name another event than at the step before.", at_least=0
-    )
     keep: str = setting(
         "best", "Weights to keep: the best on what is held out, or the last.", choices=("best", "last")
     )

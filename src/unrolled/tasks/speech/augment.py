@@ -37,6 +37,7 @@ class AugmentOptions:
         at_least=0,
         below=0.5,
         default_help=f"{VOICE}; 0 for the built-in tones, which are told apart by it",
+        heading="Regularisation",
     )
     tempo: float = setting(0.1, "Change the tempo by up to this fraction.", at_least=0, below=0.5)
     vocal_tract: float | None = setting(

@@ -31,8 +31,9 @@ class SpeechOptions(AugmentOptions, ExampleOptions):
         at_least=audio.LOWEST_RATE,
         below=audio.HIGHEST_RATE + 1,
         default_help=f"that of the lowest file, at most {transcripts.HIGHEST_RATE:,}",
+        heading="Data",
     )
-    mels: int = setting(40, "Filters in the filter bank.", at_least=1)
+    mels: int = setting(40, "Filters in the filter bank.", at_least=1, heading="Model")
     stack: int = setting(3, "Frames of 10 ms in one step of the model.", at_least=1)
     channels: int = setting(
         0,
@@ -43,7 +44,9 @@ class SpeechOptions(AugmentOptions, ExampleOptions):
     cell: str = setting("lstm", kinds.HELP, unmet=kinds.unmet)
     hidden: int = setting(256, "Hidden units in each layer.", at_least=1)
     layers: int = setting(2, "Recurrent layers.", at_least=1, below=MOST_LAYERS + 1)
-    dropout: float = setting(0.1, "Dropout between layers and before the head.", at_least=0, below=1)
+    dropout: float = setting(
+        0.1, "Dropout between layers and before the head.", at_least=0, below=1, heading="Regularisation"
+    )
 
 
 @dataclass(frozen=True)

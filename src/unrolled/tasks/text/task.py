@@ -52,13 +52,15 @@ class TextOptions:
     split: float = setting(
         0.9, "Fraction of the text to train on; the rest, its end, is held out.", above=0, below=1
     )
-    cell: str = setting("lstm", kinds.HELP, unmet=kinds.unmet)
+    cell: str = setting("lstm", kinds.HELP, unmet=kinds.unmet, heading="Model")
     embedding: int = setting(64, "Width of an embedded symbol.", at_least=1)
     hidden: int = setting(256, "Hidden units in each layer.", at_least=1)
     layers: int = setting(1, "Recurrent layers.", at_least=1, below=MOST_LAYERS + 1)
     longest_gap: int | None = longest_gap()
-    dropout: float = setting(0.1, "Dropout between layers and before the head.", at_least=0, below=1)
-    batch: int = setting(16, "Streams of text read in parallel.", at_least=1)
+    dropout: float = setting(
+        0.1, "Dropout between layers and before the head.", at_least=0, below=1, heading="Regularisation"
+    )
+    batch: int = setting(16, "Streams of text read in parallel.", at_least=1, heading="Training")
     chunk: int = setting(
         100, "Steps of backpropagation through time; the state is carried from chunk to chunk.", at_least=1
     )

@@ -44,8 +44,8 @@ class TranslateOptions(ExampleOptions):
     held_out: str | None = setting(
         None, "Pairs to measure on, instead of a part of DATA: a TSV, or SOURCE,TARGET with a comma.", several=True
     )
-    batch: int = setting(64, "Pairs in a batch.", at_least=1)
-    level: str = setting("bpe", "What a symbol is.", choices=("bpe", "word"))
+    batch: int = setting(64, "Pairs in a batch.", at_least=1, heading="Training")
+    level: str = setting("bpe", "What a symbol is.", choices=("bpe", "word"), heading="Data")
     vocab_size: int | None = setting(
         None,
         "Symbols of each side's vocabulary (bpe: at least 256, one a byte).",
@@ -55,12 +55,16 @@ class TranslateOptions(ExampleOptions):
     )
     shared_vocab: bool = setting(False, "Learn one vocabulary for both sides together.")
     longest: int = setting(LONGEST, "The most symbols of a sentence, in training and in translation.", at_least=1)
-    cell: str = setting("lstm", "The recurrent cell.", choices=kinds.PLAIN)
+    cell: str = setting("lstm", "The recurrent cell.", choices=kinds.PLAIN, heading="Model")
     embedding: int = setting(128, "Width of an embedded symbol.", at_least=1)
     hidden: int = setting(256, "Hidden units of the decoder and of each direction of the encoder.", at_least=1)
     layers: int = setting(1, "Recurrent layers of the encoder.", at_least=1, below=MOST_LAYERS + 1)
     dropout: float = setting(
-        0.1, "Dropout on embedded symbols, on the encoder's output and on attended vectors.", at_least=0, below=1
+        0.1,
+        "Dropout on embedded symbols, on the encoder's output and on attended vectors.",
+        at_least=0,
+        below=1,
+        heading="Regularisation",
     )
     label_smoothing: float = setting(
         0.1, "Fraction of each target's probability that is spread over all symbols.", at_least=0, below=1
