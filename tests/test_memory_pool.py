@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils.dlpack import from_dlpack
 
 from unrolled import _engine, nn
+from unrolled.ops import dispatch
 
 PAGE = 2 << 20  # bytes, a block's grain
 pytestmark = pytest.mark.usefixtures("one_thread", "empty_pool")
@@ -111,6 +112,11 @@ def test_of_what_is_recomputed_only_the_output_and_its_gradient_have_all_steps(k
     layer, x = getattr(nn, kind)(64, 64, recompute=20), torch.randn(400, 100, 64).requires_grad_()
     pages_taken(layer, x, torch.ones(400, 100, 64))
     assert 2 * x.nbytes <= _engine.held_memory() < 3 * x.nbytes
+
+
+def test_the_pools_numbers_are_float32_and_others_lie_elsewhere() -> None:
+    large = torch.empty(PAGE, dtype=torch.float64)
+    assert dispatch.pooled(large) is large
 
 
 def test_a_forked_child_takes_memory_too() -> None:

@@ -195,6 +195,12 @@ def test_a_damaged_moment_is_seen_and_older_ones_are_there(tmp_path: Path) -> No
     store.close()
 
 
+def test_a_part_of_a_moment_is_none() -> None:
+    whole = moment(3).pack()
+    assert Moment.unpack(whole) == moment(3)
+    assert all(Moment.unpack(whole[:size]) is None for size in range(len(whole)))
+
+
 def test_a_full_disk_is_an_error_that_changes_nothing(tmp_path: Path) -> None:
     store = open_store(f"sqlite:///{tmp_path / 'streams.db'}", HISTORY)
     store.create(ONE, "text", "abc", moment(0))
@@ -259,13 +265,19 @@ def test_what_is_no_store_is_said(tmp_path: Path) -> None:
     path = tmp_path / "streams.db"
     store = open_store(f"sqlite:///{path}", HISTORY)
     for address, history, sentence in (
-        ("file.db", 4, "expected sqlite:///PATH or redis://HOST:PORT/0"),
+        *(
+            (address, 4, "expected sqlite:///PATH or redis://HOST:PORT/0")
+            for address in ("file.db", "sqlite:///", "sqlite://host/file.db")
+        ),
         (f"sqlite:///{tmp_path / 'text'}", 4, "cannot be used as a store"),
         (f"sqlite:///{tmp_path}/no/where", 4, "cannot be used as a store"),
         (f"sqlite:///{path}", 4, "another process has it open"),
         ("redis://127.0.0.1:1/0", 4, "cannot be used"),
         ("redis://127.0.0.1:port/0", 4, "cannot be used"),
+        ("rediss://127.0.0.1:1/0", 4, "cannot be used"),
+        (f"unix://{tmp_path}/none", 4, "cannot be used"),
         (f"sqlite:///{path}", 1, "history is 1, expected 2 to 256"),
+        (f"sqlite:///{path}", 257, "history is 257, expected 2 to 256"),
     ):
         with pytest.raises(InputError, match=sentence):
             open_store(address, history)
@@ -274,6 +286,8 @@ def test_what_is_no_store_is_said(tmp_path: Path) -> None:
 
 def test_a_store_keeps_as_many_moments_as_it_was_made_to_keep(opener: Opener) -> None:
     opener().close()
-    with pytest.raises(InputError, match=rf"was made to keep {HISTORY} moments of a stream, but history is 8"):
-        opener(8)
+    for other in (8, 2):
+        said = rf"was made to keep {HISTORY} moments of a stream, but history is {other}"
+        with pytest.raises(InputError, match=said):
+            opener(other)
     opener().close()
