@@ -37,7 +37,7 @@ from small import inputs_for, label_file, model_of, poisoned, speech_file, text_
 from unrolled import Stream, load, modelfile
 from unrolled.client import AsyncClient, Client, ServerError
 from unrolled.errors import InputError
-from unrolled.server.access import add_token, read_tokens
+from unrolled.server.access import add_token
 from unrolled.server.app import create_app
 from unrolled.server.connections import Messages
 from unrolled.server.feeding import Feed
@@ -524,22 +524,6 @@ def test_a_method_that_an_address_has_not_is_refused_with_one_that_it_has(addres
     answer = httpx.patch(f"{address}/streams/none/feed")
     assert (answer.status_code, answer.json()["error"]["code"]) == (405, "method_not_allowed")
     assert answer.headers["Allow"] == "POST"
-
-
-@pytest.mark.parametrize("end", ["", "\n"])
-def test_a_token_goes_on_a_line_of_its_own(tmp_path: Path, end: str) -> None:
-    tokens = tmp_path / "tokens"
-    add_token(tokens, "alice")
-    tokens.write_text(tokens.read_text().removesuffix("\n") + end)
-    add_token(tokens, "bob")
-    assert list(read_tokens(tokens).values()) == ["alice", "bob"]
-    assert tokens.read_text().count("\n") == 2
-
-
-def test_a_file_of_tokens_that_is_not_there_is_said(tmp_path: Path) -> None:
-    said = r"/none cannot be read: No such file or directory; `unrolled token` makes one\.$"
-    with pytest.raises(InputError, match=said):
-        read_tokens(tmp_path / "none")
 
 
 def test_tenants_do_not_see_each_other(tmp_path: Path, models: list[Path]) -> None:
