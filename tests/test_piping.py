@@ -288,16 +288,37 @@ def test_states_with_and_without_names_are_not_taken_for_each_other(
 ) -> None:
     run(b"".join(MIXED), machines, "--state", tmp_path / "states")
     for other, line in ((machines, b"1,2,3\n"), (model, b"abc\n")):
-        process = start(other, "--state", tmp_path / "states")
-        out, err = process.communicate(line)
+        process = start(other, "--state", tmp_path / "states", "--skip-bad")  # no line is to blame
+        out, err = process.communicate(line * 2)
         assert (process.returncode, out) == (2, b"")
-        assert b"states is a folder, of the states of sequences with names; expected the file of one state" in err
+        assert err.endswith(
+            b"states is a folder, of the states of sequences with names; expected the file of one state.\n"
+        )
     run(b"1,2,3\n", machines, "--state", tmp_path / "one")
-    process = start(machines, "--state", tmp_path / "one")
+    process = start(machines, "--state", tmp_path / "one", "--skip-bad")
     out, err = process.communicate(b"".join(MIXED))
     assert (process.returncode, out) == (2, b"")
-    assert b"one is the state of one sequence, expected a folder of states by name" in err
+    assert err.endswith(b"one is the state of one sequence, expected a folder of states by name.\n")
     assert Snapshot.read(tmp_path / "one").position == 1
+
+
+def test_a_state_of_a_name_that_cannot_be_used_is_no_fault_of_the_line(tmp_path: Path, machines: Path) -> None:
+    (tmp_path / "states").mkdir()
+    (tmp_path / "states" / "c.state").write_text("none")
+    process = start(machines, "--state", tmp_path / "states", "--skip-bad")
+    _, err = process.communicate(b"".join(MIXED))
+    assert process.returncode == 2
+    assert err.decode().splitlines() == [
+        "going on from the state of 1 sequence",
+        f"unrolled: {tmp_path / 'states' / 'c.state'} is damaged or not a stream's state.",
+    ]
+
+
+def test_names_of_any_length_have_states_of_their_own(tmp_path: Path, machines: Path) -> None:
+    lines = [MIXED[0], *(f"{name},1,2,3\n".encode() for name in ("x" * 2000, "装置" * 99, "x" * 1999))]
+    state = tmp_path / "states"
+    assert [one["position"] for one in run(b"".join(lines), machines, "--state", state)] == [1, 1, 1]
+    assert [one["position"] for one in run(b"".join(lines), machines, "--state", state)] == [2, 2, 2]
 
 
 def test_a_row_that_does_not_name_its_sequence_is_refused(machines: Path) -> None:

@@ -7,6 +7,7 @@ a model reads its input is its task's to say (`tasks/NAME/piped.py`); nothing he
 from codecs import BOM_UTF8
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from hashlib import sha256
 from itertools import count
 from pathlib import Path
 from typing import BinaryIO, Protocol
@@ -21,6 +22,11 @@ from unrolled.stream import CausalModel, Stream
 __all__ = ["PipedModel", "Streams", "decoded", "each", "numbered", "opened", "piped"]
 
 MOST = 16 << 20  # bytes of a line; one that never ends would take all memory that there is
+LONGEST = 200  # bytes of a name in that of a file, which has at most 255
+
+
+class _StateError(InputError):
+    """A state that is not for this stream, whatever the line says that asks for it."""
 
 
 class Streams:
@@ -40,7 +46,9 @@ class Streams:
         self.before = ""
         """What they go on from, for people; nothing where all begin."""
         if state is not None and self._folder:
-            self.before = f"the states of {len(list(state.glob('*.state'))):,} sequences"
+            known = len(list(state.glob("*.state")))
+            s = "" if known == 1 else "s"
+            self.before = f"the state{s} of {known:,} sequence{s}"
         elif state is not None and self._file:
             _restore(self._one, state)
             self.before = f"position {self._one.position}"
@@ -49,7 +57,7 @@ class Streams:
     def one(self) -> Stream:
         """The only one; raises `InputError` where there are states of streams with names."""
         if self._folder:
-            raise InputError(
+            raise _StateError(
                 f"{self._state} is a folder, of the states of sequences with names; expected the file of one state"
             )
         self._read = None if self._state is None else (self._one, self._state)
@@ -58,8 +66,8 @@ class Streams:
     def named(self, name: str) -> Stream:
         """The one of this name; raises `InputError` where there is the state of a stream that has none."""
         if self._file:
-            raise InputError(f"{self._state} is the state of one sequence, expected a folder of states by name")
-        place = None if self._state is None else self._state / f"{quote(name, safe='')}.state"
+            raise _StateError(f"{self._state} is the state of one sequence, expected a folder of states by name")
+        place = None if self._state is None else self._state / _file_name(name)
         stream = self._named.get(name)
         if stream is None:
             stream = Stream(self._model, history=0)
@@ -83,12 +91,23 @@ class Streams:
         stream.snapshot().write(place)
 
 
+def _file_name(name: str) -> str:
+    """Where the state of a stream of this name is, whatever characters it has, and however many."""
+    quoted = quote(name, safe="")
+    if len(quoted) > LONGEST:
+        quoted = f"{quoted[: LONGEST // 2]}-{sha256(name.encode()).hexdigest()}"
+    return f"{quoted}.state"
+
+
 def _restore(stream: Stream, state: Path) -> None:
-    snapshot = Snapshot.read(state)
+    try:
+        snapshot = Snapshot.read(state)
+    except InputError as error:
+        raise _StateError(str(error)) from error
     try:
         stream.restore(snapshot)
     except InputError as error:
-        raise InputError(f"{state}: {error}") from error
+        raise _StateError(f"{state}: {error}") from error
 
 
 class PipedModel(CausalModel, Protocol):
@@ -151,12 +170,17 @@ def numbered(source: BinaryIO, marked: bool = True) -> Iterator[tuple[int, bytes
 def each(
     lines: Iterable[tuple[int, bytes]], told: Callable[[bytes], Output], refused: Callable[[str], None]
 ) -> Iterator[Output]:
-    """What is `told` of each line; one for which that raises `InputError` goes to `refused`, with its number."""
+    """What is `told` of each line; one that cannot be used goes to `refused`, with its number.
+
+    That is one of which `told` raises `InputError`; a state that is not this stream's is no fault of a line.
+    """
     for number, line in lines:
         try:
             if len(line) > MOST:
                 raise InputError(f"it has more than {MOST >> 20} MB, expected shorter lines")
             output = told(line)
+        except _StateError:
+            raise
         except InputError as error:
             refused(f"standard input, line {number}: {error}")
         else:
