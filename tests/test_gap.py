@@ -287,11 +287,17 @@ def test_an_experiment_that_is_stopped_says_so_and_exits_as_in_a_shell(
     command = [sys.executable, "-m", "unrolled", "gap", "order-2", "adding", "--gaps", "10", "--steps", "100000"]
     command += ["--cells", "rnn", "--seeds", "1", "--jobs", "2", "--out", "gap.json"]
     with subprocess.Popen(
-        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command,
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
     ) as running:
         assert running.stderr is not None
         assert "order-2 rnn gap 10" in running.stderr.readline()  # the other is still being learned
-        running.send_signal(number)
+        # A terminal's Ctrl-C reaches the workers, too.
+        (os.killpg if number == signal.SIGINT else os.kill)(running.pid, number)
         said = running.communicate()[1]
     assert said == "Stopped; gap.json has what was done, and the same command goes on from it.\n"
     assert running.returncode == status and len(gap.read(tmp_path / "gap.json").rows) == 1
