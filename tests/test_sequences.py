@@ -109,7 +109,8 @@ SENTENCES = (
 def test_words_have_their_upos(tmp_path: Path) -> None:
     with gzip.open(tmp_path / "a.conllu.gz", "wt", encoding="utf-8") as file:
         file.write(SENTENCES)
-    for path in (written(tmp_path / "a.conllu", SENTENCES), tmp_path / "a.conllu.gz"):
+    (tmp_path / "b.conllu").write_bytes(SENTENCES.replace("\n", "\r\n").encode("utf-8-sig"))
+    for path in (written(tmp_path / "a.conllu", SENTENCES), tmp_path / "a.conllu.gz", tmp_path / "b.conllu"):
         kind, found = read([path], Layout(), Refused(False))
         assert kind == "words"
         assert [(series.inputs, series.labels) for series in found] == [
@@ -117,6 +118,14 @@ def test_words_have_their_upos(tmp_path: Path) -> None:
             (["c"], ["VERB"]),
         ]
         assert found[1].name == f"{path}, line 6"
+
+
+def test_a_sentence_that_is_not_utf_8_is_refused_with_its_line(tmp_path: Path) -> None:
+    (tmp_path / "a.conllu").write_bytes((LINE.format("DET") + "\n").encode() * 5000 + b"1\tStra\xdfe")
+    with pytest.raises(
+        InputError, match=r"a\.conllu, line 10001: byte 0xDF at offset 6 of it is not UTF-8, expected"
+    ):
+        read([tmp_path / "a.conllu"], Layout(), Refused(False))
 
 
 def test_events_may_be_missing_where_they_are_to_be_found(tmp_path: Path) -> None:

@@ -4,9 +4,11 @@ import gzip
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO, cast
 
 from unrolled.errors import InputError
 from unrolled.examples import Refused
+from unrolled.piping import decoded, numbered
 
 __all__ = ["read"]
 
@@ -47,11 +49,11 @@ def _blocks(path: Path) -> Iterator[tuple[int, list[str]]]:
     """The lines between empty ones, with the number of the first."""
     opened = gzip.open if path.suffix.lower() == ".gz" else open
     try:
-        with opened(path, "rt", encoding="utf-8", newline="\n") as file:
+        with opened(path, "rb") as file:
             block: list[str] = []
             number = 0
-            for number, line in enumerate(file, 1):
-                text = line.rstrip("\r\n")
+            for number, line in numbered(cast(BinaryIO, file)):
+                text = decoded(line).rstrip("\r\n")
                 if text.strip():
                     block.append(text)
                 elif block:
@@ -62,5 +64,5 @@ def _blocks(path: Path) -> Iterator[tuple[int, list[str]]]:
     except (OSError, EOFError, zlib.error) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise InputError(f"{path} cannot be read: {reason.rstrip('.')}.") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not UTF-8 text: {error.reason} at byte {error.start}.") from error
+    except InputError as error:
+        raise InputError(f"{path}, line {number}: {error}") from error
