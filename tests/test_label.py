@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import re
 import sys
 from dataclasses import asdict, replace
 from io import BytesIO, TextIOWrapper
@@ -310,6 +311,7 @@ def test_words_are_tagged_from_text_and_from_files(tmp_path: Path) -> None:
     (output,) = model.run(["The cing yers"], EventOptions())
     assert output.line == "The/DET cing/VERB yers/NOUN"
     assert len(list(model.run([str(tmp_path / "words" / "a.conllu")], EventOptions(offline=False)))) == 12
+    assert re.fullmatch(r"unrolled run m 'the \wing \wers'", model.next_commands("m")[0])  # of its own language
     assert set(model.evaluate().figures["offline"]) == {"accuracy"}
     (tmp_path / "plain.txt").write_text("The cing\nyers\n")
     assert [one.record["words"] for one in model.run([str(tmp_path / "plain.txt")], EventOptions())] == [
@@ -610,6 +612,7 @@ def test_a_table_comes_by_standard_input_as_from_a_file(tmp_path: Path, monkeypa
     rows = [f"{who},{step},{label}" for who in range(4) for step, label in enumerate(("up", "down"))]
     path = table_of(tmp_path / "a.csv", rows)
     _, model = untrained(LabelTask(LabelOptions(sequence="who", hidden=4, split=0.75), [path], seed=1))
+    assert model.next_commands("m")[0] == f"unrolled run m {path}"
 
     def run(content: str, **options: Any) -> list[str]:
         monkeypatch.setattr(sys, "stdin", TextIOWrapper(BytesIO(content.encode())))

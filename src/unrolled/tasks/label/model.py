@@ -304,8 +304,9 @@ class LabelModel(Loaded):
 
     def next_commands(self, path: str) -> list[str]:
         """Commands that a person may like to try next with this model, which is in the file `path`."""
-        if self.kind == "words":
-            return [f"unrolled run {path} 'The old man the boat .'", f"unrolled eval {path}"]
         example = self.file.training.get("example")
-        read = shlex.quote(whereabouts.path(self.file, example)) if example else "FILE"
+        if self.kind == "words":
+            read = shlex.quote(example or "A sentence .")
+        else:
+            read = shlex.quote(whereabouts.path(self.file, example)) if example else "FILE"
         return [f"unrolled run {path} {read}", f"unrolled eval {path}"]

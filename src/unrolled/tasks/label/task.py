@@ -225,11 +225,20 @@ class LabelTask:
         """The options and the fingerprints of the data."""
         return {**asdict(self.options), **self.data.fingerprints}
 
+    def _example(self) -> str | None:
+        """What a person may run the model on: a file that was held out, or the data that a held-out sequence is a
+        part of; of words, a sentence of some six.
+        """
+        if self.data.kind != "words":
+            names = [self.data.held_out[0].name, *self.data.names]
+            return next((name for name in names if Path(name).exists()), None)
+        sentences = [" ".join(one.inputs) for one in self.data.held_out if not one.inputs[0].startswith("-")]
+        return min(sentences, key=lambda text: abs(text.count(" ") - 5), default=None)
+
     def describe(self, tensors: dict[str, NDArray[np.float32]], training: dict[str, Any]) -> ModelFile:
         """The model file of a model with these weights."""
         left_out = len(self.data.refused.reasons)
-        example = self.data.held_out[0].name if Path(self.data.held_out[0].name).is_file() else None
-        further = {"left_out": left_out, "example": example, **self.settings(), **training}
+        further = {"left_out": left_out, "example": self._example(), **self.settings(), **training}
         document = {**whereabouts.kept(self.data.names), **further}
         encoding = {
             "layout": self.data.layout.to_json(),
