@@ -4,13 +4,15 @@ import json
 import math
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
+import torch
 
 import unrolled
 from programs import Command, refused
+from test_label import MAKERS, SMALL
 from test_whereabouts import TINY, WRITERS
 from unrolled import checkpoint, modelfile
 from unrolled.errors import InputError
@@ -18,14 +20,15 @@ from unrolled.recipe import TrainOptions
 from unrolled.run_files import checkpoint_path, log_path, previous_path
 from unrolled.start import Start
 from unrolled.tasks import TASKS, Task
-from unrolled.train import Report, train
+from unrolled.tasks.label import LabelOptions, LabelTask
+from unrolled.train import Diverged, Report, train
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 STILL = 1e-9  # a learning rate that hardly moves a weight
 
 
-def task_of(name: str, data: str, start: Start | None = None, **given: Any) -> Task:
+def task_of(name: str, data: str, start: Start | None = None, /, **given: Any) -> Task:
     """A small task, with the settings that a model to start from has."""
     kind, chosen = TASKS[name], TINY[name] | given
     return kind(kind.Options(**(start.over(kind, chosen) if start else chosen)), [data], start=start)
@@ -244,5 +247,99 @@ def test_a_loss_is_judged_by_that_of_a_model_that_knows_nothing(here: Path) -> N
     cut = train(task, TrainOptions(steps=2, lr=STILL), Path("cut"))
     assert next(cut).held_out == 0 and next(cut).loss == 0
     cut.close()
-    first = checkpoint.read(checkpoint_path(Path("cut"))).run["first_loss"]
-    assert first == pytest.approx(math.log(8), rel=0.3)
+    saved = checkpoint.read(checkpoint_path(Path("cut")))
+    assert saved.run["first_loss"] == pytest.approx(math.log(8), rel=0.3)
+    checkpoint.write(checkpoint_path(Path("cut")), replace(saved, run=saved.run | {"first_loss": -1.0}))
+    with pytest.raises(Diverged, match=r"the loss is 0 \(that of random weights was -1\)"):
+        run(task, "cut", resume=True, steps=2, lr=STILL)
+
+
+def test_a_run_that_made_nothing_better_says_so(command: Command, here: Path) -> None:
+    start = model("text")
+    Path("unlike.txt").write_text("c" * 300)
+    given = ["--batch", "2", "--chunk", "5", "--steps", "9", "--lr", "1", "--held-out", "first.txt"]
+    done = command("train", "text", "unlike.txt", *given, "--start", "old", "--out", "new")
+    assert "The model is the one that the run started from, the best on what is held out: " in done.err
+    assert modelfile.read(Path("new")).fingerprint() == start.sha256
+
+
+@pytest.mark.parametrize("kind", ["words", "films"])
+def test_what_stands_before_the_layers_is_the_models(here: Path, kind: str) -> None:
+    folder = MAKERS[kind](here / kind)
+    run(LabelTask(LabelOptions(**SMALL), [folder]), "old")
+    start = Start.read(Path("old"), "label")
+    other = MAKERS[kind](here / "other")
+    if kind == "words":
+        (other / "a.conllu").write_text(
+            (folder / "a.conllu").read_text().replace("the", "no").replace("bing", "bang")
+        )
+    given = SMALL | {"held_out": str(other)}
+    run(
+        LabelTask(LabelOptions(**start.over(LabelTask, given)), [other.with_name(kind)], start=start),
+        "new",
+        lr=STILL,
+    )
+    old, new = unrolled.load("old"), unrolled.load("new")
+    assert new.file.encoding == old.file.encoding
+    assert new.evaluate().figures == old.evaluate([other]).figures
+
+
+@pytest.mark.parametrize("text", ["char", "byte", "word", "bpe"])
+@pytest.mark.parametrize("cell", ["rnn", "lstm-layer_norm-peephole-zoneout0.1", "lstm-weight_drop0.2-proj0.4"])
+def test_a_text_model_of_any_level_and_cell_can_be_started_from(here: Path, text: str, cell: str) -> None:
+    data = WRITERS["text"]("first")
+    run(task_of("text", data, level=text, cell=cell, hidden=7), "old", precision="bfloat16")
+    start = Start.read(Path("old"), "text")
+    Path("second.txt").write_text("a cafe fed a bad bee\n" * 12)
+    kind = TASKS["text"]
+    task = kind(kind.Options(**start.over(kind, {"batch": 2, "chunk": 5})), ["second.txt"], start=start)
+    first, *others = run(task, "new", precision="bfloat16")
+    assert others[-1].best <= (first.held_out or 0)
+    new = modelfile.read(Path("new"))
+    assert (new.architecture, new.encoding) == (start.model.file.architecture, start.model.file.encoding)
+
+
+def test_convolutions_with_their_averages_are_started_from(here: Path) -> None:
+    data = WRITERS["speech"]("first")
+    run(task_of("speech", data, channels=2, stack=4, mels=11), "old")
+    start = Start.read(Path("old"), "speech")
+    first, *_ = run(task_of("speech", data, start, channels=2, stack=4, mels=11), "new", lr=3.0)
+    assert first.held_out == start.model.file.training["held_out_nats"]
+
+
+class Eyes(torch.nn.Module):
+    """In place of a network of timm's: what it sees is the picture, made smaller."""
+
+    loaded: ClassVar[list[str | None]] = []
+
+    def __init__(self, name: str, channels: int, weights: str | None = None) -> None:
+        super().__init__()
+        self.loaded.append(weights)
+        self.scale = torch.nn.Parameter(torch.rand(3, 1, 1) + (weights is not None), requires_grad=False)
+
+    def sizes(self, side: int) -> tuple[dict[str, tuple[int, ...]], int, int]:
+        return {"scale": (3, 1, 1)}, side // 4, 3
+
+    def forward(self, pictures: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.avg_pool2d(pictures, 4) * self.scale
+
+
+def test_a_backbone_comes_from_the_model_and_not_from_its_file(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("backbone", "caption"):
+        monkeypatch.setattr(f"unrolled.models.{module}.Backbone", Eyes)
+    data = WRITERS["caption"]("first")
+    given: dict[str, Any] = {"backbone": "eyes", "backbone_weights": "weights"}
+    run(task_of("caption", data, **given), "old")
+    start = Start.read(Path("old"), "caption")
+    Eyes.loaded.clear()
+    run(task_of("caption", data, start, **given), "new")
+    assert set(Eyes.loaded) == {None}
+    old, new = start.model.file, modelfile.read(Path("new"))
+    np.testing.assert_array_equal(new.tensors["grid.scale"], old.tensors["grid.scale"])
+    assert (new.training["backbone"], new.training["backbone_weights"]) == ("eyes", None)
+    with pytest.raises(
+        InputError, match="backbone_weights is 'other', but old, which the run starts from, has 'we"
+    ):
+        start.over(TASKS["caption"], {"backbone_weights": "other"})

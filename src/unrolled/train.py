@@ -181,8 +181,9 @@ class _Run:
         value = loss.item()
         self.first_loss = self.first_loss or value
         if not (value < DIVERGED * self.first_loss and math.isfinite(float(norm))):
+            first = "that of random weights was" if self.task.start else "it began at"
             raise Diverged(
-                f"training diverged at step {self.steps_done + 1}: the loss is {value:g} (it began at "
+                f"training diverged at step {self.steps_done + 1}: the loss is {value:g} ({first} "
                 f"{self.first_loss:g}) and the gradient's norm {float(norm):g}; try a lower lr than {rate:g}"
             )
         for optimizer in self.optimizers:
