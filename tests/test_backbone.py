@@ -15,6 +15,7 @@ import unrolled
 from tolerances import assert_close
 from unrolled.architecture import CaptionArchitecture
 from unrolled.errors import InputError
+from unrolled.models.backbone import Backbone
 from unrolled.recipe import TrainOptions
 from unrolled.tasks.caption import CaptionOptions, CaptionRunOptions, CaptionTask
 from unrolled.train import train
@@ -90,7 +91,7 @@ def test_a_model_looks_through_the_backbones_own_weights(tmp_path: Path) -> None
     list(train(task, TrainOptions(steps=4, lr=0.01), out))
     (tmp_path / "w.safetensors").unlink()
     model = unrolled.load(out)
-    kept = {name: value for name, value in model.file.tensors.items() if name.startswith("grid.network.")}
+    kept = {name: value for name, value in model.file.tensors.items() if name.startswith("grid.")}
     assert len(kept) > 50
     for name, value in kept.items():
         assert_close(torch.from_numpy(value), weights[name.removeprefix("grid.network.")].float())
@@ -112,9 +113,55 @@ def test_what_timm_cannot_use_is_refused(tmp_path: Path) -> None:
     bad = tmp_path / "bad.safetensors"
     save_file({"x": torch.zeros(2)}, bad)
     folder = folder_of(tmp_path)
-    with pytest.raises(InputError, match="timm cannot make 'no_such_net'"):
-        CaptionTask(options(backbone="no_such_net", backbone_weights=str(bad)), [folder]).build()
+    for name, reason in (
+        ("no_such_net", r"^timm cannot make 'no_such_net': Unknown model \(no_such_net\)"),
+        (
+            "vit_small_patch32_224",
+            r"^vit_small_patch32_224 has no stage of at most 16 pixels a place, but of \[32",
+        ),
+    ):
+        with pytest.raises(InputError, match=reason):
+            CaptionTask(options(backbone=name, backbone_weights=str(bad)), [folder]).build()
     with pytest.raises(InputError, match=r"bad\.safetensors does not hold the weights of resnet18: conv1"):
         CaptionTask(options(backbone_weights=str(bad)), [folder]).build()
     with pytest.raises(InputError, match=r"none\.safetensors is not a file; expected the weights of resnet18"):
         CaptionTask(options(backbone_weights="none.safetensors"), [folder]).build()
+
+
+@needs_timm
+@pytest.mark.parametrize(
+    ("file", "content", "reason"),
+    [
+        ("cut.safetensors", b"\xff", "Error while deserializing header"),
+        ("cut.pth", b"", "EOFError"),
+        ("list.pth", [1, 2], "'list' object has no attribute 'items'"),
+        ("numbers.pth", {"a": 1}, "conv1.weight is missing"),
+    ],
+)
+def test_a_file_that_holds_no_weights_is_refused(tmp_path: Path, file: str, content: Any, reason: str) -> None:
+    if isinstance(content, bytes):
+        (tmp_path / file).write_bytes(content)
+    else:
+        torch.save(content, tmp_path / file)
+    with pytest.raises(InputError, match=rf"/{file} does not hold the weights of resnet18: {reason}"):
+        Backbone(NAME, 3, str(tmp_path / file))
+
+
+@needs_timm
+def test_grey_pictures_are_seen_with_one_mean_of_the_colours() -> None:
+    backbone = Backbone(NAME, 1)
+    tensors, *sizes = backbone.sizes(48)
+    assert sizes == [3, 256] and tensors["network.conv1.weight"] == (64, 1, 7, 7)
+    assert_close(backbone.mean.flatten(), torch.tensor([0.485 + 0.456 + 0.406]) / 3)
+    assert not any(parameter.requires_grad for parameter in backbone.parameters())
+
+
+@needs_timm
+def test_a_file_of_weights_leaves_the_random_numbers_to_the_seed(tmp_path: Path) -> None:
+    torch.save(Backbone(NAME, 3).network.state_dict(), tmp_path / "w.pth")
+    drawn = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        Backbone(NAME, 3, str(tmp_path / "w.pth"))
+        drawn.append(torch.rand(1))
+    assert not torch.equal(*drawn)

@@ -725,9 +725,11 @@ def test_a_text_to_what_reads_numbers_is_called_a_text(client: Client, model: st
         ("/a/generate", {"at": 0, "length": 0}, "body.length: "),
         ("/a/generate", {"at": 0, "length": 100_001}, "body.length: "),
         ("/a/generate", {"at": 0, "temperature": -0.1}, "body.temperature: "),
+        ("/a/generate", {"at": 0, "temperature": 101}, "body.temperature: "),
         ("/a/generate", {"at": 0, "top_p": 0}, "body.top_p: "),
         ("/a/generate", {"at": 0, "top_p": 1.1}, "body.top_p: "),
         ("/a/generate", {"at": 0, "seed": -1}, "body.seed: "),
+        ("/a/generate", {"at": 0, "seed": 2**53}, "body.seed: "),
     ],
 )
 def test_a_request_out_of_bounds_is_told_by_the_name_of_its_field(

@@ -5,6 +5,7 @@ from types import ModuleType
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from unrolled.errors import InputError
@@ -13,6 +14,8 @@ from unrolled.extras import extra
 __all__ = ["Backbone"]
 
 UNLIKELY = 0x5EED  # a seed: what has its random numbers was not in the file
+# What timm, torch and safetensors raise where a name, or a file of weights, is none.
+UNFIT = (RuntimeError, KeyError, AttributeError, ValueError, OSError, EOFError, TypeError, SafetensorError)
 COARSEST = 16  # pixels across a place of the grid: of a network's stages, the last that is no coarser is looked at
 
 
@@ -60,7 +63,6 @@ class Backbone(nn.Module):
         """Stay as it is: a network that is not trained keeps its averages."""
         return super().train(False)
 
-    @torch.no_grad()
     def forward(self, pictures: Tensor) -> Tensor:
         """What it sees in pictures [B, channels, S, S] from 0 to 1: [B, memory, side, side]."""
         seen: Tensor = self.network((pictures - self.mean) / self.deviation)[0]
@@ -75,7 +77,7 @@ def _loaded(name: str, channels: int, weights: str, stage: int) -> Any:
         torch.manual_seed(UNLIKELY)
         network = _made(name, channels, weights, stage)
     for tensor, value in network.state_dict().items():
-        if value.numel() > 1 and torch.equal(value, random[tensor]) and (value != value.flatten()[0]).any():
+        if torch.equal(value, random[tensor]) and (value != value.flatten()[0]).any():
             raise InputError(f"{weights} does not hold the weights of {name}: {tensor} is missing.")
     return network
 
@@ -90,9 +92,10 @@ def _made(name: str, channels: int, weights: str | None = None, stage: int | Non
         given |= {"pretrained": True, "pretrained_cfg_overlay": {"file": weights}}
     try:
         return timm.create_model(name, **given)
-    except (RuntimeError, KeyError, ValueError, OSError, EOFError, TypeError) as error:
+    except UNFIT as error:
         what = f"{weights} does not hold the weights of {name}" if weights else f"timm cannot make {name!r}"
-        raise InputError(f"{what}: {str(error).splitlines()[0].rstrip('.:')}.") from error
+        reason, *_ = str(error).splitlines() or [type(error).__name__]  # of an empty file nothing is said
+        raise InputError(f"{what}: {reason.rstrip('.:')}.") from error
 
 
 def _timm() -> ModuleType:
