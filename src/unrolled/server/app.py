@@ -17,6 +17,7 @@ from unrolled.server.boundary import Boundary, refused
 from unrolled.server.feeding import Answer, Feed
 from unrolled.server.live import Live
 from unrolled.server.observe import CONTENT_TYPE
+from unrolled.server.pages import add_page
 from unrolled.server.refusal import Refusal
 from unrolled.server.service import Service
 from unrolled.server.wire import BINARY, ErrorBody, FeedBody
@@ -95,6 +96,7 @@ def create_app(service: Service) -> ASGIApp:
     app.add_exception_handler(RequestValidationError, _bad_request)
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(Exception, _defect)
+    add_page(app)
     _add_operator_routes(app, service)
     _add_stream_routes(app, service)
     _add_state_routes(app, service)

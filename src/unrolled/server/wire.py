@@ -117,7 +117,7 @@ class StreamList(BaseModel):
 
 class ModelInfo(BaseModel):
     """A model that is served: what goes in as bytes (null: JSON alone), how many inputs a step has, as a step of
-    sound has samples, how many numbers come out of one, and (label) the names of events and columns."""
+    sound has samples, how many numbers come out of one, and what they stand for."""
 
     name: str
     task: str

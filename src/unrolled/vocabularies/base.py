@@ -83,13 +83,22 @@ class Vocabulary(ABC):
         lengths = np.fromiter(map(len, self._pieces), np.int64, self.size)
         return int(lengths[ids].sum())
 
+    def pieces(self) -> list[str | None]:
+        """The text of each symbol; None for bytes that are no whole character."""
+        return [_whole(piece) for piece in self._pieces]
+
     def symbol(self, symbol_id: int) -> str:
         """A printable name: the text in quotes, or in hexadecimal the bytes that are no whole character."""
         piece = self._pieces[symbol_id]
-        try:
-            return repr(piece.decode("utf-8"))
-        except UnicodeDecodeError:
-            return " ".join(f"0x{byte:02X}" for byte in piece)
+        text = _whole(piece)
+        return " ".join(f"0x{byte:02X}" for byte in piece) if text is None else repr(text)
+
+
+def _whole(piece: bytes) -> str | None:
+    try:
+        return piece.decode("utf-8")
+    except UnicodeDecodeError:
+        return None
 
 
 def utf8(text: str, errors: str = "strict") -> bytes:

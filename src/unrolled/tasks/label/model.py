@@ -65,7 +65,7 @@ class LabelModel(Loaded):
         layout = self.layout
         found: dict[str, Any] = {"events": self.classes}
         if self.kind == "films":
-            return {**found, "background": layout.background}
+            return {**found, "background": layout.background, "fps": layout.fps}
         if self.kind == "words":
             return found
         if layout.features:

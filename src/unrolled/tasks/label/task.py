@@ -252,7 +252,7 @@ class LabelTask:
         """The scores on what was held out, of the recurrent layers and of a classifier of single steps."""
         measured, reads = model.measure(self.data.held_out), model.reads()
         trained_on = {"sequences": len(self.data.train), "steps": sum(len(one.inputs) for one in self.data.train)}
-        rows = [[name, one if isinstance(one, str) else listed(one)] for name, one in reads.items() if one]
+        rows = [[name, listed(one) if isinstance(one, list) else str(one)] for name, one in reads.items() if one]
         sizes = [["trained on", _size(trained_on)], ["held out", _size(measured.figures)]]
         used = Table(["the data", ""], [*sizes, *rows])
         further = {"trained_on": trained_on, "reads": reads, "left_out": len(self.data.refused.reasons)}

@@ -85,6 +85,10 @@ class SpeechModel(Loaded):
         filters = self.filters()
         return np.concatenate([filters.feed(samples), filters.finish()])
 
+    def reads(self) -> dict[str, Any]:
+        """The samples a second of its sound, and its symbols in the order of its logits, which the blank ends."""
+        return {"rate": self.bank.rate, "symbols": self.vocabulary.pieces()}
+
     @cached_property
     def causal(self) -> Causal:
         """The model as a stream sees it."""

@@ -79,6 +79,10 @@ class TextModel(Loaded):
     def __reduce__(self) -> tuple[Any, ...]:
         return TextModel, (self.file, self._network.weights)
 
+    def reads(self) -> dict[str, Any]:
+        """What a symbol is, and the text of each, in the order of its logits (None: no whole character)."""
+        return {"level": self.vocabulary.level, "symbols": self.vocabulary.pieces()}
+
     @cached_property
     def causal(self) -> Causal:
         """The model as a stream sees it."""

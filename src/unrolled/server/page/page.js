@@ -1,0 +1,535 @@
+// The page of `unrolled serve`: what a served model makes of what one types, pastes, shows or says.
+//
+// Each panel has a stream of its own on the server, through the same addresses as any client, and draws what comes
+// back. `#model=NAME&text=…` (or rows, words) in the address fills a panel in.
+
+const $ = (id) => document.getElementById(id);
+const PREDICTIONS = 10; // symbols shown of what comes next
+const COLUMNS = 160; // characters whose states are drawn
+const AT_ONCE = 1000; // steps of a request
+const COLOURS = [
+  "#4e79a7", "#f28e2b", "#59a14f", "#e15759", "#b07aa1", "#76b7b2", "#edc948", "#9c755f", "#ff9da7", "#bab0ac",
+];
+
+// ---------------------------------------------------------------------------------------------------- the server
+
+class Refused extends Error {
+  constructor(status, message) {
+    super(message);
+    this.status = status;
+  }
+}
+
+async function ask(method, path, body, type = "application/json") {
+  const headers = body === undefined ? {} : { "Content-Type": type };
+  if ($("token").value) headers.Authorization = `Bearer ${$("token").value}`;
+  const content = type === "application/json" ? JSON.stringify(body) : body;
+  const answer = await fetch(path, { method, headers, body: content, keepalive: method === "DELETE" });
+  if (answer.ok) return answer;
+  const found = await answer.json().catch(() => null);
+  throw new Refused(answer.status, found?.error?.message ?? `The server answered ${answer.status}.`);
+}
+
+/** A stream on the server, made for its first inputs and deleted when the page has done with it. */
+class Stream {
+  constructor(model) {
+    this.model = model.name;
+    this.id = null;
+    this.position = 0;
+  }
+
+  /** Consume inputs (a text, symbols, words, rows of numbers, samples), or bytes in the model's dtype.
+   *
+   * Returns the rows of logits and, of inputs that are no bytes, what they say.
+   */
+  async feed(inputs) {
+    this.id ??= (await (await ask("POST", "streams", { model: this.model })).json()).id;
+    const bytes = ArrayBuffer.isView(inputs);
+    const path = `streams/${this.id}/feed` + (bytes ? `?at=${this.position}` : "");
+    const body = bytes ? inputs : { at: this.position, inputs };
+    const answer = await (await ask("POST", path, body, bytes ? "application/octet-stream" : undefined)).json();
+    this.position = answer.position;
+    return answer;
+  }
+
+  /** The arrays of its state by name, each { shape, values }. */
+  async state() {
+    return safetensors(await (await ask("GET", `streams/${this.id}/state`)).arrayBuffer());
+  }
+
+  close() {
+    if (this.id) ask("DELETE", `streams/${this.id}`).catch(() => {});
+  }
+}
+
+/** The float32 arrays of a safetensors file. */
+function safetensors(buffer) {
+  const size = Number(new DataView(buffer).getBigUint64(0, true));
+  const header = JSON.parse(new TextDecoder().decode(new Uint8Array(buffer, 8, size)));
+  const arrays = {};
+  for (const [name, { dtype, shape, data_offsets: place }] of Object.entries(header)) {
+    if (dtype !== "F32") continue; // nor has what it says of itself any
+    const [begin, end] = place.map((offset) => 8 + size + offset);
+    arrays[name] = { shape, values: new Float32Array(buffer.slice(begin, end)) };
+  }
+  return arrays;
+}
+
+function softmax(logits, temperature = 1) {
+  const most = Math.max(...logits);
+  const weights = logits.map((logit) => Math.exp((logit - most) / temperature));
+  const sum = weights.reduce((total, weight) => total + weight, 0);
+  return weights.map((weight) => weight / sum);
+}
+
+// ----------------------------------------------------------------------------------------------------- a panel
+
+let model = null;
+let stream = null;
+let work = Promise.resolve(); // what is under way, one thing after another
+let turn = 0; // counts up where what is under way is out of date
+
+/** Do this when all before it is done, unless the panel was begun anew meanwhile. */
+function then(task) {
+  const mine = turn;
+  work = work.then(() => (mine === turn ? task() : undefined)).catch(tell);
+  return work;
+}
+
+function tell(error) {
+  const unknown = error.status === 401;
+  if (unknown) $("token-field").hidden = false;
+  $("problem").textContent = unknown && !$("token").value ? "This server asks for a token." : error.message;
+  $("problem").hidden = false;
+}
+
+/** Begin anew with this task and a fresh stream, whatever is under way. */
+function anew(task) {
+  turn += 1;
+  $("problem").hidden = true;
+  return then(() => {
+    renew();
+    return task();
+  });
+}
+
+function renew() {
+  stream?.close();
+  stream = new Stream(model);
+}
+
+function cells(...contents) {
+  const row = document.createElement("tr");
+  for (const content of contents) row.insertCell().append(content);
+  return row;
+}
+
+// ------------------------------------------------------------------------------------------------------ of text
+
+const text = { consumed: "", logits: null, writing: false };
+
+/** The symbols of a text where each character, or byte, is one; else none. */
+function symbolsOf(piece) {
+  if (model.reads.level === "byte") return [...new TextEncoder().encode(piece)];
+  return [...piece].map((character) => model.numbers.get(character) ?? -1);
+}
+
+const oneByOne = () => ["char", "byte"].includes(model.reads.level);
+
+/** Read what was added to the text, if that is all that was done to it. */
+function readOn() {
+  if (!oneByOne()) return readText();
+  $("problem").hidden = true;
+  then(() => {
+    const whole = $("text").value;
+    if (!whole.startsWith(text.consumed)) return void readText();
+    return consume(whole.slice(text.consumed.length));
+  });
+}
+
+function readText() {
+  stopWriting();
+  anew(() => {
+    text.consumed = "";
+    text.logits = null;
+    $("read").replaceChildren();
+    $("next").replaceChildren();
+    memory.clear();
+    return consume($("text").value);
+  });
+}
+
+/** Read on: the last characters one by one, so that the state after each can be drawn. */
+async function consume(piece) {
+  const characters = [...piece];
+  const far = oneByOne() ? Math.max(0, characters.length - COLUMNS) : characters.length;
+  for (let begin = 0; begin < far; begin += AT_ONCE) {
+    await consumed(characters.slice(begin, Math.min(far, begin + AT_ONCE)));
+  }
+  for (const character of characters.slice(far)) await consumed([character]);
+}
+
+async function consumed(characters) {
+  const before = text.logits;
+  const piece = characters.join("");
+  const { outputs } = await stream.feed(piece);
+  text.consumed += piece;
+  shade(characters, before, outputs);
+  await predict(outputs.at(-1));
+}
+
+/** Show characters that were read, each as dark as it was surprising. */
+function shade(characters, before, outputs) {
+  const rows = [before, ...outputs];
+  let place = 0;
+  const added = characters.map((character) => {
+    const shown = document.createElement("span");
+    shown.textContent = character;
+    const symbols = oneByOne() ? symbolsOf(character) : [];
+    let nats = 0;
+    for (const symbol of symbols) {
+      const logits = rows[place];
+      place += 1;
+      if (logits) nats -= Math.log(softmax(logits)[symbol]);
+    }
+    if (symbols.length && rows[place - symbols.length]) {
+      const darkness = Math.min(0.85, nats / 8);
+      shown.style.background = `rgb(200 80 30 / ${darkness})`;
+      shown.title = `probability ${Math.exp(-nats).toPrecision(2)}, ${nats.toFixed(2)} nats`;
+    }
+    return shown;
+  });
+  $("read").append(...added);
+  $("read").scrollTop = $("read").scrollHeight;
+}
+
+async function predict(logits) {
+  text.logits = logits;
+  const likely = softmax(logits);
+  const order = likely.map((_, symbol) => symbol).sort((a, b) => likely[b] - likely[a]);
+  const rows = order.slice(0, PREDICTIONS).map((symbol) => {
+    const bar = document.createElement("span");
+    bar.className = "bar";
+    bar.style.width = `${100 * likely[symbol]}%`;
+    const row = cells(named(symbol), likely[symbol].toFixed(3), bar);
+    row.cells[1].className = "number";
+    return row;
+  });
+  $("next").replaceChildren(...rows);
+  $("position").textContent = `position ${stream.position.toLocaleString()}`;
+  await memory.add();
+}
+
+/** A symbol as it can be seen. */
+function named(symbol) {
+  const piece = model.reads.symbols[symbol];
+  return piece === null ? `byte ${symbol}` : JSON.stringify(piece).slice(1, -1).replaceAll(" ", "␣");
+}
+
+function stopWriting() {
+  text.writing = false;
+  $("write").textContent = "Write on";
+}
+
+async function writeOn() {
+  if (text.writing) return stopWriting();
+  text.writing = true;
+  $("write").textContent = "Stop";
+  if (!text.logits) await then(() => consume("\n"));
+  const step = async () => {
+    if (!text.writing) return;
+    const symbol = chosen(text.logits, Number($("temperature").value));
+    const { outputs } = await stream.feed([symbol]);
+    const piece = model.reads.symbols[symbol] ?? "�";
+    const before = text.logits;
+    text.consumed += piece;
+    $("text").value = text.consumed;
+    $("text").scrollTop = $("text").scrollHeight;
+    shade([piece], before, outputs);
+    await predict(outputs.at(-1));
+    then(step);
+  };
+  then(step);
+}
+
+function chosen(logits, temperature) {
+  if (temperature === 0) return logits.indexOf(Math.max(...logits));
+  let left = Math.random();
+  const likely = softmax(logits, temperature);
+  return Math.max(0, likely.findIndex((probability) => (left -= probability) < 0));
+}
+
+/** The states after the latest characters, a column each, a line for each unit of the last layer. */
+const memory = {
+  columns: [],
+  due: null, // the frame that will draw them
+
+  clear() {
+    this.columns = [];
+    this.draw();
+  },
+
+  async add() {
+    const state = await stream.state();
+    const carried = state.c ?? state.h;
+    const units = carried.shape.at(-1);
+    this.columns.push(carried.values.slice(-units));
+    this.columns = this.columns.slice(-COLUMNS);
+    const what = state.c ? "c, what the LSTM's cells hold" : "h, what the units carry";
+    $("carried").textContent =
+      `${what}, in the last layer: a column for each character, a line for each of ${units.toLocaleString()} units, ` +
+      "first those that change the least. Red is above zero, blue below.";
+    this.due ??= requestAnimationFrame(() => this.draw());
+  },
+
+  draw() {
+    this.due = null;
+    const canvas = $("memory");
+    const units = this.columns[0]?.length ?? 0;
+    canvas.width = COLUMNS;
+    canvas.height = units;
+    if (!units) return;
+    const strengths = this.columns.map((column) => column.map(Math.tanh));
+    const changes = Float64Array.from({ length: units }, (_, unit) => strengths.slice(1)
+      .reduce((sum, column, before) => sum + Math.abs(column[unit] - strengths[before][unit]), 0));
+    const order = [...changes.keys()].sort((a, b) => changes[a] - changes[b]);
+    const image = new ImageData(COLUMNS, units);
+    strengths.forEach((column, x) => order.forEach((unit, y) => {
+      const colour = column[unit] > 0 ? [214, 69, 48] : [52, 105, 196];
+      image.data.set([...colour, Math.round(255 * Math.abs(column[unit]))], 4 * (y * COLUMNS + x));
+    }));
+    canvas.getContext("2d").putImageData(image, 0, 0);
+  },
+};
+
+// ------------------------------------------------------------------------------- of numbers, words, films, sound
+
+/** The events of one or several sequences: a ribbon for each, and a table of their segments. */
+const events = {
+  found: new Map(), // events by the name of their sequence, which may be empty
+
+  clear() {
+    this.found = new Map();
+    this.draw();
+  },
+
+  /** What an answer says, or the likeliest events where it says nothing, as of bytes. */
+  add(name, { outputs, said }) {
+    const found = said?.map((one) => model.reads.events.indexOf(one));
+    const added = found ?? outputs.map((logits) => logits.indexOf(Math.max(...logits)));
+    this.found.set(name, [...(this.found.get(name) ?? []), ...added]);
+    this.draw();
+  },
+
+  draw() {
+    const sequences = [...this.found];
+    const canvas = $("ribbon");
+    canvas.width = Math.max(1, ...sequences.map(([, found]) => found.length));
+    canvas.height = 4 * Math.max(1, sequences.length);
+    canvas.style.height = `${2.2 * Math.min(12, Math.max(1, sequences.length))}rem`;
+    const brush = canvas.getContext("2d");
+    sequences.forEach(([, found], line) => found.forEach((event, step) => {
+      brush.fillStyle = COLOURS[event % COLOURS.length];
+      brush.fillRect(step, 4 * line, 1, sequences.length > 1 ? 3 : 4);
+    }));
+    $("names").replaceChildren(...model.reads.events.map((name, event) => {
+      const shown = document.createElement("span");
+      const square = document.createElement("i");
+      square.style.background = COLOURS[event % COLOURS.length];
+      shown.append(square, name);
+      return shown;
+    }));
+    const rows = sequences.flatMap(([name, found]) => segments(found).map((one) => [...(name ? [name] : []), ...one]));
+    const heading = document.createElement("tr");
+    for (const title of [...(rows[0]?.length > 3 ? ["sequence"] : []), "start", "end", "event"]) {
+      heading.append(Object.assign(document.createElement("th"), { textContent: title }));
+    }
+    $("segments").replaceChildren(...(rows.length ? [heading, ...rows.map((row) => cells(...row))] : []));
+  },
+};
+
+/** Where each event begins, where it ends (in steps; of films in seconds), and its name. */
+function segments(found) {
+  const at = (step) => String(model.reads.fps ? Number((step / model.reads.fps).toFixed(6)) : step);
+  const rows = [];
+  for (let start = 0, step = 1; step <= found.length; step += 1) {
+    if (step < found.length && found[step] === found[start]) continue;
+    rows.push([at(start), at(step), model.reads.events[found[start]]]);
+    start = step;
+  }
+  return rows;
+}
+
+/** The rows of numbers in a table, by the sequence they are of: by the names in its heading, or as they stand. */
+function numbersOf(table) {
+  const lines = table.split(/\r?\n/).map((line, number) => [line, number + 1]).filter(([line]) => line.trim());
+  const sequences = new Map();
+  if (!lines.length) return sequences;
+  const count = (one) => lines[0][0].split(one).length;
+  const separator = [";", "\t", ","].reduce((one, other) => (count(other) > count(one) ? other : one));
+  const split = (line) => line.split(separator).map((cell) => cell.trim().replace(/^"(.*)"$/, "$1"));
+  const columns = model.reads.columns ?? [];
+  const heading = split(lines[0][0]);
+  const named = columns.length > 0 && columns.every((name) => heading.includes(name));
+  const every = [...Array(model.shape[0]).keys()];
+  const places = named ? columns.map((name) => heading.indexOf(name)) : every;
+  const key = named ? heading.indexOf(model.reads.sequence) : -1;
+  for (const [line, number] of named ? lines.slice(1) : lines) {
+    const row = split(line);
+    const wanted = named ? heading.length : places.length;
+    if (row.length !== wanted) throw new Error(`Line ${number} has ${row.length} cells, expected ${wanted}.`);
+    const name = key < 0 ? "" : row[key];
+    if (!sequences.has(name)) sequences.set(name, []);
+    sequences.get(name).push(places.map((place) => numberOf(row[place], separator, number)));
+  }
+  return sequences;
+}
+
+function numberOf(cell, separator, line) {
+  const missing = /^(|na|n\/a|nan|null)$/i.test(cell);
+  if (missing && model.reads.missing === "hold") return null;
+  const value = Number(separator === ";" ? cell.replace(",", ".") : cell);
+  if (missing || Number.isNaN(value)) throw new Error(`Line ${line}: ${JSON.stringify(cell)}, expected a number.`);
+  return value;
+}
+
+function readRows() {
+  anew(async () => {
+    events.clear();
+    for (const [name, rows] of numbersOf($("rows").value)) {
+      renew();
+      for (let begin = 0; begin < rows.length; begin += AT_ONCE) {
+        events.add(name, await stream.feed(rows.slice(begin, begin + AT_ONCE)));
+      }
+    }
+  });
+}
+
+function readWords() {
+  anew(async () => {
+    const words = $("words").value.split(/\s+/).filter(Boolean);
+    const said = words.length ? (await stream.feed(words)).said : [];
+    $("tags").replaceChildren(...words.map((word, place) => {
+      const shown = document.createElement("span");
+      const tag = document.createElement("small");
+      tag.textContent = said[place];
+      shown.append(word, tag);
+      return shown;
+    }));
+  });
+}
+
+function showFilm() {
+  const screen = $("screen");
+  screen.src = URL.createObjectURL($("film").files[0]);
+  anew(async () => {
+    events.clear();
+    await new Promise((done, failed) => {
+      screen.onloadeddata = done;
+      screen.onerror = () => failed(new Error("The browser cannot play this film."));
+    });
+    const [height, width] = model.shape;
+    const small = new OffscreenCanvas(width, height).getContext("2d", { willReadFrequently: true });
+    const mine = turn;
+    for (let time = 0; time < screen.duration && mine === turn; time += 1 / model.reads.fps) {
+      await new Promise((done) => {
+        screen.onseeked = done;
+        screen.currentTime = time + 1e-3; // which is of the frame that begins here
+      });
+      small.drawImage(screen, 0, 0, width, height);
+      const { data } = small.getImageData(0, 0, width, height);
+      events.add("", await stream.feed(data.filter((_, place) => place % 4 < 3)));
+    }
+  });
+}
+
+const sound = { context: null, rest: new Float32Array(0) };
+
+async function listen() {
+  if (sound.context) {
+    await sound.context.close();
+    sound.context = null;
+    $("listen").textContent = "Listen";
+    return;
+  }
+  const rate = model.reads.rate;
+  try {
+    const microphone = await navigator.mediaDevices.getUserMedia({ audio: { channelCount: 1 } });
+    sound.context = new AudioContext({ sampleRate: rate }); // which resamples what comes in
+    await sound.context.audioWorklet.addModule("page/microphone.js");
+    const node = new AudioWorkletNode(sound.context, "microphone");
+    sound.context.createMediaStreamSource(microphone).connect(node);
+    $("listen").textContent = "Stop";
+    $("heard").textContent = "";
+    await anew(() => {});
+    node.port.onmessage = ({ data }) => {
+      sound.rest = Float32Array.of(...sound.rest, ...data);
+      if (sound.rest.length < rate / 5) return;
+      const samples = sound.rest;
+      sound.rest = new Float32Array(0);
+      then(() => hear(samples, rate));
+    };
+  } catch (error) {
+    tell(error);
+  }
+}
+
+async function hear(samples, rate) {
+  const { said } = await stream.feed(Array.from(samples));
+  $("heard").textContent += said.join("");
+  $("heard-for").textContent = `${(stream.position / rate).toFixed(1)} s`;
+}
+
+// --------------------------------------------------------------------------------------------------- the page
+
+function panelOf(one) {
+  if (one.task === "text") return "of-text";
+  if (one.task === "speech") return "of-sound";
+  if (one.dtype === null) return "of-words";
+  return one.shape.length === 3 ? "of-film" : "of-rows";
+}
+
+function show(one) {
+  model = one;
+  stopWriting();
+  if (one.task === "text") one.numbers = new Map(one.reads.symbols.map((piece, symbol) => [piece, symbol]));
+  const panel = panelOf(one);
+  for (const section of document.querySelectorAll("main > section")) section.hidden = section.id !== panel;
+  $("events").hidden = !["of-rows", "of-film"].includes(panel);
+  $("panel").hidden = false;
+  if (panel === "of-rows") {
+    const columns = one.reads.columns ?? [];
+    $("columns").textContent = columns.length
+      ? `Rows of ${columns.join(", ")}; or a table with a heading that has these names.`
+      : `Rows of ${one.shape[0]} numbers.`;
+  }
+  if (panel === "of-text") readText();
+  else if (panel === "of-rows") readRows();
+  else if (panel === "of-words") readWords();
+}
+
+async function begin() {
+  try {
+    const models = await (await ask("GET", "models")).json();
+    $("problem").hidden = true;
+    const wanted = new URLSearchParams(location.hash.slice(1));
+    for (const id of ["text", "rows", "words"]) if (wanted.has(id)) $(id).value = wanted.get(id);
+    $("model").replaceChildren(...models.map((one) => new Option(one.name)));
+    const first = Math.max(0, models.findIndex((one) => one.name === wanted.get("model")));
+    $("model").selectedIndex = first;
+    $("model").onchange = () => show(models[$("model").selectedIndex]);
+    show(models[first]);
+  } catch (error) {
+    tell(error);
+  }
+}
+
+$("token").onchange = begin;
+$("text").oninput = readOn;
+$("write").onclick = writeOn;
+$("rows").oninput = readRows;
+$("words").oninput = readWords;
+$("film").onchange = showFilm;
+$("listen").onclick = listen;
+addEventListener("pagehide", () => stream?.close());
+begin();

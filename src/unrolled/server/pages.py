@@ -1,0 +1,41 @@
+"""The page on which a person tries the served models, in a browser.
+
+Its files are in `page/`. It reaches the streams through the same addresses as any client, and nothing else.
+"""
+
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from fastapi import FastAPI, Response
+
+__all__ = ["add_page"]
+
+FILES = {
+    "index.html": "text/html; charset=utf-8",
+    "page.css": "text/css; charset=utf-8",
+    "page.js": "text/javascript; charset=utf-8",
+    "microphone.js": "text/javascript; charset=utf-8",
+}
+HEADERS = {
+    # Nothing from elsewhere, and nobody else's page around it; a film that is shown is the browser's own.
+    "Content-Security-Policy": "default-src 'self'; img-src 'self' data:; media-src blob:; base-uri 'none'; "
+    "form-action 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Cache-Control": "no-cache",
+}
+
+
+def add_page(app: FastAPI) -> None:
+    """Serve the page at `/`, and what it is made of under `/page/`."""
+    folder = Path(__file__).with_name("page")
+    for name, kind in FILES.items():
+        address = "/" if name == "index.html" else f"/page/{name}"
+        answer = _answering((folder / name).read_bytes(), kind)
+        app.get(address, include_in_schema=False, response_class=Response)(answer)
+
+
+def _answering(content: bytes, kind: str) -> Callable[[], Awaitable[Response]]:
+    async def answer() -> Response:
+        return Response(content, media_type=kind, headers=HEADERS)
+
+    return answer

@@ -1,0 +1,132 @@
+"""The page of the server: what it is made of is served and, where there is a browser, it shows what was read."""
+
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from html import unescape
+from urllib.parse import quote
+
+import httpx
+import numpy as np
+import pytest
+
+from servers import serving
+from small import inputs_for, label_file, model_of, speech_file, text_file
+from unrolled import Stream, modelfile
+from unrolled.softmax import softmax
+from unrolled.stream import CausalModel
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    folder = tmp_path_factory.mktemp("models")
+    table = label_file("numbers")
+    table.encoding["layout"] |= {"features": ["x", "y", "z"], "sequence": "who"}
+    files = {"text": text_file(), "table": table, "words": label_file("words"), "speech": speech_file()}
+    for name, file in files.items():
+        modelfile.write(folder / f"{name}.safetensors", file)
+    with serving(*sorted(folder.iterdir()), store=folder / "streams.db") as server:
+        yield server.address
+
+
+def test_all_that_the_page_is_made_of_is_served_and_nothing_comes_from_elsewhere(address: str) -> None:
+    page = httpx.get(address)
+    assert page.headers["content-type"] == "text/html; charset=utf-8"
+    assert "default-src 'self'" in page.headers["content-security-policy"]
+    script = httpx.get(f"{address}/page/page.js").text
+    named = re.findall(r'(?:href|src)="((?!data:)[^"]+)"', page.text) + re.findall(r'addModule\("([^"]+)"', script)
+    assert len(named) == 4
+    for name in named:
+        assert httpx.get(f"{address}/{name}").status_code == 200, name
+    kinds = {"page.js": "text/javascript", "page.css": "text/css", "microphone.js": "text/javascript"}
+    for name, kind in kinds.items():
+        assert httpx.get(f"{address}/page/{name}").headers["content-type"].startswith(kind)
+
+
+def test_the_page_asks_for_addresses_that_there_are(address: str) -> None:
+    script = httpx.get(f"{address}/page/page.js").text
+    asked = {(method, re.sub(r"\$\{[^}]+\}", "{id}", path)) for method, path in re.findall(
+        r'"(GET|POST|DELETE)", [`"]([^`"]+)[`"]', script
+    )} | {("POST", "streams/{id}/feed")}  # fmt: skip
+    assert ("POST", "streams") in asked and ("GET", "streams/{id}/state") in asked
+    there = httpx.get(f"{address}/openapi.json").json()["paths"]
+    assert [one for one in asked if one[0].lower() not in there[f"/{one[1]}"]] == []
+
+
+def test_models_say_what_their_symbols_are(address: str) -> None:
+    found = {one["name"]: one["reads"] for one in httpx.get(f"{address}/models").json()}
+    text, speech = model_of("text"), model_of("speech")
+    assert found["text"] == {"level": "char", "symbols": list(text.vocabulary.decode(range(text.vocabulary.size)))}
+    symbols = list(speech.vocabulary.decode(range(speech.vocabulary.size)))
+    assert found["speech"] == {"rate": speech.bank.rate, "symbols": symbols}
+
+
+def shown(address: str, **filled: str) -> str:
+    """The page's document, once it has read what its address says."""
+    if CHROMIUM is None:
+        pytest.skip("there is no Chromium")
+    parts = "&".join(f"{name}={quote(value)}" for name, value in filled.items())
+    command = [
+        CHROMIUM,
+        "--headless=new",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--virtual-time-budget=8000",
+        "--dump-dom",
+    ]
+    done = subprocess.run([*command, f"{address}/#{parts}"], capture_output=True, text=True, timeout=100)
+    assert "<title>unrolled</title>" in done.stdout, done.stderr
+    return done.stdout
+
+
+def cells(document: str, id: str) -> list[list[str]]:
+    """The rows of a table, as they read."""
+    (table,) = re.findall(rf'<table id="{id}">(.*?)</table>', document, re.DOTALL)
+    rows = re.findall(r"<tr>(.*?)</tr>", table, re.DOTALL)
+    return [
+        [unescape(re.sub("<[^>]+>", "", cell)) for cell in re.findall(r"<t[dh][^>]*>(.*?)</t[dh]>", row)]
+        for row in rows
+    ]
+
+
+def test_of_a_text_it_shows_how_surprising_each_character_was_and_what_comes_next(address: str) -> None:
+    document = shown(address, model="text", text="abc bad")
+    model = model_of("text")
+    likely = softmax(Stream(model).feed("abc bad"))
+    found = re.findall(r'<span[^>]*title="probability ([^,]+), [^"]+"[^>]*>(.)</span>', document)
+    symbols = model.vocabulary.encode("abc bad")
+    expected = likely[np.arange(6), symbols[1:]]
+    assert [letter for _, letter in found] == list("bc bad")
+    np.testing.assert_allclose([float(one) for one, _ in found], expected, rtol=0.06)
+    names = [repr(one)[1:-1].replace(" ", "␣") for one in model.vocabulary.decode(range(model.vocabulary.size))]
+    best = sorted(range(len(names)), key=lambda symbol: -likely[-1, symbol])[:10]
+    assert [row[:2] for row in cells(document, "next")] == [
+        [names[symbol], f"{likely[-1, symbol]:.3f}"] for symbol in best
+    ]
+    assert '<canvas id="memory" height="0"' not in document
+
+
+def test_of_a_table_it_shows_the_events_of_each_of_its_sequences(address: str) -> None:
+    model: CausalModel = model_of("numbers")
+    rows = np.round(inputs_for("numbers", 40), 3)
+    half = len(rows) // 2
+    named = [("m0", row) for row in rows[:half]] + [("m1", row) for row in rows[half:]]
+    table = "\n".join(["who,z,x,y", *(f"{name},{z},{x},{y}" for name, (x, y, z) in named)])
+    found = cells(shown(address, model="table", rows=table), "segments")
+    assert found[0] == ["sequence", "start", "end", "event"]
+    for name, part in (("m0", rows[:half]), ("m1", rows[half:])):
+        said = Stream(model).read(part)
+        steps = [row[3] for row in found[1:] if row[0] == name for _ in range(int(row[1]), int(row[2]))]
+        assert steps == said
+
+
+def test_what_cannot_be_read_is_said(address: str) -> None:
+    for filled, reason in (
+        ({"model": "table", "rows": "x,y,z\n1,2,3\n4,,6"}, 'Line 3: "", expected a number.'),
+        ({"model": "table", "rows": "1,2"}, "Line 1 has 2 cells, expected 3."),
+        ({"model": "text", "text": "abcé"}, "the character 'é' (U+00E9) is not one of the"),
+    ):
+        assert reason in unescape(shown(address, **filled))
