@@ -100,5 +100,5 @@ class Snapshot:
         digest = hashlib.sha256(f"{self.weights} {self.position}".encode())
         for name in sorted(self.arrays):
             digest.update(f" {name} {self.arrays[name].dtype} {self.arrays[name].shape} ".encode())
-            digest.update(np.ascontiguousarray(self.arrays[name]).tobytes())
+            digest.update(self.arrays[name].tobytes())
         return digest.hexdigest()
