@@ -9,9 +9,11 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import unrolled
 from programs import Command, refused
+from small import random
 from test_label import MAKERS, SMALL
 from test_whereabouts import TINY, WRITERS
 from unrolled import checkpoint, modelfile
@@ -21,6 +23,7 @@ from unrolled.run_files import checkpoint_path, log_path, previous_path
 from unrolled.start import Start
 from unrolled.tasks import TASKS, Task
 from unrolled.tasks.label import LabelOptions, LabelTask
+from unrolled.tasks.speech import audio
 from unrolled.train import Diverged, Report, train
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -343,3 +346,32 @@ def test_a_backbone_comes_from_the_model_and_not_from_its_file(
         InputError, match="backbone_weights is 'other', but old, which the run starts from, has 'we"
     ):
         start.over(TASKS["caption"], {"backbone_weights": "other"})
+
+
+def test_pictures_and_sounds_of_other_sizes_are_read_as_the_model_reads_them(here: Path) -> None:
+    grey, slow = model("caption", "old caption"), model("speech", "old speech")
+    folder = Path(WRITERS["caption"]("second"))
+    for path in folder.glob("*.png"):
+        Image.new("RGB", (12, 9), "red").save(path)
+    table = Path(WRITERS["speech"]("second"))
+    for path in here.glob("second*.wav"):
+        audio.write(path, random(8000, scale=0.1), 16_000)
+    run(task_of("caption", str(folder), grey), "new caption")
+    run(task_of("speech", str(table), slow), "new speech")
+    for start, name in ((grey, "new caption"), (slow, "new speech")):
+        new = unrolled.load(name)
+        assert (new.file.architecture, new.file.encoding) == (
+            start.model.file.architecture,
+            start.model.file.encoding,
+        )
+        assert new.evaluate().figures
+
+
+def test_sounds_of_characters_that_a_model_does_not_know_can_be_left_out(here: Path) -> None:
+    start = model("speech")
+    table = Path(WRITERS["speech"]("second"))
+    table.write_text(table.read_text().replace("second1.wav\t12", "second1.wav\t3"))
+    run(task_of("speech", str(table), start, skip_bad=True), "new")
+    new = unrolled.load("new")
+    assert new.file.training["left_out"] == 1
+    assert new.evaluate().figures["sounds"] == 1
