@@ -59,7 +59,7 @@ def store(opener: Opener) -> Iterator[Store]:
 def test_a_stream_is_found_as_it_was_kept(opener: Opener) -> None:
     store = opener()
     assert store.create(ONE, "text", "abc", moment(0))
-    assert not store.create(ONE, "other", "abc", moment(0))
+    assert not store.create(ONE, "other", "abc", moment(0)) and store.count("alice") == 1
     assert store.save([Change(ONE, 0, moment(1))]) == [True]
     store.close()
     store = opener()
@@ -75,6 +75,7 @@ def test_what_does_not_follow_the_newest_version_is_refused_and_the_rest_is_kept
         store.create(key, "text", "abc", moment(0))
     store.save([Change(ONE, 0, moment(1)), Change(TWO, 0, moment(1))])
     assert store.save([Change(ONE, 0, moment(1, 9)), Change(TWO, 1, moment(2))]) == [False, True]
+    assert store.save([Change(ONE, 5, moment(6))]) == [False]
     assert [moment_.position for moment_ in store.moments(ONE)] == [1, 0]
     assert store.version(TWO) == 2
     assert store.save([Change(Key("alice", "none"), 0, moment(1))]) == [False]
@@ -145,6 +146,12 @@ def test_a_stream_ends_after_its_life_time_of_serving_and_is_known_to_have_ended
     assert store.save([Change(ONE, 0, moment(1))]) == [False]
     assert [one.ended for one in store.list("alice", "", 10)] == [True, False]
     store.close()
+
+
+def test_a_stream_that_was_written_just_its_life_time_ago_has_not_ended(store: Store) -> None:
+    store.create(ONE, "text", "abc", moment(0))
+    assert not store.sweep(8, 8)
+    assert store.sweep(0.5, 8)
 
 
 def test_time_passes_once_however_many_servers_share_a_redis(redis_address: str) -> None:

@@ -104,7 +104,7 @@ class SqliteStore:
         if row is None:
             return None
         model, weights, ended, version, content = row
-        moment = None if ended or content is None else Moment.unpack(content)
+        moment = None if content is None else Moment.unpack(content)
         return Stored(model, weights, 0 if version is None else version, bool(ended), moment)
 
     def version(self, key: Key) -> int | None:
