@@ -314,6 +314,14 @@ def test_a_state_of_a_name_that_cannot_be_used_is_no_fault_of_the_line(tmp_path:
     ]
 
 
+def test_where_all_begin_nothing_goes_on(tmp_path: Path, machines: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    run(b"1,2,3\n\n", machines, "--state", tmp_path / "over")  # the blank line ended the sequence
+    for state, line in (("empty", b"".join(MIXED[:2])), ("over", b"1,2,3\n")):
+        out, err = start(machines, "--state", tmp_path / state).communicate(line)
+        assert (len(out.splitlines()), err) == (1, b"")
+
+
 def test_names_of_any_length_have_states_of_their_own(tmp_path: Path, machines: Path) -> None:
     lines = [MIXED[0], *(f"{name},1,2,3\n".encode() for name in ("x" * 2000, "装置" * 99, "x" * 1999))]
     state = tmp_path / "states"

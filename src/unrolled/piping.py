@@ -48,10 +48,10 @@ class Streams:
         if state is not None and self._folder:
             known = len(list(state.glob("*.state")))
             s = "" if known == 1 else "s"
-            self.before = f"the state{s} of {known:,} sequence{s}"
+            self.before = f"the state{s} of {known:,} sequence{s}" if known else ""
         elif state is not None and self._file:
             _restore(self._one, state)
-            self.before = f"position {self._one.position}"
+            self.before = f"position {self._one.position}" if self._one.position else ""
 
     @property
     def one(self) -> Stream:
