@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -75,7 +76,8 @@ def test_settings_of_a_training_stand_under_headings_each_once(command: Command,
 def test_train_prints_the_loss_beside_the_baselines_and_what_to_try_next(command: Command, text: Path) -> None:
     done = command("train", "text", text, "--out", "m.safetensors", *SMALL)
     assert done.status == 0
-    for part in ("unigram", "5-gram", "this lstm", "unrolled sample m.safetensors", "unrolled eval m.safetensors"):
+    offered = [f"unrolled {name} m.safetensors" for name in ("sample", "eval", "serve")]
+    for part in ("unigram", "5-gram", "this lstm", *offered):
         assert part in done.out
     assert "held out" in done.err
     assert done.err.endswith("\nMeasuring on what was held out.\n")
@@ -85,7 +87,11 @@ def test_what_to_try_next_can_be_tried_on_a_model_whose_name_begins_with_a_dash(
     command: Command, text: Path
 ) -> None:
     done = command("train", "text", text, "--out", "-m", *SMALL)
-    tried = [line.split() for line in done.out.splitlines() if line.startswith("  unrolled ")]
+    offered = [
+        shlex.split(line, comments=True) for line in done.out.splitlines() if line.startswith("  unrolled ")
+    ]
+    *tried, (_, served, model) = offered  # which would not end by itself
+    assert (served, model) == ("serve", "./-m")
     assert tried and all(command(*one[1:]).status == 0 for one in tried)
 
 

@@ -4,7 +4,7 @@ import re
 import shlex
 import sys
 from collections.abc import Sequence
-from contextlib import chdir, nullcontext
+from contextlib import chdir, nullcontext, suppress
 from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any
@@ -187,8 +187,12 @@ def _tell(model: Model, report: Evaluation, out: Path, as_json: bool) -> None:
         print(report.shown)
     console.print(f"\nThe model is {out}. Try next:", style="bold")
     named = f"./{out}" if str(out).startswith("-") else str(out)  # else it would be an option
-    for command in model.next_commands(shlex.quote(named)):
+    path = shlex.quote(named)
+    for command in model.next_commands(path):
         console.print(f"  {command}")
+    with suppress(InputError):  # of a model that reads no stream
+        _ = model.causal
+        console.print(f"  unrolled serve {path}  # and open http://127.0.0.1:8000/")
 
 
 for task in TASKS.values():
