@@ -1,12 +1,14 @@
 """Stores: the newest moment wins, an old process does not, what is damaged is seen."""
 
 import random
+import re
 import shutil
 import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -112,12 +114,13 @@ def test_tenants_have_streams_of_their_own(store: Store) -> None:
     for number, key in enumerate((TWO, ONE, other)):
         assert store.create(key, f"model {number}", "abc", moment(0))
     assert [(one.id, one.model) for one in store.list("alice", "", 10)] == [("one", "model 1"), ("two", "model 0")]
+    assert [one.id for one in store.list("alice", "", 1)] == ["one"]
     assert [one.id for one in store.list("alice", "one", 10)] == ["two"]
     assert [one.id for one in store.list("bob", "", 10)] == ["one"]
-    assert (store.count("alice"), store.count("bob"), store.count("carol")) == (2, 1, 0)
+    assert (store.count("alice"), store.count("bob"), store.count("carol"), store.count()) == (2, 1, 0, 3)
     assert store.delete(ONE) and not store.delete(ONE)
     assert store.version(other) == 0
-    assert store.count("alice") == 1
+    assert (store.count("alice"), store.count()) == (1, 2)
 
 
 def test_nothing_is_kept_of_a_stream_that_was_deleted(store: Store) -> None:
@@ -144,6 +147,7 @@ def test_a_stream_ends_after_its_life_time_of_serving_and_is_known_to_have_ended
     assert store.version(ONE) is None and store.version(TWO) == 1
     assert store.save([Change(ONE, 0, moment(1))]) == [False]
     assert [one.ended for one in store.list("alice", "", 10)] == [True, False]
+    assert not store.sweep(0.01, 10), "it has ended already"
     store.close()
 
 
@@ -166,6 +170,48 @@ def test_time_passes_once_however_many_servers_share_a_redis(redis_address: str)
     assert one.version(ONE) is None
     for store in (one, two):
         store.close()
+
+
+def test_a_stream_that_is_written_as_its_life_time_ends_goes_on(
+    redis_address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import redis
+
+    redis.Redis.from_url(redis_address).flushdb()
+    store: Any = open_store(redis_address, HISTORY)
+    store.create(ONE, "text", "abc", moment(0))
+    found = store._redis.zrangebyscore
+
+    def found_and_written(*given: Any) -> Any:
+        members = found(*given)
+        store.save([Change(ONE, 0, moment(1))])
+        return members
+
+    monkeypatch.setattr(store._redis, "zrangebyscore", found_and_written)
+    store.sweep(9, 8)
+    assert store.version(ONE) == 1
+    store.close()
+
+
+def test_a_stream_that_is_deleted_as_it_is_listed_is_not_in_the_list(
+    redis_address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import redis
+
+    redis.Redis.from_url(redis_address).flushdb()
+    store: Any = open_store(redis_address, HISTORY)
+    for key in (ONE, TWO):
+        store.create(key, "text", "abc", moment(0))
+    found = store._redis.zrangebylex
+
+    def found_and_deleted(*given: Any, **limits: Any) -> Any:
+        names = found(*given, **limits)
+        store.delete(ONE)
+        return names
+
+    monkeypatch.setattr(store._redis, "zrangebylex", found_and_deleted)
+    assert [one.id for one in store.list("alice", "", 10)] == ["two"]
+    store.close()
 
 
 def test_a_redis_that_is_full_changes_nothing_and_its_error_names_no_stream(redis_address: str) -> None:
@@ -205,6 +251,20 @@ def test_a_part_of_a_moment_is_none() -> None:
     whole = moment(3).pack()
     assert Moment.unpack(whole) == moment(3)
     assert all(Moment.unpack(whole[:size]) is None for size in range(len(whole)))
+
+
+@pytest.mark.parametrize("content", [b"", bytes(60), moment(0).pack()])
+def test_in_redis_a_newest_moment_that_is_none_is_seen(redis_address: str, content: bytes) -> None:
+    import redis
+
+    server, store = redis.Redis.from_url(redis_address), open_store(redis_address, HISTORY)
+    server.flushdb()
+    store.create(ONE, "text", "abc", moment(0))
+    store.save([Change(ONE, 0, moment(1))])
+    server.hset("unrolled:stream:alice/one", "m1", content)
+    assert store.load(ONE) == Stored("text", "abc", 1, False, None)
+    assert {one.version for one in store.moments(ONE)} == {0}
+    store.close()
 
 
 def test_a_full_disk_is_an_error_that_changes_nothing(tmp_path: Path) -> None:
@@ -292,6 +352,13 @@ def test_what_is_no_store_is_said(tmp_path: Path) -> None:
         with pytest.raises(InputError, match=sentence):
             open_store(address, history)
     store.close()
+
+
+@pytest.mark.parametrize("password", ["secret", "se@cret", "se/cret"])
+def test_the_password_of_a_redis_is_in_no_message(password: str) -> None:
+    with pytest.raises(InputError, match=r"^store '127\.0\.0\.1:1/0' cannot be used: ") as refused:
+        open_store(f"redis://me:{password}@127.0.0.1:1/0")
+    assert not re.search("'se|cret", str(refused.value))
 
 
 def test_a_store_keeps_as_many_moments_as_it_was_made_to_keep(opener: Opener) -> None:

@@ -84,8 +84,11 @@ class RedisStore:
             self._redis.set(KEPT, history, nx=True)
             self._clock: Any = self._redis.get(CLOCK)
             kept: Any = self._redis.get(KEPT)
-        except (RedisError, ValueError, OSError) as error:
+        except (RedisError, OSError) as error:
             raise InputError(f"store {place!r} cannot be used: {error}") from error
+        except ValueError as error:  # which may have a part of the password
+            reason = "expected redis://HOST:PORT/0, with / ? # in a password as %2F %3F %23"
+            raise InputError(f"store {place!r} cannot be used: {reason}") from error
         check_history(place, int(kept), history)
         self._create, self._save, self._end, self._tick = (
             self._redis.register_script(code) for code in (CREATE, SAVE, END, TICK)
@@ -149,8 +152,7 @@ class RedisStore:
     def list(self, tenant: str, after: str, limit: int) -> list[Summary]:
         """A tenant's streams in the order of their names, from the first one beyond `after`."""
         with self._reaching():
-            beyond = b"(" + after.encode() if after else b"-"
-            names = self._redis.zrangebylex(_names(tenant), beyond, b"+", start=0, num=limit)
+            names = self._redis.zrangebylex(_names(tenant), f"({after}", "+", start=0, num=limit)
             pipeline = self._redis.pipeline(transaction=False)
             for name in names:
                 pipeline.hmget(_stream(Key(tenant, name.decode())), "model", "position", "ended")
