@@ -712,6 +712,7 @@ def test_a_text_to_what_reads_numbers_is_called_a_text(client: Client, model: st
     ("path", "body", "sentence"),
     [
         ("", {"id": ""}, "body.id: "),
+        ("", {"id": "a" * 65}, "body.id: "),
         ("", {"id": "a\n"}, "body.id: "),
         ("", {"name": "a"}, "body.name: "),
         ("/a/feed", [], "the body: "),
