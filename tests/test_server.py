@@ -40,10 +40,12 @@ from unrolled.errors import InputError
 from unrolled.server.access import add_token
 from unrolled.server.app import create_app
 from unrolled.server.connections import Messages
-from unrolled.server.feeding import Feed
+from unrolled.server.feeding import Answer, Feed
 from unrolled.server.service import Service
 from unrolled.server.settings import ServeSettings
+from unrolled.server.wire import GenerateBody, answer_json
 from unrolled.store.contract import Key, StoreError
+from unrolled.tasks.text.sampling import SampleOptions
 from unrolled.vocabulary import ByteVocabulary
 
 MODELS = {
@@ -444,6 +446,11 @@ def test_a_text_is_written_symbol_by_symbol_and_goes_on_where_it_broke_off(clien
     assert httpx.post(path, json={**body, "at": 3, "prompt": ""}).json()["error"]["position"] == 34
 
 
+def test_a_text_is_written_as_here_where_a_request_does_not_say_how() -> None:
+    asked, here = GenerateBody(at=0), SampleOptions()
+    assert (asked.temperature, asked.top_p, asked.seed) == (here.temperature, here.top_p, here.seed)
+
+
 def test_a_text_of_bytes_goes_on_from_every_event(tmp_path: Path) -> None:
     path = tmp_path / "bytes.safetensors"
     modelfile.write(path, text_file(vocabulary=ByteVocabulary()))
@@ -717,6 +724,7 @@ def test_a_text_to_what_reads_numbers_is_called_a_text(client: Client, model: st
         ("", {"name": "a"}, "body.name: "),
         ("/a/feed", [], "the body: "),
         ("/a/feed", {"inputs": []}, "at: "),
+        ("/a/feed", {"at": 0}, "inputs: Field required"),
         ("/a/feed", {"at": -1, "inputs": []}, "at: "),
         ("/a/feed", {"at": 2**53, "inputs": []}, "at: "),
         ("/a/feed", {"at": "0", "inputs": []}, "at: "),
@@ -747,6 +755,14 @@ def test_numbers_that_are_not_finite_are_null_in_json(client: Client, address: s
     body = {"at": 0, "inputs": [1]}
     answer = httpx.post(f"{address}/streams/{stream.id}/feed", json=body).json()
     assert answer["outputs"] == [[None] * 10]
+
+
+def test_only_the_numbers_that_are_not_finite_are_null() -> None:
+    outputs = np.array([[1, np.nan], [np.inf, -np.inf]], np.float32)
+    assert answer_json(Answer(3, outputs, []), outputs=True, said=False) == {
+        "position": 3,
+        "outputs": [[1.0, None], [None, None]],
+    }
 
 
 @pytest.mark.parametrize("path", ["streams", "streams/none/feed"])
