@@ -458,7 +458,8 @@ def test_a_text_of_bytes_goes_on_from_every_event(tmp_path: Path) -> None:
     with serving(path, *options, store=tmp_path / "streams.db") as server, Client(server.address) as client:
         stream, body = client.create(), {"at": 0, "length": 200, "seed": 1, "temperature": 3}
         address = f"{server.address}/streams/{stream.id}/generate"
-        *whole, (_, end) = events(httpx.post(address, json=body))
+        *whole, (kind, end) = events(httpx.post(address, json=body))
+        assert kind == "end", end
         text = "".join(event["text"] for _, event in whole) + end["text"]
         positions = [event["position"] for _, event in whole]
         assert any(two > one + 1 for one, two in pairwise(positions))  # some events are of several bytes
@@ -467,6 +468,7 @@ def test_a_text_of_bytes_goes_on_from_every_event(tmp_path: Path) -> None:
             if at == end["position"]:
                 break
             rest = events(httpx.post(address, json={**body, "at": at, "length": end["position"] - at}))
+            assert rest[-1][0] == "end", rest[-1][1]
             before = "".join(event["text"] for _, event in whole[: cut + 1])
             assert before + "".join(event["text"] for _, event in rest) == text
 
