@@ -494,6 +494,11 @@ def test_examples_that_were_left_out_are_counted(command: Command, tmp_path: Pat
     )
 
 
+def test_an_experiment_that_cannot_begin_promises_no_results(command: Command) -> None:
+    refused(command("gap", "adding", "--quick", "--plot", "a.gif"), "a.gif is of an unknown kind of picture")
+    refused(command("gap", "adding", "--quick", "--cells", "ant"), "'ant' is not a cell")
+
+
 def test_lists_that_are_given_twice_add_up(command: Command, tmp_path: Path) -> None:
     rows = [f"{n},{n % 7},{n % 5},{n % 2},{'xy'[n % 2]},{n // 5}" for n in range(20)]
     (tmp_path / "a.csv").write_text("\n".join(["when,a,b,c,label,who", *rows]))

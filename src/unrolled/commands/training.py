@@ -235,12 +235,12 @@ def gap(
     chosen = settings.known([GapOptions], given)
     (options,) = settings.fill([GapOptions], (QUICK if quick else {}) | chosen, "command line")
     beside = Console(stderr=True, highlight=False)
-    if out is None:
-        out = Path("gap-quick.json" if quick else "gap.json")
-        beside.print(f"The results are in {out}; without it the experiment begins anew.")
     if plot:
         plots.figure_class(plot)
-    experiment = Experiment(problems or [QUICK_PROBLEM if quick else "recall"], options, out)
+    results = out or Path("gap-quick.json" if quick else "gap.json")
+    experiment = Experiment(problems or [QUICK_PROBLEM if quick else "recall"], options, results)
+    if out is None:
+        beside.print(f"The results are in {results}; without it the experiment begins anew.")
     from unrolled.progress import trials_with_progress
 
     finished = trials_with_progress(experiment, beside)
