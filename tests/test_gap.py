@@ -245,6 +245,30 @@ def test_what_cannot_be_read_is_said(tmp_path: Path) -> None:
         Experiment(["adding"], options(), tmp_path / "gap.json")
 
 
+def test_cells_and_gaps_are_tried_once_each(tmp_path: Path) -> None:
+    given = options(cells=" rnn, gru,rnn", gaps="6, 4,6", seeds=1)
+    trials = Experiment(["adding"], given, tmp_path / "gap.json").trials
+    assert trials == [Trial("adding", cell, (gap,), 0) for gap in (4, 6) for cell in ("rnn", "gru")]
+
+
+@pytest.mark.parametrize("name", ["adding", "copy", "recall"])
+def test_a_problem_is_solved_by_less_than_its_error_says(name: str) -> None:
+    tried = PROBLEMS[name]
+    most = tried.solved(50)
+    for error, solved in ((most, False), (0.99 * most, True), (None, False)):
+        assert gap._judged(tried, {"gap": 50, "error": error}) == {"solved": solved, "chance": tried.chance(50)}
+
+
+def test_what_a_trial_did_before_is_what_it_does_again() -> None:
+    before = [
+        *rows_of("recall", "rnn", 4, 0.5, 0.5),
+        *rows_of("recall", "rnn", 9, 0.5),
+        *rows_of("recall", "gru", 4, 0.5),
+        *rows_of("copy", "rnn", 4, 0.5),
+    ]
+    assert [row for row in before if gap._same(row, Trial("recall", "rnn", (4, 6), 0))] == before[:1]
+
+
 def test_trials_with_another_budget_are_not_mixed(tmp_path: Path) -> None:
     Results(asdict(options(steps=9).budget()), []).write(tmp_path / "gap.json")
     with pytest.raises(InputError, match="has trials with steps 9, but this run has 2; name another file"):
