@@ -55,13 +55,30 @@ def model(name: str, out: str = "old") -> Start:
     return Start.read(Path(out), name)
 
 
+UNLIKE = {
+    "text": ("faded", "dead"),
+    "label": ("\n1", "\n91"),
+    "speech": ("12", "21"),
+    "translate": ("blau\tblue", "grau\tgrey"),
+    "caption": ("shade", "kind"),
+}
+
+
+def second(name: str) -> str:
+    """The name of other data that are written into the folder that one is in."""
+    data = WRITERS[name]("second")
+    file = Path(data, "captions.txt") if name == "caption" else Path(data)
+    file.write_text(file.read_text().replace(*UNLIKE[name]))
+    return data
+
+
 every_task = pytest.mark.parametrize("name", WRITERS)
 
 
 @every_task
 def test_a_run_goes_on_from_what_the_model_is_and_knows(here: Path, name: str) -> None:
     start = model(name)
-    data = WRITERS[name]("second")
+    data = second(name)
     run(task_of(name, data, start), "new", lr=STILL)
     new, old = modelfile.read(Path("new")), start.model.file
     for tensor in old.tensors:
@@ -96,13 +113,14 @@ def test_what_the_model_decides_is_refused_where_it_is_another(here: Path, name:
     assert start.over(TASKS[name], {**again, "batch": 7})["batch"] == 7
 
 
+@pytest.mark.parametrize("stop", [1, 3])
 @every_task
-def test_a_run_that_started_from_a_model_goes_on_without_it(here: Path, name: str) -> None:
+def test_a_run_that_started_from_a_model_goes_on_without_it(here: Path, name: str, stop: int) -> None:
     start = model(name)
-    data = WRITERS[name]("second")
+    data = second(name)
     run(task_of(name, data, start), "whole")
     cut = train(task_of(name, data, start), TrainOptions(steps=4, lr=0.01), Path("cut"), paths=[data])
-    for _ in range(3):  # the second step is the last
+    for _ in range(stop):  # the first report is of no step
         next(cut)
     cut.close()
     Path("old").unlink()
@@ -141,6 +159,14 @@ def test_a_file_of_settings_must_have_the_models(command: Command, here: Path) -
     refused(command(*train_again), "cell is 'gru', but old, which the run starts from, has 'lstm'; leave cell out")
     Path("toml").write_text("longest_gap = 9\n")
     refused(command(*train_again), "longest_gap is 9, but old, which the run starts from, was trained without;")
+
+
+def test_a_setting_that_an_older_model_does_not_name_is_the_default(here: Path) -> None:
+    file = model("label").model.file
+    training = {name: value for name, value in file.training.items() if name not in ("missing", "hidden")}
+    modelfile.write(Path("older"), replace(file, training=training))
+    chosen = Start.read(Path("older"), "label").over(TASKS["label"], {})
+    assert "missing" not in chosen and chosen["hidden"] == 3
 
 
 def test_a_model_of_another_task_and_what_is_no_model_are_refused(command: Command, here: Path) -> None:
@@ -197,6 +223,18 @@ def test_examples_that_a_model_does_not_know_can_be_left_out(here: Path) -> None
     new = unrolled.load("new")
     assert new.file.training["left_out"] == 1
     assert new.evaluate().figures["sequences"] == 1
+    Path("event.csv").write_text("x,label,who\n1,gone,a\n2,gone,b\n3,gone,c\n")
+    with pytest.raises(InputError, match=r"^event\.csv: nothing is left to train on, expected a sequence"):
+        task_of("label", "event.csv", start, skip_bad=True)
+
+
+def test_columns_keep_their_names_where_other_data_have_none(here: Path) -> None:
+    start = model("label")
+    files = ["0.npz", "1.npz", "2.npz"]
+    for name in files:
+        np.savez(name, inputs=np.zeros((3, 1)), labels=np.array(["up", "down", "up"]))
+    run(LabelTask(LabelOptions(**start.over(LabelTask, {})), files, start=start), "new")
+    assert unrolled.load("new").layout == start.model.layout
 
 
 def test_a_model_can_be_trained_on_in_its_place_also_after_a_crash(command: Command, here: Path) -> None:
@@ -240,6 +278,14 @@ def test_the_model_before_is_not_written_over_while_a_run_starts_from_it(command
     )
 
 
+def test_the_model_before_is_not_written_over_by_a_program_either(here: Path) -> None:
+    start = model("text", "new.previous")
+    with pytest.raises(
+        InputError, match=r"^new\.previous is the model to start from, and the run would write over"
+    ):
+        run(task_of("text", WRITERS["text"]("second"), start), "new")
+
+
 def test_a_loss_is_judged_by_that_of_a_model_that_knows_nothing(here: Path) -> None:
     start = model("text")
     tensors = {name: np.zeros_like(one) for name, one in start.model.file.tensors.items()}
@@ -276,15 +322,15 @@ def test_what_stands_before_the_layers_is_the_models(here: Path, kind: str) -> N
         (other / "a.conllu").write_text(
             (folder / "a.conllu").read_text().replace("the", "no").replace("bing", "bang")
         )
-    given = SMALL | {"held_out": str(other)}
+    given = SMALL | {"held_out": str(folder)}
     run(
-        LabelTask(LabelOptions(**start.over(LabelTask, given)), [other.with_name(kind)], start=start),
+        LabelTask(LabelOptions(**start.over(LabelTask, given)), [other], start=start),
         "new",
         lr=STILL,
     )
     old, new = unrolled.load("old"), unrolled.load("new")
     assert new.file.encoding == old.file.encoding
-    assert new.evaluate().figures == old.evaluate([other]).figures
+    assert new.evaluate().figures == old.evaluate([folder]).figures
 
 
 @pytest.mark.parametrize("text", ["char", "byte", "word", "bpe"])
@@ -318,10 +364,11 @@ class Eyes(torch.nn.Module):
     def __init__(self, name: str, channels: int, weights: str | None = None) -> None:
         super().__init__()
         self.loaded.append(weights)
+        self.register_buffer("seen", torch.zeros((), dtype=torch.int64))  # as of a normalisation over batches
         self.scale = torch.nn.Parameter(torch.rand(3, 1, 1) + (weights is not None), requires_grad=False)
 
     def sizes(self, side: int) -> tuple[dict[str, tuple[int, ...]], int, int]:
-        return {"scale": (3, 1, 1)}, side // 4, 3
+        return {"scale": (3, 1, 1), "seen": ()}, side // 4, 3
 
     def forward(self, pictures: torch.Tensor) -> torch.Tensor:
         return torch.nn.functional.avg_pool2d(pictures, 4) * self.scale
@@ -337,7 +384,11 @@ def test_a_backbone_comes_from_the_model_and_not_from_its_file(
     run(task_of("caption", data, **given), "old")
     start = Start.read(Path("old"), "caption")
     Eyes.loaded.clear()
-    run(task_of("caption", data, start, **given), "new")
+    cut = train(task_of("caption", data, start, **given), TrainOptions(steps=2), Path("new"))
+    next(cut)
+    cut.close()
+    again = Start.of(checkpoint.read(checkpoint_path(Path("new"))), Path("new.checkpoint"))
+    run(task_of("caption", data, again, **given), "new", resume=True, steps=2, lr=TrainOptions().lr)
     assert set(Eyes.loaded) == {None}
     old, new = start.model.file, modelfile.read(Path("new"))
     np.testing.assert_array_equal(new.tensors["grid.scale"], old.tensors["grid.scale"])
@@ -349,7 +400,13 @@ def test_a_backbone_comes_from_the_model_and_not_from_its_file(
 
 
 def test_pictures_and_sounds_of_other_sizes_are_read_as_the_model_reads_them(here: Path) -> None:
-    grey, slow = model("caption", "old caption"), model("speech", "old speech")
+    grey, file = model("caption", "old caption"), model("speech").model.file
+    encoding = file.encoding | {"bank": file.encoding["bank"] | {"tail": 4000}}  # as of another version
+    modelfile.write(Path("old speech"), replace(file, encoding=encoding))
+    slow = Start.read(Path("old speech"), "speech")
+    for start, other in ((grey, {"size": 12}), (slow, {"rate": 16_000})):
+        with pytest.raises(InputError, match="which the run starts from, has 8"):
+            start.over(TASKS[start.model.file.task], other)
     folder = Path(WRITERS["caption"]("second"))
     for path in folder.glob("*.png"):
         Image.new("RGB", (12, 9), "red").save(path)
@@ -375,3 +432,7 @@ def test_sounds_of_characters_that_a_model_does_not_know_can_be_left_out(here: P
     new = unrolled.load("new")
     assert new.file.training["left_out"] == 1
     assert new.evaluate().figures["sounds"] == 1
+
+
+def test_sentences_may_be_longer_than_those_of_the_model(here: Path) -> None:
+    assert model("translate").over(TASKS["translate"], {"longest": 7})["longest"] == 7

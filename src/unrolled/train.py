@@ -93,7 +93,7 @@ def train(
     try:
         if not resume:
             run.save()
-        if task.start and not run.steps_done and math.isinf(run.best) and (report := run.measure_start()):
+        if task.start and math.isinf(run.best) and (report := run.measure_start()):
             yield report
         while run.progress < 1:
             yield run.step()

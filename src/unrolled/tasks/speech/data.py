@@ -82,8 +82,7 @@ class Data:
         if options.channels and not convolved_mels(options.mels):
             raise InputError(f"mels is {options.mels}, which convolutions leave nothing of; expected more.")
         refused = Refused(options.skip_bad)
-        rate = bank.rate if bank else options.rate
-        whole = transcripts.read(paths, rate, refused) if paths else transcripts.builtin(rate)
+        whole = transcripts.read(paths, options.rate, refused) if paths else transcripts.builtin(options.rate)
         context = convolved_context() if options.channels else 0
         bank = bank or Bank.usual(whole.rate, options.mels, options.stack, context)
         whole = usable(whole, None, bank, refused)
