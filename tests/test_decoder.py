@@ -191,6 +191,29 @@ def test_every_parameter_learns(cell: str, dropout: float) -> None:
         assert parameter.grad is not None and parameter.grad.any(), name
 
 
+def test_what_lies_past_a_sources_end_changes_nothing() -> None:
+    network = Translator(TranslateArchitecture("gru", 9, SYMBOLS, EMBEDDING, HIDDEN, 2))
+    given = translation()
+    past = torch.arange(PLACES)[:, None] >= LENGTHS
+    others = (given["source"] + past) % 9
+    assert not torch.equal(others, given["source"])
+    assert torch.equal(network(**given | {"source": others})[0], network(**given)[0])
+
+
+def test_an_encoder_drops_what_is_embedded_and_what_it_gives_in_training_alone() -> None:
+    network = Translator(TranslateArchitecture("gru", 9, SYMBOLS, EMBEDDING, HIDDEN, 2), dropout=0.5)
+    assert network.encoder.dropout == network.decoder.dropout == 0.5
+    passes: list[tuple[Tensor, Tensor]] = []
+    network.encoder.register_forward_hook(lambda _, read, gave: passes.append((read[0], gave[0])))
+    source = translation()["source"]
+    for training in (True, False):
+        memory = network.train(training).encode(source, LENGTHS)
+        read, gave = passes[-1]
+        for dropped, whole in ((read, network.embedding(source)), (memory, gave)):
+            assert_close(dropped, 2 * whole * dropped.ne(0) if training else whole)
+            assert dropped.eq(0).sum() > whole.eq(0).sum() if training else torch.equal(dropped, whole)
+
+
 def test_the_first_loss_is_that_of_knowing_nothing() -> None:
     torch.manual_seed(0)
     network = Translator(TranslateArchitecture("lstm", 9, SYMBOLS, 32, 32, 1))

@@ -73,6 +73,22 @@ def test_what_is_chosen_wins_over_what_was(tmp_path: Path, monkeypatch: pytest.M
     assert found.settings == {"held_out": "valid.txt", "hidden": 8, "steps": 50}
 
 
+def test_what_is_named_anew_need_not_be_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    stopped(Path("cut"), "gone.txt", backbone_weights="weights")
+    for name in ("weights", "elsewhere/other.txt", "elsewhere/new.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("")
+    monkeypatch.chdir("elsewhere")
+    found = interrupted(Path("../cut"), "text", {"held_out": "new.txt"}, [Path("other.txt")])
+    here = tmp_path / "elsewhere"
+    assert (found.folder, found.data) == (str(tmp_path), [here / "other.txt"])
+    assert found.settings == {"held_out": str(here / "new.txt"), "backbone_weights": "weights"}
+    (tmp_path / "weights").unlink()
+    with pytest.raises(InputError, match="weights"):
+        interrupted(Path("../cut"), "text", {"held_out": "new.txt"}, [Path("other.txt")])
+
+
 def test_the_run_of_another_task_is_refused_before_its_files_are_looked_for(tmp_path: Path) -> None:
     run = {"settings": {}, "paths": ["nowhere.txt"], "task": "text"}
     checkpoint.write(checkpoint_path(tmp_path / "cut"), Checkpoint(run, {"weight": torch.zeros(1)}))
@@ -81,10 +97,14 @@ def test_the_run_of_another_task_is_refused_before_its_files_are_looked_for(tmp_
 
 
 def test_other_settings_are_refused_and_other_names_of_files_are_not() -> None:
-    was = {"steps": 40, "held_out": "a.txt", "data": "5" * 64}
-    check_same(Path("cut"), was, {"steps": 40, "held_out": "b.txt"})
+    was = {"steps": 40, "held_out": "a.txt", "backbone_weights": "c", "data": "5" * 64, "held_out_data": "5" * 64}
+    check_same(Path("cut"), was, {"steps": 40, "held_out": "b.txt", "backbone_weights": "d"})
     changed = r"^cut was written with data '5{12}', but this run has data '6{12}': other data, or a file "
     with pytest.raises(InputError, match=changed):
         check_same(Path("cut"), was, {"steps": 40, "data": "6" * 64})
+    with pytest.raises(InputError, match=changed.replace("data '", "held_out_data '")):
+        check_same(Path("cut"), was, {"held_out_data": "6" * 64})
+    with pytest.raises(InputError, match=r"steps 40, but this run has steps 50; expected the same"):
+        check_same(Path("cut"), was, {"steps": 50})
     with pytest.raises(InputError, match=r"'a\.txt', but this run has held_out None; expected the same, or that"):
         check_same(Path("cut"), was, {"held_out": None})
