@@ -21,7 +21,10 @@ def checkpoint_path(out: Path) -> Path:
 
 
 def log_path(out: Path) -> Path:
-    """Where the run that writes the model `out` keeps its losses: one JSON object a line, a line a step."""
+    """Where the run that writes the model `out` keeps its losses: one JSON object a line, a line a step.
+
+    Of a run that starts from a model, the first is of step 0.
+    """
     return out.with_name(out.name + ".log.jsonl")
 
 
