@@ -701,7 +701,7 @@ def test_whole_numbers_are_numbers_too_and_too_large_ones_are_refused(client: Cl
     assert answer.status_code == 422 and answer.json()["error"]["message"] == str(refused.value)
 
 
-@pytest.mark.parametrize("inputs", [None, True, {"a": 1}, 3, [[1, "a"]], [None]])
+@pytest.mark.parametrize("inputs", [None, True, {"a": 1}, 3, [[1, {}]], [None]])
 def test_inputs_of_no_kind_are_told_which_there_are(client: Client, inputs: Any) -> None:
     stream = client.create("numbers")
     answer = httpx.post(f"{client._http.base_url}/streams/{stream.id}/feed", json={"at": 0, "inputs": inputs})

@@ -153,7 +153,7 @@ class StreamRules:
         """Outputs, by way of bytes where the model has numbers."""
         model = yield from self._client._known(self.model)
         _refuse_pcm(inputs, model["task"])
-        if model["dtype"] is None or (isinstance(inputs, str | list) and _has_text(inputs)):
+        if model["dtype"] is None or _has_text(inputs):
             request = Request.of_json("POST", self._path(verb), {"at": self.position, "inputs": inputs})
         else:
             content = _array(inputs, model["dtype"], model["shape"]).tobytes()
@@ -167,10 +167,9 @@ class StreamRules:
 
     def _said(self, inputs: Any) -> Flow:
         _refuse_pcm(inputs, (yield from self._client._known(self.model))["task"])
-        listed = (
-            inputs if isinstance(inputs, str) else as_array(inputs, "inputs: expected rows of one length").tolist()
-        )
-        body = {"at": self.position, "inputs": listed, "outputs": False}
+        if not _has_text(inputs):
+            inputs = as_array(inputs, "inputs: expected rows of one length").tolist()
+        body = {"at": self.position, "inputs": inputs, "outputs": False}
         answer = yield from self._client._json(Request.of_json("POST", self._path("/feed"), body))
         self.position = answer["position"]
         return answer["said"]
@@ -193,8 +192,9 @@ class StreamRules:
         return self._changed(Request("PUT", self._path("/state"), content=snapshot.to_bytes()))
 
 
-def _has_text(inputs: str | list[Any]) -> bool:
-    return isinstance(inputs, str) or any(isinstance(one, str) for one in inputs)
+def _has_text(inputs: Any) -> bool:
+    """Whether inputs are a text, or have some in a list or in its rows."""
+    return isinstance(inputs, str) or (isinstance(inputs, list | tuple) and any(map(_has_text, inputs)))
 
 
 def _refuse_pcm(inputs: Any, task: str) -> None:

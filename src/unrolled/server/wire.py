@@ -33,7 +33,7 @@ MOST = 2**53 - 1  # what JSON's readers hold exactly
 
 StreamId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 Position = Annotated[int, Field(ge=0, le=MOST)]
-Inputs = str | list[int] | list[float] | list[str] | list[list[float | None]]
+Inputs = str | list[int] | list[float] | list[str] | list[list[float | str | None]]
 INPUT_KINDS = "a text, or a list of whole numbers, of numbers, of words or of rows of numbers"
 
 

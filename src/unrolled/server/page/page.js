@@ -371,16 +371,17 @@ function numbersOf(table) {
   const columns = model.reads.columns ?? [];
   const heading = split(lines[0][0]);
   const named = columns.length > 0 && columns.every((name) => heading.includes(name));
-  const every = [...Array(model.shape[0]).keys()];
+  const every = [...Array(columns.length || model.shape[0]).keys()];
   const places = named ? columns.map((name) => heading.indexOf(name)) : every;
   const key = named ? heading.indexOf(model.reads.sequence) : -1;
+  const of = places.map((_, n) => model.reads.categories?.[columns[n]]); // names, where there are no numbers
   for (const [line, number] of named ? lines.slice(1) : lines) {
     const row = split(line);
     const wanted = named ? heading.length : places.length;
     if (row.length !== wanted) throw new Error(`Line ${number} has ${row.length} cells, expected ${wanted}.`);
     const name = key < 0 ? "" : row[key];
     if (!sequences.has(name)) sequences.set(name, []);
-    sequences.get(name).push(places.map((place) => numberOf(row[place], separator, number)));
+    sequences.get(name).push(places.map((place, n) => (of[n] ? row[place] || null : numberOf(row[place], separator, number))));
   }
   return sequences;
 }

@@ -25,7 +25,18 @@ if TYPE_CHECKING:
 __all__ = ["Data", "LabelOptions", "idle"]
 
 SETTINGS_OF = {
-    "numbers": {"label", "sequence", "ignore", "missing", "scale", "noise", "offset", "exchange", "stretch"},
+    "numbers": {
+        "label",
+        "sequence",
+        "ignore",
+        "category",
+        "missing",
+        "scale",
+        "noise",
+        "offset",
+        "exchange",
+        "stretch",
+    },
     "words": {"embedding", "characters", "spelling", "word_dropout"},
     "films": {"embedding", "fps", "side", "background"},
 }
@@ -42,6 +53,9 @@ class LabelOptions(ExampleOptions):
     sequence: str | None = setting(None, "The column that tells sequences apart; without it, each file is one.")
     ignore: str | None = setting(
         None, "Columns to leave out, separated by commas; a name with a comma goes in double quotes.", several=True
+    )
+    category: str | None = setting(
+        None, "Columns whose cells are names, as of modes or places, instead of numbers.", several=True
     )
     missing: str = setting(
         "refuse",
@@ -125,9 +139,12 @@ class Data:
         self.refused = Refused(options.skip_bad)
         layout = options.layout()
         if start:
-            layout = replace(layout, features=start.layout.features)
+            layout = replace(layout, features=start.layout.features, categories=start.layout.categories)
         elif not paths:
             layout = replace(layout, fps=float(rendered.FPS))
+        else:
+            columns = parted(options.category or "")
+            layout = replace(layout, categories=sequences.categories(paths, columns, self.refused))
         self.kind, found = sequences.read(paths or [rendered.folder()], layout, self.refused)
         if start:
             start.check(self.kind, found)

@@ -70,7 +70,7 @@ class LabelModel(Loaded):
             return found
         if layout.features:
             columns = {"columns": list(layout.features), "label": layout.label, "sequence": layout.sequence}
-            found = {**columns, **found}
+            found = {**columns, **({"categories": layout.categories} if layout.categories else {}), **found}
         return {**found, "missing": layout.missing}
 
     def features(self, inputs: Any) -> NDArray[np.float32]:

@@ -11,7 +11,7 @@ import csv
 import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from unrolled.errors import InputError
 from unrolled.piping import Streams, decoded, each, numbered
@@ -68,8 +68,16 @@ class Rows:
     def __init__(self, layout: Layout, width: int) -> None:
         self._columns = [name.strip() for name in layout.features]
         self._sequence = layout.sequence
-        self.places, self.width = list(range(width)), width
+        self._names = [column in layout.categories for column in layout.features] or [False] * width
+        self.places, self.width = list(range(len(self._names))), len(self._names)
         self.key: int | None = None
+
+    def read(self, cells: Sequence[str], separator: str) -> list[Any]:
+        """What stands in the cells that the model reads; raises `ValueError` for one that is no number."""
+        return [
+            None if is_gap(one) else one.strip() if is_name else _number(pointed(one, separator))
+            for one, is_name in zip(cells, self._names, strict=False)
+        ]
 
     def without_headings(
         self, lines: Iterator[tuple[int, bytes]], refused: Callable[[str], None]
@@ -125,17 +133,16 @@ def _row(streams: Streams, rows: Rows, classes: Sequence[str], line: bytes) -> O
     try:
         separator, cells = _cells(bare, rows.width)
         fits = len(cells) == rows.width
-        read = [cells[place] for place in rows.places] if fits else cells
-        row = [None if is_gap(one) else _number(pointed(one, separator)) for one in read]
+        row = rows.read([cells[place] for place in rows.places] if fits else cells, separator)
     except ValueError as error:
         raise InputError(
             f"{bare[:80]!r} is no row of numbers with commas, semicolons or tabs between them"
         ) from error
-    if any(number is not None and math.isinf(number) for number in row):
+    if any(isinstance(number, float) and math.isinf(number) for number in row):
         raise InputError(f"{bare[:80]!r} has an infinite number, expected finite ones")
     if not fits:
         wanted = rows.width if rows.width == len(rows.places) else f"{rows.width} cells as in the heading"
-        raise InputError(f"{bare[:80]!r} has {len(row)} numbers, expected {wanted}")
+        raise InputError(f"{bare[:80]!r} has {len(cells)} numbers, expected {wanted}")
     name = None if rows.key is None else cells[rows.key].strip()
     if name == "":
         raise InputError(f"{bare[:80]!r} does not name its sequence, expected a name in each row")

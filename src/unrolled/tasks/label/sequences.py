@@ -19,9 +19,9 @@ from unrolled.errors import InputError
 from unrolled.examples import Refused
 from unrolled.tasks.label import arrays, conllu, delimited, events, films, tables
 from unrolled.tasks.label.delimited import Text
-from unrolled.tasks.label.names import listed
+from unrolled.tasks.label.names import listed, order
 
-__all__ = ["Layout", "Series", "Source", "encode_labels", "fingerprint", "piped", "read", "sources"]
+__all__ = ["Layout", "Series", "Source", "categories", "encode_labels", "fingerprint", "piped", "read", "sources"]
 
 
 @dataclass(frozen=True)
@@ -29,10 +29,11 @@ class Layout:
     """How files are to be read.
 
     In a table, `label` names the column of events, `sequence` the column that tells sequences apart (else a file
-    is one, as is a table without that column of which nothing is learned) and `features` the columns of numbers
-    (empty: all others but those in `ignore`); `time` may name a column with the time of each step, for those who
-    tell it. A film is read at `fps` frames a second of `side` x `side` pixels; where its CSV names no event, the
-    event is `background`. Where `missing` is "hold", a number that is not there is NaN, else it is refused.
+    is one, as is a table without that column of which nothing is learned) and `features` the columns that are
+    read (empty: all others but those in `ignore`), which have numbers or, those of `categories`, these names;
+    `time` may name a column with the time of each step, for those who tell it. A film is read at `fps` frames a
+    second of `side` x `side` pixels; where its CSV names no event, the event is `background`. Where `missing` is
+    "hold", a number or a name that is not there is NaN, else it is refused.
     """
 
     label: str = "label"
@@ -44,6 +45,7 @@ class Layout:
     background: str = "nothing"
     missing: str = "refuse"
     time: str | None = None
+    categories: dict[str, list[str]] = field(default_factory=dict)
 
     @property
     def gaps(self) -> bool:
@@ -57,8 +59,9 @@ class Layout:
         return cls(**{**document, **lists})
 
     def to_json(self) -> dict[str, Any]:
-        """What a model keeps of it, which is all but `time`, as JSON can hold it."""
-        kept = {name: value for name, value in asdict(self).items() if name != "time"}
+        """What a model keeps of it, as JSON can hold it: all but `time`, and categories where there are some."""
+        idle = {"time"} if self.categories else {"time", "categories"}
+        kept = {name: value for name, value in asdict(self).items() if name not in idle}
         return {name: list(value) if isinstance(value, tuple) else value for name, value in kept.items()}
 
 
@@ -67,7 +70,7 @@ class Series:
     """One sequence: `inputs` [T, ...] (numbers, words or frames) and, where known, the event of each step.
 
     A step whose event is None counts neither in training nor in a score.
-    `features` has the names of the numbers of a step, where they have names, and `times` what a table says of the
+    `features` has the columns that they come from, where these have names, and `times` what a table says of the
     time of each step, where that was asked for. `place` says where the event of a step stands, if not in the step
     alone.
     """
@@ -92,14 +95,15 @@ Reader = Callable[[Path, Layout, bool, Refused], Iterator[Series]]
 
 
 def _table(source: Path | Text, layout: Layout, labelled: bool, refused: Refused) -> Iterator[Series]:
-    table = tables.read(source, (layout.label, layout.sequence, layout.time), refused)
+    texts = (layout.label, layout.sequence, layout.time, *layout.categories)
+    table = tables.read(source, texts, refused)
     if table is None:
         return
     label, sequence = (
         name if labelled or name in table.columns else None for name in (layout.label, layout.sequence)
     )
     columns = (label, sequence, layout.ignore, layout.features)
-    found = tables.series(table, *columns, refused, layout.gaps, layout.time)
+    found = tables.series(table, *columns, refused, layout.gaps, layout.time, layout.categories)
     lines = replace(table, columns={})  # which are not to stay in memory
 
     def place(rows: NDArray[np.int64], step: int) -> str:
@@ -205,6 +209,18 @@ def read(
         names = ", ".join(str(source.path) for source in files)
         raise InputError(f"{names}: no sequence that can be used, expected at least one{refused.first}")
     return files[0].kind, found
+
+
+def categories(paths: Iterable[str | Path], columns: Sequence[str], refused: Refused) -> dict[str, list[str]]:
+    """The names in these columns of the tables in `paths`, in order; raises `InputError` for what is no table."""
+    found: dict[str, set[str]] = {column: set() for column in columns}
+    for source in sources(paths) if columns else ():
+        if READERS[_suffix(source.path)][1] is not _table:
+            raise InputError(f"{source.path} has no columns with names, expected a table for --category.")
+        if table := tables.read(source.path, columns, refused):
+            for column in set(columns) & set(table.columns):  # who reads all of it says what is missing
+                found[column] |= tables.names_in(table, column)
+    return {column: sorted(names, key=order) for column, names in found.items()}
 
 
 def piped(content: bytes, layout: Layout, refused: Refused) -> list[Series]:

@@ -11,7 +11,9 @@ from unrolled.causal import Field, Lengths, Records
 from unrolled.errors import InputError
 from unrolled.floats import Floats, as_array, as_float32
 from unrolled.modelfile import ModelFile
+from unrolled.tasks.label.categories import numbers_of
 from unrolled.tasks.label.fronts import Numbers, held
+from unrolled.tasks.label.sequences import Layout
 from unrolled.tasks.label.switching import SwitchFilter
 from unrolled.tasks.label.tables import is_gap
 
@@ -39,6 +41,7 @@ class Steps:
         self.dtype = dtypes[self._kind]
         self.shape = shapes[self._kind]
         self._gaps = isinstance(front, Numbers) and front.gaps
+        self._layout = Layout.from_json(file.encoding["layout"])
         self.fields: Sequence[Field] = [("held", "<f4", (size,))] if self._gaps else ()
 
     def checked(self, inputs: Any) -> NDArray[Any]:
@@ -58,6 +61,8 @@ class Steps:
         films, shape = self._kind == "films", self.shape
         if isinstance(inputs, str):
             raise InputError(f"inputs: expected shape {_shown(shape)}, got a text")
+        if self._layout.categories and not isinstance(inputs, np.ndarray):
+            inputs = numbers_of(inputs, self._layout.features, self._layout.categories)
         sequence = as_array(inputs, f"inputs: expected shape {_shown(shape)}")
         if not sequence.size and sequence.ndim == 1:
             sequence = sequence.reshape(0, *shape)

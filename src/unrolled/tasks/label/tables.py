@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -21,13 +22,15 @@ from unrolled.examples import Refused
 from unrolled.extras import extra
 from unrolled.floats import Floats
 from unrolled.tasks.label import delimited
+from unrolled.tasks.label.categories import Categories, encoded, expected
 from unrolled.tasks.label.delimited import Text
 from unrolled.tasks.label.names import cell, listed
 
-__all__ = ["Table", "is_gap", "read", "series"]
+__all__ = ["Table", "is_gap", "names_in", "read", "series"]
 
 GAPS = ("", "na", "n/a", "nan", "null")  # cells that say that there is no number, in lower case
 MOST = float(np.finfo(np.float32).max)
+HELD = "; training with --missing hold takes the one before it"
 
 
 @dataclass(frozen=True)
@@ -146,16 +149,18 @@ def series(
     refused: Refused,
     gaps: bool = False,
     time: str | None = None,
+    categories: Categories = MappingProxyType({}),
 ) -> Iterator[tuple[str, Floats, list[str] | None, tuple[str, ...], list[str] | None, list[int]]]:
-    """The name, the numbers [T, D], the events, the names of the numbers, the times and the rows of each sequence.
+    """The name, the numbers [T, D], the events, the columns, the times and the rows of each sequence.
 
-    `label`, `sequence` and `time` name columns, or are None; `features` names those of the numbers (empty: all
-    others but those of `ignore`). `refused` hears of a missing column, of a cell that is not a number, and of a
-    column of times that has none. With `gaps`, an empty number is NaN; a time may be anything.
+    `label`, `sequence` and `time` name columns, or are None; `features` names those that are read (empty: all
+    others but those of `ignore`), as numbers or, where they have `categories`, as those. `refused` hears of a
+    missing column, of a cell that is not what its column has, and of a column of times that has none. With `gaps`,
+    an empty cell is NaN; a time may be anything.
     """
     names = tuple(features) or tuple(n for n in table.columns if n not in {label, sequence, time, *ignore})
     wanted = [name for name in (label, sequence, time) if name is not None] + list(names)
-    for name in wanted if features else (*wanted, *ignore):
+    for name in wanted if features else (*wanted, *ignore, *categories):
         if name not in table.columns:
             option = "; --label names the column of events" if name == label and not features else ""
             refused(
@@ -181,15 +186,35 @@ def series(
         refused(f"{table.where(first)}, column {sequence!r}: nothing, expected the sequence that the row is of")
     for key, places in groups.items():
         try:
-            chosen = () if features else names
-            read = (_numbers(table, name, places, chosen, sequence is None, gaps) for name in names)
-            numbers = np.stack(list(read), axis=1)
+            chosen = () if features else tuple(name for name in names if name not in categories)
+            read = [
+                _names(table, name, places, categories[name], gaps)
+                if name in categories
+                else _numbers(table, name, places, chosen, sequence is None, gaps)[:, None]
+                for name in names
+            ]
+            numbers = np.concatenate(read, axis=1)
             labels = None if label is None else _labels(table, label, places)
             times = None if time is None else [moments[row] for row in places]
         except InputError as wrong:
             refused(str(wrong))
             continue
         yield f"{table.name}, {key}" if key else table.name, numbers, labels, names, times, places
+
+
+def names_in(table: Table, column: str) -> set[str]:
+    """The names that the cells of a column have."""
+    return {text for value in table.columns[column] if not is_gap(text := _text(value))}
+
+
+def _names(table: Table, column: str, rows: list[int], names: Sequence[str], gaps: bool) -> Floats:
+    """The numbers [T, names] of a column of names."""
+    texts = [_text(table.columns[column][row]) for row in rows]
+    for row, text in zip(rows, texts, strict=True):
+        if text not in names and not (gaps and is_gap(text)):
+            wrong = "nothing, expected a name" + HELD if is_gap(text) else expected(text, names)
+            raise InputError(f"{table.where(row)}, column {column!r}: {wrong}")
+    return encoded([text if text in names else None for text in texts], names)
 
 
 def _numbers(
@@ -208,7 +233,7 @@ def _numbers(
     for place in np.flatnonzero(np.isnan(found)):
         nothing = is_gap(values[place])
         if not (gaps and nothing):
-            hint = "; training with --missing hold takes the one before it" if nothing else ""
+            hint = HELD if nothing else ""
             if chosen_here and not nothing:
                 hint = f"; {_uses(table, name, chosen_here, whole)}"
             row = rows[place]
@@ -236,7 +261,8 @@ def _uses(table: Table, name: str, names: Sequence[str], whole: bool) -> str:
     keys = [one for one in useless if whole and _tells_apart(table.columns[one])]
     if len(useless) == 1:
         other = f", and --sequence {shlex.quote(name)} tells sequences apart by it" if keys else ""
-        return _without(name) + other
+        named = f", --category {shlex.quote(cell(name))} takes it for names" if _repeats(table, name) else ""
+        return _without(name) + named + other
     ignored = [one for one in useless if one not in keys[:1]]
     left = f"--ignore {shlex.quote(','.join(map(cell, ignored)))} leaves out what has no numbers"
     return left + "".join(f", and --sequence {shlex.quote(key)} tells sequences apart" for key in keys[:1])
@@ -259,6 +285,11 @@ def _tells_apart(values: Sequence[Any]) -> bool:
     names = [_text(value) for value in values]
     blocks = 1 + sum(one != other for one, other in pairwise(names))
     return blocks == len(set(names)) and 2 <= blocks <= len(names) / 2
+
+
+def _repeats(table: Table, column: str) -> bool:
+    """Whether a column seems to have names: each of them in four rows or more, by the mean."""
+    return 4 * len(names_in(table, column)) <= len(table.columns[column])
 
 
 def is_gap(value: Any) -> bool:

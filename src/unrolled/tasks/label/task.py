@@ -24,6 +24,7 @@ from unrolled.modelfile import ModelFile
 from unrolled.results import Evaluation, Table
 from unrolled.tasks.label import rendered, sequences
 from unrolled.tasks.label.augment import Exchange, shaken, stretched
+from unrolled.tasks.label.categories import spread
 from unrolled.tasks.label.data import Data, LabelOptions
 from unrolled.tasks.label.fronts import Spelling, held
 from unrolled.tasks.label.model import LabelModel
@@ -96,20 +97,23 @@ class LabelTask:
             return {"words": words, "characters": "".join(characters)}
         if data.kind == "numbers":
             steps = np.concatenate([one.inputs for one in data.train]).astype(np.float64)
+            columns = spread(data.layout.features, data.layout.categories)
             if len(empty := np.flatnonzero(np.isnan(steps).all(0))):
                 name, hint = str(empty[0]), ""
-                if names := [data.layout.features[column] for column in empty if data.layout.features]:
+                if names := [columns[place] for place in empty if columns]:
                     name = repr(names[0])
                     hint = f"; --ignore {shlex.quote(','.join(map(cell, names)))} leaves out what has no numbers"
                 raise InputError(
                     f"{', '.join(data.names)}: column {name} has no number, expected at least one{hint}."
                 )
+            measured = np.ones(steps.shape[1], bool)
+            measured[: len(columns)] = [column not in data.layout.categories for column in columns]
             deviation = np.nanstd(steps, 0)
-            if self.options.scale == "common":
-                deviation = np.full_like(deviation, np.sqrt(np.mean(deviation**2)))
+            if self.options.scale == "common" and measured.any():
+                deviation[:] = np.sqrt(np.mean(deviation[measured] ** 2))
             return {
-                "mean": np.nanmean(steps, 0).tolist(),
-                "deviation": np.where(deviation > 0, deviation, 1.0).tolist(),
+                "mean": np.where(measured, np.nanmean(steps, 0), 0.0).tolist(),
+                "deviation": np.where(measured & (deviation > 0), deviation, 1.0).tolist(),
             }
         return {}
 
@@ -144,7 +148,8 @@ class LabelTask:
     @staticmethod
     def decided(file: ModelFile) -> dict[str, Any]:
         """How sequences are read, and the model's sizes."""
-        read = ("label", "sequence", "ignore", "missing", "fps", "side", "background", "scale", "switch_penalty")
+        of_tables = ("label", "sequence", "ignore", "category", "missing", "scale")
+        read = (*of_tables, "fps", "side", "background", "switch_penalty")
         sizes = ("embedding", "spelling", "cell", "hidden", "layers", "bidirectional", "members", "longest_gap")
         return file.had(*read, *sizes)
 
@@ -252,7 +257,11 @@ class LabelTask:
         """The scores on what was held out, of the recurrent layers and of a classifier of single steps."""
         measured, reads = model.measure(self.data.held_out), model.reads()
         trained_on = {"sequences": len(self.data.train), "steps": sum(len(one.inputs) for one in self.data.train)}
-        rows = [[name, listed(one) if isinstance(one, list) else str(one)] for name, one in reads.items() if one]
+        rows = [
+            [name, listed(list(one)) if isinstance(one, list | dict) else str(one)]
+            for name, one in reads.items()
+            if one
+        ]
         sizes = [["trained on", _size(trained_on)], ["held out", _size(measured.figures)]]
         used = Table(["the data", ""], [*sizes, *rows])
         further = {"trained_on": trained_on, "reads": reads, "left_out": len(self.data.refused.reasons)}
