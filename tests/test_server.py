@@ -46,6 +46,7 @@ from unrolled.server.settings import ServeSettings
 from unrolled.server.wire import GenerateBody, answer_json
 from unrolled.store.contract import Key, StoreError
 from unrolled.tasks.text.sampling import SampleOptions
+from unrolled.tasks.translate.model import TranslateModel
 from unrolled.vocabulary import ByteVocabulary
 
 MODELS = {
@@ -848,6 +849,12 @@ def test_a_port_that_cannot_be_is_refused_in_a_sentence(models: list[Path], tmp_
     command = [sys.executable, "-m", "unrolled", "serve", str(models[0]), "--port", "70000"]
     found = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert found.returncode == 2 and "port is 70000, expected less than 65536" in " ".join(found.stderr.split())
+
+
+def test_of_several_models_the_one_that_reads_no_streams_is_named() -> None:
+    models = {"text": model_of("text"), "german": TranslateModel.__new__(TranslateModel)}
+    with pytest.raises(InputError, match=r"^german: a translation model is bidirectional"):
+        Service(models, ServeSettings())
 
 
 def test_a_stream_ends_when_its_life_time_is_over_and_its_clients_see_it(

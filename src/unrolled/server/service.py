@@ -7,6 +7,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from unrolled.causal import Causal
+from unrolled.errors import InputError
 from unrolled.server import wire
 from unrolled.server.access import Access, read_tokens
 from unrolled.server.keeper import Keeper
@@ -15,6 +17,7 @@ from unrolled.server.refusal import Refusal
 from unrolled.server.settings import ServeSettings
 from unrolled.server.streams import StreamInfo, Streams
 from unrolled.store import Key, open_store
+from unrolled.stream import causal_of
 
 __all__ = ["Service"]
 
@@ -22,7 +25,10 @@ SWEEP_SECONDS = 10.0
 
 
 class Service:
-    """Serves loaded models, each under a name; raises `InputError` where tokens or store cannot be used."""
+    """Serves loaded models, each under a name.
+
+    Raises `InputError` for one that reads no streams, and where tokens or store cannot be used.
+    """
 
     keeper: Keeper
 
@@ -31,7 +37,7 @@ class Service:
         self.observer = Observer()
         self.stopping = False  # whoever answers for long is to come to an end
         self.models = dict(models)
-        self._causal = {name: model.causal.with_weights(settings.weights) for name, model in models.items()}
+        self._causal = {name: _streamed(name, model, settings.weights) for name, model in models.items()}
         self._access = Access(read_tokens(Path(settings.tokens)) if settings.tokens else None, settings.rate)
         self._store = open_store(settings.store, settings.history)
         self.streams = Streams(self._causal, self._store, settings.in_memory)
@@ -110,3 +116,11 @@ class Service:
 
         found: tuple[StreamInfo, bool] = await self.keeper.call(key, add)
         return found
+
+
+def _streamed(name: str, model: Any, weights: str) -> Causal:
+    """A model as streams see it, with its weights in this format; raises `InputError` with its `name`."""
+    try:
+        return causal_of(model, weights)
+    except InputError as error:
+        raise InputError(f"{name}: {error}") from error
