@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch.nn import functional as F
 
 import unrolled
 from programs import python
@@ -21,7 +22,7 @@ from unrolled.errors import InputError
 from unrolled.examples import pad
 from unrolled.memory import trained as probed
 from unrolled.memory.subject import NO_TARGET, losses
-from unrolled.models.caption import CaptionNetwork
+from unrolled.models.caption import CaptionNetwork, Stage
 from unrolled.recipe import TrainOptions
 from unrolled.tasks.caption import CaptionModel, CaptionOptions, CaptionRunOptions, CaptionTask, panels, scenes
 from unrolled.tasks.caption.data import spoken
@@ -133,6 +134,28 @@ def test_the_parameters_are_those_of_the_model_file(cell: str, channels: int) ->
     sizes = architecture(cell=cell, channels=channels, width=6)
     network = CaptionNetwork(sizes)
     assert {name: tuple(value.shape) for name, value in network.state_dict().items()} == sizes.shapes()
+
+
+def test_a_stage_is_a_residual_block_on_half_the_side() -> None:
+    torch.manual_seed(0)
+    stage = Stage(3, 5).eval()
+    weights = stage.state_dict()
+    for name, value in weights.items():
+        value.uniform_(0.5, 2) if "running_var" in name else value.normal_()
+
+    def normed(name: str, x: torch.Tensor, stride: int = 1) -> torch.Tensor:
+        parts = [weights[f"{name}_norm.{part}"] for part in ("running_mean", "running_var", "weight", "bias")]
+        return F.batch_norm(F.conv2d(x, weights[f"{name}.weight"], stride=stride, padding=1), *parts)
+
+    x = torch.randn(2, 3, 9, 9)
+    halved = normed("reduce", x, 2).relu()
+    expected = (halved + normed("second", normed("first", halved).relu())).relu()
+    assert expected.shape == (2, 5, 5, 5)
+    assert_close(stage(x), expected)
+
+
+def test_dropout_is_the_decoders() -> None:
+    assert [CaptionNetwork(architecture(), *given).decoder.dropout for given in ((), (0.3,))] == [0.0, 0.3]
 
 
 def test_padding_does_not_count_in_the_loss() -> None:
