@@ -444,7 +444,7 @@ function showFilm() {
   });
 }
 
-const sound = { context: null, rest: new Float32Array(0) };
+const sound = { context: null, rest: [] };
 
 async function listen() {
   if (sound.context) {
@@ -453,30 +453,49 @@ async function listen() {
     $("listen").textContent = "Listen";
     return;
   }
-  const rate = model.reads.rate;
   try {
+    if (!navigator.mediaDevices) {
+      throw new Error("Browsers give the microphone to pages of their own machine alone, or over HTTPS.");
+    }
     const microphone = await navigator.mediaDevices.getUserMedia({ audio: { channelCount: 1 } });
-    sound.context = new AudioContext({ sampleRate: rate }); // which resamples what comes in
-    await sound.context.audioWorklet.addModule("page/microphone.js");
-    const node = new AudioWorkletNode(sound.context, "microphone");
-    sound.context.createMediaStreamSource(microphone).connect(node);
+    const source = sourceOf(microphone, model.reads.rate);
+    sound.context = source.context;
+    await source.context.audioWorklet.addModule("page/microphone.js");
+    const node = new AudioWorkletNode(source.context, "microphone");
+    source.connect(node);
     $("listen").textContent = "Stop";
     $("heard").textContent = "";
+    sound.rest = [];
     await anew(() => {});
-    node.port.onmessage = ({ data }) => {
-      sound.rest = Float32Array.of(...sound.rest, ...data);
-      if (sound.rest.length < rate / 5) return;
-      const samples = sound.rest;
-      sound.rest = new Float32Array(0);
-      then(() => hear(samples, rate));
-    };
+    node.port.onmessage = ({ data }) => heard(data, source.context.sampleRate, model.reads.rate);
   } catch (error) {
     tell(error);
   }
 }
 
+/** What the microphone gives, at the model's rate if the browser resamples it. */
+function sourceOf(microphone, rate) {
+  try {
+    return new AudioContext({ sampleRate: rate }).createMediaStreamSource(microphone);
+  } catch {
+    return new AudioContext().createMediaStreamSource(microphone);
+  }
+}
+
+/** Take samples of the microphone's rate; every fifth of a second they go on, each the mean of those it stands for. */
+function heard(samples, from, rate) {
+  sound.rest.push(...samples);
+  const count = Math.floor((sound.rest.length * rate) / from);
+  if (count < rate / 5) return;
+  const ends = Array.from({ length: count + 1 }, (_, n) => Math.round((n * from) / rate));
+  const mean = (begin, end) => sound.rest.slice(begin, end).reduce((sum, one) => sum + one, 0) / (end - begin);
+  const taken = ends.slice(1).map((end, n) => mean(ends[n], end));
+  sound.rest = sound.rest.slice(ends[count]);
+  then(() => hear(taken, rate));
+}
+
 async function hear(samples, rate) {
-  const { said } = await stream.feed(Array.from(samples));
+  const { said } = await stream.feed(samples);
   $("heard").textContent += said.join("");
   $("heard-for").textContent = `${(stream.position / rate).toFixed(1)} s`;
 }
