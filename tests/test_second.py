@@ -90,6 +90,11 @@ def test_derivatives_go_on_after_the_second(cell: str) -> None:
 
 
 @pytest.mark.parametrize("cell", CELLS)
+def test_derivatives_that_nobody_goes_on_from_hold_no_graph(cell: str) -> None:
+    assert not any(grad.requires_grad for grad in penalty(Problem(cell, 2, 2, 1), torch.float64))
+
+
+@pytest.mark.parametrize("cell", CELLS)
 def test_an_input_that_was_made_of_another_is_counted_once(cell: str) -> None:
     """h0 is made of x here, and the derivative by x knows of both ways."""
     problem = Problem(cell, 3, 2, 2)

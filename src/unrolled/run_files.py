@@ -41,12 +41,16 @@ def check_out(out: Path, paths: Sequence[str | Path] = (), start: str | Path | N
     """
     if os.path.isdir(out):
         raise InputError(f"{out} is a folder, expected the name of a file for the model.")
-    for folder in (out.parent, Path(os.path.realpath(out)).parent):  # and that of the file a link leads to
-        if not os.path.isdir(folder):
-            raise InputError(f"{out} cannot be written: there is no folder {folder}.")
+    folder = Path(os.path.realpath(out)).parent  # of the file that a link leads to, where it is one
+    if not os.path.isdir(folder):
+        raise InputError(f"{out} cannot be written: there is no folder {folder}.")
     longest, most = temporary_path(checkpoint_path(out)), os.pathconf(out.parent, "PC_NAME_MAX")
     if (over := len(os.fsencode(longest.name)) - most) > 0:
-        raise InputError(f"{out} cannot be written: its name is {over} bytes too long for the files beside it.")
+        found = len(os.fsencode(out.name))
+        raise InputError(
+            f"{out} cannot be written: its name has {found} bytes, expected at most {found - over}, because the "
+            "files beside it have longer ones."
+        )
     data = _identities(paths)
     for written in (out, log_path(out), checkpoint_path(out), previous_path(out)):
         if _identity(written) in data:
