@@ -20,7 +20,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from programs import python
-from unrolled import nn
+from small import label_file
+from unrolled import modelfile, nn
 
 KINDS = ("RNN", "GRU", "LSTM")
 
@@ -153,6 +154,17 @@ def test_a_sentence_about_the_input_is_said_although_there_is_no_output(tmp_path
     status, said = to("/dev/full", "info {}", tmp_path / "none", tmp_path)
     assert status == 2 and said.endswith(
         "none does not exist; expected a model file written by `unrolled train`.\n"
+    )
+
+
+def test_a_character_that_standard_output_has_not_is_a_sentence(tmp_path: Path) -> None:
+    modelfile.write(tmp_path / "model", label_file("words"))
+    arguments = [sys.executable, "-m", "unrolled", "run", str(tmp_path / "model"), "caf\xe9", "the \u732b"]
+    environment = os.environ | {"PYTHONIOENCODING": "latin-1"}
+    done = subprocess.run(arguments, env=environment, capture_output=True)
+    assert (done.returncode, done.stdout.count(b"caf\xe9/"), done.stdout.count(b"\n")) == (1, 1, 1)
+    assert done.stderr.decode("latin-1") == (
+        "unrolled: standard output: latin-1 has no '\\u732b'; PYTHONIOENCODING=utf-8 makes it UTF-8.\n"
     )
 
 

@@ -70,7 +70,7 @@ class _Output:
         """As the stream's own; raises `OutputError`."""
         try:
             return self._stream.write(text)
-        except OSError as error:
+        except (OSError, UnicodeEncodeError) as error:
             raise OutputError(error) from error
 
     def flush(self) -> None:

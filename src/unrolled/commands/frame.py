@@ -100,10 +100,15 @@ def paths(data: list[str] | None) -> list[Path]:
 
 
 class OutputError(Exception):
-    """Standard output takes no more."""
+    """Standard output does not take what is printed."""
 
-    def __init__(self, error: OSError) -> None:
-        super().__init__(f"standard output: {error.strerror}.")
+    def __init__(self, error: OSError | UnicodeEncodeError) -> None:
+        if isinstance(error, UnicodeEncodeError):
+            unknown = error.object[error.start]
+            reason = f"{error.encoding} has no {unknown!r}; PYTHONIOENCODING=utf-8 makes it UTF-8"
+        else:
+            reason = str(error.strerror)
+        super().__init__(f"standard output: {reason}.")
         self.broken_pipe = isinstance(error, BrokenPipeError)
 
 
