@@ -57,6 +57,7 @@ class LabelOptions(ExampleOptions):
     category: str | None = setting(
         None, "Columns whose cells are names, as of modes or places, instead of numbers.", several=True
     )
+    ahead: int = setting(0, "Name the event that comes this many steps later, not the step's own.", at_least=0)
     missing: str = setting(
         "refuse",
         "What to do where a number is missing: refuse it, or hold the one before (at the start the mean).",
@@ -112,7 +113,7 @@ class LabelOptions(ExampleOptions):
         """How files are to be read."""
         return Layout(
             self.label, self.sequence, parted(self.ignore or ""), fps=self.fps, side=self.side,
-            background=self.background, missing=self.missing,
+            background=self.background, missing=self.missing, ahead=self.ahead,
         )  # fmt: skip
 
 
@@ -180,7 +181,9 @@ class Data:
         events = sorted({label for one in self.train for label in one.labels or () if label}, key=order)
         names = ", ".join(self.names)
         if len(events) < 2:
-            raise InputError(f"{names}: the only event is {events[0]!r}, expected at least two.")
+            ahead = f" {self.layout.ahead:,} steps ahead" if self.layout.ahead else ""
+            found = f"the only event{ahead} is {events[0]!r}" if events else f"no step has an event{ahead}"
+            raise InputError(f"{names}: {found}, expected at least two.")
         if len(events) > MOST_EVENTS and are_measures(events):
             raise InputError(
                 f"{names}: column {self.layout.label!r} has {len(events):,} different events, is it a column of "

@@ -63,7 +63,7 @@ class LabelModel(Loaded):
     def reads(self) -> dict[str, Any]:
         """What it reads and which events it names, as it was trained; of a table, the columns in order."""
         layout = self.layout
-        found: dict[str, Any] = {"events": self.classes}
+        found: dict[str, Any] = {"events": self.classes, **({"ahead": layout.ahead} if layout.ahead else {})}
         if self.kind == "films":
             return {**found, "background": layout.background, "fps": layout.fps}
         if self.kind == "words":

@@ -33,7 +33,8 @@ class Layout:
     read (empty: all others but those in `ignore`), which have numbers or, those of `categories`, these names;
     `time` may name a column with the time of each step, for those who tell it. A film is read at `fps` frames a
     second of `side` x `side` pixels; where its CSV names no event, the event is `background`. Where `missing` is
-    "hold", a number or a name that is not there is NaN, else it is refused.
+    "hold", a number or a name that is not there is NaN, else it is refused. The event of a step is the one that a
+    file has `ahead` steps later.
     """
 
     label: str = "label"
@@ -46,6 +47,7 @@ class Layout:
     missing: str = "refuse"
     time: str | None = None
     categories: dict[str, list[str]] = field(default_factory=dict)
+    ahead: int = 0
 
     @property
     def gaps(self) -> bool:
@@ -59,8 +61,8 @@ class Layout:
         return cls(**{**document, **lists})
 
     def to_json(self) -> dict[str, Any]:
-        """What a model keeps of it, as JSON can hold it: all but `time`, and categories where there are some."""
-        idle = {"time"} if self.categories else {"time", "categories"}
+        """What a model keeps of it, as JSON can hold it: all but `time`, and of the last two what they say."""
+        idle = {"time", *(name for name in ("categories", "ahead") if not getattr(self, name))}
         kept = {name: value for name, value in asdict(self).items() if name not in idle}
         return {name: list(value) if isinstance(value, tuple) else value for name, value in kept.items()}
 
@@ -204,7 +206,7 @@ def read(
                 continue
             if series.features and not layout.features:
                 layout = replace(layout, features=series.features)
-            found.append(series)
+            found.append(_ahead(series, layout.ahead))
     if not found:
         names = ", ".join(str(source.path) for source in files)
         raise InputError(f"{names}: no sequence that can be used, expected at least one{refused.first}")
@@ -225,7 +227,17 @@ def categories(paths: Iterable[str | Path], columns: Sequence[str], refused: Ref
 
 def piped(content: bytes, layout: Layout, refused: Refused) -> list[Series]:
     """The sequences of a CSV or TSV table that came by standard input; its events may be missing."""
-    return list(_table(delimited.of_bytes("standard input", content), layout, False, refused))
+    found = _table(delimited.of_bytes("standard input", content), layout, False, refused)
+    return [_ahead(series, layout.ahead) for series in found]
+
+
+def _ahead(series: Series, ahead: int) -> Series:
+    """The series with the event of each step that comes `ahead` steps later; the last steps have none."""
+    if not ahead or series.labels is None:
+        return series
+    labels = [*series.labels[ahead:], *[None] * ahead][: len(series.labels)]
+    place = series.place
+    return replace(series, labels=labels, place=place and (lambda step: place(step + ahead)))
 
 
 def fingerprint(series: Sequence[Series]) -> str:

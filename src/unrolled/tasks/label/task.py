@@ -149,7 +149,7 @@ class LabelTask:
     def decided(file: ModelFile) -> dict[str, Any]:
         """How sequences are read, and the model's sizes."""
         of_tables = ("label", "sequence", "ignore", "category", "missing", "scale")
-        read = (*of_tables, "fps", "side", "background", "switch_penalty")
+        read = (*of_tables, "ahead", "fps", "side", "background", "switch_penalty")
         sizes = ("embedding", "spelling", "cell", "hidden", "layers", "bidirectional", "members", "longest_gap")
         return file.had(*read, *sizes)
 
