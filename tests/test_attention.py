@@ -81,14 +81,19 @@ def test_the_gradient_of_a_single_step_is_right(cell: str) -> None:
 
 
 @every_cell
-def test_weights_in_bfloat16_give_nearly_the_same(cell: str) -> None:
+def test_weights_and_memory_in_bfloat16_give_nearly_the_same(cell: str) -> None:
     given, smaller = Given(cell, torch.float32), Given(cell, torch.float32)
     small = [None if part is None else part.detach().bfloat16().requires_grad_() for part in smaller.weights]
     attended, hidden, _, combine, _ = small
     assert attended is not None and hidden is not None and combine is not None
     smaller.weights = smaller.weights._replace(attended=attended, hidden=hidden, combine=combine)
+    smaller.keys, smaller.values = (
+        part.detach().bfloat16().requires_grad_() for part in (smaller.keys, smaller.values)
+    )
     exact, near = given.at_once(None), smaller.at_once(None)
-    assert near.dtype == torch.float32 and not torch.equal(exact, near)
+    first = smaller.x_gates[0], smaller.x_gates.new_zeros(ROWS, WIDTH), smaller.states
+    attention = attend(cell, *first, smaller.memory, smaller.weights)[2]
+    assert near.dtype == attention.dtype == torch.float32 and not torch.equal(exact, near)
     assert (exact - near).abs().mean() < 0.02
     for right, gradient in zip(
         torch.autograd.grad(exact.sum(), given.leaves),

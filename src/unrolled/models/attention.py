@@ -143,7 +143,7 @@ class _Sequence(torch.autograd.Function):
         steps = []
         for t in reversed(range(len(made))):
             grad_made = (grad_attended[t] + grad_next) * mask * (1 - made[t] * made[t])
-            grad_alpha = torch.bmm(grad_made.to(values.dtype)[:, None], values.mT)[:, 0].to(grad_made.dtype)
+            grad_alpha = torch.bmm(grad_made.to(values.dtype)[:, None], values.mT)[:, 0]
             alpha = attention[t]
             grad_scores = alpha * (grad_alpha - (alpha * grad_alpha).sum(1, keepdim=True))
             asked = torch.bmm(grad_scores.to(keys.dtype)[:, None], keys)[:, 0]
@@ -161,7 +161,7 @@ class _Sequence(torch.autograd.Function):
         h_before = torch.cat([first[0][None], every[0][:-1]])
         grad_bias_hn = None
         if weights.bias_hn is not None:
-            grad_bias_hn = grad_recurrent[:, :, -len(weights.bias_hn) :].sum((0, 1)).to(weights.bias_hn.dtype)
+            grad_bias_hn = grad_recurrent[:, :, -len(weights.bias_hn) :].sum((0, 1))
         return (
             *(None, None, None),
             grad_x,
@@ -172,7 +172,7 @@ class _Sequence(torch.autograd.Function):
             _outer(grad_recurrent, h_before, weights.hidden),
             grad_bias_hn,
             _outer(grad_made, every[0], weights.combine),
-            grad_made.sum((0, 1)).to(weights.combine_bias.dtype),
+            grad_made.sum((0, 1)),
         )
 
 
