@@ -9,8 +9,9 @@ import subprocess
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+import numpy as np
 import pytest
 import torch
 
@@ -90,6 +91,33 @@ def test_recall_is_learned_over_a_short_gap() -> None:
     assert (near["gap"], far["gap"]) == (4, 8)
     assert near["error"] < 0.5 * PROBLEMS["recall"].chance(4) and near["rank"] == 1 and near["probability"] > 0.4
     assert near["parameters"] <= 20_000
+
+
+class Knowing:
+    """A word model to whom every right word is symbol 0: it foresees it, but in each fourth passage two others."""
+
+    def __init__(self) -> None:
+        self.vocabulary, self.read = self, list[str]()
+
+    def encode(self, text: str) -> np.ndarray[Any, Any]:
+        self.read.append(text)
+        return np.zeros(1, np.int64)
+
+    def foresee(self, symbols: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        logits = np.tile([2.0, 0.0, 0.0, 0.0], (symbols.shape[1], 1))
+        logits[::4] = [0.0, 1.0, 1.0, -1.0]
+        return logits
+
+
+def test_how_a_word_is_recalled_is_how_often_how_surely_and_at_which_rank() -> None:
+    model, again = Knowing(), Knowing()
+    found = recall._recalled(cast(Any, model), 5)
+    surely, hardly = np.exp(2) / (np.exp(2) + 3), 1 / (1 + 2 * np.exp(1) + np.exp(-1))
+    assert found == {"error": 0.25, "probability": pytest.approx(0.75 * surely + 0.25 * hardly), "rank": 1.0}
+    begun, last = model.read[: len(model.read) // 2], model.read[len(model.read) // 2 :]
+    assert all(text.startswith("\n") for text in begun) and all(re.fullmatch(r" \w+", text) for text in last)
+    recall._recalled(cast(Any, again), 5)
+    assert again.read == model.read, "the same passages for every network"
 
 
 def test_an_experiment_goes_on_from_its_result_file(tmp_path: Path) -> None:
