@@ -183,6 +183,14 @@ def test_content_is_on_the_disk_before_it_has_its_name_and_then_so_is_the_name(
     assert flushed == [(str(temporary), "old"), (str(tmp_path), "new")]
 
 
+def test_an_error_that_has_no_number_is_told_in_its_own_words(tmp_path: Path) -> None:
+    with (
+        pytest.raises(InputError, match=r"/m could not be written: cannot write mode F\.$"),
+        replacing(tmp_path / "m"),
+    ):
+        raise OSError("cannot write mode F")
+
+
 def test_a_full_disk_keeps_the_old_file_and_leaves_no_other(model_path: Path) -> None:
     old = model_path.read_bytes()
     with disk_full_after(len(old) // 2):
