@@ -40,6 +40,11 @@ class RemoteStream(StreamRules):
         said: list[str] = self._client._do(self._said(inputs))
         return said
 
+    def advance(self, inputs: Any) -> tuple[Floats, list[str]]:
+        """Consume inputs once; returns both the outputs, as `feed` does, and what they say, as `read` does."""
+        both: tuple[Floats, list[str]] = self._client._do(self._said(inputs, outputs=True))
+        return both
+
     def peek(self, x: Any) -> Floats:
         """What `step` would return; the stream stays where it is."""
         outputs: Floats = self._client._do(self._stepped("/peek", x))
@@ -139,6 +144,11 @@ class AsyncRemoteStream(StreamRules):
         """Consume inputs; returns what the model says."""
         said: list[str] = await self._client._do(self._said(inputs))
         return said
+
+    async def advance(self, inputs: Any) -> tuple[Floats, list[str]]:
+        """Consume inputs once; returns both the outputs, as `feed` does, and what they say, as `read` does."""
+        both: tuple[Floats, list[str]] = await self._client._do(self._said(inputs, outputs=True))
+        return both
 
     async def peek(self, x: Any) -> Floats:
         """What `step` would return; the stream stays where it is."""

@@ -165,14 +165,18 @@ class StreamRules:
             self.position = int(response.headers["X-Position"])
         return np.frombuffer(response.content, "<f4").reshape(-1, model["outputs"])
 
-    def _said(self, inputs: Any) -> Flow:
-        _refuse_pcm(inputs, (yield from self._client._known(self.model))["task"])
+    def _said(self, inputs: Any, outputs: bool = False) -> Flow:
+        """What the model says, with `outputs` after these."""
+        model = yield from self._client._known(self.model)
+        _refuse_pcm(inputs, model["task"])
         if not _has_text(inputs):
             inputs = as_array(inputs, "inputs: expected rows of one length").tolist()
-        body = {"at": self.position, "inputs": inputs, "outputs": False}
+        body = {"at": self.position, "inputs": inputs, "outputs": outputs}
         answer = yield from self._client._json(Request.of_json("POST", self._path("/feed"), body))
         self.position = answer["position"]
-        return answer["said"]
+        if not outputs:
+            return answer["said"]
+        return np.array(answer["outputs"], np.float32).reshape(-1, model["outputs"]), answer["said"]
 
     def _changed(self, request: Request) -> Flow:
         self._take((yield from self._client._json(request)))
