@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow
+import pyarrow.parquet
 import pytest
 
 import unrolled
@@ -74,7 +76,8 @@ def test_names_in_a_table_in_a_live_stream_and_in_a_program_are_the_same(tmp_pat
     cells = [line.replace('"stop, wait"', "stop; wait").split(",") for line in data.read_text().splitlines()[1:]]
     rows = [[float(x), mode.replace(";", ",").strip('"'), int(place)] for _, x, mode, place, _ in cells]
     expected = model.stream().feed(series.inputs)
-    np.testing.assert_array_equal(model.stream().feed(rows), expected)
+    for given in (rows, np.array(rows, object)):
+        np.testing.assert_array_equal(model.stream().feed(given), expected)
     live = [json.loads(line) for line in run("stream", trained, "--json", given=data.read_bytes()).splitlines()]
     assert [one["event"] for one in live] == model.label(series.inputs)
     bare = "\n".join(f'{x},"{mode}",{place}' for x, mode, place in rows) + "\n"
@@ -94,11 +97,27 @@ def test_a_server_reads_names_too(tmp_path: Path, trained: Path) -> None:
 
 def test_a_name_that_is_missing_is_held(trained: Path) -> None:
     stream, other = (unrolled.load(trained).stream() for _ in range(2))
-    given = stream.feed([[0.5, "run", "7"], [0.5, None, None], [None, "idle", "7"]])
+    given = stream.feed([[0.5, "run", "7"], [0.5, float("nan"), ""], [None, "idle", None]])
     held = other.feed([[0.5, "run", "7"], [0.5, "run", "7"], [0.5, "idle", "7"]])
     np.testing.assert_array_equal(given, held)
     lines = run("stream", trained, "--json", given=b"0.5,run,7\n0.5,,\n,idle,7\n").splitlines()
     assert [json.loads(line)["position"] for line in lines] == [1, 2, 3]
+
+
+def test_names_of_a_parquet_file_are_what_a_program_has_there(command: Command, tmp_path: Path) -> None:
+    columns = {"open": [True, False] * 20, "mode": [1.0, 2.0, 3.0, 4.0] * 10, "label": ["yes", "no"] * 20}
+    pyarrow.parquet.write_table(pyarrow.table(columns | {"who": [*range(4)] * 10}), tmp_path / "a.parquet")
+    names = ["--sequence", "who", "--category", "open,mode", "--steps", "1", "--out", "m.safetensors"]
+    command("train", "label", "a.parquet", *names)
+    model: LabelModel = unrolled.load("m.safetensors")
+    assert model.reads()["categories"] == {"open": ["false", "true"], "mode": ["1", "2", "3", "4"]}
+    written = model.stream().feed([["true", "3"], ["false", "4"]])
+    np.testing.assert_array_equal(model.stream().feed([[True, 3.0], [False, 4]]), written)
+
+
+def test_a_row_of_names_alone_is_no_heading(trained: Path) -> None:
+    whole = run("stream", trained, "--json", given=b"x,mode,place\n,run,\n0.5,idle,7\n")
+    assert run("stream", trained, "--json", given=b",run,\n0.5,idle,7\n") == whole
 
 
 def test_a_name_that_training_did_not_have_is_refused_with_its_place(tmp_path: Path, trained: Path) -> None:
@@ -107,6 +126,9 @@ def test_a_name_that_training_did_not_have_is_refused_with_its_place(tmp_path: P
         model.stream().feed([[0.5, "run", "7"], [0.5, "walk", "7"]])
     with pytest.raises(InputError, match=r"inputs\[0\] has 2 cells, expected 3: x, mode, place"):
         model.stream().feed([[0.5, "run"]])
+    for given in (None, 5, [0.5, 0.1]):
+        with pytest.raises(InputError, match=r"inputs: expected rows of 3 cells: x, mode, place"):
+            model.stream().feed(given)
     (tmp_path / "new.csv").write_text("who,x,mode,place\na,1,run,7\na,1,walk,7\n")
     with pytest.raises(
         InputError, match=r"new.csv, line 3, column 'mode': 'walk' is not known, expected one of 1"
@@ -131,6 +153,8 @@ def test_what_cannot_be_a_column_of_names_is_said(command: Command, tmp_path: Pa
     data.write_text("who,x,mode,label\na,1,,up\na,2,run,down\nb,1,idle,up\n")
     expected = "a.csv, line 2, column 'mode': nothing, expected a name; training with --missing hold"
     refused(command(*of_table, "--category", "mode"), expected)
+    data.write_text("who,x,mode,label\na,1,NA,up\na,2,run,down\nb,1,idle,up\n")
+    refused(command(*of_table, "--category", "mode"), "a.csv, line 2, column 'mode': 'NA', expected a name")
     np.savez(tmp_path / "a.npz", inputs=np.zeros((2, 3)), labels=np.array([0, 1]))
     expected = "a.npz has no columns with names, expected a table for --category"
     refused(command("train", "label", tmp_path / "a.npz", "--category", "mode", *out), expected)

@@ -11,7 +11,7 @@ import numpy as np
 
 from unrolled.errors import InputError
 from unrolled.floats import Floats
-from unrolled.tasks.label.names import listed
+from unrolled.tasks.label.names import is_gap, listed, written
 
 __all__ = ["Categories", "encoded", "expected", "numbers_of", "spread"]
 
@@ -36,24 +36,29 @@ def expected(text: str, names: Sequence[str]) -> str:
     return f"{text!r} is not known, expected one of {listed(names)}"
 
 
-def numbers_of(rows: Sequence[Sequence[Any]], columns: Sequence[str], categories: Categories) -> list[list[Any]]:
-    """The numbers of rows that have a cell for each column; a cell that is None has none.
+def numbers_of(given: Any, columns: Sequence[str], categories: Categories) -> list[list[Any]]:
+    """The numbers of rows that have a cell for each column; a name is missing where that of a table would be.
 
-    Raises `InputError` for a row of another length and for a name that is not among a column's.
+    Raises `InputError` for what has no rows, a row of another length and a name that is not among a column's.
     """
+    try:
+        rows = [list(row) for row in given]
+    except TypeError as error:
+        raise InputError(f"inputs: expected rows of {len(columns)} cells: {listed(columns)}") from error
     numbers: list[list[Any]] = []
     for number, row in enumerate(rows):
         if len(row) != len(columns):
             raise InputError(f"inputs[{number}] has {len(row)} cells, expected {len(columns)}: {listed(columns)}")
         found: list[Any] = []
         for column, cell in zip(columns, row, strict=True):
-            whole = isinstance(cell, float) and cell.is_integer()  # as JSON makes of numbers that are names
-            names, text = categories.get(column), str(int(cell) if whole else cell)
+            names, text = categories.get(column), written(cell)
             if names is None:
                 found.append(cell)
-            elif cell is not None and text not in names:
+            elif is_gap(text):
+                found += [None] * len(names)
+            elif text not in names:
                 raise InputError(f"inputs[{number}], {column}: {expected(text, names)}")
             else:
-                found += [None if cell is None else float(name == text) for name in names]
+                found += [float(name == text) for name in names]
         numbers.append(found)
     return numbers

@@ -1,19 +1,43 @@
-"""Names of columns and events: several written in one line, and read from one; a number for each."""
+"""Names of columns and events: as cells have them, several in one line, a number for each."""
 
 import csv
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["are_measures", "by_name", "cell", "listed", "order", "parted"]
+__all__ = ["are_measures", "by_name", "cell", "is_gap", "listed", "order", "parted", "written"]
 
+GAPS = ("", "na", "n/a", "nan", "null")  # cells that say that there is nothing, in lower case
 MOST = 10  # names that a sentence lists
 
 
 def cell(name: str) -> str:
     """A name as a cell of a CSV row."""
     return '"' + name.replace('"', '""') + '"' if any(c in name for c in ',"\r\n') else name
+
+
+def written(value: Any) -> str:
+    """A cell as a person writes it, with no white space around; nothing for none."""
+    if isinstance(value, str):
+        return value.strip()
+    if value is None or value != value:
+        return ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "backslashreplace").strip()
+    return str(value).strip()
+
+
+def is_gap(value: Any) -> bool:
+    """Whether a cell, or a number, says that there is none."""
+    if isinstance(value, str):
+        return value.strip().lower() in GAPS
+    return value is None or (isinstance(value, float) and value != value)
 
 
 def listed(names: Sequence[str], most: int = MOST) -> str:

@@ -19,9 +19,8 @@ from unrolled.results import Output
 from unrolled.softmax import softmax
 from unrolled.stream import Stream
 from unrolled.tasks.label.delimited import SEPARATORS, pointed
-from unrolled.tasks.label.names import by_name, cell, listed
+from unrolled.tasks.label.names import by_name, cell, is_gap, listed
 from unrolled.tasks.label.sequences import Layout
-from unrolled.tasks.label.tables import is_gap
 
 __all__ = ["Rows", "of_rows", "of_sentences"]
 
@@ -68,15 +67,15 @@ class Rows:
     def __init__(self, layout: Layout, width: int) -> None:
         self._columns = [name.strip() for name in layout.features]
         self._sequence = layout.sequence
-        self._names = [column in layout.categories for column in layout.features] or [False] * width
+        self._names = [layout.categories.get(column) for column in layout.features] or [None] * width
         self.places, self.width = list(range(len(self._names))), len(self._names)
         self.key: int | None = None
 
     def read(self, cells: Sequence[str], separator: str) -> list[Any]:
         """What stands in the cells that the model reads; raises `ValueError` for one that is no number."""
         return [
-            None if is_gap(one) else one.strip() if is_name else _number(pointed(one, separator))
-            for one, is_name in zip(cells, self._names, strict=False)
+            None if is_gap(one) else one.strip() if names else _number(pointed(one, separator))
+            for one, names in zip(cells, self._names, strict=False)
         ]
 
     def without_headings(
@@ -103,7 +102,7 @@ class Rows:
         return False
 
     def _is_heading(self, line: bytes, refused: Callable[[str], None]) -> bool:
-        """Whether a first line has names and no numbers; that of another table goes to `refused`, or raises."""
+        """Whether a first line has names of columns alone; that of another table goes to `refused`, or raises."""
         if self._has_all(line):
             return True
         expected, text = self._columns, line.decode("utf-8", "replace").rstrip("\r\n")
@@ -113,7 +112,8 @@ class Rows:
             return False
         names = [name.strip() for name in cells]
         numbers = any(_is_number(pointed(name, separator)) for name in names)
-        if not expected or numbers or all(map(is_gap, names)):
+        known = any(name in (of_column or ()) for name, of_column in zip(names, self._names, strict=False))
+        if not expected or numbers or known or all(map(is_gap, names)):
             return False
         if names != expected:
             found, wanted = listed(names, COLUMNS), listed(expected, COLUMNS)

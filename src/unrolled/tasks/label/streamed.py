@@ -13,9 +13,9 @@ from unrolled.floats import Floats, as_array, as_float32
 from unrolled.modelfile import ModelFile
 from unrolled.tasks.label.categories import numbers_of
 from unrolled.tasks.label.fronts import Numbers, held
+from unrolled.tasks.label.names import is_gap
 from unrolled.tasks.label.sequences import Layout
 from unrolled.tasks.label.switching import SwitchFilter
-from unrolled.tasks.label.tables import is_gap
 
 __all__ = ["Events", "Steps"]
 
@@ -61,7 +61,7 @@ class Steps:
         films, shape = self._kind == "films", self.shape
         if isinstance(inputs, str):
             raise InputError(f"inputs: expected shape {_shown(shape)}, got a text")
-        if self._layout.categories and not isinstance(inputs, np.ndarray):
+        if self._layout.categories and not (isinstance(inputs, np.ndarray) and inputs.dtype.kind in "biuf"):
             inputs = numbers_of(inputs, self._layout.features, self._layout.categories)
         sequence = as_array(inputs, f"inputs: expected shape {_shown(shape)}")
         if not sequence.size and sequence.ndim == 1:

@@ -24,11 +24,10 @@ from unrolled.floats import Floats
 from unrolled.tasks.label import delimited
 from unrolled.tasks.label.categories import Categories, encoded, expected
 from unrolled.tasks.label.delimited import Text
-from unrolled.tasks.label.names import cell, listed
+from unrolled.tasks.label.names import cell, is_gap, listed, written
 
-__all__ = ["Table", "is_gap", "names_in", "read", "series"]
+__all__ = ["Table", "names_in", "read", "series"]
 
-GAPS = ("", "na", "n/a", "nan", "null")  # cells that say that there is no number, in lower case
 MOST = float(np.finfo(np.float32).max)
 HELD = "; training with --missing hold takes the one before it"
 
@@ -170,7 +169,7 @@ def series(
     if not names:
         refused(f"{table.name} has no column of numbers beside {listed(wanted)}, expected at least one")
         return
-    moments = [] if time is None else [_text(value) for value in table.columns[time]]
+    moments = [] if time is None else [written(value) for value in table.columns[time]]
     said = [row for row, moment in enumerate(moments) if not is_gap(moment)]
     if said and not any(map(str.isdigit, "".join(moments))):
         row = said[0]
@@ -178,7 +177,7 @@ def series(
         return
     groups: dict[str, list[int]] = {}
     rows = len(next(iter(table.columns.values())))
-    keys = [""] * rows if sequence is None else [_text(value) for value in table.columns[sequence]]
+    keys = [""] * rows if sequence is None else [written(value) for value in table.columns[sequence]]
     for row, key in enumerate(keys):
         groups.setdefault(key, []).append(row)
     if sequence is not None and "" in groups:
@@ -204,15 +203,16 @@ def series(
 
 def names_in(table: Table, column: str) -> set[str]:
     """The names that the cells of a column have."""
-    return {text for value in table.columns[column] if not is_gap(text := _text(value))}
+    return {text for value in table.columns[column] if not is_gap(text := written(value))}
 
 
 def _names(table: Table, column: str, rows: list[int], names: Sequence[str], gaps: bool) -> Floats:
     """The numbers [T, names] of a column of names."""
-    texts = [_text(table.columns[column][row]) for row in rows]
+    texts = [written(table.columns[column][row]) for row in rows]
     for row, text in zip(rows, texts, strict=True):
         if text not in names and not (gaps and is_gap(text)):
-            wrong = "nothing, expected a name" + HELD if is_gap(text) else expected(text, names)
+            nothing = f"{table.said(row, column) if text else 'nothing'}, expected a name{HELD}"
+            wrong = nothing if is_gap(text) else expected(text, names)
             raise InputError(f"{table.where(row)}, column {column!r}: {wrong}")
     return encoded([text if text in names else None for text in texts], names)
 
@@ -282,7 +282,7 @@ def _without(name: str) -> str:
 
 def _tells_apart(values: Sequence[Any]) -> bool:
     """Whether a column seems to name the sequence of each row: its values come in blocks, each of them in one."""
-    names = [_text(value) for value in values]
+    names = [written(value) for value in values]
     blocks = 1 + sum(one != other for one, other in pairwise(names))
     return blocks == len(set(names)) and 2 <= blocks <= len(names) / 2
 
@@ -292,31 +292,9 @@ def _repeats(table: Table, column: str) -> bool:
     return 4 * len(names_in(table, column)) <= len(table.columns[column])
 
 
-def is_gap(value: Any) -> bool:
-    """Whether a cell, or a number, says that there is none."""
-    if isinstance(value, str):
-        return value.strip().lower() in GAPS
-    return value is None or (isinstance(value, float) and value != value)
-
-
 def _labels(table: Table, name: str, rows: list[int]) -> list[str]:
     values = table.columns[name]
-    labels = [_text(values[row]) for row in rows]
+    labels = [written(values[row]) for row in rows]
     if "" in labels:
         raise InputError(f"{table.where(rows[labels.index('')])}, column {name!r}: nothing, expected an event")
     return labels
-
-
-def _text(value: Any) -> str:
-    """A cell as a person writes it, with no white space around; nothing for none."""
-    if isinstance(value, str):
-        return value.strip()
-    if value is None or value != value:
-        return ""
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
-    if isinstance(value, bytes):
-        return value.decode("utf-8", "backslashreplace").strip()
-    return str(value).strip()
