@@ -295,11 +295,12 @@ def test_states_with_and_without_names_are_not_taken_for_each_other(
             b"states is a folder, of the states of sequences with names; expected the file of one state.\n"
         )
     run(b"1,2,3\n", machines, "--state", tmp_path / "one")
-    process = start(machines, "--state", tmp_path / "one", "--skip-bad")
-    out, err = process.communicate(b"".join(MIXED))
-    assert (process.returncode, out) == (2, b"")
-    assert err.endswith(b"one is the state of one sequence, expected a folder of states by name.\n")
-    assert Snapshot.read(tmp_path / "one").position == 1
+    for state, before, rows in (("one", b"", 0), ("new", b"1,2,3\n", 1)):
+        process = start(machines, "--state", tmp_path / state, "--skip-bad")
+        out, err = process.communicate(before + b"".join(MIXED))
+        assert (process.returncode, len(out.splitlines())) == (2, rows)
+        assert err.endswith(b"is the state of one sequence, expected a folder of states by name.\n")
+        assert Snapshot.read(tmp_path / state).position == 1
 
 
 def test_a_state_of_a_name_that_cannot_be_used_is_no_fault_of_the_line(tmp_path: Path, machines: Path) -> None:
@@ -343,6 +344,14 @@ def test_a_heading_may_come_again_with_other_columns(columns: Path, machines: Pa
     assert run(b"1,2,3\n" + other + b"6,0,5,4\n", columns) == expected
     assert run(other + b"3,0,2,1\n" + heading + b"4,5,6\n", columns) == expected
     assert run(b"".join([*MIXED[:4], *MIXED[:1], *MIXED[4:]]), machines) == run(b"".join(MIXED), machines)
+
+
+def test_quotes_in_the_name_of_a_column_are_none_around_it(tmp_path: Path) -> None:
+    file = label_file("numbers")
+    file.encoding["layout"]["features"] = ['5" pipe', "y", "z"]
+    modelfile.write(tmp_path / "pipes.safetensors", file)
+    expected = run(b"1,2,3\n", tmp_path / "pipes.safetensors")
+    assert run(b'when,"5"" pipe",y,z\n9:00,1,2,3\n', tmp_path / "pipes.safetensors") == expected
 
 
 def test_a_row_of_another_width_than_its_heading_is_refused(columns: Path) -> None:

@@ -82,7 +82,9 @@ class Streams:
         if self._read is None:
             return
         stream, place = self._read
-        if place != self._state and not self._folder:
+        if place == self._state:
+            self._file = True
+        elif not self._folder:
             try:
                 place.parent.mkdir()
             except OSError as error:

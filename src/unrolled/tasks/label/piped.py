@@ -90,7 +90,7 @@ class Rows:
     def _has_all(self, line: bytes) -> bool:
         """Whether a line names all the columns of the model, which are where it says from then on."""
         expected, text = self._columns, line.decode("utf-8", "replace").rstrip("\r\n")
-        if not expected or expected[0] not in text or any(map(_is_number, expected)):
+        if not expected or expected[0] not in text.replace('""', '"') or any(map(_is_number, expected)):
             return False
         cut = [cells for one in SEPARATORS if (cells := _separated(text, one))]
         for names in ([name.strip() for name in cells] for cells in cut):
