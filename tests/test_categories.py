@@ -143,11 +143,21 @@ def test_a_name_that_training_did_not_have_is_refused_with_its_place(tmp_path: P
     assert b"line 2: inputs[0], mode: 'walk' is not known" in process.stderr
 
 
+def test_a_table_that_is_left_out_is_counted_once(command: Command, tmp_path: Path) -> None:
+    (tmp_path / "bad.csv").write_text("who,x,mode,place,label\n")
+    data = ["train", "label", table(tmp_path / "a.csv", sequences=4), "bad.csv", "--skip-bad", "--steps", "1"]
+    done = command(*data, "--sequence", "who", "--category", "mode,place", "--json", "--out", "m.safetensors")
+    assert json.loads(done.out)["left_out"] == 1
+
+
 def test_what_cannot_be_a_column_of_names_is_said(command: Command, tmp_path: Path) -> None:
     data, out = table(tmp_path / "a.csv", sequences=4), ["--out", "m.safetensors"]
     of_table = ["train", "label", data, "--sequence", "who", *out]
     ways = "; --ignore mode leaves out the column, --category mode takes it for names"
     refused(command(*of_table, "--ignore", "place"), "column 'mode'", ways)
+    for other in ("who", "label", "place"):
+        expected = f"--category names {other!r}, as does --label, --sequence or --ignore; expected one of them"
+        refused(command(*of_table, "--ignore", "place", "--category", f"mode,{other}"), expected)
     expected = "a.csv has no column 'colour', expected it among who, x, mode, place, label"
     refused(command(*of_table, "--category", "mode,colour"), expected)
     data.write_text("who,x,mode,label\na,1,,up\na,2,run,down\nb,1,idle,up\n")
@@ -155,6 +165,9 @@ def test_what_cannot_be_a_column_of_names_is_said(command: Command, tmp_path: Pa
     refused(command(*of_table, "--category", "mode"), expected)
     data.write_text("who,x,mode,label\na,1,NA,up\na,2,run,down\nb,1,idle,up\n")
     refused(command(*of_table, "--category", "mode"), "a.csv, line 2, column 'mode': 'NA', expected a name")
+    data.write_text("who,mode,label\n" + "".join(f"{row % 9},{row},a\n" for row in range(1001)))
+    expected = "a.csv: column 'mode' has 1,001 different names, expected at most 1,000 for --category"
+    refused(command(*of_table, "--category", "mode"), expected)
     np.savez(tmp_path / "a.npz", inputs=np.zeros((2, 3)), labels=np.array([0, 1]))
     expected = "a.npz has no columns with names, expected a table for --category"
     refused(command("train", "label", tmp_path / "a.npz", "--category", "mode", *out), expected)

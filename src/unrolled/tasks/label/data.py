@@ -145,7 +145,13 @@ class Data:
             layout = replace(layout, fps=float(rendered.FPS))
         else:
             columns = parted(options.category or "")
-            layout = replace(layout, categories=sequences.categories(paths, columns, self.refused))
+            for column in columns:
+                if column in (options.label, options.sequence, *layout.ignore):
+                    others = "--label, --sequence or --ignore"
+                    raise InputError(
+                        f"--category names {column!r}, as does {others}; expected one of them to do so."
+                    )
+            layout = replace(layout, categories=sequences.categories(paths, columns))
         self.kind, found = sequences.read(paths or [rendered.folder()], layout, self.refused)
         if start:
             start.check(self.kind, found)

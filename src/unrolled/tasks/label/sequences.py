@@ -23,6 +23,8 @@ from unrolled.tasks.label.names import listed, order
 
 __all__ = ["Layout", "Series", "Source", "categories", "encode_labels", "fingerprint", "piped", "read", "sources"]
 
+MOST_NAMES = 1000  # of a column: each is a number at every step
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -213,15 +215,24 @@ def read(
     return files[0].kind, found
 
 
-def categories(paths: Iterable[str | Path], columns: Sequence[str], refused: Refused) -> dict[str, list[str]]:
-    """The names in these columns of the tables in `paths`, in order; raises `InputError` for what is no table."""
+def categories(paths: Iterable[str | Path], columns: Sequence[str]) -> dict[str, list[str]]:
+    """The names in these columns of the tables in `paths`, in order.
+
+    Raises `InputError` for what is no table and for a column of more than `MOST_NAMES`.
+    """
     found: dict[str, set[str]] = {column: set() for column in columns}
     for source in sources(paths) if columns else ():
         if READERS[_suffix(source.path)][1] is not _table:
             raise InputError(f"{source.path} has no columns with names, expected a table for --category.")
-        if table := tables.read(source.path, columns, refused):
-            for column in set(columns) & set(table.columns):  # who reads all of it says what is missing
+        if table := tables.read(source.path, columns, Refused(skip=True)):
+            for column in set(columns) & set(table.columns):  # who reads all of it says what is wrong or missing
                 found[column] |= tables.names_in(table, column)
+    for column, names in found.items():
+        if len(names) > MOST_NAMES:
+            raise InputError(
+                f"{', '.join(map(str, paths))}: column {column!r} has {len(names):,} different names, "
+                f"expected at most {MOST_NAMES:,} for --category."
+            )
     return {column: sorted(names, key=order) for column, names in found.items()}
 
 
@@ -235,7 +246,7 @@ def _ahead(series: Series, ahead: int) -> Series:
     """The series with the event of each step that comes `ahead` steps later; the last steps have none."""
     if not ahead or series.labels is None:
         return series
-    labels = [*series.labels[ahead:], *[None] * ahead][: len(series.labels)]
+    labels = [*series.labels[ahead:], *[None] * min(ahead, len(series.labels))]
     place = series.place
     return replace(series, labels=labels, place=place and (lambda step: place(step + ahead)))
 
