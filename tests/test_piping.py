@@ -12,6 +12,7 @@ import pytest
 
 from small import BANK, inputs_for, label_file, model_of, speech_file, text_file
 from unrolled import Snapshot, Stream, modelfile, piping
+from unrolled.errors import InputError
 from unrolled.tasks.speech import ListenOptions
 from unrolled.tasks.text import piped as text_piped
 from unrolled.vocabulary import ByteVocabulary
@@ -315,6 +316,13 @@ def test_a_state_of_a_name_that_cannot_be_used_is_no_fault_of_the_line(tmp_path:
     ]
 
 
+def test_a_folder_of_states_that_cannot_be_made_is_told(tmp_path: Path) -> None:
+    streams = piping.Streams(model_of("numbers"), tmp_path / "gone" / "states")
+    streams.named("a")
+    with pytest.raises(InputError, match="gone/states cannot be made: No such file or directory"):
+        streams.keep()
+
+
 def test_where_all_begin_nothing_goes_on(tmp_path: Path, machines: Path) -> None:
     (tmp_path / "empty").mkdir()
     run(b"1,2,3\n\n", machines, "--state", tmp_path / "over")  # the blank line ended the sequence
@@ -335,6 +343,10 @@ def test_a_row_that_does_not_name_its_sequence_is_refused(machines: Path) -> Non
     out, err = process.communicate(b"".join(MIXED[:2]) + b" ,1,2,3\n")
     assert (process.returncode, len(out.splitlines())) == (2, 1)
     assert b"line 3: ' ,1,2,3' does not name its sequence, expected a name in each row" in err
+    process = start(machines)
+    out, err = process.communicate(b"who,who,x,y,z\na,b,1,2,3\n")
+    assert (process.returncode, out) == (2, b"")
+    assert b"line 1: the columns are who, who, x, y, z, expected x, y, z in this order" in err
 
 
 def test_a_heading_may_come_again_with_other_columns(columns: Path, machines: Path) -> None:

@@ -94,10 +94,13 @@ class Rows:
             return False
         cut = [cells for one in SEPARATORS if (cells := _separated(text, one))]
         for names in ([name.strip() for name in cells] for cells in cut):
-            if names == expected or (len(names) > len(expected) and all(names.count(n) == 1 for n in expected)):
+            keys = [place for place, name in enumerate(names) if name == self._sequence]
+            alike = names == expected or (
+                len(names) > len(expected) and all(names.count(n) == 1 for n in expected)
+            )
+            if alike and len(keys) < 2:
                 self.places, self.width = [names.index(name) for name in expected], len(names)
-                alone = self._sequence not in expected and names.count(self._sequence or "") == 1
-                self.key = names.index(self._sequence) if self._sequence and alone else None
+                self.key = keys[0] if keys else None
                 return True
         return False
 
