@@ -1,15 +1,20 @@
 """The page of the server: what it is made of is served and, where there is a browser, it shows what was read."""
 
+import json
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from html import unescape
-from urllib.parse import quote
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlsplit
 
 import httpx
 import numpy as np
 import pytest
+from websockets.sync.client import connect
 
 from servers import serving
 from small import inputs_for, label_file, model_of, speech_file, text_file
@@ -48,9 +53,9 @@ def test_all_that_the_page_is_made_of_is_served_and_nothing_comes_from_elsewhere
 
 def test_the_page_asks_for_addresses_that_there_are(address: str) -> None:
     script = httpx.get(f"{address}/page/page.js").text
-    asked = {(method, re.sub(r"\$\{[^}]+\}", "{id}", path)) for method, path in re.findall(
-        r'"(GET|POST|DELETE)", [`"]([^`"]+)[`"]', script
-    )} | {("POST", "streams/{id}/feed")}  # fmt: skip
+    asked = {(method, re.sub("^/", "streams/{id}/", path)) for method, path in re.findall(
+        r'"(GET|POST)", "([^"]+)"', script
+    )} | {("POST", "streams/{id}/feed"), ("DELETE", "streams/{id}")}  # fmt: skip
     assert ("POST", "streams") in asked and ("GET", "streams/{id}/state") in asked
     there = httpx.get(f"{address}/openapi.json").json()["paths"]
     assert [one for one in asked if one[0].lower() not in there[f"/{one[1]}"]] == []
@@ -80,6 +85,58 @@ def shown(address: str, **filled: str) -> str:
     done = subprocess.run([*command, f"{address}/#{parts}"], capture_output=True, text=True, timeout=100)
     assert "<title>unrolled</title>" in done.stdout, done.stderr
     return done.stdout
+
+
+@contextmanager
+def opened(address: str, folder: Path, **filled: str) -> Iterator[Callable[[str], Any]]:
+    """A page in a browser: a script that runs in it, with `$` and `until`, gives what it returns."""
+    if CHROMIUM is None:
+        pytest.skip("there is no Chromium")
+    parts = "&".join(f"{name}={quote(value)}" for name, value in filled.items())
+    own = [
+        "--headless=new",
+        "--no-sandbox",
+        "--disable-gpu",
+        f"--user-data-dir={folder}",
+        "--remote-debugging-port=0",
+    ]
+    with subprocess.Popen([CHROMIUM, *own, "about:blank"], stderr=subprocess.PIPE, text=True) as browser:
+        try:
+            assert browser.stderr is not None
+            said = next(line for line in browser.stderr if line.startswith("DevTools listening on "))
+            port = urlsplit(said.split()[-1]).port
+            pages = httpx.get(f"http://127.0.0.1:{port}/json/list").json()
+            (page,) = [one for one in pages if one["type"] == "page"]
+            with connect(page["webSocketDebuggerUrl"], max_size=None) as tools:
+
+                def ask(method: str, **parameters: Any) -> Any:
+                    tools.send(json.dumps({"id": 1, "method": method, "params": parameters}))
+                    answer = json.loads(tools.recv(timeout=60))
+                    assert "exceptionDetails" not in answer["result"], answer
+                    return answer["result"]
+
+                def run(script: str) -> Any:
+                    whole = f"(async () => {{ {UNTIL} {script} }})()"
+                    answer = ask("Runtime.evaluate", expression=whole, awaitPromise=True, returnByValue=True)
+                    return answer["result"].get("value")
+
+                ask("Page.navigate", url=f"{address}/#{parts}")
+                yield run
+        finally:
+            browser.kill()
+
+
+UNTIL = """
+const $ = (id) => document.getElementById(id);
+const until = async (happened) => { while (!happened()) await new Promise((done) => setTimeout(done, 5)); };
+const put = (id, value) => { $(id).value = value; $(id).dispatchEvent(new Event("input")); };
+await until(() => $("model")?.options.length);
+"""
+WRITING = """
+await until(() => $("position").textContent === "position 3");
+$("write").click();
+await until(() => $("read").textContent.length > 5);
+"""
 
 
 def cells(document: str, id: str) -> list[list[str]]:
@@ -126,7 +183,43 @@ def test_of_a_table_it_shows_the_events_of_each_of_its_sequences(address: str) -
 def test_what_cannot_be_read_is_said(address: str) -> None:
     for filled, reason in (
         ({"model": "table", "rows": "x,y,z\n1,2,3\n4,,6"}, 'Line 3: "", expected a number.'),
+        ({"model": "table", "rows": "1,2,1e999"}, 'Line 1: "1e999", expected a number.'),
         ({"model": "table", "rows": "1,2"}, "Line 1 has 2 cells, expected 3."),
         ({"model": "text", "text": "abcé"}, "the character 'é' (U+00E9) is not one of the"),
     ):
         assert reason in unescape(shown(address, **filled))
+
+
+def test_another_model_takes_over_from_one_that_writes_and_whose_stream_is_deleted(
+    address: str, tmp_path: Path
+) -> None:
+    before = {one["id"] for one in httpx.get(f"{address}/streams").json()["streams"]}
+    with opened(address, tmp_path, model="text", text="abc") as run:
+        problem = run(f"""{WRITING}
+            $("model").value = "table";
+            $("model").dispatchEvent(new Event("change"));
+            put("rows", "1,2,3");
+            await until(() => $("segments").rows.length === 2);
+            return $("problem").textContent;""")
+        left = [one for one in httpx.get(f"{address}/streams").json()["streams"] if one["id"] not in before]
+    assert problem == ""
+    assert [one["model"] for one in left] == ["table"]
+
+
+def test_what_is_typed_while_it_writes_stays_and_ends_the_writing(address: str, tmp_path: Path) -> None:
+    with opened(address, tmp_path, model="text", text="abc") as run:
+        typed, kept, button = run(f"""{WRITING}
+            const typed = $("text").value + "bad";
+            put("text", typed);
+            await until(() => $("read").textContent === typed || $("text").value !== typed);
+            return [typed, $("text").value, $("write").textContent];""")
+    assert kept == typed
+    assert button == "Write on"
+
+
+def test_of_a_long_text_it_shows_its_end_and_counts_it_all(address: str, tmp_path: Path) -> None:
+    with opened(address, tmp_path, model="text", text="abc") as run:
+        shown = run("""put("text", "abc bad ".repeat(1000));
+            await until(() => $("position").textContent === `position ${(8000).toLocaleString()}`);
+            return $("read").childElementCount;""")
+    assert shown == 5000

@@ -7,6 +7,7 @@ const $ = (id) => document.getElementById(id);
 const PREDICTIONS = 10; // symbols shown of what comes next
 const COLUMNS = 160; // characters whose states are drawn
 const AT_ONCE = 1000; // steps of a request
+const SHOWN = 5000; // characters whose surprise is shown: with each that is added, the browser lays all of them out
 const COLOURS = [
   "#4e79a7", "#f28e2b", "#59a14f", "#e15759", "#b07aa1", "#76b7b2", "#edc948", "#9c755f", "#ff9da7", "#bab0ac",
 ];
@@ -24,7 +25,9 @@ async function ask(method, path, body, type = "application/json") {
   const headers = body === undefined ? {} : { "Content-Type": type };
   if ($("token").value) headers.Authorization = `Bearer ${$("token").value}`;
   const content = type === "application/json" ? JSON.stringify(body) : body;
-  const answer = await fetch(path, { method, headers, body: content, keepalive: method === "DELETE" });
+  const answer = await fetch(path, { method, headers, body: content, keepalive: method === "DELETE" }).catch(() => {
+    throw new Error("The server does not answer.");
+  });
   if (answer.ok) return answer;
   const found = await answer.json().catch(() => null);
   throw new Refused(answer.status, found?.error?.message ?? `The server answered ${answer.status}.`);
@@ -34,8 +37,18 @@ async function ask(method, path, body, type = "application/json") {
 class Stream {
   constructor(model) {
     this.model = model.name;
-    this.id = null;
+    this.made = null; // its address, once the server has it
+    this.closed = false;
     this.position = 0;
+  }
+
+  /** What the server answers, unless the page has done with the stream meanwhile. */
+  async ask(method, rest, ...content) {
+    this.made ??= ask("POST", "streams", { model: this.model }).then((answer) => answer.json())
+      .then(({ id }) => `streams/${id}`);
+    const answer = await ask(method, (await this.made) + rest, ...content);
+    if (this.closed) throw new Error("This stream is out of date.");
+    return answer;
   }
 
   /** Consume inputs (a text, symbols, words, rows of numbers, samples), or bytes in the model's dtype.
@@ -43,22 +56,23 @@ class Stream {
    * Returns the rows of logits and, of inputs that are no bytes, what they say.
    */
   async feed(inputs) {
-    this.id ??= (await (await ask("POST", "streams", { model: this.model })).json()).id;
     const bytes = ArrayBuffer.isView(inputs);
-    const path = `streams/${this.id}/feed` + (bytes ? `?at=${this.position}` : "");
+    const rest = "/feed" + (bytes ? `?at=${this.position}` : "");
     const body = bytes ? inputs : { at: this.position, inputs };
-    const answer = await (await ask("POST", path, body, bytes ? "application/octet-stream" : undefined)).json();
-    this.position = answer.position;
-    return answer;
+    const answer = await this.ask("POST", rest, body, bytes ? "application/octet-stream" : undefined);
+    const found = await answer.json();
+    this.position = found.position;
+    return found;
   }
 
   /** The arrays of its state by name, each { shape, values }. */
   async state() {
-    return safetensors(await (await ask("GET", `streams/${this.id}/state`)).arrayBuffer());
+    return safetensors(await (await this.ask("GET", "/state")).arrayBuffer());
   }
 
   close() {
-    if (this.id) ask("DELETE", `streams/${this.id}`).catch(() => {});
+    this.closed = true;
+    this.made?.then((address) => ask("DELETE", address)).catch(() => {});
   }
 }
 
@@ -92,25 +106,27 @@ let turn = 0; // counts up where what is under way is out of date
 /** Do this when all before it is done, unless the panel was begun anew meanwhile. */
 function then(task) {
   const mine = turn;
-  work = work.then(() => (mine === turn ? task() : undefined)).catch(tell);
+  work = work.then(() => (mine === turn ? task() : undefined)).catch((error) => {
+    if (mine === turn) tell(error);
+  });
   return work;
 }
 
 function tell(error) {
+  stopWriting();
+  text.lost = error.status !== 422; // which is refused before it is read
   const unknown = error.status === 401;
   if (unknown) $("token-field").hidden = false;
   $("problem").textContent = unknown && !$("token").value ? "This server asks for a token." : error.message;
   $("problem").hidden = false;
 }
 
-/** Begin anew with this task and a fresh stream, whatever is under way. */
+/** Begin anew with this task and a fresh stream; what is under way ends where it next waits for the old one. */
 function anew(task) {
   turn += 1;
   $("problem").hidden = true;
-  return then(() => {
-    renew();
-    return task();
-  });
+  renew();
+  return then(task);
 }
 
 function renew() {
@@ -126,7 +142,7 @@ function cells(...contents) {
 
 // ------------------------------------------------------------------------------------------------------ of text
 
-const text = { consumed: "", logits: null, writing: false };
+const text = { consumed: "", logits: null, writing: false, lost: false };
 
 /** The symbols of a text where each character, or byte, is one; else none. */
 function symbolsOf(piece) {
@@ -138,7 +154,8 @@ const oneByOne = () => ["char", "byte"].includes(model.reads.level);
 
 /** Read what was added to the text, if that is all that was done to it. */
 function readOn() {
-  if (!oneByOne()) return readText();
+  if (!oneByOne() || text.lost) return readText();
+  stopWriting();
   $("problem").hidden = true;
   then(() => {
     const whole = $("text").value;
@@ -152,6 +169,7 @@ function readText() {
   anew(() => {
     text.consumed = "";
     text.logits = null;
+    text.lost = false;
     $("read").replaceChildren();
     $("next").replaceChildren();
     memory.clear();
@@ -200,6 +218,7 @@ function shade(characters, before, outputs) {
     return shown;
   });
   $("read").append(...added);
+  while ($("read").childElementCount > SHOWN) $("read").firstChild.remove();
   $("read").scrollTop = $("read").scrollHeight;
 }
 
@@ -231,20 +250,24 @@ function stopWriting() {
   $("write").textContent = "Write on";
 }
 
-async function writeOn() {
+function writeOn() {
   if (text.writing) return stopWriting();
   text.writing = true;
   $("write").textContent = "Stop";
-  if (!text.logits) await then(() => consume("\n"));
+  then(() => text.logits ? undefined : consume("\n"));
   const step = async () => {
     if (!text.writing) return;
+    const typed = $("text").value;
     const symbol = chosen(text.logits, Number($("temperature").value));
     const { outputs } = await stream.feed([symbol]);
     const piece = model.reads.symbols[symbol] ?? "�";
     const before = text.logits;
     text.consumed += piece;
-    $("text").value = text.consumed;
-    $("text").scrollTop = $("text").scrollHeight;
+    if ($("text").value === typed) {
+      $("text").value = text.consumed;
+      text.consumed = $("text").value; // in which a line ends with \n alone
+      $("text").scrollTop = $("text").scrollHeight;
+    }
     shade([piece], before, outputs);
     await predict(outputs.at(-1));
     then(step);
@@ -390,7 +413,7 @@ function numberOf(cell, separator, line) {
   const missing = /^(|na|n\/a|nan|null)$/i.test(cell);
   if (missing && model.reads.missing === "hold") return null;
   const value = Number(separator === ";" ? cell.replace(",", ".") : cell);
-  if (missing || Number.isNaN(value)) throw new Error(`Line ${line}: ${JSON.stringify(cell)}, expected a number.`);
+  if (missing || !Number.isFinite(value)) throw new Error(`Line ${line}: ${JSON.stringify(cell)}, expected a number.`);
   return value;
 }
 
@@ -422,21 +445,23 @@ function readWords() {
 
 function showFilm() {
   const screen = $("screen");
-  screen.src = URL.createObjectURL($("film").files[0]);
   anew(async () => {
+    const mine = turn;
     events.clear();
     await new Promise((done, failed) => {
       screen.onloadeddata = done;
       screen.onerror = () => failed(new Error("The browser cannot play this film."));
+      screen.src = URL.createObjectURL($("film").files[0]);
     });
+    if (mine !== turn) return;
     const [height, width] = model.shape;
     const small = new OffscreenCanvas(width, height).getContext("2d", { willReadFrequently: true });
-    const mine = turn;
-    for (let time = 0; time < screen.duration && mine === turn; time += 1 / model.reads.fps) {
+    for (let time = 0; time < screen.duration; time += 1 / model.reads.fps) {
       await new Promise((done) => {
         screen.onseeked = done;
         screen.currentTime = time + 1e-3; // which is of the frame that begins here
       });
+      if (mine !== turn) return;
       small.drawImage(screen, 0, 0, width, height);
       const { data } = small.getImageData(0, 0, width, height);
       events.add("", await stream.feed(data.filter((_, place) => place % 4 < 3)));
@@ -510,6 +535,7 @@ function panelOf(one) {
 }
 
 function show(one) {
+  if (sound.context) listen(); // which ends it
   model = one;
   stopWriting();
   if (one.task === "text") one.numbers = new Map(one.reads.symbols.map((piece, symbol) => [piece, symbol]));
@@ -526,6 +552,7 @@ function show(one) {
   if (panel === "of-text") readText();
   else if (panel === "of-rows") readRows();
   else if (panel === "of-words") readWords();
+  else anew(() => (panel === "of-film" ? events.clear() : undefined));
 }
 
 async function begin() {
