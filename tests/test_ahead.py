@@ -4,9 +4,16 @@ import json
 import random
 from pathlib import Path
 
+import numpy as np
+import pytest
+from torch.testing import assert_close
+
 from programs import Command, refused
+from test_label import as_tensors, untrained
 from unrolled import load
+from unrolled.errors import InputError
 from unrolled.examples import Refused
+from unrolled.tasks.label import LabelOptions, LabelTask
 
 
 def test_a_model_may_name_the_event_that_comes_some_steps_later(command: Command, tmp_path: Path) -> None:
@@ -37,3 +44,41 @@ def test_a_model_may_name_the_event_that_comes_some_steps_later(command: Command
     refused(
         command("eval", "m.safetensors", "b.csv"), "b.csv, line 7, column 'label': the event 'left' is not known"
     )
+
+
+def written(path: Path, lengths: dict[str, int]) -> Path:
+    """Sequences of these lengths, with events by turns."""
+    rows = [f"{who},{step},{'ab'[step % 2]}" for who, length in lengths.items() for step in range(length)]
+    path.write_text("\n".join(["who,x,label", *rows]) + "\n")
+    return path
+
+
+def test_sequences_shorter_than_what_is_ahead_are_left_out(tmp_path: Path) -> None:
+    short = {f"short{length}": length for length in range(1, 6)}
+    data = written(tmp_path / "a.csv", short | {f"long{length}": length for length in range(6, 16)})
+    found = LabelTask(LabelOptions(sequence="who", ahead=5, split=0.5), [data]).data
+    assert sorted(len(one.inputs) for one in (*found.train, *found.held_out)) == [*range(6, 16)]
+    options = LabelOptions(sequence="who", ahead=5, held_out=str(written(tmp_path / "b.csv", short)))
+    with pytest.raises(InputError, match="nothing is left to hold out"):
+        LabelTask(options, [data])
+
+
+def test_every_piece_has_an_event(tmp_path: Path) -> None:
+    data = written(tmp_path / "a.csv", {"one": 12, "other": 12})
+    task = LabelTask(LabelOptions(sequence="who", ahead=8, window=3, batch=1), [data])
+    first = {int((task.batch(step)["targets"] >= 0).sum()) for step in range(40)}
+    assert first == {1, 2, 3}
+    (tmp_path / "last").mkdir()
+    np.savez(tmp_path / "last" / "a.npz", inputs=np.zeros((4, 12, 1)), labels=np.array([0, 1, 0, 1]))
+    task = LabelTask(LabelOptions(window=3, batch=1), [tmp_path / "last"])
+    assert all(int((task.batch(step)["targets"] >= 0).sum()) == 1 for step in range(40))
+
+
+def test_steps_without_an_event_have_no_weight(tmp_path: Path) -> None:
+    data = written(tmp_path / "a.csv", {"one": 12, "other": 12})
+    task = LabelTask(LabelOptions(sequence="who", ahead=5, balance=0.5, batch=1), [data])
+    network, _ = untrained(task)
+    network.eval()
+    batch = as_tensors(task.batch(0))
+    part = {name: value if name == "lengths" else value[:7] for name, value in batch.items()}
+    assert_close(network(**batch)[0], network(**{**part, "lengths": batch["lengths"] - 5})[0])

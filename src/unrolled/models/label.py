@@ -124,7 +124,8 @@ class LabelNetwork(nn.Module):
         In training the mean over the ways of reading, of all members each on its own, else that of the best
         informed way. Steps count by `weights` [T, B] (default 1), a target of -1 does not.
         """
-        weights = (targets != NO_EVENT).float() if weights is None else weights
+        known = (targets != NO_EVENT).float()
+        weights = known if weights is None else weights * known
         if not self.training:
             return self._loss(self.logits(inputs, lengths, **spelled)[-1], targets, weights), ()
         ways = self._each(inputs, lengths, **spelled)

@@ -168,6 +168,10 @@ class Data:
         if start:
             self.train = [one for one in self.train if self._known(one)]
         self.held_out = [one for one in held_out if self._known(one)]
+        self.train, self.held_out = (
+            [one for one in part if any(one.labels or ())]  # the others are shorter than what is ahead
+            for part in (self.train, self.held_out)
+        )
         for left, use in ((self.train, "train on"), (self.held_out, "hold out")):
             if not left:
                 raise InputError(f"{', '.join(self.names)}: nothing is left to {use}, expected a sequence.")

@@ -202,7 +202,7 @@ class LabelModel(Loaded):
             else:
                 found = self.read(paths, refused)
                 series = [found[number] for number in divide(len(found), split, seed)[1]]
-        known = [one for one in series if set(one.labels or ()) <= {None, *self.classes}]
+        known = [one for one in series if {None} != set(one.labels or ()) <= {None, *self.classes}]
         compared = [Series(one.name, [], one.labels) for one in known] if builtin else known
         if sequences.fingerprint(compared) != training["held_out_data"]:
             given = ", ".join(map(str, paths))

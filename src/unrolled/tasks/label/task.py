@@ -181,7 +181,9 @@ class LabelTask:
         if numbers and o.stretch > 1:
             inputs, targets = stretched(inputs, targets, o.stretch, rng)
         if o.window and len(inputs) > o.window:
-            start = int(rng.integers(len(inputs) - o.window + 1))
+            known = np.flatnonzero(targets != NO_EVENT)  # of which a piece has one, or it would teach nothing
+            first, last = max(0, known[0] - o.window + 1), min(len(inputs) - o.window, known[-1])
+            start = int(rng.integers(first, last + 1))
             inputs, targets = inputs[start : start + o.window], targets[start : start + o.window]
         return shaken(inputs, o.noise, o.offset, rng) if numbers else inputs, targets
 
