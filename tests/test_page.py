@@ -21,8 +21,11 @@ from small import inputs_for, label_file, model_of, speech_file, text_file
 from unrolled import Stream, modelfile
 from unrolled.softmax import softmax
 from unrolled.stream import CausalModel
+from unrolled.vocabulary import WordVocabulary
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+BY_WORD = WordVocabulary.learn(["a word, and another one"], 20)
 
 
 @pytest.fixture(scope="module")
@@ -31,6 +34,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     table = label_file("numbers")
     table.encoding["layout"] |= {"features": ["x", "y", "z"], "sequence": "who"}
     files = {"text": text_file(), "table": table, "words": label_file("words"), "speech": speech_file()}
+    files["by-word"] = text_file(vocabulary=BY_WORD)
     for name, file in files.items():
         modelfile.write(folder / f"{name}.safetensors", file)
     with serving(*sorted(folder.iterdir()), store=folder / "streams.db") as server:
@@ -227,3 +231,13 @@ def test_of_a_long_text_it_shows_its_end_and_counts_it_all(address: str, tmp_pat
             await until(() => $("position").textContent === `position ${(8000).toLocaleString()}`);
             return $("read").childElementCount;""")
     assert shown == 5000
+
+
+def test_of_a_model_of_words_it_cuts_none_of_a_long_text(address: str, tmp_path: Path) -> None:
+    text = "a word, and another one " * 100
+    with opened(address, tmp_path, model="by-word", text=text) as run:
+        position, shaded = run(f"""await until(() => $("read").textContent.length === {len(text)});
+            await until(() => $("next").rows.length);
+            return [$("position").textContent, $("shades").hidden];""")
+    assert position == f"position {len(BY_WORD.encode(text))}"
+    assert shaded is True

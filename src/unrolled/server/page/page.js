@@ -177,10 +177,16 @@ function readText() {
   });
 }
 
-/** Read on: the last characters one by one, so that the state after each can be drawn. */
+/** Read on: the last characters one by one, so that the state after each can be drawn; words whole. */
 async function consume(piece) {
+  if (!oneByOne()) {
+    // Cut before the space before a word, which is a part of it, if there is one.
+    const parts = piece.match(/[^]{1,1000}(?=\s\S|$)|[^]{1,1000}/gu) ?? [];
+    for (const part of parts) await consumed([...part]);
+    return;
+  }
   const characters = [...piece];
-  const far = oneByOne() ? Math.max(0, characters.length - COLUMNS) : characters.length;
+  const far = Math.max(0, characters.length - COLUMNS);
   for (let begin = 0; begin < far; begin += AT_ONCE) {
     await consumed(characters.slice(begin, Math.min(far, begin + AT_ONCE)));
   }
@@ -299,8 +305,9 @@ const memory = {
     this.columns.push(carried.values.slice(-units));
     this.columns = this.columns.slice(-COLUMNS);
     const what = state.c ? "c, what the LSTM's cells hold" : "h, what the units carry";
+    const step = oneByOne() ? "character" : "part of the text, or piece that it wrote";
     $("carried").textContent =
-      `${what}, in the last layer: a column for each character, a line for each of ${units.toLocaleString()} units, ` +
+      `${what}, in the last layer: a column for each ${step}, a line for each of ${units.toLocaleString()} units, ` +
       "first those that change the least. Red is above zero, blue below.";
     this.due ??= requestAnimationFrame(() => this.draw());
   },
@@ -538,7 +545,11 @@ function show(one) {
   if (sound.context) listen(); // which ends it
   model = one;
   stopWriting();
-  if (one.task === "text") one.numbers = new Map(one.reads.symbols.map((piece, symbol) => [piece, symbol]));
+  if (one.task === "text") {
+    one.numbers = new Map(one.reads.symbols.map((piece, symbol) => [piece, symbol]));
+    $("surprise").textContent = oneByOne() ? "How surprising each character was" : "What it read";
+    $("shades").hidden = !oneByOne();
+  }
   const panel = panelOf(one);
   for (const section of document.querySelectorAll("main > section")) section.hidden = section.id !== panel;
   $("events").hidden = !["of-rows", "of-film"].includes(panel);
