@@ -272,8 +272,10 @@ def test_rows_of_several_sequences_have_a_stream_each(machines: Path) -> None:
     assert [one["sequence"] for one in found] == ["a/b", "c", "a/b", "c", "a/b"]
     for name, expected in alone.items():
         assert [one for one in found if one["sequence"] == name] == [{"sequence": name, **one} for one in expected]
-    out, _ = start(machines).communicate(b"".join(MIXED[:3]))
-    assert [line.split(b",")[0] for line in out.splitlines()] == [b"a/b", b"c"]
+    out, _ = start(machines).communicate(MIXED[0] + b'"a, b",1,2,3\nc,7,8,9\n')
+    assert [line.rpartition(b",")[0] for line in out.splitlines()] == [b'"a, b"', b"c"]
+    nameless = run(b"".join(MIXED[:2]) + b"x,y,z\n1,2,3\n4,5,6\n", machines)[1:]
+    assert nameless == run(b"1,2,3\n4,5,6\n", machines)
 
 
 def test_the_states_of_several_sequences_are_kept_in_a_folder(tmp_path: Path, machines: Path) -> None:
@@ -364,6 +366,13 @@ def test_quotes_in_the_name_of_a_column_are_none_around_it(tmp_path: Path) -> No
     modelfile.write(tmp_path / "pipes.safetensors", file)
     expected = run(b"1,2,3\n", tmp_path / "pipes.safetensors")
     assert run(b'when,"5"" pipe",y,z\n9:00,1,2,3\n', tmp_path / "pipes.safetensors") == expected
+
+
+@pytest.mark.parametrize("heading", ["z,x,y", "x,x,y,z"])
+def test_a_heading_in_another_order_or_with_a_name_twice_is_refused(machines: Path, heading: str) -> None:
+    out, err = start(machines).communicate(f"{heading}\n1,2,3\n".encode())
+    assert out == b""
+    assert f"line 1: the columns are {heading.replace(',', ', ')}, expected x, y, z in this order".encode() in err
 
 
 def test_a_row_of_another_width_than_its_heading_is_refused(columns: Path) -> None:
