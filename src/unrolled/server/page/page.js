@@ -248,7 +248,8 @@ async function predict(logits) {
 /** A symbol as it can be seen. */
 function named(symbol) {
   const piece = model.reads.symbols[symbol];
-  return piece === null ? `byte ${symbol}` : JSON.stringify(piece).slice(1, -1).replaceAll(" ", "␣");
+  if (piece === null) return `${model.reads.level === "byte" ? "byte" : "symbol"} ${symbol}`; // part of a character
+  return JSON.stringify(piece).slice(1, -1).replaceAll(" ", "␣");
 }
 
 function stopWriting() {
