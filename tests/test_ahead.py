@@ -39,6 +39,8 @@ def test_a_model_may_name_the_event_that_comes_some_steps_later(command: Command
             "a.csv: no step has an event 40 steps ahead, expected at least two")  # fmt: skip
     refused(command("train", "label", "a.csv", *plain, "--ahead", str(10**15), "--out", "n.safetensors"),
             "a.csv: no step has an event 1,000,000,000,000,000 steps ahead")  # fmt: skip
+    (tmp_path / "unknown.csv").write_text("who,x\na,1\na,0\n")
+    assert command("run", "m.safetensors", "unknown.csv").out.startswith("# unknown.csv, a\n")
     with (tmp_path / "b.csv").open("w") as file:
         file.write("who,x,label\n" + "a,1,up\n" * 5 + "a,1,left\n")
     refused(

@@ -18,7 +18,7 @@ from servers import serving
 from unrolled.client import Client, ServerError
 from unrolled.errors import InputError
 from unrolled.examples import Refused
-from unrolled.tasks.label import LabelModel
+from unrolled.tasks.label import LabelModel, LabelOptions, LabelTask
 
 OPTIONS = ["--sequence", "who", "--category", "mode, place", "--hidden", "16", "--steps", "150", "--dropout", "0"]
 
@@ -67,6 +67,13 @@ def test_names_are_what_a_model_learns_from(trained: Path) -> None:
     assert model.file.architecture.inputs == 7
     assert model.file.encoding["mean"][1:] == [0.0] * 6 and model.file.encoding["deviation"][1:] == [1.0] * 6
     assert model.evaluate().figures["causal"]["accuracy"] > 95
+
+
+def test_a_common_scale_is_of_numbers_alone(tmp_path: Path) -> None:
+    options = LabelOptions(sequence="who", category="mode,place", scale="common")
+    task = LabelTask(options, [table(tmp_path / "a.csv", sequences=4)])
+    x = np.concatenate([one.inputs[:, 0] for one in task.data.train])
+    assert task._encoding["deviation"] == pytest.approx([x.std(), *[1.0] * 6])
 
 
 def test_names_in_a_table_in_a_live_stream_and_in_a_program_are_the_same(tmp_path: Path, trained: Path) -> None:
