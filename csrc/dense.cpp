@@ -31,7 +31,7 @@ void multiply_part(const float* x, const float* packed, float* y, int64_t N, int
     Row* rows = reinterpret_cast<Row*>(area);
     uint8_t* bytes = area + (past_row - first_row) * sizeof(Row);
     for (int64_t i = first_row; i < past_row; ++i, bytes += Product::row_bytes(K)) rows[i - first_row] = Product::row(x + i * K, K, bytes);
-    cover_with<Product, vectors>(past_row - first_row, first, past, [&]<int R, int P>(int64_t row, int64_t block) {
+    cover_with<Product, vectors>(past_row - first_row, first, past, most_panels, [&]<int R, int P>(int64_t row, int64_t block) {
         const float* panel = packed + block * size;
         Row inputs[R];
         vec sums[R][P][vectors];

@@ -119,7 +119,6 @@ class Runner {
     using B = Block<cell>;
     using Row = typename Product::Row;
     static constexpr int N = B::N;
-    static constexpr int64_t least_panels = 4;  // the most that one tile takes
 
     uint8_t* area_of(const crew::Member& member) const { return area_ + member.index() * area_bytes_; }
 
@@ -228,7 +227,8 @@ class Runner {
     // Calls body.operator()<R, P>(first row, first panel) until `rows` by `panels` are covered, by all threads together.
     template <int width, class Body>
     void take_tiles(const Share& share, int64_t rows, int64_t panels, Body body) const {
-        divide(share.member, panels, least_panels, [&](int64_t first, int64_t past) { cover_with<Product, width>(rows, first, past, body); });
+        const int64_t group = Product::by_two(1, width) && run_.by_two ? 2 : most_panels;
+        divide(share.member, panels, most_panels, [&](int64_t first, int64_t past) { cover_with<Product, width>(rows, first, past, group, body); });
     }
 
     // The share's rows of x [count, B, K], made ready for products; returns where free memory goes on. A single row is asked for at
@@ -395,7 +395,7 @@ size_t projection_size(Cell cell, int64_t H) {
 void project(Cell cell, Weights weights, const PackedLayer& layer, int64_t H, int64_t P, const float* x, int64_t B,
              float* projections) {
     const PackedStack stack{cell, weights, H, P, 1, false, &layer, false};
-    const StackRun run{1, B, {x, layer.D, nullptr}, nullptr, {}, {}};
+    const StackRun run{1, B, {x, layer.D, nullptr}, nullptr, {}, {}, false};
     choose<false>(cell, weights, [&]<Cell chosen, class Product> { Runner<chosen, Product>(stack, run).project(projections); });
 }
 

@@ -23,12 +23,14 @@ namespace unrolled::UNROLLED_ISA {
 //   pack<N>(weights_of, K, panel)   packs one panel; weights_of(output) are that output's K weights, or null for none
 //   Row, row_bytes(K), row(x, K, area)   an input row in the form that the product reads, made in `area`
 //   most_rows(N), panels(R, N)   the tile: most rows, and panels that R rows take together
+//   by_two(R, N)   whether R rows may also take two panels together, where they take more
 //   add(sums, rows, panel, panel_stride, K)   sums[r][p][n] += row r times panel p
 
 struct Float32 {
     using Row = const float*;
     static constexpr int most_rows(int N) { return tile_rows(N); }
     static constexpr int panels(int R, int N) { return tile_panels(R, N); }
+    static constexpr bool by_two(int R, int N) { return R == 1 && N == 4 && lanes == 16; }
 
     template <int N>
     static int64_t size(int64_t K) { return K * N * lanes; }
@@ -53,6 +55,7 @@ struct Bfloat16 {
     using Row = const float*;
     static constexpr int most_rows(int N) { return tile_rows(N); }
     static constexpr int panels(int R, int N) { return tile_panels(R, N); }
+    static constexpr bool by_two(int, int) { return false; }
 
     template <int N>
     static int64_t size(int64_t K) { return blocks_of(K, 2) * N * lanes; }
@@ -134,6 +137,7 @@ struct Int8 {
     };
     static constexpr int most_rows(int) { return registers == 32 ? 3 : 1; }
     static constexpr int panels(int R, int) { return R == 1 ? 2 : 1; }
+    static constexpr bool by_two(int, int) { return false; }
 
     template <int N>
     static int64_t size(int64_t K) { return (blocks_of(K, 4) + 2) * N * lanes; }
@@ -273,12 +277,14 @@ template <class Product, int N>
 struct TilesOf {
     static constexpr int most_rows = Product::most_rows(N);
     static constexpr int panels(int R) { return Product::panels(R, N); }
+    static constexpr bool by_two(int R) { return Product::by_two(R, N); }
 };
 
-// Calls body.operator()<R, P>(first row, first panel) for all tiles of `Product`.
+constexpr int64_t most_panels = 4;  // that one tile takes
+
+// Calls body.operator()<R, P>(first row, first panel) for all tiles of `Product`, of `group` panels at most.
 template <class Product, int N, class Body>
-UNROLLED_INLINE void cover_with(int64_t row_count, int64_t begin, int64_t end, Body&& body) {
-    constexpr int64_t group = 4;  // the most panels that one tile takes
+UNROLLED_INLINE void cover_with(int64_t row_count, int64_t begin, int64_t end, int64_t group, Body&& body) {
     cover_tiles<TilesOf<Product, N>>(row_count, begin, end, group, [&]<int R, int P>(int64_t row, int64_t panel, Turn)
                                          UNROLLED_INLINE_BODY { body.template operator()<R, P>(row, panel); });
 }

@@ -20,6 +20,11 @@ double in_float32(double multiply_adds, Weights weights) {
 // there than OpenMP's threads.
 constexpr double worth_a_helper = 3e4, worth_trying = 2e5;
 
+// A Zen 5 reads from its second cache at 64 bytes a cycle where it goes through some 400 to 800 KB, in one or two streams, and at 48
+// where it goes through less, again and again. So of weights of so many bytes there are two copies, which a step may read in turn,
+// two panels at a time, where that turns out to be faster (pace.h).
+constexpr size_t least_copied = size_t{160} << 10, most_copied = size_t{768} << 10;
+
 // Symbols whose projections take more memory than this are multiplied at each step instead. A row is read faster than it
 // is made, however many there are; what grows is the memory, and the time in which a model is loaded.
 constexpr size_t most_projection_bytes = size_t{32} << 20;
@@ -44,14 +49,29 @@ Stack::Stack(Cell cell, int64_t D, int64_t H, int64_t proj_size, Weights weights
 
 void Stack::add_layer(Layer layer) {
     const int64_t width = kernels_->projection_size(cell, H);
-    if (V && layers_.empty() && V * width * sizeof(float) <= most_projection_bytes) {
+    if (V && layers() == 0 && V * width * sizeof(float) <= most_projection_bytes) {
         project(layer, width);
         layer.D = 0;
         layer.weight_ih = nullptr;
     }
-    buffers_.push_back(packed(layer));
-    layers_.push_back({layer.D, layer.modified(), bool{layer.norm}, buffers_.back().get()});
-    bytes_ += kernels_->packed_layer_size(cell, weights, layer) * sizeof(float);
+    Buffer panels = packed(layer);
+    const size_t floats = kernels_->packed_layer_size(cell, weights, layer);
+    const PackedLayer added{layer.D, layer.modified(), bool{layer.norm}, panels.get()};
+    bytes_ += floats * sizeof(float);
+    if (bytes_ <= most_copied && has_twin()) {
+        Buffer copied = buffer_of(floats);
+        std::copy_n(panels.get(), floats, copied.get());
+        twin_.add(added, std::move(copied));
+    } else {
+        twin_ = {};
+    }
+    first_.add(added, std::move(panels));
+}
+
+void Stack::Copy::add(PackedLayer layer, Buffer buffer) {
+    layer.panels = buffer.get();
+    layers.push_back(layer);
+    buffers.push_back(std::move(buffer));
 }
 
 Buffer Stack::packed(const Layer& layer) const {
@@ -72,7 +92,7 @@ void Stack::project(const Layer& layer, int64_t width) {
 
 double Stack::work(int64_t T, int64_t B) const {
     double weights_read = 0;
-    for (const PackedLayer& layer : layers_)
+    for (const PackedLayer& layer : first_.layers)
         weights_read += static_cast<double>(H * (gates_of(cell) * (layer.D + P) + (projects_state ? P : 0)));
     return in_float32(weights_read * T * B, weights);
 }
@@ -89,12 +109,20 @@ void Stack::run(const int64_t* symbols, float* y, const StateRows& h, const Stat
 
 void Stack::run(const Rows& x, float* y, const StateRows& h, const StateRows& c, int64_t T, int64_t B) const {
     if (T == 0 || B == 0) return;
-    const auto run_by = [&](int threads) {
-        kernels_->run_stack({cell, weights, H, P, layers(), projects_state, layers_.data(), projected_}, {T, B, x, y, h, c}, threads);
+    const auto run_by = [&](int threads, const Copy& copy, bool by_two) {
+        kernels_->run_stack({cell, weights, H, P, layers(), projects_state, copy.layers.data(), projected_},
+                            {T, B, x, y, h, c, by_two}, threads);
     };
     const int most = threads(T, B);
-    if (T == 1 && most > 1 && work(T, B) < worth_trying) pace_(most, run_by);
-    else run_by(most);
+    const bool helped = most > 1, copied = B == 1 && bytes_ >= least_copied && has_twin();
+    if (T > 1 || !(helped || copied) || work(T, B) >= worth_trying) return run_by(most, first_, false);
+    const int ways_alone = copied ? 2 : 1;  // ways: with helpers, alone; of each, one copy, two in turn
+    pace_(helped ? 2 * ways_alone : ways_alone, [&](int way) {
+        const bool in_turn = copied && way % 2;
+        const bool alone = !helped || way >= ways_alone;
+        const bool twin = in_turn && turn_.fetch_add(1, std::memory_order_relaxed) % 2;
+        run_by(alone ? 1 : most, twin ? twin_ : first_, in_turn);
+    });
 }
 
 }  // namespace unrolled

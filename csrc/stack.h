@@ -1,6 +1,7 @@
 // Networks for inference: weights packed once, then stepped or run, the state in and out.
 #pragma once
 
+#include <atomic>
 #include <cstdlib>
 #include <memory>
 #include <vector>
@@ -47,7 +48,7 @@ class Stack {
     // The same for symbols [T, B] from 0 to V-1.
     void run(const int64_t* symbols, float* y, const StateRows& h, const StateRows& c, int64_t T, int64_t B) const;
 
-    int64_t layers() const { return static_cast<int64_t>(layers_.size()); }
+    int64_t layers() const { return static_cast<int64_t>(first_.layers.size()); }
     // Threads that a run asks for, at most.
     int threads(int64_t T, int64_t B) const;
     // Bytes of weights that a step reads.
@@ -59,9 +60,17 @@ class Stack {
     const Weights weights;
 
   private:
+    // Layers, and the memory that their weights lie in.
+    struct Copy {
+        std::vector<PackedLayer> layers;
+        std::vector<Buffer> buffers;
+        void add(PackedLayer layer, Buffer buffer);
+    };
+
     Buffer packed(const Layer& layer) const;
     void project(const Layer& layer, int64_t width);
     void run(const Rows& x, float* y, const StateRows& h, const StateRows& c, int64_t T, int64_t B) const;
+    bool has_twin() const { return twin_.layers.size() == first_.layers.size(); }
     double work(int64_t T, int64_t B) const;
 
     const Kernels* kernels_;
@@ -69,8 +78,8 @@ class Stack {
     int64_t width_;
     Buffer of_symbols_;  // [V, width_], what each stands for: its row of the embedding, or that row's projection
     bool projected_ = false;
-    std::vector<Buffer> buffers_;
-    std::vector<PackedLayer> layers_;
+    Copy first_, twin_;  // the twin has as many layers, or is not used
+    mutable std::atomic<uint32_t> turn_{0};  // of the two
     size_t bytes_ = 0;
 };
 

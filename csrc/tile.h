@@ -168,13 +168,15 @@ struct Turn {
 };
 
 // Calls body.operator()<R, P>(first row, first panel, turn) until `row_count` rows by the panels [begin, end) are covered in
-// tiles of Shape::most_rows rows at most, as equal as can be, by Shape::panels(R) panels; `group` panels serve all rows
-// before the next ones, so that they are read from the near cache.
+// tiles of Shape::most_rows rows at most, as equal as can be, by Shape::panels(R) panels, or by two of what is left, if
+// Shape::by_two(R), or by one; `group` panels serve all rows before the next ones, so that they are read from the near cache.
 template <class Shape, int R, class Body>
 UNROLLED_INLINE void cover_group(int64_t row, int64_t begin, Turn turn, Body& body) {
     constexpr int P = Shape::panels(R);
     int64_t panel = begin;
     for (; panel + P <= turn.past; panel += P) body.template operator()<R, P>(row, panel, turn);
+    if constexpr (Shape::by_two(R))
+        for (; panel + 2 <= turn.past; panel += 2) body.template operator()<R, 2>(row, panel, turn);
     if constexpr (P > 1)
         for (; panel < turn.past; ++panel) body.template operator()<R, 1>(row, panel, turn);
 }
@@ -203,6 +205,7 @@ template <int N>
 struct FloatTiles {
     static constexpr int most_rows = tile_rows(N) < 9 ? tile_rows(N) : 9;  // enough independent sums
     static constexpr int panels(int R) { return tile_panels(R, N); }
+    static constexpr bool by_two(int) { return false; }
 };
 
 // Calls body.operator()<R, P>(first row, first panel, place) for all tiles; `all`: how many panels there are.

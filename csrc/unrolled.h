@@ -239,6 +239,7 @@ struct StackRun {
     float* y;        // [T, B, P]
     StateRows h;     // the state before and then after
     StateRows c;     // LSTM only
+    bool by_two;     // a row may take no more than two panels together
 };
 
 // One instruction set's kernels. Forward, each sums over its inner index in ascending order, one chain of

@@ -231,6 +231,24 @@ def test_two_threads_give_the_bits_of_one(isa: str, cell: str, weights: str) -> 
         assert_same_bits(found[1], found[0])
 
 
+@every_format
+@pytest.mark.parametrize(
+    ("cell", "units", "layers"), [("lstm", 100, 1), ("rnn_tanh", 180, 1), ("gru", 70, 2), ("lstm", 150, 2)]
+)
+def test_a_small_layers_step_gives_the_same_bits_by_every_way_that_is_tried(
+    cell: str, units: int, layers: int, weights: str
+) -> None:
+    steps = 17_000  # more than from one trial of all ways to the next; then states that all of them went through
+    xs = random(steps, 1, units)
+    whole = stepper(cell, units, units, layers, weights)
+    expected = whole.run(xs)[-100:]
+    for threads in (1, 2):
+        torch.set_num_threads(threads)
+        one = stepper(cell, units, units, layers, weights)
+        found = [one.step(x)[None] for x in xs][-100:]
+        assert_same_bits(np.concatenate(found), expected)
+
+
 VECTOR_SETS = [name for name in _engine.isas() if name != "generic"]
 # The same on x86-64 (AVX2, AVX-512) and on ARM (NEON).
 RECORDED_BITS = (
