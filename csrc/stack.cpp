@@ -117,7 +117,7 @@ void Stack::run(const Rows& x, float* y, const StateRows& h, const StateRows& c,
     const bool helped = most > 1, copied = B == 1 && bytes_ >= least_copied && has_twin();
     if (T > 1 || !(helped || copied) || work(T, B) >= worth_trying) return run_by(most, first_, false);
     const int ways_alone = copied ? 2 : 1;  // ways: with helpers, alone; of each, one copy, two in turn
-    pace_(helped ? 2 * ways_alone : ways_alone, [&](int way) {
+    (copied ? pace_in_turn_ : pace_)(helped ? 2 * ways_alone : ways_alone, [&](int way) {
         const bool in_turn = copied && way % 2;
         const bool alone = !helped || way >= ways_alone;
         const bool twin = in_turn && turn_.fetch_add(1, std::memory_order_relaxed) % 2;

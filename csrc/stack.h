@@ -74,7 +74,7 @@ class Stack {
     double work(int64_t T, int64_t B) const;
 
     const Kernels* kernels_;
-    mutable Pace pace_;
+    mutable Pace pace_, pace_in_turn_;  // of steps that have one copy to read, and of those that have two
     int64_t width_;
     Buffer of_symbols_;  // [V, width_], what each stands for: its row of the embedding, or that row's projection
     bool projected_ = false;
