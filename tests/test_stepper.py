@@ -238,15 +238,12 @@ def test_two_threads_give_the_bits_of_one(isa: str, cell: str, weights: str) -> 
 def test_a_small_layers_step_gives_the_same_bits_by_every_way_that_is_tried(
     cell: str, units: int, layers: int, weights: str
 ) -> None:
-    steps = 17_000  # more than from one trial of all ways to the next; then states that all of them went through
-    xs = random(steps, 1, units)
-    whole = stepper(cell, units, units, layers, weights)
-    expected = whole.run(xs)[-100:]
+    xs = random(2_000, 1, units)  # more than a trial of all ways has
+    expected = stepper(cell, units, units, layers, weights).run(xs)
     for threads in (1, 2):
         torch.set_num_threads(threads)
         one = stepper(cell, units, units, layers, weights)
-        found = [one.step(x)[None] for x in xs][-100:]
-        assert_same_bits([np.concatenate(found)], [expected])
+        assert_same_bits([np.stack([one.step(x) for x in xs])], [expected])
 
 
 VECTOR_SETS = [name for name in _engine.isas() if name != "generic"]
