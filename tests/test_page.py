@@ -47,16 +47,18 @@ def test_all_that_the_page_is_made_of_is_served_and_nothing_comes_from_elsewhere
     assert "default-src 'self'" in page.headers["content-security-policy"]
     script = httpx.get(f"{address}/page/page.js").text
     named = re.findall(r'(?:href|src)="((?!data:)[^"]+)"', page.text) + re.findall(r'addModule\("([^"]+)"', script)
-    assert len(named) == 4
+    named += [f"page/{name}" for name in re.findall(r'from "./([^"]+)"', script)]
+    assert len(named) == 5
     for name in named:
         assert httpx.get(f"{address}/{name}").status_code == 200, name
-    kinds = {"page.js": "text/javascript", "page.css": "text/css", "microphone.js": "text/javascript"}
-    for name, kind in kinds.items():
-        assert httpx.get(f"{address}/page/{name}").headers["content-type"].startswith(kind)
+    kinds = {"css": "text/css", "js": "text/javascript"}
+    for name in ("page.js", "server.js", "microphone.js", "page.css"):
+        kind = httpx.get(f"{address}/page/{name}").headers["content-type"]
+        assert kind == f"{kinds[name.rpartition('.')[2]]}; charset=utf-8"
 
 
 def test_the_page_asks_for_addresses_that_there_are(address: str) -> None:
-    script = httpx.get(f"{address}/page/page.js").text
+    script = "".join(httpx.get(f"{address}/page/{name}").text for name in ("page.js", "server.js"))
     asked = {(method, re.sub("^/", "streams/{id}/", path)) for method, path in re.findall(
         r'"(GET|POST)", "([^"]+)"', script
     )} | {("POST", "streams/{id}/feed"), ("DELETE", "streams/{id}")}  # fmt: skip

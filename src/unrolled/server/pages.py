@@ -14,6 +14,7 @@ FILES = {
     "index.html": "text/html; charset=utf-8",
     "page.css": "text/css; charset=utf-8",
     "page.js": "text/javascript; charset=utf-8",
+    "server.js": "text/javascript; charset=utf-8",
     "microphone.js": "text/javascript; charset=utf-8",
 }
 HEADERS = {

@@ -3,6 +3,8 @@
 // Each panel has a stream of its own on the server, through the same addresses as any client, and draws what comes
 // back. `#model=NAME&text=…` (or rows, words) in the address fills a panel in.
 
+import { Stream, ask } from "./server.js";
+
 const $ = (id) => document.getElementById(id);
 const PREDICTIONS = 10; // symbols shown of what comes next
 const COLUMNS = 160; // characters whose states are drawn
@@ -11,83 +13,6 @@ const SHOWN = 5000; // characters whose surprise is shown: with each that is add
 const COLOURS = [
   "#4e79a7", "#f28e2b", "#59a14f", "#e15759", "#b07aa1", "#76b7b2", "#edc948", "#9c755f", "#ff9da7", "#bab0ac",
 ];
-
-// ---------------------------------------------------------------------------------------------------- the server
-
-class Refused extends Error {
-  constructor(status, message) {
-    super(message);
-    this.status = status;
-  }
-}
-
-async function ask(method, path, body, type = "application/json") {
-  const headers = body === undefined ? {} : { "Content-Type": type };
-  if ($("token").value) headers.Authorization = `Bearer ${$("token").value}`;
-  const content = type === "application/json" ? JSON.stringify(body) : body;
-  const answer = await fetch(path, { method, headers, body: content, keepalive: method === "DELETE" }).catch(() => {
-    throw new Error("The server does not answer.");
-  });
-  if (answer.ok) return answer;
-  const found = await answer.json().catch(() => null);
-  throw new Refused(answer.status, found?.error?.message ?? `The server answered ${answer.status}.`);
-}
-
-/** A stream on the server, made for its first inputs and deleted when the page has done with it. */
-class Stream {
-  constructor(model) {
-    this.model = model.name;
-    this.made = null; // its address, once the server has it
-    this.closed = false;
-    this.position = 0;
-  }
-
-  /** What the server answers, unless the page has done with the stream meanwhile. */
-  async ask(method, rest, ...content) {
-    this.made ??= ask("POST", "streams", { model: this.model }).then((answer) => answer.json())
-      .then(({ id }) => `streams/${id}`);
-    const answer = await ask(method, (await this.made) + rest, ...content);
-    if (this.closed) throw new Error("This stream is out of date.");
-    return answer;
-  }
-
-  /** Consume inputs (a text, symbols, words, rows of numbers, samples), or bytes in the model's dtype.
-   *
-   * Returns the rows of logits and, of inputs that are no bytes, what they say.
-   */
-  async feed(inputs) {
-    const bytes = ArrayBuffer.isView(inputs);
-    const rest = "/feed" + (bytes ? `?at=${this.position}` : "");
-    const body = bytes ? inputs : { at: this.position, inputs };
-    const answer = await this.ask("POST", rest, body, bytes ? "application/octet-stream" : undefined);
-    const found = await answer.json();
-    this.position = found.position;
-    return found;
-  }
-
-  /** The arrays of its state by name, each { shape, values }. */
-  async state() {
-    return safetensors(await (await this.ask("GET", "/state")).arrayBuffer());
-  }
-
-  close() {
-    this.closed = true;
-    this.made?.then((address) => ask("DELETE", address)).catch(() => {});
-  }
-}
-
-/** The float32 arrays of a safetensors file. */
-function safetensors(buffer) {
-  const size = Number(new DataView(buffer).getBigUint64(0, true));
-  const header = JSON.parse(new TextDecoder().decode(new Uint8Array(buffer, 8, size)));
-  const arrays = {};
-  for (const [name, { dtype, shape, data_offsets: place }] of Object.entries(header)) {
-    if (dtype !== "F32") continue; // nor has what it says of itself any
-    const [begin, end] = place.map((offset) => 8 + size + offset);
-    arrays[name] = { shape, values: new Float32Array(buffer.slice(begin, end)) };
-  }
-  return arrays;
-}
 
 function softmax(logits, temperature = 1) {
   const most = Math.max(...logits);
