@@ -155,14 +155,16 @@ def cells(document: str, id: str) -> list[list[str]]:
     ]
 
 
-def test_of_a_text_it_shows_how_surprising_each_character_was_and_what_comes_next(address: str) -> None:
-    document = shown(address, model="text", text="abc bad")
+@pytest.mark.parametrize(
+    "text", ["abc bad", "head " * 50 + "cab"]
+)  # read character by character; at first at once
+def test_of_a_text_it_shows_how_surprising_each_character_was_and_what_comes_next(address: str, text: str) -> None:
+    document = shown(address, model="text", text=text)
     model = model_of("text")
-    likely = softmax(Stream(model).feed("abc bad"))
+    likely = softmax(Stream(model).feed(text))
     found = re.findall(r'<span[^>]*title="probability ([^,]+), [^"]+"[^>]*>(.)</span>', document)
-    symbols = model.vocabulary.encode("abc bad")
-    expected = likely[np.arange(6), symbols[1:]]
-    assert [letter for _, letter in found] == list("bc bad")
+    expected = likely[np.arange(len(text) - 1), model.vocabulary.encode(text)[1:]]
+    assert "".join(letter for _, letter in found) == text[1:]
     np.testing.assert_allclose([float(one) for one, _ in found], expected, rtol=0.06)
     names = [repr(one)[1:-1].replace(" ", "␣") for one in model.vocabulary.decode(range(model.vocabulary.size))]
     best = sorted(range(len(names)), key=lambda symbol: -likely[-1, symbol])[:10]
