@@ -15,10 +15,10 @@ import unrolled
 from tolerances import assert_close
 from unrolled.architecture import CaptionArchitecture
 from unrolled.errors import InputError
+from unrolled.loop import train
 from unrolled.models.backbone import Backbone
 from unrolled.recipe import TrainOptions
 from unrolled.tasks.caption import CaptionOptions, CaptionRunOptions, CaptionTask
-from unrolled.train import train
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -20,6 +20,7 @@ from tolerances import assert_close
 from unrolled.architecture import CaptionArchitecture, grid_side
 from unrolled.errors import InputError
 from unrolled.examples import pad
+from unrolled.loop import train
 from unrolled.memory import trained as probed
 from unrolled.memory.subject import NO_TARGET, losses
 from unrolled.models.caption import CaptionNetwork, Stage
@@ -27,7 +28,6 @@ from unrolled.recipe import TrainOptions
 from unrolled.tasks.caption import CaptionModel, CaptionOptions, CaptionRunOptions, CaptionTask, panels, scenes
 from unrolled.tasks.caption.data import spoken
 from unrolled.tasks.caption.model import scores
-from unrolled.train import train
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

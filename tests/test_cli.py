@@ -19,11 +19,11 @@ from programs import Command, Done, refused
 from small import inputs_for, label_file
 from unrolled import cli, modelfile
 from unrolled.__main__ import main
+from unrolled.loop import train
 from unrolled.recipe import TrainOptions
 from unrolled.run_files import checkpoint_path, log_path
 from unrolled.tasks import TASKS
 from unrolled.tasks.text import TextOptions, TextTask, corpus
-from unrolled.train import train
 
 WORDS = "the clouds are in the sky\nand i speak fluent french\n"
 SMALL = ["--hidden", "8", "--embedding", "4", "--batch", "4", "--chunk", "8", "--steps", "20"]
@@ -131,7 +131,7 @@ def test_where_bfloat16_is_slow_a_run_says_that_it_is_in_float32(
 ) -> None:
     said = []
     for dtype in (torch.float32, torch.bfloat16):
-        monkeypatch.setattr("unrolled.train.quickest", lambda device, dtype=dtype: dtype)
+        monkeypatch.setattr("unrolled.loop.quickest", lambda device, dtype=dtype: dtype)
         out = f"{dtype}.safetensors"
         done = command("train", "text", text, "--precision", "bfloat16", "--out", out, *SMALL)
         said.append("this processor multiplies float32 faster, and so does this run" in " ".join(done.err.split()))

@@ -19,6 +19,7 @@ from small import label_file, random
 from tolerances import assert_close
 from unrolled import modelfile, plots
 from unrolled.errors import InputError
+from unrolled.loop import train
 from unrolled.models.label import LabelNetwork
 from unrolled.recipe import TrainOptions
 from unrolled.stream import Stream
@@ -28,7 +29,6 @@ from unrolled.tasks.label.segments import segments
 from unrolled.tasks.label.sequences import Layout
 from unrolled.tasks.label.switching import SwitchFilter, viterbi
 from unrolled.tasks.label.telling import EventOptions, Step, Telling
-from unrolled.train import train
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

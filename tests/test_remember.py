@@ -14,6 +14,7 @@ import small
 import unrolled
 from tolerances import assert_close
 from unrolled.errors import InputError
+from unrolled.loop import train
 from unrolled.memory import context, endurance, portrait, reach, remember, shading, units
 from unrolled.memory.decoding import Decoding
 from unrolled.memory.layered import Layered, Member, numbers
@@ -23,7 +24,6 @@ from unrolled.models.decoder import AttentionDecoder
 from unrolled.models.layers import Head, Layers
 from unrolled.recipe import TrainOptions
 from unrolled.tasks.text import TextModel, TextOptions, TextTask
-from unrolled.train import train
 from unrolled.vocabulary import CharVocabulary
 
 SHUT, OPEN, SURE = -30.0, 30.0, 30.0

@@ -17,6 +17,7 @@ from tolerances import assert_close
 from unrolled import examples, modelfile, settings
 from unrolled.errors import InputError
 from unrolled.examples import Refused
+from unrolled.loop import train
 from unrolled.memory import trained as probed
 from unrolled.modelfile import ModelFile
 from unrolled.models.speech import Convolutions, SpeechNetwork
@@ -25,7 +26,6 @@ from unrolled.tasks.speech import ListenOptions, SpeechModel, SpeechOptions, Spe
 from unrolled.tasks.speech.augment import AugmentOptions, augmented, mask
 from unrolled.tasks.speech.data import Data
 from unrolled.tasks.speech.filterbank import Bank, features
-from unrolled.train import train
 from unrolled.vocabulary import CharVocabulary
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -18,13 +18,13 @@ from test_label import MAKERS, SMALL
 from test_whereabouts import TINY, WRITERS
 from unrolled import checkpoint, modelfile
 from unrolled.errors import InputError
+from unrolled.loop import Diverged, Report, train
 from unrolled.recipe import TrainOptions
 from unrolled.run_files import checkpoint_path, log_path, previous_path
 from unrolled.start import Start
 from unrolled.tasks import TASKS, Task
 from unrolled.tasks.label import LabelOptions, LabelTask
 from unrolled.tasks.speech import audio
-from unrolled.train import Diverged, Report, train
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -19,13 +19,13 @@ import torch
 
 from unrolled import checkpoint, modelfile
 from unrolled.errors import InputError
+from unrolled.loop import Diverged, Report, in_bfloat16, train
 from unrolled.ops import dispatch
 from unrolled.rates import quickest
 from unrolled.recipe import TrainOptions, learning_rate_factor
 from unrolled.run_files import check_out, checkpoint_path, log_path, previous_path
 from unrolled.tasks.text import TextOptions, TextTask
 from unrolled.tasks.translate import TranslateOptions, TranslateTask
-from unrolled.train import Diverged, Report, in_bfloat16, train
 
 pytestmark = pytest.mark.usefixtures("one_thread")  # these models are too small for two
 
@@ -34,7 +34,7 @@ TINY = ["--hidden", "8", "--embedding", "4", "--batch", "4", "--chunk", "8"]
 TRAIN = [sys.executable, "-m", "unrolled", "train", "text"]
 STEPS = 60  # of runs that are stopped
 FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["unrolled.train"])
+FORKS.set_forkserver_preload(["unrolled.loop"])
 
 
 @pytest.fixture
@@ -148,7 +148,7 @@ def test_products_in_bfloat16_learn_as_well_and_leave_float32_weights(text: Path
 def test_where_bfloat16_is_slow_a_run_is_in_float32(
     text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("unrolled.train.quickest", lambda device: torch.float32)
+    monkeypatch.setattr("unrolled.loop.quickest", lambda device: torch.float32)
     exact, asked = (
         start(text, tmp_path / name, steps=10, precision=name)[-1].loss for name in ("float32", "bfloat16")
     )
@@ -163,7 +163,7 @@ def test_a_torch_built_for_an_accelerator_that_is_not_here_changes_nothing(
 
     monkeypatch.setattr(torch.accelerator, "current_accelerator", built_for)
     monkeypatch.setattr(
-        "unrolled.train.quickest", lambda device: {"cpu": torch.float32, "cuda": torch.bfloat16}[device]
+        "unrolled.loop.quickest", lambda device: {"cpu": torch.float32, "cuda": torch.bfloat16}[device]
     )
     assert not in_bfloat16(TrainOptions(precision="bfloat16"))
     assert {row.device for row in dispatch.kernels()} == {"cpu"}

@@ -13,6 +13,7 @@ from unrolled import modelfile
 from unrolled.beam import Hypothesis
 from unrolled.errors import InputError
 from unrolled.examples import ExampleOptions, pad
+from unrolled.loop import train
 from unrolled.memory import trained as probed
 from unrolled.memory.subject import NO_TARGET, losses
 from unrolled.recipe import TrainOptions
@@ -25,7 +26,6 @@ from unrolled.tasks.translate import (
 )
 from unrolled.tasks.translate.model import scores
 from unrolled.tasks.translate.sentences import encode, labels
-from unrolled.train import train
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

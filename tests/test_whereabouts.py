@@ -13,11 +13,11 @@ from PIL import Image
 import unrolled
 from unrolled import cli, modelfile
 from unrolled.errors import InputError
+from unrolled.loop import train
 from unrolled.modelfile import ModelFile
 from unrolled.recipe import TrainOptions
 from unrolled.tasks import TASKS, Task
 from unrolled.tasks.speech import audio
-from unrolled.train import train
 from unrolled.whereabouts import found, kept, named
 
 TINY: dict[str, dict[str, Any]] = {

@@ -15,11 +15,11 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from unrolled.loop import Report, in_bfloat16, train
 from unrolled.memory.gap import Experiment, outcome
 from unrolled.recipe import TrainOptions
 from unrolled.run_files import checkpoint_path, previous_path
 from unrolled.tasks import Task
-from unrolled.train import Report, in_bfloat16, train
 
 __all__ = ["train_with_progress", "trials_with_progress"]
 

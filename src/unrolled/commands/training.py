@@ -155,8 +155,8 @@ def _trained(
     task: Task, options: TrainOptions, out: Path, resume: bool, data: Sequence[Path]
 ) -> tuple[Model, Evaluation]:
     """The finished model and how good it is; ends the program where training ends before it should."""
+    from unrolled.loop import Diverged
     from unrolled.progress import train_with_progress
-    from unrolled.train import Diverged
 
     beside = Console(stderr=True, highlight=False)
     try:

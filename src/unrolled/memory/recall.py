@@ -8,11 +8,11 @@ import numpy as np
 
 import unrolled
 from unrolled.architecture import TextArchitecture
+from unrolled.loop import train
 from unrolled.memory import sentences
 from unrolled.memory.trial import TEST_SEED, TESTED, Budget, Row, Trial, most_hidden
 from unrolled.recipe import TrainOptions
 from unrolled.tasks.text import TextModel, TextOptions, TextTask
-from unrolled.train import train
 
 __all__ = ["learn"]
 
