@@ -30,6 +30,7 @@ from unrolled.progress import train_with_progress
 from unrolled.recipe import TrainOptions
 from unrolled.run_files import checkpoint_path
 from unrolled.tasks import TASKS
+from unrolled.training import Run
 
 
 @dataclass(frozen=True)
@@ -163,9 +164,8 @@ def train(benchmark: Benchmark, fold: Fold, given: dict[str, Any], out: Path) ->
     task = kind(options, fold.train, train_options.seed)
     before = machine.processor_seconds()
     done = out.exists() and not checkpoint_path(out).exists()
-    if not done and not train_with_progress(
-        task, train_options, out, checkpoint_path(out).exists(), Console(stderr=True)
-    ):
+    run = Run(task, train_options, out, checkpoint_path(out).exists())
+    if not done and not train_with_progress(run, Console(stderr=True)):
         sys.exit(130)
     stolen = machine.stolen_share(before)
     model = unrolled.load(out)

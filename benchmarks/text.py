@@ -25,6 +25,7 @@ from unrolled import settings
 from unrolled.progress import train_with_progress
 from unrolled.recipe import TrainOptions
 from unrolled.tasks.text import TextOptions, TextTask, ngram
+from unrolled.training import Run
 
 CONFIG = Path("configs/tinyshakespeare.toml")
 OF_CELL = {"rnn": {"lr": 0.01}}  # a standard RNN diverges at the rate of the others
@@ -44,7 +45,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "model.safetensors"
         before = machine.processor_seconds()
-        train_with_progress(task, train_options, out, False, Console(stderr=True))
+        train_with_progress(Run(task, train_options, out), Console(stderr=True))
         stolen = machine.stolen_share(before)
         model = unrolled.load(out)
     held_out, train, size = task.corpus.held_out, task.corpus.train, task.corpus.vocabulary.size

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from small import random, text_file
@@ -115,8 +116,9 @@ def test_the_python_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.Monke
     modelfile.write(tmp_path / "demo-text.safetensors", text_file(vocabulary=CharVocabulary(characters)))
     monkeypatch.chdir(tmp_path)
     blocks = [block for block in python_of(ROOT / "README.md") if "demo-label" not in block]
-    assert len(blocks) > 3
-    exec("\n".join(blocks), {"x": random(1, 64)})
+    assert len(blocks) > 4
+    data = {"inputs": random(8, 10, 2), "labels": np.tile([0, 1], (8, 5))}
+    exec("\n".join(blocks).replace("minutes=3", "steps=2"), {"x": random(1, 64), **data})
 
 
 def test_the_pictures_are_what_the_script_draws(tmp_path: Path) -> None:

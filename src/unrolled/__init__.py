@@ -1,8 +1,8 @@
 """Recurrent networks that remember: train them, run them as streams, measure their memory.
 
-`load` opens a trained model, `Stream` steps one and `StreamPool` thousands together, all without torch; `nn` has
-the layers. Each is imported when it is first asked for: torch takes a second, and a program may want to set up
-its threads before.
+`train` trains a model, with torch; `load` opens a trained one, `Stream` steps it and `StreamPool` thousands
+together, without. `nn` has the layers. Each is imported when it is first asked for: torch takes a second, and a
+program may want to set up its threads before.
 """
 
 from importlib import import_module, metadata
@@ -16,14 +16,16 @@ if TYPE_CHECKING:
     from unrolled.snapshot import Snapshot
     from unrolled.stream import Stream
     from unrolled.tasks import load
+    from unrolled.training import train
 
-__all__ = ["InputError", "Snapshot", "Stream", "StreamPool", "load", "nn"]
+__all__ = ["InputError", "Snapshot", "Stream", "StreamPool", "load", "nn", "train"]
 
 _HOMES = {
     "Snapshot": "unrolled.snapshot",
     "Stream": "unrolled.stream",
     "StreamPool": "unrolled.pool",
     "load": "unrolled.tasks",
+    "train": "unrolled.training",
 }
 
 

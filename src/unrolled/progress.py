@@ -6,27 +6,23 @@ That is on Ctrl-C, on SIGTERM and on SIGHUP.
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from types import FrameType
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from unrolled.loop import Report, in_bfloat16, train
+from unrolled.loop import Report, in_bfloat16
 from unrolled.memory.gap import Experiment, outcome
-from unrolled.recipe import TrainOptions
 from unrolled.run_files import checkpoint_path, previous_path
-from unrolled.tasks import Task
+from unrolled.training import Run
 
 __all__ = ["train_with_progress", "trials_with_progress"]
 
 
-def train_with_progress(
-    task: Task, options: TrainOptions, out: Path, resume: bool, console: Console, data: Sequence[Path] = ()
-) -> bool:
+def train_with_progress(run: Run, console: Console) -> bool:
     """Train, showing loss, held-out loss, rate and time left; False when Ctrl-C ended the run early.
 
     SIGTERM ends it likewise, with a checkpoint, and then the process with status 143, as a shell would give; so
@@ -38,13 +34,13 @@ def train_with_progress(
         nonlocal stopped_by
         stopped_by = signal_number
 
-    if os.path.isfile(out) and not resume:
+    if os.path.isfile(run.out) and not run.resume:
         console.print(
-            f"{out} is there already: once this run's model takes its place, it is {previous_path(out)}."
+            f"{run.out} is there already: once this run's model takes its place, it is {previous_path(run.out)}."
         )
-    if options.precision == "bfloat16" and not in_bfloat16(options):
+    if run.options.precision == "bfloat16" and not in_bfloat16(run.options):
         console.print("precision bfloat16: this processor multiplies float32 faster, and so does this run.")
-    reports = train(task, options, out, resume, data)
+    reports = run.reports()
     report: Report | None = None
     with _stopped(interrupt), _Display(console) as display:
         for report in reports:
@@ -54,7 +50,7 @@ def train_with_progress(
                 break
     if stopped_by and report and report.progress < 1:
         console.print(
-            f"Stopped after {report.step} steps; {checkpoint_path(out)} is saved, and the same command "
+            f"Stopped after {report.step} steps; {checkpoint_path(run.out)} is saved, and the same command "
             "with --resume goes on from it."
         )
         if stopped_by != signal.SIGINT:

@@ -5,14 +5,34 @@ Nothing here needs torch.
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from unrolled.atomic import temporary_path
 from unrolled.errors import InputError
 from unrolled.modelfile import is_model
 
-__all__ = ["check_apart", "check_once", "check_out", "checkpoint_path", "digest", "log_path", "previous_path"]
+__all__ = [
+    "check_apart",
+    "check_once",
+    "check_out",
+    "checkpoint_path",
+    "data_paths",
+    "digest",
+    "log_path",
+    "previous_path",
+]
+
+
+def data_paths(names: Iterable[str | Path]) -> list[Path]:
+    """The files and folders that DATA names.
+
+    Raises `InputError` for an empty name, which would be the folder one is in.
+    """
+    found = list(names)
+    if "" in found:
+        raise InputError("DATA is empty, expected the name of a file or a folder.")
+    return [Path(name) for name in found]
 
 
 def checkpoint_path(out: Path) -> Path:

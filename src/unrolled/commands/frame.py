@@ -30,7 +30,6 @@ __all__ = [
     "fail",
     "file_name",
     "needs_torch",
-    "paths",
     "print_json",
     "print_tables",
     "with_readable_help",
@@ -90,13 +89,6 @@ ModelPath = Annotated[
 Data = Annotated[
     list[str] | None, typer.Argument(metavar="DATA", help="Files or folders, of the kind that the task reads.")
 ]
-
-
-def paths(data: list[str] | None) -> list[Path]:
-    """The files that are named; raises `InputError` for an empty name, which would be the folder one is in."""
-    if "" in (data or []):
-        raise InputError("DATA is empty, expected the name of a file or a folder.")
-    return [Path(name) for name in data or []]
 
 
 class OutputError(Exception):

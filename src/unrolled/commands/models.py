@@ -22,7 +22,6 @@ from unrolled.commands.frame import (
     console,
     file_name,
     needs_torch,
-    paths,
     print_json,
     print_tables,
     with_settings,
@@ -31,6 +30,7 @@ from unrolled.errors import InputError
 from unrolled.examples import Refused
 from unrolled.memory import RememberOptions
 from unrolled.results import Output
+from unrolled.run_files import data_paths
 from unrolled.tasks import TASKS
 from unrolled.tasks.label import LabelModel
 from unrolled.tasks.label import data as label_data
@@ -92,7 +92,7 @@ def sample(
 @app.command("eval", epilog="Example: unrolled eval model.safetensors other.txt --json")
 def evaluate(model: ModelPath, data: Data = None, as_json: Json = False) -> None:
     """Measure a model on DATA or, without DATA, on what was held out of its training."""
-    evaluation = unrolled.load(model).evaluate(paths(data))
+    evaluation = unrolled.load(model).evaluate(data_paths(data or ()))
     if as_json:
         print_json(evaluation.figures)
     else:
@@ -154,7 +154,7 @@ def remember(
     needs_torch()
     chosen = settings.known([RememberOptions], given)
     (options,) = settings.fill([RememberOptions], chosen, "command line")
-    looked_at = paths(data)
+    looked_at = data_paths(data or ())
     if plot:
         plots.figure_class(plot)
     loaded = unrolled.load(model)

@@ -3,8 +3,7 @@
 import re
 import shlex
 import sys
-from collections.abc import Sequence
-from contextlib import chdir, nullcontext, suppress
+from contextlib import suppress
 from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any
@@ -22,7 +21,6 @@ from unrolled.commands.frame import (
     fail,
     file_name,
     needs_torch,
-    paths,
     print_json,
     print_tables,
     with_settings,
@@ -33,8 +31,9 @@ from unrolled.memory.gap import QUICK, QUICK_PROBLEM, Experiment, GapOptions
 from unrolled.memory.problems import PROBLEMS
 from unrolled.recipe import TrainOptions
 from unrolled.results import Evaluation
-from unrolled.run_files import check_apart, check_once, check_out
+from unrolled.run_files import data_paths
 from unrolled.tasks import TASKS, Model, Task
+from unrolled.training import Run, prepared
 
 HEADINGS = ("Data", "Model", "Regularisation", "Training")
 NO_MEMORY = re.compile("can't allocate memory|out of memory")  # of torch's errors, which on a CPU have no kind
@@ -92,31 +91,10 @@ def _add_train_command(kind: type[Task]) -> None:
         **given: Any,
     ) -> None:
         needs_torch()
-        if not out.name:
-            raise InputError(f"--out is {str(out)!r}, expected the name of a file.")
-        kinds = [kind.Options, TrainOptions]
-        chosen = _chosen(kinds, given, config)
-        files, folder = paths(data), ""
-        check_out(out, files, start)
-        begun = None
-        if resume:
-            from unrolled.resume import interrupted
-
-            before = interrupted(out, kind.name, chosen, files, start)
-            chosen, files, folder = settings.known(kinds, before.settings), before.data, before.folder
-            begun = before.start
-        elif start:
-            from unrolled.start import Start
-
-            begun = Start.read(start, kind.name)
-            chosen = begun.over(kind, chosen)
-        options, train_options = settings.fill(kinds, recipe.over(kind.defaults, chosen))
-        out = out.parent.resolve() / out.name if folder else out
-        with chdir(folder) if folder else nullcontext():  # of which the run's paths are
-            _check_held_out(kind, files, options.held_out)
-            task = kind(options, files, train_options.seed, begun)
-            model, report = _trained(task, train_options, out, resume, files)
-        _tell(model, report, out, as_json)
+        chosen = _chosen([kind.Options, TrainOptions], given, config)
+        with prepared(kind, data_paths(data or ()), out, chosen, start, resume) as run:
+            model, report = _trained(run)
+        _tell(model, report, run.out, as_json)
 
 
 def _panels(kind: type[Task]) -> dict[str, str]:
@@ -142,25 +120,14 @@ def _chosen(kinds: list[type[Any]], given: dict[str, Any], config: Path | None) 
     return recipe.over(in_file, chosen)
 
 
-def _check_held_out(kind: type[Task], data: list[Path], held_out: str | None) -> None:
-    """Raise `InputError` where what is to be measured on would be trained on, too."""
-    files = [file for path in data for file in kind.files(path)]
-    if held_out:
-        check_apart(files, kind.files(held_out))
-    elif kind is not TASKS["translate"]:  # whose SOURCE and TARGET may be one file
-        check_once(files)
-
-
-def _trained(
-    task: Task, options: TrainOptions, out: Path, resume: bool, data: Sequence[Path]
-) -> tuple[Model, Evaluation]:
+def _trained(run: Run) -> tuple[Model, Evaluation]:
     """The finished model and how good it is; ends the program where training ends before it should."""
     from unrolled.loop import Diverged
     from unrolled.progress import train_with_progress
 
     beside = Console(stderr=True, highlight=False)
     try:
-        finished = train_with_progress(task, options, out, resume, beside, data)
+        finished = train_with_progress(run, beside)
     except Diverged as error:
         fail(f"{error}.", 1)
     except (MemoryError, RuntimeError) as error:
@@ -170,8 +137,8 @@ def _trained(
     if not finished:
         sys.exit(130)
     beside.print("Measuring on what was held out.")
-    model: Model = unrolled.load(out)
-    return model, task.report(model)
+    model: Model = unrolled.load(run.out)
+    return model, run.task.report(model)
 
 
 def _tell(model: Model, report: Evaluation, out: Path, as_json: bool) -> None:
