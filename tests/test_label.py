@@ -318,8 +318,9 @@ def test_words_are_tagged_from_text_and_from_files(tmp_path: Path) -> None:
         ["The", "cing"],
         ["yers"],
     ]
-    with pytest.raises(InputError, match="the sentence has no words"):
-        list(model.run([" "], EventOptions()))
+    (tmp_path / "plain.txt").write_text("The cing\n\nyers\n")
+    with pytest.raises(InputError, match=r"plain\.txt, line 2 has no words, expected at least one"):
+        list(model.run([str(tmp_path / "plain.txt")], EventOptions()))
 
 
 def test_a_film_is_told_while_it_is_decoded_and_drawn_with_its_events(tmp_path: Path) -> None:

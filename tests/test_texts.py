@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from unrolled.errors import InputError
-from unrolled.texts import lines, placed, whole
+from unrolled.texts import placed, whole
 
 
 @pytest.mark.parametrize(
@@ -25,16 +25,16 @@ from unrolled.texts import lines, placed, whole
 )
 def test_a_newline_and_nothing_else_ends_a_line(tmp_path: Path, content: bytes, expected: list[str]) -> None:
     (tmp_path / "a.txt").write_bytes(content)
-    assert lines(str(tmp_path / "a.txt")) == expected
+    assert [one.text for one in placed(str(tmp_path / "a.txt"))] == expected
 
 
 def test_a_gzipped_file_is_read_as_it_is_in_training(tmp_path: Path) -> None:
     packed = gzip.compress("eins\nzwölf\n".encode())
     (tmp_path / "a.de.gz").write_bytes(packed)
-    assert lines(str(tmp_path / "a.de.gz")) == ["eins", "zwölf"]
+    assert [one.text for one in placed(str(tmp_path / "a.de.gz"))] == ["eins", "zwölf"]
     (tmp_path / "a.de.gz").write_bytes(packed[:-9])
     with pytest.raises(InputError, match=r"a\.de\.gz is damaged gzip: "):
-        lines(str(tmp_path / "a.de.gz"))
+        placed(str(tmp_path / "a.de.gz"))
 
 
 def test_standard_input_is_read_by_lines(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -43,7 +43,8 @@ def test_standard_input_is_read_by_lines(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_a_text_stands_for_itself_and_is_named_by_its_beginning() -> None:
-    assert lines("a text\nof two lines") == ["a text\nof two lines"]
+    ((text, _),) = placed("a text\nof two lines")
+    assert text == "a text\nof two lines"
     ((_, place),) = placed("one word after another " * 9)
     assert place == "the text 'one word after another one word after …'"
 
@@ -52,7 +53,7 @@ def test_a_file_with_nothing_in_it_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.txt").touch()
     assert whole(str(tmp_path / "a.txt")) == ""
     with pytest.raises(InputError, match=r"a\.txt is empty, expected a text on each line\.$"):
-        lines(str(tmp_path / "a.txt"))
+        placed(str(tmp_path / "a.txt"))
 
 
 @pytest.mark.parametrize("end", ["", "/"])

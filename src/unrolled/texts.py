@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from unrolled.errors import InputError
 
-__all__ = ["GZIP", "Placed", "lines", "placed", "unpacked", "whole"]
+__all__ = ["GZIP", "Placed", "placed", "unpacked", "whole"]
 
 GZIP = b"\x1f\x8b"  # how such a file begins
 FILE_NAME = re.compile(r"(?:~?\.{0,2}/)?\S*\.[A-Za-z][A-Za-z0-9]{0,7}|~?\.{0,2}/\S+")
@@ -47,17 +47,12 @@ def whole(given: str) -> str:
     return given
 
 
-def lines(given: str) -> list[str]:
+def placed(given: str) -> list[Placed]:
     """The texts of `given`: that one, or each line of the file or of standard input that it names.
 
     A line ends with a newline, or a carriage return and a newline, and with nothing else. Raises `InputError` as
     `whole` does, and where there is no line.
     """
-    return [one.text for one in placed(given)]
-
-
-def placed(given: str) -> list[Placed]:
-    """The texts that `lines` gives, each with its place; raises as `lines` does."""
     found = whole(given)
     if found is given:
         return [Placed(given, f"the text {textwrap.shorten(given, 40, placeholder=' …')!r}")]

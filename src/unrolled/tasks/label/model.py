@@ -234,9 +234,10 @@ class LabelModel(Loaded):
         if given.endswith((".conllu", ".conllu.gz")) or Path(given).is_dir():
             sentences = [one.inputs for one in self.read([given], Refused(), labelled=False)]
         else:
-            sentences = [text.split() for text in texts.lines(given)]
+            placed = texts.placed(given)
+            sentences = [text.split() for text, _ in placed]
             if not all(sentences):
-                raise InputError("the sentence has no words, expected at least one.")
+                raise InputError(f"{placed[sentences.index([])].place} has no words, expected at least one.")
         for words in sentences:
             logits, events = self._advanced(words, self._offline(options))
             line = " ".join(f"{word}/{event}" for word, event in zip(words, events, strict=True))
