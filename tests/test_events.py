@@ -42,12 +42,12 @@ def test_a_film_without_events_is_refused_with_what_is_expected(tmp_path: Path) 
 
 def test_each_step_has_the_event_of_its_time() -> None:
     events = [Event(0.2, 0.5, "a"), Event(0.5, 9, "b")]
-    labels = label_steps(events, 8, 10, "-")
+    labels = label_steps(events, Path("a.csv"), 8, 10, "-")
     assert labels == ["-", "-", "a", "a", "a", "b", "b", "b"]
     assert [event.name for event in steps_to_events(labels, 10)] == ["-", "a", "b"]
     assert list(steps_to_events(labels, 10))[1] == Event(0.2, 0.5, "a")
-    with pytest.raises(InputError, match=r"the event 'c' starts at 5 s, but the film ends at 0\.8 s"):
-        label_steps([Event(5, 6, "c")], 8, 10, "-")
+    with pytest.raises(InputError, match=r"^a\.csv: 'c' starts at 5 s, but the film ends at 0\.8 s; expected"):
+        label_steps([Event(5, 6, "c")], Path("a.csv"), 8, 10, "-")
 
 
 def test_an_event_is_told_as_soon_as_it_has_ended() -> None:

@@ -180,4 +180,6 @@ def test_rendered_films_are_written_once_and_read_back(tmp_path: Path, monkeypat
     assert len(frames) == len(made.pictures)
     assert np.mean(np.abs(np.stack(frames).astype(int) - np.stack(made.pictures))) < 6
     events = read_events(folder / "film-01.csv")
-    assert label_steps(events, len(frames), rendered.FPS, rendered.BACKGROUND) == made.labels
+    assert (
+        label_steps(events, folder / "film-01.csv", len(frames), rendered.FPS, rendered.BACKGROUND) == made.labels
+    )

@@ -75,13 +75,17 @@ def _event(row: dict[str, Any], where: str) -> Event:
     return Event(times[0], times[1], row["event"])
 
 
-def label_steps(events: Sequence[Event], steps: int, fps: float, background: str) -> list[str]:
-    """The event at each step, `background` where there is none; raises `InputError` for one past the end."""
+def label_steps(events: Sequence[Event], path: Path, steps: int, fps: float, background: str) -> list[str]:
+    """The event at each step, `background` where there is none; raises `InputError` for one past the end.
+
+    `path` is the file that they were read from.
+    """
     labels = [background] * steps
     for event in events:
         if event.start * fps >= steps + fps:
             raise InputError(
-                f"the event {event.name!r} starts at {event.start:g} s, but the film ends at {steps / fps:g} s."
+                f"{path}: {event.name!r} starts at {event.start:g} s, but the film ends at {steps / fps:g} s; "
+                "expected its events alone."
             )
         first, last = (math.ceil(time * fps - 1e-6) for time in (event.start, event.end))
         for step in range(first, min(last, steps)):

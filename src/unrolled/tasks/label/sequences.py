@@ -132,7 +132,8 @@ def _film(path: Path, layout: Layout, labelled: bool, refused: Refused) -> Itera
     try:
         shown = events.read_events(beside) if labelled or beside.exists() else None
         frames = np.stack(list(films.decode(path, layout.fps, layout.side)))
-        labels = None if shown is None else events.label_steps(shown, len(frames), layout.fps, layout.background)
+        fps, background = layout.fps, layout.background
+        labels = None if shown is None else events.label_steps(shown, beside, len(frames), fps, background)
     except InputError as error:
         refused(str(error))
         return
