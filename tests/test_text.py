@@ -124,7 +124,7 @@ def test_a_text_of_one_character_is_refused_as_such(tmp_path: Path) -> None:
 
 def test_a_held_out_part_with_nothing_to_predict_is_refused(tmp_path: Path) -> None:
     path = numbered(tmp_path, 100)
-    with pytest.raises(InputError, match="the held-out part has fewer than 2 symbols"):
+    with pytest.raises(InputError, match="the held-out part has a single symbol, expected at least two"):
         TextTask(TextOptions(batch=1, chunk=1, split=0.99), [path])
 
 
@@ -236,7 +236,7 @@ def test_a_model_of_an_earlier_version_finds_its_held_out_part(tmp_path: Path) -
 def test_a_named_text_of_one_symbol_is_too_little_to_hold_out(tmp_path: Path) -> None:
     path = tmp_path / "one.txt"
     path.write_text("a")
-    with pytest.raises(InputError, match=r"one\.txt: the held-out part has fewer than 2 symbols"):
+    with pytest.raises(InputError, match=r"one\.txt: the held-out part has a single symbol, expected at least two"):
         TextTask(TextOptions(batch=1, chunk=1, held_out=str(path)), [numbered(tmp_path, 100)])
 
 

@@ -107,7 +107,9 @@ class TextTask:
                 f"{(options.batch + 1) * options.chunk + 1:,} (use a smaller batch or chunk, or more text)."
             )
         if len(self.corpus.held_out) < 2:
-            raise InputError(f"{options.held_out or names}: the held-out part has fewer than 2 symbols.")
+            raise InputError(
+                f"{options.held_out or names}: the held-out part has a single symbol, expected at least two."
+            )
 
     @staticmethod
     def files(path: str | Path) -> Sequence[Path]:
