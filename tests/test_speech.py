@@ -523,6 +523,8 @@ def test_convolutions_do_not_see_what_is_to_come() -> None:
     assert_close(first, after[1:])
 
 
-def test_convolutions_want_steps_of_four_frames() -> None:
+def test_convolutions_want_steps_of_four_frames_and_eight_filters_at_least() -> None:
     with pytest.raises(InputError, match="stack is 3, expected 4 for convolutions"):
         SpeechTask(SpeechOptions(channels=8))
+    with pytest.raises(InputError, match="mels is 7, expected at least 8 for convolutions"):
+        SpeechTask(SpeechOptions(channels=8, stack=4, mels=7))

@@ -10,14 +10,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, NamedTuple, Self
 
-import numpy as np
-
 from unrolled import kinds
 
 __all__ = [
     "ARCHITECTURES",
     "BATCH_NORM",
     "CONVOLUTIONS",
+    "CONVOLVED_MELS",
     "CONVOLVED_STACK",
     "FILM_CHANNELS",
     "FILM_GROUPS",
@@ -32,7 +31,6 @@ __all__ = [
     "TextArchitecture",
     "TranslateArchitecture",
     "convolved_context",
-    "convolved_mels",
     "film_side",
     "grid_side",
 ]
@@ -57,7 +55,7 @@ class Architecture:
     @property
     def parameters(self) -> int:
         """How many numbers the model has learned."""
-        return sum(int(np.prod(shape)) for shape in self.shapes().values())
+        return sum(math.prod(shape) for shape in self.shapes().values())
 
     @classmethod
     def from_json(cls, document: Any) -> Self:
@@ -183,6 +181,8 @@ BATCH_NORM = ("weight", "bias", "running_mean", "running_var")
 """The tensors of a normalisation over the batch."""
 CONVOLVED_STACK = math.prod(one.pooled_frames for one in CONVOLUTIONS)
 """Frames that convolutions make a step of."""
+CONVOLVED_MELS = math.prod(one.pooled_mels for one in CONVOLUTIONS)
+"""Filters that convolutions make a place of; those that are left over count for nothing."""
 
 
 def convolved_context() -> int:
@@ -191,13 +191,6 @@ def convolved_context() -> int:
     for one in reversed(CONVOLUTIONS):
         frames = frames * one.pooled_frames + one.frames - 1
     return frames - CONVOLVED_STACK
-
-
-def convolved_mels(mels: int) -> int:
-    """Places over the filters that the convolutions leave."""
-    for one in CONVOLUTIONS:
-        mels //= one.pooled_mels
-    return mels
 
 
 @dataclass(frozen=True)
@@ -225,7 +218,7 @@ class SpeechArchitecture(Architecture):
     def width(self) -> int:
         """Numbers a step that the recurrent layers read."""
         if self.channels:
-            return self.channels * CONVOLUTIONS[-1].times * convolved_mels(self.mels)
+            return self.channels * CONVOLUTIONS[-1].times * (self.mels // CONVOLVED_MELS)
         return self.mels * self.stack
 
     def shapes(self) -> Shapes:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Self
 
 from unrolled import examples, kinds
-from unrolled.architecture import CONVOLVED_STACK, MOST_LAYERS, convolved_context, convolved_mels
+from unrolled.architecture import CONVOLVED_MELS, CONVOLVED_STACK, MOST_LAYERS, convolved_context
 from unrolled.errors import InputError
 from unrolled.examples import ExampleOptions, Refused
 from unrolled.settings import setting
@@ -79,8 +79,10 @@ class Data:
             raise InputError(
                 f"stack is {options.stack}, expected {CONVOLVED_STACK} for convolutions (--channels)."
             )
-        if options.channels and not convolved_mels(options.mels):
-            raise InputError(f"mels is {options.mels}, which convolutions leave nothing of; expected more.")
+        if options.channels and options.mels < CONVOLVED_MELS:
+            raise InputError(
+                f"mels is {options.mels}, expected at least {CONVOLVED_MELS} for convolutions (--channels)."
+            )
         refused = Refused(options.skip_bad)
         whole = transcripts.read(paths, options.rate, refused) if paths else transcripts.builtin(options.rate)
         context = convolved_context() if options.channels else 0
