@@ -28,7 +28,7 @@ __all__ = ["create_app"]
 
 JSON = "application/json"
 SAFETENSORS = "application/x-safetensors"
-Id = Annotated[str, Path(pattern=r"^[A-Za-z0-9_-]{1,64}$", description="The stream's name.")]
+Id = Annotated[str, Path(pattern=f"^{wire.NAME}$", description="The stream's name.")]
 At = Annotated[int | None, Query(ge=0, le=wire.MOST, description="The position that the client expects.")]
 
 MEANINGS = {

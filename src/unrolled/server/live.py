@@ -23,7 +23,7 @@ from unrolled.store import Key
 
 __all__ = ["Live"]
 
-PATH = re.compile(r"/streams/([A-Za-z0-9_-]{1,64})/live")
+PATH = re.compile(f"/streams/({wire.NAME})/live")
 POSITION = 8
 OVER = ("ended", "no_such_stream")
 

@@ -11,6 +11,7 @@ from unrolled.server.refusal import Refusal
 
 __all__ = [
     "BINARY",
+    "NAME",
     "CreateBody",
     "ErrorBody",
     "FeedAnswer",
@@ -29,9 +30,11 @@ __all__ = [
 ]
 
 BINARY = "application/octet-stream"
+NAME = r"[A-Za-z0-9_-]{1,64}"
+"""Of a stream."""
 MOST = 2**53 - 1  # what JSON's readers hold exactly
 
-StreamId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+StreamId = Annotated[str, StringConstraints(pattern=f"^{NAME}$")]
 Position = Annotated[int, Field(ge=0, le=MOST)]
 Inputs = str | list[int] | list[float] | list[str] | list[list[float | str | None]]
 INPUT_KINDS = "a text, or a list of whole numbers, of numbers, of words or of rows of numbers"
