@@ -76,7 +76,7 @@ class Rules:
         deadline, pause = time.monotonic() + self._patience, PAUSE
         while True:
             response = yield request
-            assert response is not None and not isinstance(response, float)
+            assert response is not None
             if isinstance(response, httpx.Response):
                 if response.is_success:
                     return response

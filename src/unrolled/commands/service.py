@@ -31,7 +31,7 @@ def serve(
 ) -> None:
     """Serve streams of models over HTTP and WebSocket, with states that outlast the process."""
     chosen = settings.known([ServeSettings], given)
-    (settings_,) = settings.fill([ServeSettings], chosen, "command line")
+    (options,) = settings.fill([ServeSettings], chosen, "command line")
     try:
         from unrolled.server.run import serve as run_server
     except ModuleNotFoundError as error:
@@ -42,7 +42,7 @@ def serve(
         if name in loaded:
             raise InputError(f"{path}: there is another model of this name, expected different file names")
         loaded[name] = unrolled.load(path)
-    run_server(loaded, settings_)
+    run_server(loaded, options)
 
 
 @app.command(epilog="Example: unrolled token alice --tokens tokens.txt")

@@ -46,9 +46,8 @@ def serve(models: Mapping[str, Any], settings: ServeSettings) -> None:
         raise InputError(f"host is {settings.host}, which others reach; expected --tokens with it")
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     try:
-        socket.getaddrinfo(
-            settings.host, settings.port, family
-        )  # create_server makes of its error one like any other
+        # Asked first, for create_server makes an OSError like any other of this error.
+        socket.getaddrinfo(settings.host, settings.port, family)
         listening = socket.create_server((settings.host, settings.port), backlog=BACKLOG, family=family)
     except socket.gaierror as error:
         raise InputError(

@@ -56,9 +56,8 @@ class Samples:
 class BestPath:
     """The text that becomes certain at once: the likeliest class of each step, repeats joined, blanks removed."""
 
-    fields: Sequence[Field] = [
-        ("newest", "<i8", ())
-    ]  # the class of the last step, plus 1: zero before there is one
+    # The class of the last step, plus 1: zero before there is one.
+    fields: Sequence[Field] = [("newest", "<i8", ())]
 
     def __init__(self, vocabulary: Vocabulary) -> None:
         self._vocabulary = vocabulary
