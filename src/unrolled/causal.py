@@ -15,8 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unrolled.errors import InputError
-from unrolled.network import Floats, Network, State
+from unrolled.floats import Floats
+from unrolled.network import Network
 from unrolled.snapshot import Snapshot
+from unrolled.stepper import State
 
 __all__ = ["Causal", "Field", "Front", "Lengths", "Reader", "Records"]
 

@@ -13,7 +13,7 @@ from unrolled.floats import Floats
 from unrolled.modelfile import ModelFile
 from unrolled.stepper import State, packed, zero_state
 
-__all__ = ["Floats", "Network", "State"]
+__all__ = ["Network"]
 
 
 class Network:

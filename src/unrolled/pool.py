@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from unrolled.errors import InputError
-from unrolled.network import Floats
+from unrolled.floats import Floats
 from unrolled.snapshot import Snapshot
 from unrolled.stream import CausalModel, causal_of
 

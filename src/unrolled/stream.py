@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from unrolled.causal import Causal
 from unrolled.errors import InputError
-from unrolled.network import Floats
+from unrolled.floats import Floats
 from unrolled.snapshot import Snapshot
 
-__all__ = ["CausalModel", "Snapshot", "Stream", "causal_of"]
+__all__ = ["CausalModel", "Stream", "causal_of"]
 
 HISTORY = 64
 

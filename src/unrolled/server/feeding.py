@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from unrolled.causal import Causal
 from unrolled.errors import InputError
-from unrolled.network import Floats
+from unrolled.floats import Floats
 from unrolled.server.refusal import Refusal
 from unrolled.server.streams import Entry
 from unrolled.store import Key, Moment

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from unrolled.causal import Causal
-from unrolled.network import Floats
+from unrolled.floats import Floats
 from unrolled.server.refusal import Refusal
 from unrolled.snapshot import Snapshot
 from unrolled.store import Change, Key, Moment, Store, Stored, Summary
