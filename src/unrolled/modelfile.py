@@ -79,6 +79,10 @@ class Loaded:
         """What it reads and what it names, as it was trained, where sizes alone do not tell."""
         return {}
 
+    def idle(self) -> set[str]:
+        """Its sizes and the settings of its training that made no difference."""
+        return {"steps"} if self.file.training.get("minutes") is not None else set()  # which chose the steps
+
     def __repr__(self) -> str:
         sizes, name = self.file.architecture, os.path.basename(self.file.path)
         layers = getattr(sizes, "layers", 1)  # a caption model has one

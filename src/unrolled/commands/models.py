@@ -32,8 +32,6 @@ from unrolled.memory import RememberOptions
 from unrolled.results import Output
 from unrolled.run_files import data_paths
 from unrolled.tasks import TASKS
-from unrolled.tasks.label import LabelModel
-from unrolled.tasks.label import data as label_data
 from unrolled.tasks.label.names import listed
 from unrolled.tasks.text import SampleOptions, TextModel
 
@@ -193,8 +191,7 @@ def info(model: ModelPath, as_json: Json = False) -> None:
     if as_json:
         print_json(figures)
         return
-    idle = label_data.idle(loaded.kind) if isinstance(loaded, LabelModel) else set()
-    idle |= {"steps"} if file.training.get("minutes") is not None else set()  # which chose the steps
+    idle = loaded.idle()
     table = Table(Column(no_wrap=True), Column(overflow="fold"), show_header=False)
     for name, value in figures.items():
         for key, entry in value.items() if isinstance(value, dict) else [("", value)]:

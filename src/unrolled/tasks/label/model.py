@@ -23,6 +23,7 @@ from unrolled.results import Evaluation, Output
 from unrolled.softmax import softmax
 from unrolled.stream import Stream
 from unrolled.tasks.label import events, films, piped, rendered, segments, sequences, streamed
+from unrolled.tasks.label.data import idle
 from unrolled.tasks.label.labelling import Labeller
 from unrolled.tasks.label.names import by_name
 from unrolled.tasks.label.scores import READINGS, evaluation
@@ -72,6 +73,10 @@ class LabelModel(Loaded):
             columns = {"columns": list(layout.features), "label": layout.label, "sequence": layout.sequence}
             found = {**columns, **({"categories": layout.categories} if layout.categories else {}), **found}
         return {**found, "missing": layout.missing}
+
+    def idle(self) -> set[str]:
+        """Its sizes and the settings of its training that made no difference."""
+        return super().idle() | idle(self.kind)
 
     def features(self, inputs: Any) -> NDArray[np.float32]:
         """What the recurrent layers read of a sequence's inputs [T]: numbers [T, width]."""
