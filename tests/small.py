@@ -11,8 +11,8 @@ from unrolled.architecture import Architecture, LabelArchitecture, SpeechArchite
 from unrolled.modelfile import ModelFile
 from unrolled.snapshot import Snapshot
 from unrolled.stream import Stream
+from unrolled.tasks.label.layout import Layout
 from unrolled.tasks.label.model import LabelModel
-from unrolled.tasks.label.sequences import Layout
 from unrolled.tasks.speech import SpeechModel
 from unrolled.tasks.speech.filterbank import Bank
 from unrolled.tasks.text import TextModel

@@ -24,9 +24,9 @@ from unrolled.models.label import LabelNetwork
 from unrolled.recipe import TrainOptions
 from unrolled.stream import Stream
 from unrolled.tasks.label import LabelOptions, LabelTask, films
+from unrolled.tasks.label.layout import Layout
 from unrolled.tasks.label.model import LabelModel
 from unrolled.tasks.label.segments import segments
-from unrolled.tasks.label.sequences import Layout
 from unrolled.tasks.label.switching import SwitchFilter, viterbi
 from unrolled.tasks.label.telling import EventOptions, Step, Telling
 

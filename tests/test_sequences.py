@@ -15,7 +15,8 @@ from pyarrow import parquet
 
 from unrolled.errors import InputError
 from unrolled.examples import Refused
-from unrolled.tasks.label.sequences import Layout, Series, fingerprint, read
+from unrolled.tasks.label.layout import Layout
+from unrolled.tasks.label.sequences import Series, fingerprint, read
 
 CSV = "x,y,label\n1,2,walk\n3,4.5,walk\n5,6,run\n"
 

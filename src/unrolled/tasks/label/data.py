@@ -16,8 +16,9 @@ from unrolled.examples import ExampleOptions, Refused, divide
 from unrolled.recipe import longest_gap
 from unrolled.settings import setting
 from unrolled.tasks.label import rendered, sequences
+from unrolled.tasks.label.layout import Layout
 from unrolled.tasks.label.names import are_measures, order, parted
-from unrolled.tasks.label.sequences import Layout, Series, encode_labels
+from unrolled.tasks.label.sequences import Series, encode_labels
 
 if TYPE_CHECKING:
     from unrolled.tasks.label.model import LabelModel

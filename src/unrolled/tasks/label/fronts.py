@@ -14,7 +14,7 @@ from unrolled import _engine
 from unrolled.architecture import FILM_CHANNELS, FILM_GROUPS
 from unrolled.floats import Floats
 from unrolled.modelfile import ModelFile
-from unrolled.tasks.label.sequences import Layout
+from unrolled.tasks.label.layout import Layout
 
 __all__ = ["UNKNOWN", "Numbers", "Spelling", "front", "held"]
 

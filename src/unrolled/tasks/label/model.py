@@ -25,10 +25,11 @@ from unrolled.stream import Stream
 from unrolled.tasks.label import events, films, piped, rendered, segments, sequences, streamed
 from unrolled.tasks.label.data import idle
 from unrolled.tasks.label.labelling import Labeller
+from unrolled.tasks.label.layout import Layout
 from unrolled.tasks.label.names import by_name
 from unrolled.tasks.label.scores import READINGS, evaluation
 from unrolled.tasks.label.segments import LabelScore
-from unrolled.tasks.label.sequences import Layout, Series, encode_labels
+from unrolled.tasks.label.sequences import Series, encode_labels
 from unrolled.tasks.label.switching import SwitchFilter, viterbi
 from unrolled.tasks.label.telling import EventOptions, Step, Telling
 
@@ -271,7 +272,7 @@ class LabelModel(Loaded):
             read = "arrays, which have no names of columns" if self.kind == "numbers" else self.kind
             raise InputError(f"standard input: the model reads {read}, expected the name of a file.")
         layout = replace(self.layout, time=options.time)
-        return sequences.piped(sys.stdin.buffer.read(), layout, Refused())
+        return sequences.of_bytes(sys.stdin.buffer.read(), layout, Refused())
 
     def _of_film(self, path: Path, options: EventOptions) -> Iterator[Step]:
         """What is said of each step of a film, as soon as it is known."""

@@ -19,8 +19,8 @@ from unrolled.results import Output
 from unrolled.softmax import softmax
 from unrolled.stream import Stream
 from unrolled.tasks.label.delimited import SEPARATORS, pointed
+from unrolled.tasks.label.layout import Layout
 from unrolled.tasks.label.names import by_name, cell, is_gap, listed
-from unrolled.tasks.label.sequences import Layout
 
 __all__ = ["Rows", "of_rows", "of_sentences"]
 

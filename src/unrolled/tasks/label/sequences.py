@@ -6,7 +6,7 @@ knows how a file says which event a step has, and nothing about models.
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,54 +19,12 @@ from unrolled.errors import InputError
 from unrolled.examples import Refused
 from unrolled.tasks.label import arrays, conllu, delimited, events, films, tables
 from unrolled.tasks.label.delimited import Text
+from unrolled.tasks.label.layout import Layout
 from unrolled.tasks.label.names import listed, order
 
-__all__ = ["Layout", "Series", "Source", "categories", "encode_labels", "fingerprint", "piped", "read", "sources"]
+__all__ = ["Series", "Source", "categories", "encode_labels", "fingerprint", "of_bytes", "read", "sources"]
 
 MOST_NAMES = 1000  # of a column: each is a number at every step
-
-
-@dataclass(frozen=True)
-class Layout:
-    """How files are to be read.
-
-    In a table, `label` names the column of events, `sequence` the column that tells sequences apart (else a file
-    is one, as is a table without that column of which nothing is learned) and `features` the columns that are
-    read (empty: all others but those in `ignore`), which have numbers or, those of `categories`, these names;
-    `time` may name a column with the time of each step, for those who tell it. A film is read at `fps` frames a
-    second of `side` x `side` pixels; where its CSV names no event, the event is `background`. Where `missing` is
-    "hold", a number or a name that is not there is NaN, else it is refused. The event of a step is the one that a
-    file has `ahead` steps later.
-    """
-
-    label: str = "label"
-    sequence: str | None = None
-    ignore: tuple[str, ...] = ()
-    features: tuple[str, ...] = ()
-    fps: float = 10.0
-    side: int = 32
-    background: str = "nothing"
-    missing: str = "refuse"
-    time: str | None = None
-    categories: dict[str, list[str]] = field(default_factory=dict)
-    ahead: int = 0
-
-    @property
-    def gaps(self) -> bool:
-        """Whether numbers may be missing."""
-        return self.missing == "hold"
-
-    @classmethod
-    def from_json(cls, document: dict[str, Any]) -> "Layout":
-        """What `dataclasses.asdict` made, after JSON."""
-        lists = {name: tuple(document[name]) for name in ("ignore", "features")}
-        return cls(**{**document, **lists})
-
-    def to_json(self) -> dict[str, Any]:
-        """What a model keeps of it, as JSON can hold it: all but `time`, and of the last two what they say."""
-        idle = {"time", *(name for name in ("categories", "ahead") if not getattr(self, name))}
-        kept = {name: value for name, value in asdict(self).items() if name not in idle}
-        return {name: list(value) if isinstance(value, tuple) else value for name, value in kept.items()}
 
 
 @dataclass(frozen=True)
@@ -237,7 +195,7 @@ def categories(paths: Iterable[str | Path], columns: Sequence[str]) -> dict[str,
     return {column: sorted(names, key=order) for column, names in found.items()}
 
 
-def piped(content: bytes, layout: Layout, refused: Refused) -> list[Series]:
+def of_bytes(content: bytes, layout: Layout, refused: Refused) -> list[Series]:
     """The sequences of a CSV or TSV table that came by standard input; its events may be missing."""
     found = _table(delimited.of_bytes("standard input", content), layout, False, refused)
     return [_ahead(series, layout.ahead) for series in found]

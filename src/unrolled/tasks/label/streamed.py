@@ -13,8 +13,8 @@ from unrolled.floats import Floats, as_array, as_float32
 from unrolled.modelfile import ModelFile
 from unrolled.tasks.label.categories import numbers_of
 from unrolled.tasks.label.fronts import Numbers, held
+from unrolled.tasks.label.layout import Layout
 from unrolled.tasks.label.names import is_gap
-from unrolled.tasks.label.sequences import Layout
 from unrolled.tasks.label.switching import SwitchFilter
 
 __all__ = ["Events", "Steps"]

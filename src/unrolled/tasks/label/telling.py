@@ -17,9 +17,10 @@ from unrolled.results import Output
 from unrolled.settings import setting
 from unrolled.tasks.label import films, ribbons
 from unrolled.tasks.label.events import Event, steps_to_events
+from unrolled.tasks.label.layout import Layout
 from unrolled.tasks.label.names import by_name, cell
 from unrolled.tasks.label.ribbons import Ribbons
-from unrolled.tasks.label.sequences import Layout, Series
+from unrolled.tasks.label.sequences import Series
 from unrolled.tasks.label.times import oddity
 
 __all__ = ["EventOptions", "Step", "Telling"]
