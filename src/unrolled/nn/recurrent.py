@@ -3,7 +3,7 @@
 `unrolled.nn` has the layers. T steps, B rows, D input features, H hidden units, L layers, P projected units.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from typing import NamedTuple
 
@@ -15,6 +15,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 from unrolled.errors import InputError
 from unrolled.floats import Floats
+from unrolled.nn import gpu
 from unrolled.nn.arguments import (
     Input,
     agree,
@@ -31,7 +32,8 @@ from unrolled.nn.init import chrono
 from unrolled.nn.packed_sequence import run_packed
 from unrolled.nn.variants import LayerVariant
 from unrolled.ops.cells import LayerNorm
-from unrolled.ops.dispatch import Outputs, multiplies_bfloat16, wide, widens
+from unrolled.ops.composite import needs_composite
+from unrolled.ops.dispatch import Outputs, multiplies_bfloat16, served_by_torch, wide, widens
 from unrolled.ops.library import under_autocast
 from unrolled.rates import has_matrix_units
 from unrolled.stepper import Stepper, packed
@@ -134,7 +136,9 @@ class Recurrent(torch.nn.RNNBase):
         return ", ".join([super().extra_repr(), *(f"{name}={value!r}" for name, value in told.items() if value)])
 
     def flatten_parameters(self) -> None:
-        """Do nothing: kernels pack the weights themselves. Programs written for torch.nn call it."""
+        """Let a plain layer's weights lie as cuDNN wants them; the engine packs its own."""
+        if "variant" not in vars(self) or self.variant.plain(training=False):
+            super().flatten_parameters()
 
     def __prepare_scriptable__(self) -> torch.nn.RNNBase:
         """Torch's layer on the same parameters: torch.jit.script compiles it, and leaves it in the model."""
@@ -343,11 +347,14 @@ class Recurrent(torch.nn.RNNBase):
         directions = 2 if self.bidirectional else 1
         shapes = [(self.num_layers * directions, rows, width) for width in self._state_widths()]
         check_states(initial or (), shapes, x)
+        if served_by_torch(x.device.type, x.dtype) and rows and self._on_gpu(x, initial, resets, traced):
+            x = x if symbols is None else F.embedding(symbols, x)
+            states = initial or tuple([x.new_zeros(shape) for shape in shapes])
+            return *gpu.run(self, list(self._learned()), x, states, lengths, resets), []
         bfloat16, x = multiplies_bfloat16(x), wide(x)
         every = 1 if traced else 0
         # The layer's own first, for `parameters` walks through modules; last what is made of others, by whomever.
-        made = map(self._kept, self._flat_weights_names)
-        learned = chain(self._parameters.values(), self.parameters(), made)
+        learned = chain(self._parameters.values(), self.parameters(), self._learned())
         if not traced and _needs_gradient(chain((x, *(initial or ())), learned)):
             every = 1 if torch.compiler.is_exporting() else self.recompute or 1
         starts: list[Outputs]
@@ -378,6 +385,19 @@ class Recurrent(torch.nn.RNNBase):
         if not widens(self._kept("weight_ih_l0")):
             return x, final, traces
         return self._narrow(x), tuple(map(self._narrow, final)), [trace.laid_out(self._narrow) for trace in traces]
+
+    def _learned(self) -> Iterator[Tensor]:
+        """All that it has learned, in torch's order."""
+        return map(self._kept, self._flat_weights_names)
+
+    def _on_gpu(self, x: Tensor, initial: Tensors | None, resets: Tensor | None, traced: bool) -> bool:
+        """Whether a call is one that `unrolled.nn.gpu` knows."""
+        return (
+            self._is_torchs(resets if self.bidirectional else None, traced)
+            and not self.recompute
+            and not torch.compiler.is_compiling()
+            and not needs_composite((x, *(initial or ()), *self._learned()))
+        )
 
     def _narrow(self, part: Tensor) -> Tensor:
         """What comes out of a layer that is kept in fewer bits than float32: rounded once, at the end."""

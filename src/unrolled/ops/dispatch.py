@@ -33,6 +33,7 @@ __all__ = [
     "multiplies_bfloat16",
     "pooled",
     "served_by_engine",
+    "served_by_torch",
     "warn_reference",
     "wide",
     "widens",
@@ -68,6 +69,11 @@ def served_by_engine(op: str, is_cpu: bool, dtype: torch.dtype) -> bool:
     return is_cpu and dtype == torch.float32 and op in ENGINE
 
 
+def served_by_torch(device: str, dtype: torch.dtype) -> bool:
+    """Whether a plain layer on a device of this type ("cuda") is torch's own kernels' to run, such as cuDNN's."""
+    return device not in ("cpu", "meta") and dtype != torch.float64
+
+
 def widens(x: Tensor) -> bool:
     """Whether a layer runs on x in float32, which the engine serves, because x has fewer bits and is on a CPU."""
     return x.dtype in NARROW and x.is_cpu
@@ -86,7 +92,10 @@ def multiplies_bfloat16(x: Tensor) -> bool:
 
 @dataclass(frozen=True)
 class KernelRow:
-    """Which kernel, "engine" or "reference", serves one op; `isa` is empty for the reference."""
+    """Which kernel serves one op: "engine", with the `isa` in use, "reference", or "torch".
+
+    The last is that of plain layers, by torch's own kernels; the op itself is then the reference's.
+    """
 
     op: str
     device: str
@@ -103,7 +112,8 @@ def kernels() -> list[KernelRow]:
             for dtype in (torch.float32, torch.float64):
                 name = str(dtype).removeprefix("torch.")
                 engine = served_by_engine(op, device == "cpu", dtype)
-                kernel, isa = ("engine", _engine.isa()) if engine else ("reference", "")
+                plain = "torch" if served_by_torch(device, dtype) else "reference"
+                kernel, isa = ("engine", _engine.isa()) if engine else (plain, "")
                 rows.append(KernelRow(f"unrolled::{op}", device, name, kernel, isa))
     return rows
 
