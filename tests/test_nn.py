@@ -460,6 +460,29 @@ def test_a_layer_is_traced_saved_and_loaded(kind: str) -> None:
     torch.autograd.backward(found[0].sum())
 
 
+class Packing(torch.nn.Module):
+    def __init__(self, layer: torch.nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x: Tensor, lengths: Tensor) -> Any:
+        output, final = self.layer(pack_padded_sequence(x, lengths, enforce_sorted=False))
+        return pad_packed_sequence(output)[0], final
+
+
+@every_layer
+@pytest.mark.filterwarnings("ignore:.*deprecated", "ignore::torch.jit.TracerWarning")
+def test_what_was_traced_takes_packed_rows_of_other_lengths(kind: str) -> None:
+    theirs, ours = twins(kind, {"bidirectional": True})
+    x = torch.randn(40, 4, D, generator=torch.Generator().manual_seed(7))
+    jit = cast("Any", torch.jit)
+    traced = jit.trace(Packing(ours), (x, torch.tensor([1, 40, 2, 1])), check_trace=False)
+    for lengths in ([1, 40, 2, 1], [20, 40, 30, 3], [40, 40, 40, 40]):
+        wanted = Packing(theirs)(x, torch.tensor(lengths))
+        for got, torchs in zip(flat(traced(x, torch.tensor(lengths))), flat(wanted), strict=True):
+            assert_close(got, torchs)
+
+
 class Embedded(torch.nn.Module):
     def __init__(self, layer: torch.nn.Module) -> None:
         super().__init__()

@@ -319,8 +319,9 @@ class Recurrent(torch.nn.RNNBase):
             output, final, _ = self._stack(x, initial, lengths, resets, embedding, False)
             return output, final
 
-        # A mask of weights holds for a whole call.
-        may_group = not (self.variant.weight_drop and self.training)
+        # A mask of weights holds for a whole call, and what is traced for rows of any length.
+        one_mask = self.variant.weight_drop and self.training
+        may_group = not (one_mask or torch.jit.is_tracing())  # type: ignore[attr-defined, no-untyped-call]
         return run_packed(run, input, initial, resets, may_group)
 
     def _by_step(self, resets: Tensor) -> Tensor:
