@@ -320,7 +320,7 @@ def test_a_prompt_on_standard_input_is_read_as_that_of_a_file(
     monkeypatch.setattr(sys, "stdin", TextIOWrapper(BytesIO("\ufeffthe clouds".encode())))
     assert command("sample", model, *options, "-").out == expected
     monkeypatch.setattr(sys, "stdin", TextIOWrapper(BytesIO(b"the \xff")))
-    refused(command("sample", model, *options, "-"), "standard input: byte 0xFF at offset 4 is not UTF-8")
+    refused(command("sample", model, *options, "-"), "standard input: byte 0xFF at offset 4 of it is not UTF-8")
 
 
 @pytest.mark.parametrize("words", [("stream",), ("run", "-"), ("sample", "--prompt", "-")])

@@ -217,7 +217,7 @@ def test_a_file_that_is_no_picture_is_refused(tmp_path: Path) -> None:
         (b"picture,caption\n", r"line 1: the columns are 'picture,caption', expected 'image,caption'"),
         (b"image,caption\n", r"there is no picture with a caption"),
         (b'image,caption\na.png,"a cat\n', r"captions.txt, line 2: not CSV: unexpected end of data"),
-        (b"image,caption\na.png,\xff\n", r"captions.txt is not UTF-8: invalid start byte at byte 20"),
+        (b"image,caption\na.png,\xff\n", r"captions.txt: byte 0xFF at offset 20 of it is not UTF-8, expected"),
     ],
 )
 def test_a_captions_file_that_is_none_is_refused(tmp_path: Path, text: bytes, reason: str) -> None:

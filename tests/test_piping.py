@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from small import BANK, inputs_for, label_file, model_of, speech_file, text_file
-from unrolled import Snapshot, Stream, modelfile, piping
+from unrolled import Snapshot, Stream, modelfile, piping, texts
 from unrolled.errors import InputError
 from unrolled.tasks.speech import ListenOptions
 from unrolled.tasks.text import piped as text_piped
@@ -461,6 +461,6 @@ def test_a_line_of_any_length_is_read_in_parts(model: Path, monkeypatch: pytest.
 @pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
 def test_a_line_without_end_is_refused_before_it_takes_all_memory(model: Path, mark: bytes) -> None:
     process = start(model, "--skip-bad", "--json")
-    out, err = process.communicate(mark + b"a" * (2 * piping.MOST + 100) + b"\nabc\n")
+    out, err = process.communicate(mark + b"a" * (2 * texts.MOST + 100) + b"\nabc\n")
     assert (process.returncode, json.loads(out)["position"]) == (0, 4)
     assert err.decode() == "unrolled: standard input, line 1: it has more than 16 MB, expected shorter lines.\n"

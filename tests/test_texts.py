@@ -49,6 +49,14 @@ def test_a_text_stands_for_itself_and_is_named_by_its_beginning() -> None:
     assert place == "the text 'one word after another one word after …'"
 
 
+def test_a_byte_that_is_no_text_is_found_behind_a_byte_order_mark(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_bytes(b"\xef\xbb\xbfab\xff")
+    with pytest.raises(
+        InputError, match=r"a\.txt: byte 0xFF at offset 5 of it is not UTF-8, expected text in UTF-8"
+    ):
+        whole(str(tmp_path / "a.txt"))
+
+
 def test_a_file_with_nothing_in_it_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.txt").touch()
     assert whole(str(tmp_path / "a.txt")) == ""

@@ -4,11 +4,9 @@ What was printed is in the state: it is stored, if there is a place for it, befo
 a model reads its input is its task's to say (`tasks/NAME/piped.py`); nothing here knows a task.
 """
 
-from codecs import BOM_UTF8
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from hashlib import sha256
-from itertools import count
 from pathlib import Path
 from typing import BinaryIO, Protocol
 from urllib.parse import quote
@@ -18,10 +16,10 @@ from unrolled.locks import holding
 from unrolled.results import Output
 from unrolled.snapshot import Snapshot
 from unrolled.stream import CausalModel, Stream
+from unrolled.texts import MOST
 
-__all__ = ["PipedModel", "Streams", "decoded", "each", "numbered", "opened", "piped"]
+__all__ = ["PipedModel", "Streams", "each", "opened", "piped"]
 
-MOST = 16 << 20  # bytes of a line; one that never ends would take all memory that there is
 LONGEST = 200  # bytes of a name in that of a file, which has at most 255
 
 
@@ -155,20 +153,6 @@ def piped(
             yield output
 
 
-def numbered(source: BinaryIO, marked: bool = True) -> Iterator[tuple[int, bytes]]:
-    """The lines of a text, counted from 1, the first without a byte order mark if it is `marked`.
-
-    Of a line of more than `MOST` bytes there is the beginning alone, which is that long.
-    """
-    for number in count(1):
-        line = source.readline(MOST + 1)
-        if not line:
-            return
-        yield number, line.removeprefix(BOM_UTF8) if marked and number == 1 and len(line) <= MOST else line
-        while len(line) > MOST and not line.endswith(b"\n"):
-            line = source.readline(MOST + 1)
-
-
 def each(
     lines: Iterable[tuple[int, bytes]], told: Callable[[bytes], Output], refused: Callable[[str], None]
 ) -> Iterator[Output]:
@@ -187,12 +171,3 @@ def each(
             refused(f"standard input, line {number}: {error}")
         else:
             yield output
-
-
-def decoded(line: bytes) -> str:
-    """The text of a line; raises `InputError` for what is not UTF-8."""
-    try:
-        return line.decode("utf-8")
-    except UnicodeDecodeError as error:
-        wrong = f"byte 0x{line[error.start]:02X} at offset {error.start} of it is not UTF-8"
-        raise InputError(f"{wrong}, expected text in UTF-8") from error

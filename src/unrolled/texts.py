@@ -8,15 +8,18 @@ import re
 import sys
 import textwrap
 import zlib
-from collections.abc import Callable
+from codecs import BOM_UTF8
+from collections.abc import Callable, Iterator
+from itertools import count
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 from unrolled.errors import InputError
 
-__all__ = ["GZIP", "Placed", "placed", "unpacked", "whole"]
+__all__ = ["GZIP", "MOST", "Placed", "decoded", "numbered", "placed", "text_of", "unpacked", "whole"]
 
 GZIP = b"\x1f\x8b"  # how such a file begins
+MOST = 16 << 20  # bytes of a line; one that never ends would take all memory that there is
 FILE_NAME = re.compile(r"(?:~?\.{0,2}/)?\S*\.[A-Za-z][A-Za-z0-9]{0,7}|~?\.{0,2}/\S+")
 
 
@@ -33,11 +36,11 @@ def whole(given: str) -> str:
     Raises `InputError` for a folder, and for a file that is not there, cannot be read or is not UTF-8.
     """
     if given == "-":
-        return _decoded(sys.stdin.buffer.read(), "standard input")
+        return text_of(sys.stdin.buffer.read(), "standard input")
     path = Path(given)
     if _is(Path.is_file, path):
         try:
-            return _decoded(unpacked(path), given)
+            return text_of(unpacked(path), given)
         except OSError as error:
             raise InputError(f"{given} cannot be read: {error.strerror}.") from error
     if _is(Path.is_dir, path):
@@ -72,18 +75,39 @@ def unpacked(path: Path) -> bytes:
         raise InputError(f"{path} is damaged gzip: {error}.") from error
 
 
+def numbered(source: BinaryIO, marked: bool = True) -> Iterator[tuple[int, bytes]]:
+    """The lines of a text, counted from 1, the first without a byte order mark if it is `marked`.
+
+    Of a line of more than `MOST` bytes there is the beginning alone, which is that long.
+    """
+    for number in count(1):
+        line = source.readline(MOST + 1)
+        if not line:
+            return
+        yield number, line.removeprefix(BOM_UTF8) if marked and number == 1 and len(line) <= MOST else line
+        while len(line) > MOST and not line.endswith(b"\n"):
+            line = source.readline(MOST + 1)
+
+
+def decoded(content: bytes) -> str:
+    """The text of a line, or of all of a file; raises `InputError` for what is not UTF-8."""
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        wrong = f"byte 0x{content[error.start]:02X} at offset {error.start} of it is not UTF-8"
+        raise InputError(f"{wrong}, expected text in UTF-8") from error
+
+
+def text_of(content: bytes, name: str) -> str:
+    """The text of a file without its byte order mark; raises `InputError`, under its `name`, as `decoded` does."""
+    try:
+        return decoded(content).removeprefix("\ufeff")
+    except InputError as error:
+        raise InputError(f"{name}: {error}") from error
+
+
 def _is(kind: Callable[[Path], bool], path: Path) -> bool:
     try:
         return kind(path)
     except (OSError, ValueError):  # too long a name, or one with a zero in it
         return False
-
-
-def _decoded(content: bytes, name: str) -> str:
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise InputError(
-            f"{name}: byte 0x{content[error.start]:02X} at offset {error.start} is not UTF-8, "
-            "expected text in UTF-8."
-        ) from error

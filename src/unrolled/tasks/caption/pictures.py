@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from unrolled.errors import InputError
 from unrolled.examples import Refused
 from unrolled.extras import extra
+from unrolled.texts import text_of
 
 __all__ = ["CAPTIONS", "Pictures", "fit", "gather", "normal", "pillow", "read", "read_picture"]
 
@@ -214,11 +215,9 @@ def _read_captions(folder: Path, captions: dict[Path, list[str]], refused: Refus
         raise InputError(f"{folder} is not a folder; expected one with pictures and a {CAPTIONS}.")
     path = folder / CAPTIONS
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        text = text_of(path.read_bytes(), str(path))
     except OSError as error:
         raise InputError(f"{path} could not be read: {error.strerror}.") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not UTF-8: {error.reason} at byte {error.start}.") from error
     rows = csv.reader(io.StringIO(text, newline=""), strict=True)
     header, before = None, 0
     try:

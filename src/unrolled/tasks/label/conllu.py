@@ -8,7 +8,7 @@ from typing import BinaryIO, cast
 
 from unrolled.errors import InputError
 from unrolled.examples import Refused
-from unrolled.piping import decoded, numbered
+from unrolled.texts import decoded, numbered
 
 __all__ = ["read"]
 

@@ -14,13 +14,14 @@ from functools import partial
 from typing import Any, BinaryIO
 
 from unrolled.errors import InputError
-from unrolled.piping import Streams, decoded, each, numbered
+from unrolled.piping import Streams, each
 from unrolled.results import Output
 from unrolled.softmax import softmax
 from unrolled.stream import Stream
 from unrolled.tasks.label.delimited import SEPARATORS, pointed
 from unrolled.tasks.label.layout import Layout
 from unrolled.tasks.label.names import by_name, cell, is_gap, listed
+from unrolled.texts import decoded, numbered
 
 __all__ = ["Rows", "of_rows", "of_sentences"]
 

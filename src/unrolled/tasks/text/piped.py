@@ -6,10 +6,11 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from unrolled.errors import InputError
-from unrolled.piping import decoded, each, numbered
+from unrolled.piping import each
 from unrolled.results import Output
 from unrolled.softmax import log_softmax
 from unrolled.stream import Stream
+from unrolled.texts import decoded, numbered
 from unrolled.vocabulary import UnknownCharacter, Vocabulary
 
 __all__ = ["piped"]
