@@ -568,7 +568,7 @@ def test_dropout_on_a_single_layer_warns_as_torch_does() -> None:
     [
         ({"lengths": torch.tensor([1, 2])}, "lengths must be integers of shape (4,), got int64 of shape (2,)"),
         ({"lengths": torch.ones(B)}, "lengths must be integers of shape (4,), got float32 of shape (4,)"),
-        ({"lengths": [1, 2, 3, 4]}, "lengths must be integers of shape (4,), got a list"),
+        ({"lengths": [1, 2, 3, 4]}, "lengths must be integers of shape (4,), got a list, which is no Tensor"),
         ({"lengths": torch.tensor([1, 2, 9, 4])}, "lengths[2] is 9, expected 0 to 6"),
         ({"lengths": torch.tensor([1, -1, 2, 4])}, "lengths[1] is -1, expected 0 to 6"),
         ({"lengths": torch.ones(B).long().to_sparse()}, "lengths must be integers of shape (4,), got layout"),

@@ -115,7 +115,7 @@ def unknown_symbol(symbols: Tensor, count: int) -> str:
 
 def _described(value: object) -> str:
     if not isinstance(value, Tensor):
-        return f"a {type(value).__name__}"
+        return f"a {type(value).__name__}, which is no Tensor"
     if not is_dense(value):
         return laid_out(value)
     return f"{str(value.dtype).removeprefix('torch.')} of shape {tuple(value.shape)}"
