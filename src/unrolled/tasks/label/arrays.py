@@ -16,6 +16,7 @@ from unrolled.errors import InputError
 from unrolled.examples import Refused
 from unrolled.extras import extra
 from unrolled.floats import Floats
+from unrolled.tasks.label.names import HELD
 
 __all__ = ["read"]
 
@@ -123,7 +124,7 @@ def _checked(name: str, inputs: NDArray[Any], gaps: bool) -> Floats:
     if wrong.any():
         step, feature = np.argwhere(wrong)[0]
         found = inputs[step, feature]
-        hint = "; training with --missing hold takes the one before it" if np.isnan(found) else ""
+        hint = HELD if np.isnan(found) else ""
         raise InputError(f"{name}, step {step}, feature {feature}: {found}, expected a finite number{hint}")
     return numbers
 

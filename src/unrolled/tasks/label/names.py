@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["are_measures", "by_name", "cell", "is_gap", "listed", "order", "parted", "written"]
+__all__ = ["HELD", "are_measures", "by_name", "cell", "is_gap", "listed", "order", "parted", "written"]
 
 GAPS = ("", "na", "n/a", "nan", "null")  # cells that say that there is nothing, in lower case
+HELD = "; training with --missing hold takes the one before it"  # the end of a sentence about a gap
 MOST = 10  # names that a sentence lists
 
 

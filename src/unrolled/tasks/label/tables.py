@@ -24,12 +24,11 @@ from unrolled.floats import Floats
 from unrolled.tasks.label import delimited
 from unrolled.tasks.label.categories import Categories, encoded, expected
 from unrolled.tasks.label.delimited import Text
-from unrolled.tasks.label.names import cell, is_gap, listed, written
+from unrolled.tasks.label.names import HELD, cell, is_gap, listed, written
 
 __all__ = ["Table", "names_in", "read", "series"]
 
 MOST = float(np.finfo(np.float32).max)
-HELD = "; training with --missing hold takes the one before it"
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from functools import cache
 
 import numpy as np
 
-from unrolled.errors import InputError
+from unrolled.extras import extra
 from unrolled.tasks.translate.parallel import Pair
 
 __all__ = ["ALWAYS_KNOWN", "BUILTIN", "pairs"]
@@ -26,12 +26,8 @@ def pairs() -> tuple[Pair, ...]:
 
     Raises `InputError` where unicode-rbnf, which spells them, is missing.
     """
-    try:
+    with extra("translate", "without DATA there are numbers in words, which need unicode-rbnf"):
         from unicode_rbnf import RbnfEngine
-    except ImportError as error:
-        raise InputError(
-            "the built-in numbers need unicode-rbnf: pip install 'unrolled[translate]' (or name DATA)."
-        ) from error
     rng = np.random.default_rng(0)
     numbers = list(range(ALWAYS_KNOWN))
     for below, count in DRAWN.items():
