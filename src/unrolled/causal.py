@@ -176,7 +176,7 @@ class Causal:
 
 
 def _state(states: Records, names: list[str]) -> State:
-    """The states of B streams as a network takes them, [L, B, H]: a view of the records."""
+    """The states of B streams as a network takes them, h [L, B, P] and c [L, B, H]: a view of the records."""
     h, *c = (states[name].swapaxes(0, 1) for name in names)
     return State(h, c[0] if c else None)
 

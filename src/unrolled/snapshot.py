@@ -30,8 +30,8 @@ HEADER = 8  # bytes that say how long safetensors' header is
 class Snapshot:
     """What a stream carried after `position` inputs; `weights` is the SHA-256 of its model's weights.
 
-    `arrays` has h and, for an LSTM, c, each [L, H] (with a member's number before the name where a model has
-    several), and what front end and reader keep.
+    `arrays` has h [L, P] and, for an LSTM, c [L, H] (P is H but for a projection; with a member's number before
+    the name where a model has several), and what front end and reader keep.
     """
 
     weights: str

@@ -62,7 +62,7 @@ class Stream:
 
     @property
     def trace(self) -> dict[str, NDArray[Any]]:
-        """What it carries now: h and, for an LSTM, c, each [L, H], and what front end and reader keep."""
+        """What it carries now: h [L, P] and, for an LSTM, c [L, H], and what front end and reader keep."""
         return dict(self.snapshot().arrays)
 
     @property

@@ -12,7 +12,9 @@ from unrolled.nn import GRU, LSTM, RNN, chrono
 __all__ = ["BatchNorm", "Head", "Layers", "State", "drop", "open_forget_gates"]
 
 State = tuple[Tensor, ...]
-"""What is carried from step to step: (h, c) for an LSTM, (h,) otherwise, each [L, B, H] (2 L if bidirectional)."""
+"""What is carried from step to step: h [L, B, P] (P is H but for a projection) and, for an LSTM, c [L, B, H]; with
+2 L in place of L if bidirectional.
+"""
 
 LAYERS: dict[str, type[RNN | LSTM | GRU]] = {"lstm": LSTM, "gru": GRU, "rnn": RNN}
 

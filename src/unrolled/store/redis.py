@@ -164,7 +164,7 @@ class RedisStore:
         ]
 
     def count(self, tenant: str | None = None) -> int:
-        """How many streams a tenant has; or all together that have not ended."""
+        """How many streams a tenant has, those that ended too; or all together that have not ended."""
         with self._reaching():
             return int(self._redis.zcard(_AGES if tenant is None else _names(tenant)))
 
