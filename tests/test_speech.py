@@ -260,6 +260,13 @@ def test_files_are_heard_at_any_rate(tmp_path: Path, model: SpeechModel) -> None
     assert alone.record["seconds"] == round(soundfile.info(paths[0]).duration, 3)
 
 
+def test_files_are_heard_where_standard_input_is_closed(
+    tmp_path: Path, model: SpeechModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", None)
+    assert len(list(model.run([str(tmp_path / "data" / "0.wav")], ListenOptions()))) == 1
+
+
 def test_a_file_is_heard_on_standard_input(
     tmp_path: Path, model: SpeechModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -126,28 +126,38 @@ class SpeechModel(Loaded):
         Raw PCM has the model's rate, 16 bits, little-endian, one channel. Raises `InputError` for a file that
         `audio.read` refuses, and for standard input with nothing in it.
         """
-        fresh, source = self.listen(options), cast(BufferedReader, sys.stdin.buffer)
+        fresh = self.listen(options)
         for name in inputs:
-            if name != "-":
-                if name.lower().endswith(".tsv") or Path(name).is_dir():
-                    raise InputError(f"{name} is no sound; `unrolled eval` measures on a table of transcripts.")
-                samples = audio.read(Path(name), self.bank.rate)
-            elif audio.is_file(source.peek(4)):
-                samples = audio.read_content(source.read(), "standard input", self.bank.rate)
-            else:
-                if not source.peek(1):
-                    raise InputError("standard input is empty (0 bytes); expected a sound file or raw PCM.")
-                spaced = " " in self.file.encoding["vocabulary"]["characters"]
-                for heard in live(source, fresh.fork(), spaced, options.partial):
-                    line = heard.text if heard.final else f"... {heard.text}"
-                    yield Output(line, {"file": name, **heard._asdict()})
-                continue
+            samples = self._sound(name)
             stream = fresh.fork()
+            if samples is None:
+                yield from self._live(stream, options.partial)
+                continue
             text = stream.feed(samples) + stream.finish()
             yield Output(
                 text if len(inputs) == 1 else f"{name}: {text}",
                 {"file": name, "text": text, "seconds": round(stream.seconds, 3)},
             )
+
+    def _sound(self, name: str) -> Samples | None:
+        """The samples [N] of a sound file, which `-` may be too; None where that is raw PCM."""
+        if name == "-":
+            source = cast(BufferedReader, sys.stdin.buffer)
+            whole = audio.is_file(source.peek(4))
+            return audio.read_content(source.read(), "standard input", self.bank.rate) if whole else None
+        if name.lower().endswith(".tsv") or Path(name).is_dir():
+            raise InputError(f"{name} is no sound; `unrolled eval` measures on a table of transcripts.")
+        return audio.read(Path(name), self.bank.rate)
+
+    def _live(self, stream: Listener, partial: bool) -> Iterator[Output]:
+        """What is said in raw PCM on standard input, as it comes."""
+        source = cast(BufferedReader, sys.stdin.buffer)
+        if not source.peek(1):
+            raise InputError("standard input is empty (0 bytes); expected a sound file or raw PCM.")
+        spaced = " " in self.file.encoding["vocabulary"]["characters"]
+        for heard in live(source, stream, spaced, partial):
+            line = heard.text if heard.final else f"... {heard.text}"
+            yield Output(line, {"file": "-", **heard._asdict()})
 
     def evaluate(self, paths: Sequence[str | Path] = ()) -> Evaluation:
         """Error rates on tables of transcripts (default: what was held out of its training), freely decoded."""
