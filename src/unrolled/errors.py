@@ -1,6 +1,9 @@
 """The one error that a person's input can cause, and the sentence it carries."""
 
-__all__ = ["InputError"]
+import difflib
+from collections.abc import Sequence
+
+__all__ = ["InputError", "meant"]
 
 
 class InputError(ValueError):
@@ -12,3 +15,9 @@ class InputError(ValueError):
 
     def __init__(self, sentence: str) -> None:
         super().__init__(sentence if sentence.endswith(".") else f"{sentence}.")
+
+
+def meant(name: str, known: Sequence[str]) -> str:
+    """The end of a sentence that asks for the `known` name next to one that is none; nothing where none is near."""
+    near = difflib.get_close_matches(name, known, n=1)
+    return f" (did you mean {near[0]!r}?)" if near else ""

@@ -5,14 +5,13 @@ of the layer in `unrolled.nn`, where the papers stand; one that is a probability
 the part of the hidden units that a projection of h leaves (`proj_size` of the layer).
 """
 
-import difflib
 import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from unrolled.errors import InputError
+from unrolled.errors import InputError, meant
 
 __all__ = ["HELP", "PLAIN", "Kind", "named", "unmet"]
 
@@ -105,11 +104,11 @@ def unmet(name: str) -> str:
     """What is expected of a name that is no cell's, else an empty text."""
     base, *parts = name.split("-")
     if base not in PLAIN:
-        return f"one of {', '.join(PLAIN)}, or a variant of one{_near(base, PLAIN)}"
+        return f"one of {', '.join(PLAIN)}, or a variant of one{meant(base, PLAIN)}"
     known = (*SWITCHES[base], *(f"{one}P" for one in PARTS[base]))
     for part in parts:
         if not _variant(base, part)[0]:
-            return f"{base} with variants of {', '.join(known)} (P: a part of 1, as 0.1){_near(part, known)}"
+            return f"{base} with variants of {', '.join(known)} (P: a part of 1, as 0.1){meant(part, known)}"
     if len({_variant(base, part)[0] for part in parts}) < len(parts):
         return "each variant once"
     return ""
@@ -123,8 +122,3 @@ def _variant(base: str, part: str) -> tuple[str, Any]:
     if found and found[1] in PARTS[base]:
         return found[1], float(found[2])
     return "", None
-
-
-def _near(name: str, known: tuple[str, ...]) -> str:
-    near = difflib.get_close_matches(name, known, n=1)
-    return f" (did you mean {near[0]!r}?)" if near else ""

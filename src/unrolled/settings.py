@@ -14,7 +14,7 @@ from dataclasses import field, fields
 from pathlib import Path
 from typing import Any
 
-from unrolled.errors import InputError
+from unrolled.errors import InputError, meant
 
 __all__ = ["fill", "help_text", "known", "read_toml", "setting"]
 
@@ -119,9 +119,7 @@ def _unmet(value: Any, hint: Any, limits: Mapping[str, Any]) -> str:
     if value is None:
         return ""
     if limits["choices"] and value not in limits["choices"]:
-        near = difflib.get_close_matches(str(value), limits["choices"], n=1)
-        hint_text = f" (did you mean {near[0]!r}?)" if near else ""
-        return f"one of {', '.join(limits['choices'])}{hint_text}"
+        return f"one of {', '.join(limits['choices'])}{meant(str(value), limits['choices'])}"
     if limits["unmet"] is not None and (expected := limits["unmet"](value)):
         return str(expected)
     if limits["at_least"] is not None and not value >= limits["at_least"]:
