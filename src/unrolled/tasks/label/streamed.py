@@ -47,17 +47,7 @@ class Steps:
     def checked(self, inputs: Any) -> NDArray[Any]:
         """The inputs of one stream as an array; raises `InputError` for what is not of the model's kind."""
         if self._kind == "words":
-            if (
-                not isinstance(inputs, Sequence)
-                or isinstance(inputs, str)
-                or not all(type(w) is str for w in inputs)
-            ):
-                raise InputError("words: expected a list of texts, one for each word")
-            if "" in inputs:
-                raise InputError(
-                    f"words: word {list(inputs).index('') + 1} is empty, expected a character or more"
-                )
-            return np.array(list(inputs), object)
+            return _words(inputs)
         films, shape = self._kind == "films", self.shape
         if isinstance(inputs, str):
             raise InputError(f"inputs: expected shape {_shown(shape)}, got a text")
@@ -90,6 +80,15 @@ class Steps:
                 x[begin:end] = held(x[begin:end], states["held"][row])
                 states["held"][row] = x[end - 1]
         return x, lengths
+
+
+def _words(inputs: Any) -> NDArray[Any]:
+    """Words [T] as an array; raises `InputError` for what is no list of words."""
+    if isinstance(inputs, str) or not isinstance(inputs, Sequence) or any(type(one) is not str for one in inputs):
+        raise InputError("words: expected a list of texts, one for each word")
+    if "" in inputs:
+        raise InputError(f"words: word {list(inputs).index('') + 1} is empty, expected a character or more")
+    return np.array(list(inputs), object)
 
 
 def _shown(shape: tuple[int, ...]) -> str:
