@@ -18,6 +18,6 @@ class InputError(ValueError):
 
 
 def meant(name: str, known: Sequence[str]) -> str:
-    """The end of a sentence that asks for the `known` name next to one that is none; nothing where none is near."""
+    """The end of a sentence that asks whether a `known` name was meant; nothing where none is near."""
     near = difflib.get_close_matches(name, known, n=1)
     return f" (did you mean {near[0]!r}?)" if near else ""
