@@ -53,6 +53,7 @@ MODELS = {
     "text": text_file,
     "numbers": lambda: label_file("numbers"),
     "words": lambda: label_file("words"),
+    "films": lambda: label_file("films"),
     "speech": speech_file,
 }
 
@@ -410,7 +411,7 @@ def test_the_same_creation_again_finds_the_stream_and_another_of_its_name_is_ref
     with pytest.raises(ServerError) as refused:
         client.create("words", "the-same")
     assert (refused.value.status, refused.value.code) == (409, "exists")
-    with pytest.raises(ServerError, match="expected one of text, numbers, words, speech"):
+    with pytest.raises(ServerError, match="expected one of text, numbers, words, films, speech"):
         client.create("nothing")
     first.delete()
     for gone in (first.peek, first.step):
@@ -806,6 +807,9 @@ def test_an_answer_has_what_was_asked_for_in_the_form_that_was_asked_for(tmp_pat
         in_bytes = client.post("/streams/a/feed?at=3", content=content, headers=kinds)
         assert np.frombuffer(in_bytes.content, "<f4").tolist() == outputs[3]
         assert (in_bytes.headers["X-Position"], in_bytes.headers["Content-Type"]) == ("4", binary)
+        of_bytes = client.post("/streams/a/feed?at=4", content=content, headers={"Content-Type": binary}).json()
+        rows, said = here.advance([4])
+        assert of_bytes == {"position": 5, "outputs": rows.tolist(), "said": said}
 
 
 def test_streams_are_listed_a_page_after_another(client: Client, address: str) -> None:

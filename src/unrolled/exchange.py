@@ -156,23 +156,29 @@ class StreamRules:
         if model["dtype"] is None or _has_text(inputs):
             request = Request.of_json("POST", self._path(verb), {"at": self.position, "inputs": inputs})
         else:
-            content = _array(inputs, model["dtype"], model["shape"]).tobytes()
-            headers = {"Content-Type": BINARY}
-            request = Request("POST", self._path(verb), {"at": self.position}, content, headers)
+            request = self._of_bytes(verb, inputs, model)
         request.headers["Accept"] = BINARY
         response = yield from self._client._tried(request)
         if verb == "/feed":
             self.position = int(response.headers["X-Position"])
         return np.frombuffer(response.content, "<f4").reshape(-1, model["outputs"])
 
+    def _of_bytes(self, verb: str, inputs: Any, model: dict[str, Any]) -> Request:
+        content = _array(inputs, model["dtype"], model["shape"]).tobytes()
+        return Request("POST", self._path(verb), {"at": self.position}, content, {"Content-Type": BINARY})
+
     def _said(self, inputs: Any, outputs: bool = False) -> Flow:
         """What the model says, with `outputs` after these."""
         model = yield from self._client._known(self.model)
         _refuse_pcm(inputs, model["task"])
-        if not _has_text(inputs):
-            inputs = as_array(inputs, "inputs: expected rows of one length").tolist()
-        body = {"at": self.position, "inputs": inputs, "outputs": outputs}
-        answer = yield from self._client._json(Request.of_json("POST", self._path("/feed"), body))
+        if len(model["shape"]) > 1:  # frames, which JSON has no form for
+            request = self._of_bytes("/feed", inputs, model)
+        else:
+            if not _has_text(inputs):
+                inputs = as_array(inputs, "inputs: expected rows of one length").tolist()
+            body = {"at": self.position, "inputs": inputs, "outputs": outputs}
+            request = Request.of_json("POST", self._path("/feed"), body)
+        answer = yield from self._client._json(request)
         self.position = answer["position"]
         if not outputs:
             return answer["said"]

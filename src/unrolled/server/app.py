@@ -285,7 +285,7 @@ def _add_feed_routes(app: FastAPI, service: Service) -> None:
         else:
             raise _not_of_kind(kind, f"{JSON} or {BINARY}")
         as_bytes = BINARY in request.headers.get("accept", "")
-        reads = body is not None and body.said and not as_bytes
+        reads = not as_bytes and (body is None or body.said)
         feed = Feed(Key(tenant, id), at, inputs, peek, reads, service.settings.steps)
         answer: Answer = await service.keeper.feed(feed)
         if as_bytes:
