@@ -1,11 +1,13 @@
 """The events of a film: read from its CSV, as the event of each step, and back."""
 
+from itertools import combinations
+from math import dist
 from pathlib import Path
 
 import pytest
 
 from unrolled.errors import InputError
-from unrolled.tasks.label.events import Event, label_steps, read_events, steps_to_events
+from unrolled.tasks.label.events import Event, colour, label_steps, read_events, steps_to_events
 
 
 def test_events_are_read_in_order_of_time(tmp_path: Path) -> None:
@@ -54,3 +56,8 @@ def test_an_event_is_told_as_soon_as_it_has_ended() -> None:
     told = steps_to_events(iter(["a", "a", "b", "endless"]), 1)
     assert next(told) == Event(0, 2, "a")
     assert list(steps_to_events([], 1)) == []
+
+
+def test_the_colours_of_twenty_events_differ_from_each_other_and_from_paper_light_or_dark() -> None:
+    paper = [(255, 255, 255), (27, 27, 29)]
+    assert min(dist(*pair) for pair in combinations([*map(colour, range(20)), *paper], 2)) > 60

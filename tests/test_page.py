@@ -18,10 +18,12 @@ from websockets.sync.client import connect
 
 from servers import serving
 from small import inputs_for, label_file, model_of, speech_file, text_file
-from unrolled import Stream, modelfile
+from unrolled import Stream, modelfile, vocabulary
 from unrolled.softmax import softmax
 from unrolled.stream import CausalModel
-from unrolled.vocabulary import WordVocabulary
+from unrolled.tasks.label.events import colour
+from unrolled.tasks.text import TextModel
+from unrolled.vocabulary import BpeVocabulary, ByteVocabulary, WordVocabulary
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
@@ -35,10 +37,22 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     table.encoding["layout"] |= {"features": ["x", "y", "z"], "sequence": "who"}
     files = {"text": text_file(), "table": table, "words": label_file("words"), "speech": speech_file()}
     files["by-word"] = text_file(vocabulary=BY_WORD)
+    files["by-byte"] = text_file(vocabulary=ByteVocabulary())
+    files["by-halves"] = always_half_of_one_character_and_half_of_the_next()
     for name, file in files.items():
         modelfile.write(folder / f"{name}.safetensors", file)
     with serving(*sorted(folder.iterdir()), store=folder / "streams.db") as server:
         yield server.address
+
+
+def always_half_of_one_character_and_half_of_the_next() -> modelfile.ModelFile:
+    """A model that writes the last byte of an é and the first of another one, again and again."""
+    document = BpeVocabulary.learn(["a"], 256).to_json()
+    document["tokenizer"]["model"]["vocab"]["©Ã"] = 256
+    document["tokenizer"]["model"]["merges"].append(["©", "Ã"])
+    file = text_file(vocabulary=vocabulary.from_json(document))
+    file.tensors["head.bias"][256] = 1000
+    return file
 
 
 def test_all_that_the_page_is_made_of_is_served_and_nothing_comes_from_elsewhere(address: str) -> None:
@@ -103,6 +117,8 @@ def opened(address: str, folder: Path, **filled: str) -> Iterator[Callable[[str]
         "--headless=new",
         "--no-sandbox",
         "--disable-gpu",
+        "--use-fake-device-for-media-stream",
+        "--use-fake-ui-for-media-stream",
         f"--user-data-dir={folder}",
         "--remote-debugging-port=0",
     ]
@@ -172,6 +188,27 @@ def test_of_a_text_it_shows_how_surprising_each_character_was_and_what_comes_nex
         [names[symbol], f"{likely[-1, symbol]:.3f}"] for symbol in best
     ]
     assert '<canvas id="memory" height="0"' not in document
+
+
+def test_bytes_that_are_no_character_are_named_as_elsewhere(address: str) -> None:
+    by_byte = ByteVocabulary()
+    found = cells(shown(address, model="by-byte", text="aé"), "next")
+    likely = Stream(TextModel(text_file(vocabulary=by_byte))).feed("aé")[-1]
+    best = np.argsort(-likely)[:10]
+    parts = [(row[0], by_byte.symbol(symbol)) for row, symbol in zip(found, best, strict=True) if symbol > 127]
+    assert len(parts) > 2
+    assert [name for name, _ in parts] == [name for _, name in parts]
+
+
+def test_it_writes_characters_when_they_are_whole(address: str, tmp_path: Path) -> None:
+    with opened(address, tmp_path, model="by-halves", text="a") as run:
+        written, read = run("""await until(() => $("next").rows.length);
+            $("write").click();
+            await until(() => $("text").value.length > 5);
+            $("write").click();
+            return [$("text").value, $("read").textContent];""")
+    assert re.fullmatch("a\ufffdé{3,}", written)
+    assert read.startswith(written)
 
 
 def test_of_a_table_it_shows_the_events_of_each_of_its_sequences(address: str) -> None:
@@ -245,3 +282,69 @@ def test_of_a_model_of_words_it_cuts_none_of_a_long_text(address: str, tmp_path:
             return [$("position").textContent, $("shades").hidden];""")
     assert position == f"position {len(BY_WORD.encode(text))}"
     assert shaded is True
+
+
+def test_events_have_the_colours_that_they_have_elsewhere(address: str, tmp_path: Path) -> None:
+    with opened(address, tmp_path, model="table", rows="1,2,3") as run:
+        marks, names = run("""await until(() => $("segments").rows.length);
+            const events = [...$("names").querySelectorAll("i")];
+            const said = $("segments").querySelector("i");
+            return [[...events, said].map((one) => getComputedStyle(one).backgroundColor),
+                    [...events, said].map((one) => one.parentElement.textContent)];""")
+    found = [tuple(map(int, re.findall(r"\d+", mark))) for mark in marks]
+    assert np.abs(np.subtract(found[:3], [colour(number) for number in range(3)])).max() <= 1
+    assert found[3] == found[names.index(names[3])]
+
+
+def test_the_address_keeps_the_model_and_may_be_changed(address: str, tmp_path: Path) -> None:
+    with opened(address, tmp_path, model="text", text="abc") as run:
+        kept, text = run("""$("model").value = "by-byte";
+            $("model").dispatchEvent(new Event("change"));
+            const kept = location.hash;
+            location.hash = "#model=text&text=bad";
+            await until(() => $("read").textContent === "bad");
+            return [kept, $("model").value];""")
+    assert (kept, text) == ("#model=by-byte", "text")
+
+
+@pytest.mark.parametrize(
+    "lost",
+    [
+        """const { streams } = await (await fetch("streams")).json();
+           for (const { id } of streams) await fetch(`streams/${id}`, { method: "DELETE" });
+           $("write").click();
+           await until(() => !$("problem").hidden);""",
+        """for (const [kind, persisted] of [["pagehide", true], ["pageshow", true]])
+             dispatchEvent(new PageTransitionEvent(kind, { persisted }));""",
+    ],
+    ids=["on the server", "while another page was shown"],
+)
+def test_it_writes_on_after_its_stream_is_gone(address: str, tmp_path: Path, lost: str) -> None:
+    with opened(address, tmp_path, model="text", text="abc") as run:
+        written, read, problem = run(f"""await until(() => $("position").textContent === "position 3");
+            {lost}
+            $("write").click();
+            await until(() => $("text").value.length > 5 || !$("problem").hidden);
+            return [$("text").value, $("read").textContent, $("problem").hidden];""")
+    assert written.startswith("abc") and written == read and len(written) > 5
+    assert problem is True
+
+
+def test_the_microphone_is_let_go_where_listening_ends(address: str, tmp_path: Path) -> None:
+    with opened(address, tmp_path, model="speech") as run:
+        found = run("""const tracks = [];
+            const ask = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
+            navigator.mediaDevices.getUserMedia = async (wanted) => {
+              const microphone = await ask(wanted);
+              tracks.push(...microphone.getTracks());
+              return microphone;
+            };
+            const states = [];
+            for (const end of [() => $("listen").click(), () => $("model").dispatchEvent(new Event("change"))]) {
+              $("listen").click();
+              await until(() => $("listen").textContent === "Stop");
+              end();
+              states.push($("listen").textContent, tracks.at(-1).readyState);
+            }
+            return [...states, $("problem").hidden];""")
+    assert found == ["Listen", "ended", "Listen", "ended", True]

@@ -204,6 +204,11 @@ def test_symbols_have_printable_names() -> None:
     assert ByteVocabulary().symbol(0xE2) == "0xE2"
 
 
+def test_the_bytes_of_what_is_no_character_are_told() -> None:
+    assert ByteVocabulary().parts() == {byte: [byte] for byte in range(128, 256)}
+    assert CharVocabulary("\n aé").parts() == {}
+
+
 def test_bytes_that_python_escaped_in_an_argument_come_back() -> None:
     assert ByteVocabulary().encode("a\udce2").tolist() == [0x61, 0xE2]
 

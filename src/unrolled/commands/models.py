@@ -195,7 +195,7 @@ def info(model: ModelPath, as_json: Json = False) -> None:
     table = Table(Column(no_wrap=True), Column(overflow="fold"), show_header=False)
     for name, value in figures.items():
         for key, entry in value.items() if isinstance(value, dict) else [("", value)]:
-            if isinstance(entry, list) and key == "symbols":
+            if name == "reads" and key in ("symbols", "bytes"):
                 continue  # of which there may be thousands, and line breaks
             if entry not in (None, "") and (name == "reads" or key not in idle):
                 table.add_row(f"{name} {key}".strip(), _shown(entry))

@@ -84,8 +84,12 @@ class Vocabulary(ABC):
         return int(lengths[ids].sum())
 
     def pieces(self) -> list[str | None]:
-        """The text of each symbol; None for bytes that are no whole character."""
+        """The text of each symbol; None for bytes that are no whole character, which `parts` has."""
         return [_whole(piece) for piece in self._pieces]
+
+    def parts(self) -> dict[int, list[int]]:
+        """The bytes of each symbol that is no whole character."""
+        return {n: list(piece) for n, piece in enumerate(self._pieces) if _whole(piece) is None}
 
     def symbol(self, symbol_id: int) -> str:
         """A printable name: the text in quotes, or in hexadecimal the bytes that are no whole character."""

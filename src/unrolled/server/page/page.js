@@ -9,10 +9,8 @@ const $ = (id) => document.getElementById(id);
 const PREDICTIONS = 10; // symbols shown of what comes next
 const COLUMNS = 160; // characters whose states are drawn
 const AT_ONCE = 1000; // steps of a request
+const SHADES = [[0.8, 0.95], [0.8, 0.55], [0.5, 0.9]]; // saturation and value of the colours of events, in turn
 const SHOWN = 5000; // characters whose surprise is shown: with each that is added, the browser lays all of them out
-const COLOURS = [
-  "#4e79a7", "#f28e2b", "#59a14f", "#e15759", "#b07aa1", "#76b7b2", "#edc948", "#9c755f", "#ff9da7", "#bab0ac",
-];
 
 function softmax(logits, temperature = 1) {
   const most = Math.max(...logits);
@@ -67,7 +65,14 @@ function cells(...contents) {
 
 // ------------------------------------------------------------------------------------------------------ of text
 
-const text = { consumed: "", logits: null, writing: false, lost: false };
+const text = {
+  consumed: "",
+  logits: null,
+  writing: false,
+  lost: false,
+  decoder: new TextDecoder("utf-8", { ignoreBOM: true }), // of what it writes
+  begun: { symbols: [], rows: [] }, // of a character that it has not written to its end, and the logits before each
+};
 
 /** The symbols of a text where each character, or byte, is one; else none. */
 function symbolsOf(piece) {
@@ -104,6 +109,9 @@ function readText() {
 
 /** Read on: the last characters one by one, so that the state after each can be drawn; words whole. */
 async function consume(piece) {
+  const cut = text.decoder.decode();
+  if (cut) append(shaded(cut, [], []));
+  text.begun = { symbols: [], rows: [] };
   if (!oneByOne()) {
     // Cut before the space before a word, which is a part of it, if there is one.
     const parts = piece.match(/[^]{1,1000}(?=\s\S|$)|[^]{1,1000}/gu) ?? [];
@@ -130,24 +138,25 @@ async function consumed(characters) {
 /** Show characters that were read, each as dark as it was surprising. */
 function shade(characters, before, outputs) {
   const rows = [before, ...outputs];
-  let place = 0;
-  const added = characters.map((character) => {
-    const shown = document.createElement("span");
-    shown.textContent = character;
+  append(...characters.map((character) => {
     const symbols = oneByOne() ? symbolsOf(character) : [];
-    let nats = 0;
-    for (const symbol of symbols) {
-      const logits = rows[place];
-      place += 1;
-      if (logits) nats -= Math.log(softmax(logits)[symbol]);
-    }
-    if (symbols.length && rows[place - symbols.length]) {
-      const darkness = Math.min(0.85, nats / 8);
-      shown.style.background = `rgb(200 80 30 / ${darkness})`;
-      shown.title = `probability ${Math.exp(-nats).toPrecision(2)}, ${nats.toFixed(2)} nats`;
-    }
-    return shown;
-  });
+    return shaded(character, symbols, rows.splice(0, symbols.length));
+  }));
+}
+
+/** A piece of text as dark as its symbols were surprising after these logits; plain where there were none. */
+function shaded(piece, symbols, rows) {
+  const shown = document.createElement("span");
+  shown.textContent = piece;
+  if (symbols.length && rows[0]) {
+    const nats = symbols.reduce((sum, symbol, place) => sum - Math.log(softmax(rows[place])[symbol]), 0);
+    shown.style.background = `rgb(200 80 30 / ${Math.min(0.85, nats / 8)})`;
+    shown.title = `probability ${Math.exp(-nats).toPrecision(2)}, ${nats.toFixed(2)} nats`;
+  }
+  return shown;
+}
+
+function append(...added) {
   $("read").append(...added);
   while ($("read").childElementCount > SHOWN) $("read").firstChild.remove();
   $("read").scrollTop = $("read").scrollHeight;
@@ -173,8 +182,13 @@ async function predict(logits) {
 /** A symbol as it can be seen. */
 function named(symbol) {
   const piece = model.reads.symbols[symbol];
-  if (piece === null) return `${model.reads.level === "byte" ? "byte" : "symbol"} ${symbol}`; // part of a character
-  return JSON.stringify(piece).slice(1, -1).replaceAll(" ", "␣");
+  if (piece !== null) return JSON.stringify(piece).slice(1, -1).replaceAll('\\"', '"').replaceAll(" ", "␣");
+  return model.reads.bytes[symbol].map((byte) => `0x${byte.toString(16).toUpperCase().padStart(2, "0")}`).join(" ");
+}
+
+function bytesOf(symbol) {
+  const piece = model.reads.symbols[symbol];
+  return piece === null ? Uint8Array.from(model.reads.bytes[symbol]) : new TextEncoder().encode(piece);
 }
 
 function stopWriting() {
@@ -184,6 +198,7 @@ function stopWriting() {
 
 function writeOn() {
   if (text.writing) return stopWriting();
+  if (text.lost) readText();
   text.writing = true;
   $("write").textContent = "Stop";
   then(() => text.logits ? undefined : consume("\n"));
@@ -192,15 +207,20 @@ function writeOn() {
     const typed = $("text").value;
     const symbol = chosen(text.logits, Number($("temperature").value));
     const { outputs } = await stream.feed([symbol]);
-    const piece = model.reads.symbols[symbol] ?? "�";
-    const before = text.logits;
+    const { symbols, rows } = text.begun;
+    symbols.push(symbol);
+    rows.push(text.logits);
+    const piece = text.decoder.decode(bytesOf(symbol), { stream: true });
     text.consumed += piece;
     if ($("text").value === typed) {
       $("text").value = text.consumed;
       text.consumed = $("text").value; // in which a line ends with \n alone
       $("text").scrollTop = $("text").scrollHeight;
     }
-    shade([piece], before, outputs);
+    if (piece) {
+      append(shaded(piece, oneByOne() ? symbols : [], rows));
+      text.begun = { symbols: [], rows: [] };
+    }
     await predict(outputs.at(-1));
     then(step);
   };
@@ -260,6 +280,25 @@ const memory = {
 
 // ------------------------------------------------------------------------------- of numbers, words, films, sound
 
+/** The colour of an event by its number, as in what `unrolled run` draws: hues far apart, in shades by turns. */
+function colour(event) {
+  const [saturation, value] = SHADES[event % SHADES.length];
+  const parts = [0, 4, 2].map((shift) => {
+    const lack = 2 - Math.abs(((6 * ((event * 0.618034) % 1) + shift) % 6) - 3); // of this primary colour in the hue
+    return Math.round(255 * value * (1 - saturation * Math.min(1, Math.max(0, lack))));
+  });
+  return `rgb(${parts.join(" ")})`;
+}
+
+/** An event's name, with a square of its colour. */
+function marked(event) {
+  const shown = document.createElement("span");
+  const square = document.createElement("i");
+  square.style.background = colour(event);
+  shown.append(square, model.reads.events[event]);
+  return shown;
+}
+
 /** The events of one or several sequences: a ribbon for each, and a table of their segments. */
 const events = {
   found: new Map(), // events by the name of their sequence, which may be empty
@@ -269,10 +308,9 @@ const events = {
     this.draw();
   },
 
-  /** What an answer says, or the likeliest events where it says nothing, as of bytes. */
-  add(name, { outputs, said }) {
-    const found = said?.map((one) => model.reads.events.indexOf(one));
-    const added = found ?? outputs.map((logits) => logits.indexOf(Math.max(...logits)));
+  /** What an answer says. */
+  add(name, { said }) {
+    const added = said.map((one) => model.reads.events.indexOf(one));
     this.found.set(name, [...(this.found.get(name) ?? []), ...added]);
     this.draw();
   },
@@ -285,16 +323,10 @@ const events = {
     canvas.style.height = `${2.2 * Math.min(12, Math.max(1, sequences.length))}rem`;
     const brush = canvas.getContext("2d");
     sequences.forEach(([, found], line) => found.forEach((event, step) => {
-      brush.fillStyle = COLOURS[event % COLOURS.length];
+      brush.fillStyle = colour(event);
       brush.fillRect(step, 4 * line, 1, sequences.length > 1 ? 3 : 4);
     }));
-    $("names").replaceChildren(...model.reads.events.map((name, event) => {
-      const shown = document.createElement("span");
-      const square = document.createElement("i");
-      square.style.background = COLOURS[event % COLOURS.length];
-      shown.append(square, name);
-      return shown;
-    }));
+    $("names").replaceChildren(...model.reads.events.map((_, event) => marked(event)));
     const rows = sequences.flatMap(([name, found]) => segments(found).map((one) => [...(name ? [name] : []), ...one]));
     const heading = document.createElement("tr");
     for (const title of [...(rows[0]?.length > 3 ? ["sequence"] : []), "start", "end", "event"]) {
@@ -304,13 +336,13 @@ const events = {
   },
 };
 
-/** Where each event begins, where it ends (in steps; of films in seconds), and its name. */
+/** Where each event begins, where it ends (in steps; of films in seconds), and its name with its colour. */
 function segments(found) {
   const at = (step) => String(model.reads.fps ? Number((step / model.reads.fps).toFixed(6)) : step);
   const rows = [];
   for (let start = 0, step = 1; step <= found.length; step += 1) {
     if (step < found.length && found[step] === found[start]) continue;
-    rows.push([at(start), at(step), model.reads.events[found[start]]]);
+    rows.push([at(start), at(step), marked(found[start])]);
     start = step;
   }
   return rows;
@@ -402,22 +434,24 @@ function showFilm() {
   });
 }
 
-const sound = { context: null, rest: [] };
+const sound = { source: null, rest: [] };
+
+function stopListening() {
+  sound.source.mediaStream.getTracks().forEach((track) => track.stop()); // else the browser goes on recording
+  sound.source.context.close();
+  sound.source = null;
+  $("listen").textContent = "Listen";
+}
 
 async function listen() {
-  if (sound.context) {
-    await sound.context.close();
-    sound.context = null;
-    $("listen").textContent = "Listen";
-    return;
-  }
+  if (sound.source) return stopListening();
   try {
     if (!navigator.mediaDevices) {
       throw new Error("Browsers give the microphone to pages of their own machine alone, or over HTTPS.");
     }
     const microphone = await navigator.mediaDevices.getUserMedia({ audio: { channelCount: 1 } });
     const source = sourceOf(microphone, model.reads.rate);
-    sound.context = source.context;
+    sound.source = source;
     await source.context.audioWorklet.addModule("page/microphone.js");
     const node = new AudioWorkletNode(source.context, "microphone");
     source.connect(node);
@@ -454,6 +488,7 @@ function heard(samples, from, rate) {
 
 async function hear(samples, rate) {
   const { said } = await stream.feed(samples);
+  $("problem").hidden = true; // of samples that were lost
   $("heard").textContent += said.join("");
   $("heard-for").textContent = `${(stream.position / rate).toFixed(1)} s`;
 }
@@ -468,7 +503,7 @@ function panelOf(one) {
 }
 
 function show(one) {
-  if (sound.context) listen(); // which ends it
+  if (sound.source) stopListening();
   model = one;
   stopWriting();
   if (one.task === "text") {
@@ -489,6 +524,7 @@ function show(one) {
   if (panel === "of-text") readText();
   else if (panel === "of-rows") readRows();
   else if (panel === "of-words") readWords();
+  else if (panel === "of-film" && $("film").files.length) showFilm();
   else anew(() => (panel === "of-film" ? events.clear() : undefined));
 }
 
@@ -501,7 +537,11 @@ async function begin() {
     $("model").replaceChildren(...models.map((one) => new Option(one.name)));
     const first = Math.max(0, models.findIndex((one) => one.name === wanted.get("model")));
     $("model").selectedIndex = first;
-    $("model").onchange = () => show(models[$("model").selectedIndex]);
+    $("model").onchange = () => {
+      const chosen = models[$("model").selectedIndex];
+      history.replaceState(null, "", `#model=${encodeURIComponent(chosen.name)}`); // to which reloading comes back
+      show(chosen);
+    };
     show(models[first]);
   } catch (error) {
     tell(error);
@@ -515,5 +555,7 @@ $("rows").oninput = readRows;
 $("words").oninput = readWords;
 $("film").onchange = showFilm;
 $("listen").onclick = listen;
+addEventListener("hashchange", begin);
 addEventListener("pagehide", () => stream?.close());
+addEventListener("pageshow", ({ persisted }) => persisted && model && show(model)); // whose stream is gone
 begin();

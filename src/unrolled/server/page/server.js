@@ -40,7 +40,7 @@ export class Stream {
 
   /** Consume inputs (a text, symbols, words, rows of numbers, samples), or bytes in the model's dtype.
    *
-   * Returns the rows of logits and, of inputs that are no bytes, what they say.
+   * Returns the rows of logits, and what they say.
    */
   async feed(inputs) {
     const bytes = ArrayBuffer.isView(inputs);

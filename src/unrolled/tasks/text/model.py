@@ -80,8 +80,10 @@ class TextModel(Loaded):
         return TextModel, (self.file, self._network.weights)
 
     def reads(self) -> dict[str, Any]:
-        """What a symbol is, and the text of each, in the order of its logits (None: no whole character)."""
-        return {"level": self.vocabulary.level, "symbols": self.vocabulary.pieces()}
+        """What a symbol is, and the text of each, in the order of its logits (None: its bytes are in `bytes`)."""
+        parts = self.vocabulary.parts()
+        symbols = {"level": self.vocabulary.level, "symbols": self.vocabulary.pieces()}
+        return {**symbols, **({"bytes": parts} if parts else {})}
 
     @cached_property
     def causal(self) -> Causal:
