@@ -44,22 +44,24 @@ def test_files_keep_their_names_however_they_are_named_again(
     assert found.folder == str(tmp_path)
 
 
+@pytest.mark.parametrize("held_out", ["valid.txt", "{}/whole.txt"])
 @pytest.mark.parametrize(
     ("data", "again"), [("text.txt", []), ("text.txt", ["after/text.txt"]), ("{}/whole.txt", [])]
 )
 def test_files_may_have_moved_with_the_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, data: str, again: list[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, data: str, again: list[str], held_out: str
 ) -> None:
+    held_out = held_out.format(tmp_path)
     before, after = tmp_path / "before", tmp_path / "after"
     before.mkdir()
     for path in (before / "text.txt", before / "valid.txt", tmp_path / "whole.txt"):
         path.write_text("")
     monkeypatch.chdir(before)
-    stopped(Path("cut"), data.format(tmp_path))
+    stopped(Path("cut"), data.format(tmp_path), held_out=held_out)
     before.rename(after)
     monkeypatch.chdir(tmp_path)
     found = interrupted(Path("after/cut"), "text", {}, [Path(name) for name in again])
-    assert (found.data, found.settings["held_out"]) == ([Path(data.format(tmp_path))], "valid.txt")
+    assert (found.data, found.settings["held_out"]) == ([Path(data.format(tmp_path))], held_out)
     assert found.folder == str(after)
 
 

@@ -102,15 +102,40 @@ def test_a_run_begins_where_the_model_was_and_ends_no_worse(here: Path, name: st
         assert modelfile.read(Path("new")).fingerprint() == start.sha256
 
 
+DECIDED: dict[str, dict[str, Any]] = {  # all that a model decides, each otherwise than by default
+    "text": {"level": "word", "vocab_size": 5, "longest_gap": 9, "embedding": 2, "layers": 2},
+    "label": {"label": "who", "sequence": "label", "ignore": "n", "category": "x", "missing": "hold"}
+    | {"scale": "common", "ahead": 1, "fps": 5.0, "side": 9, "background": "none", "switch_penalty": 0.5}
+    | {"embedding": 2, "spelling": 3, "layers": 2, "bidirectional": True, "members": 2, "longest_gap": 9},
+    "speech": {"rate": 4000, "mels": 11, "stack": 4, "channels": 2, "layers": 1},
+    "translate": {"level": "word", "vocab_size": 5, "shared_vocab": True, "longest": 7}
+    | {"embedding": 2, "layers": 2},
+    "caption": {"size": 9, "vocab_size": 3, "width": 2, "embedding": 2},
+}
+CHANGEABLE = {"label", "sequence", "ignore", "missing", "switch_penalty", "longest"}
+
+
 @every_task
-def test_what_the_model_decides_is_refused_where_it_is_another(here: Path, name: str) -> None:
-    start = model(name)
-    with pytest.raises(
-        InputError, match=r"^hidden is 4, but old, which the run starts from, has 3; leave hidden out"
-    ):
-        start.over(TASKS[name], {"hidden": 4})
-    again = {key: value for key, value in TINY[name].items() if key in TASKS[name].decided(start.model.file)}
-    assert start.over(TASKS[name], {**again, "batch": 7})["batch"] == 7
+def test_nothing_that_makes_the_model_what_it_is_need_be_said_again(here: Path, name: str) -> None:
+    kind, decided = TASKS[name], DECIDED[name] | {"cell": "gru", "hidden": 3}
+    data, few = WRITERS[name]("first"), {"batch": 2, "chunk": 5} if name == "text" else {}
+    if name == "label":
+        Path(data).write_text("".join(f"n,{line}\n" for line in Path(data).read_text().splitlines()))
+    run(kind(kind.Options(**decided, **few), [data]), "old", steps=1)
+    start = Start.read(Path("old"), name)
+    assert start.over(kind, {}) == start.over(kind, decided) == decided
+    run(kind(kind.Options(**start.over(kind, few)), [data], start=start), "new", steps=1)
+    new, old = modelfile.read(Path("new")), start.model.file
+    assert (new.architecture, new.encoding) == (old.architecture, old.encoding)
+    for setting in decided:
+        if setting in CHANGEABLE:
+            assert start.over(kind, {setting: "other"}) == decided | {setting: "other"}
+        else:
+            has = f"{decided[setting]!r}; leave {setting} out, and it is the model's"
+            with pytest.raises(
+                InputError, match=f"^{setting} is 'other', but old, which the run starts from, has {has}"
+            ):
+                start.over(kind, {setting: "other"})
 
 
 @pytest.mark.parametrize("stop", [1, 3])
@@ -237,19 +262,25 @@ def test_columns_keep_their_names_where_other_data_have_none(here: Path) -> None
     assert unrolled.load("new").layout == start.model.layout
 
 
-def test_a_model_can_be_trained_on_in_its_place_also_after_a_crash(command: Command, here: Path) -> None:
-    start = model("text")
+def test_a_model_can_be_trained_on_in_its_place_also_after_a_crash(
+    command: Command, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("made").mkdir()
+    start, old = model("text", "made/old"), here / "made" / "old"
     data = WRITERS["text"]("second")
     run(task_of("text", data, start), "whole", steps=12)
-    cut = train(task_of("text", data, start), TrainOptions(steps=12, lr=0.01), Path("old"), paths=[data])
+    cut = train(task_of("text", data, start), TrainOptions(steps=12, lr=0.01), Path("made/old"), paths=[data])
     for _ in range(8):
         next(cut)
     cut.close()
-    assert modelfile.read(previous_path(Path("old"))).fingerprint() == start.sha256
-    assert modelfile.read(Path("old")).fingerprint() != start.sha256
+    assert modelfile.read(previous_path(old)).fingerprint() == start.sha256
+    assert modelfile.read(old).fingerprint() != start.sha256
     settings = ["--batch", "2", "--chunk", "5", "--steps", "12", "--lr", "0.01"]
-    assert command("train", "text", data, *settings, "--start", "old", "--out", "old", "--resume").status == 0
-    assert log_path(Path("old")).read_bytes() == log_path(Path("whole")).read_bytes()
+    (here / "link").symlink_to(old)
+    monkeypatch.chdir("made")
+    again = ["--start", "../link", "--out", "old", "--resume"]
+    assert command("train", "text", f"../{data}", *settings, *again).status == 0
+    assert log_path(old).read_bytes() == log_path(here / "whole").read_bytes()
 
 
 def test_an_interrupted_run_goes_on_from_the_model_that_it_started_from_alone(
@@ -393,6 +424,8 @@ def test_a_backbone_comes_from_the_model_and_not_from_its_file(
     old, new = start.model.file, modelfile.read(Path("new"))
     np.testing.assert_array_equal(new.tensors["grid.scale"], old.tensors["grid.scale"])
     assert (new.training["backbone"], new.training["backbone_weights"]) == ("eyes", None)
+    run(task_of("caption", data, Start.read(Path("new"), "caption")), "newer", steps=1)
+    np.testing.assert_array_equal(modelfile.read(Path("newer")).tensors["grid.scale"], old.tensors["grid.scale"])
     with pytest.raises(
         InputError, match="backbone_weights is 'other', but old, which the run starts from, has 'we"
     ):

@@ -220,6 +220,8 @@ def test_what_to_try_next_can_be_read_in_the_folder_where_a_run_was_resumed(
     assert (run, model) == ("run", str(before / "model"))
     loaded = unrolled.load(model)
     assert list(loaded.run([example], loaded.RunOptions()))
+    monkeypatch.chdir(before)
+    assert shlex.split(loaded.next_commands("model")[0])[3] == loaded.file.training["example"]  # as it was named
 
 
 def model_of(training: dict[str, Any], path: str = "") -> ModelFile:
