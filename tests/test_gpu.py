@@ -143,6 +143,26 @@ def test_a_layer_in_evaluation_has_gradients_and_no_dropout(calls: Calls, monkey
     same(found, solved(layer, x))
 
 
+def test_cudnn_is_given_what_it_wants(monkeypatch: pytest.MonkeyPatch, calls: Calls) -> None:
+    """States without gaps, and whether there will be a way back; kernels of the CPU ask for neither."""
+    given: list[Any] = []
+    kernel = gpu.KERNELS["LSTM"]
+
+    def kept(*call: Any) -> Any:
+        given.append(call)
+        return kernel(*call)
+
+    monkeypatch.setitem(gpu.KERNELS, "LSTM", kept)
+    layer, x = layer_of("LSTM").eval(), torch.randn(T, B, D)
+    hx = states_of(layer)
+    layer(x, hx)
+    with torch.no_grad():
+        layer(x, hx)
+    assert not any(state.is_contiguous() for state in hx)
+    assert all(state.is_contiguous() for call in given for state in call[1])
+    assert [call[6] for call in given] == [True, False]
+
+
 @pytest.mark.parametrize("inner", [torch.float32, torch.bfloat16])
 def test_under_autocast_no_state_is_carried_in_less(calls: Calls, inner: torch.dtype) -> None:
     layer, x = layer_of("LSTM"), torch.randn(T, B, D)
