@@ -306,6 +306,16 @@ def test_states_with_and_without_names_are_not_taken_for_each_other(
         assert Snapshot.read(tmp_path / state).position == 1
 
 
+def test_blank_lines_may_stand_before_the_heading(tmp_path: Path, machines: Path) -> None:
+    states = tmp_path / "states"
+    for position in (1, 2):  # with a new state, and with one that goes on
+        found = run(b"\n \r\n" + b"".join(MIXED[:2]), machines, "--state", states)
+        assert [(one["sequence"], one["position"]) for one in found] == [("a/b", position)]
+    process = start(machines)
+    _, err = process.communicate(b"\nwho,a,b,c,d\n")
+    assert b"standard input, line 2: the columns are who, a, b, c, d, expected x, y, z in this order" in err
+
+
 def test_a_state_of_a_name_that_cannot_be_used_is_no_fault_of_the_line(tmp_path: Path, machines: Path) -> None:
     (tmp_path / "states").mkdir()
     (tmp_path / "states" / "c.state").write_text("none")

@@ -61,6 +61,11 @@ class Streams:
         self._read = None if self._state is None else (self._one, self._state)
         return self._one
 
+    def end(self) -> None:
+        """What `one` has read, if anything, is over: it begins anew."""
+        if self._one.position:
+            self.one.reset()
+
     def named(self, name: str) -> Stream:
         """The one of this name; raises `InputError` where there is the state of a stream that has none."""
         if self._file:

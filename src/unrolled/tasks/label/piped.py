@@ -82,9 +82,11 @@ class Rows:
     def without_headings(
         self, lines: Iterator[tuple[int, bytes]], refused: Callable[[str], None]
     ) -> Iterator[tuple[int, bytes]]:
-        """The lines but the headings, which are heeded as `of_rows` says."""
+        """The lines but the headings, which are heeded as `of_rows` says; the first may have blank lines before it."""
+        first = True
         for number, line in lines:
-            is_heading = self._is_heading(line, refused) if number == 1 else self._has_all(line)
+            is_heading = self._is_heading(number, line, refused) if first else self._has_all(line)
+            first = first and not line.strip()
             if not is_heading:
                 yield number, line
 
@@ -105,7 +107,7 @@ class Rows:
                 return True
         return False
 
-    def _is_heading(self, line: bytes, refused: Callable[[str], None]) -> bool:
+    def _is_heading(self, number: int, line: bytes, refused: Callable[[str], None]) -> bool:
         """Whether a first line has names of columns alone; that of another table goes to `refused`, or raises."""
         if self._has_all(line):
             return True
@@ -121,7 +123,8 @@ class Rows:
             return False
         if names != expected:
             found, wanted = listed(names, COLUMNS), listed(expected, COLUMNS)
-            wrong = f"standard input, line 1: the columns are {found}, expected {wanted} in this order, or numbers"
+            place = f"standard input, line {number}"
+            wrong = f"{place}: the columns are {found}, expected {wanted} in this order, or numbers"
             if len(names) == len(expected):
                 raise InputError(wrong)
             refused(wrong)
@@ -132,7 +135,7 @@ def _row(streams: Streams, rows: Rows, classes: Sequence[str], line: bytes) -> O
     bare = decoded(line).rstrip("\r\n")
     if not bare.strip():  # the end of a sequence, if it has no name
         if rows.key is None:
-            streams.one.reset()
+            streams.end()
         return Output("", {})
     try:
         separator, cells = _cells(bare, rows.width)
