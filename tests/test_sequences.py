@@ -242,6 +242,16 @@ def test_a_table_that_is_not_utf_8_is_refused_with_its_place(tmp_path: Path, con
         one(tmp_path / "a.csv", Layout(ignore=("note",) if "note" in content else ()))
 
 
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize("name", ["a.csv", "a.tsv.gz"])
+def test_a_table_in_utf_16_is_refused_as_such(tmp_path: Path, encoding: str, name: str) -> None:
+    content = "\ufeffx\tlabel\r\n1\ta\r\n2\tb\r\n".encode(encoding)
+    (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
+    reason = rf"{name} begins with the byte-order mark of UTF-16, expected text in UTF-8; spreadsheets save it as"
+    with pytest.raises(InputError, match=reason):
+        one(tmp_path / name, Layout())
+
+
 def test_events_and_names_of_sequences_stay_as_they_are_written(tmp_path: Path) -> None:
     for labels in (["01", "1"], ["true", "false"], ["1", "2"], ["1.0", "2"], ["2020-01-01", "NA"], [" a ", "b"]):
         path = written(tmp_path / "a.csv", "x,label,who\n" + "".join(f"1,{label},007\n" for label in labels))

@@ -82,7 +82,7 @@ class Rows:
     def without_headings(
         self, lines: Iterator[tuple[int, bytes]], refused: Callable[[str], None]
     ) -> Iterator[tuple[int, bytes]]:
-        """The lines but the headings, which are heeded as `of_rows` says; the first may have blank lines before it."""
+        """The lines but the headings, heeded as `of_rows` says; the first may follow blank lines."""
         first = True
         for number, line in lines:
             is_heading = self._is_heading(number, line, refused) if first else self._has_all(line)
