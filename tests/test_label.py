@@ -27,6 +27,7 @@ from unrolled.tasks.label import LabelOptions, LabelTask, films
 from unrolled.tasks.label.layout import Layout
 from unrolled.tasks.label.model import LabelModel
 from unrolled.tasks.label.segments import segments
+from unrolled.tasks.label.sequences import Series
 from unrolled.tasks.label.switching import SwitchFilter, viterbi
 from unrolled.tasks.label.telling import EventOptions, Step, Telling
 
@@ -404,6 +405,29 @@ def test_held_out_files_are_measured_in_place_of_a_part(tmp_path: Path) -> None:
     assert model.evaluate().figures["sequences"] == 3
     list(train(task, TrainOptions(steps=1), tmp_path / "model"))
     assert modelfile.read(tmp_path / "model").training["held_out_nats"] is None
+
+
+def test_an_event_of_the_held_out_part_alone_is_refused_as_such(tmp_path: Path) -> None:
+    task = task_of("numbers", tmp_path)
+    rare, *_ = task.data.held_out
+    np.savez(rare.name, inputs=np.zeros((2, 2)), labels=np.array(["left", "up"]))
+    reason = (
+        r"'up' is not known, .* left, right; it is in the held-out part alone, which another --seed draws anew"
+    )
+    with pytest.raises(InputError, match=reason):
+        LabelTask(task.options, task.data.names, seed=1)
+    assert "up" in LabelTask(task.options, task.data.names, seed=2).data.classes
+
+
+def test_data_in_which_no_step_has_an_event_measures_nothing(tmp_path: Path) -> None:
+    _, model = untrained(task_of("numbers", tmp_path))
+    series = [
+        Series(name, np.zeros((2, 2), np.float32), labels) for name, labels in (("a", [None] * 2), ("b", None))
+    ]
+    with pytest.raises(
+        InputError, match="a and 1 more: no step has an event, expected at least one to measure by"
+    ):
+        model.measure(series)
 
 
 def test_an_event_that_training_never_saw_is_refused_or_left_out(tmp_path: Path) -> None:

@@ -166,9 +166,12 @@ class Data:
             if kind != self.kind:
                 raise InputError(f"{options.held_out} has {kind}, expected {self.kind} as in {self.names[0]}.")
         self.classes = start.classes if start else self._events()
+        hint = ""
         if start:
             self.train = [one for one in self.train if self._known(one)]
-        self.held_out = [one for one in held_out if self._known(one)]
+        elif options.held_out is None:
+            hint = "; it is in the held-out part alone, which another --seed draws anew and --held-out names"
+        self.held_out = [one for one in held_out if self._known(one, hint)]
         self.train, self.held_out = (
             [one for one in part if any(one.labels or ())]  # the others are shorter than what is ahead
             for part in (self.train, self.held_out)
@@ -202,8 +205,8 @@ class Data:
             )
         return events
 
-    def _known(self, series: Series) -> bool:
-        """Whether a held-out sequence has only events and numbers that training has."""
+    def _known(self, series: Series, hint: str = "") -> bool:
+        """Whether a sequence has only events and numbers that training has; `hint` goes with one that it lacks."""
         try:
             encode_labels(series, self.classes)
             if self.kind == "numbers" and series.inputs.shape[1] != self.train[0].inputs.shape[1]:
@@ -212,7 +215,7 @@ class Data:
                     f"{self.train[0].inputs.shape[1]} as {self.train[0].name} has"
                 )
         except InputError as error:
-            self.refused(str(error))
+            self.refused(str(error).rstrip(".") + hint)
             return False
         return True
 

@@ -136,8 +136,12 @@ class LabelModel(Loaded):
     def measure(self, series: Sequence[Series]) -> Evaluation:
         """The scores on sequences whose events are known, for each way of reading them.
 
-        Raises `InputError` for an event that training did not have.
+        Raises `InputError` for an event that training did not have, and where no step has one.
         """
+        if not any(map(any, (one.labels or () for one in series))):
+            names = f"{series[0].name} and {len(series) - 1:,} more" if len(series) > 1 else series[0].name
+            ahead = f" {self.layout.ahead:,} steps ahead" if self.layout.ahead else ""
+            raise InputError(f"{names}: no step has an event{ahead}, expected at least one to measure by.")
         scores = {name: self.scored(pairs) for name, pairs in self.readings(series).items()}
         return evaluation(scores, self.classes, len(series), sum(len(one.inputs) for one in series))
 
