@@ -61,15 +61,11 @@ def _table(source: Path | Text, layout: Layout, labelled: bool, refused: Refused
     table = tables.read(source, texts, refused)
     if table is None:
         return
-    label, sequence = (
-        name if labelled or name in table.columns else None for name in (layout.label, layout.sequence)
-    )
-    columns = (label, sequence, layout.ignore, layout.features)
-    found = tables.series(table, *columns, refused, layout.gaps, layout.time, layout.categories)
+    found = tables.series(table, layout, labelled, refused)
     lines = replace(table, columns={})  # which are not to stay in memory
 
     def place(rows: NDArray[np.int64], step: int) -> str:
-        return f"{lines.where(int(rows[step]))}, column {label!r}"
+        return f"{lines.where(int(rows[step]))}, column {layout.label!r}"
 
     for name, inputs, labels, features, times, rows in found:
         yield Series(name, inputs, labels, features, times, partial(place, np.array(rows)))

@@ -12,7 +12,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -22,8 +21,9 @@ from unrolled.examples import Refused
 from unrolled.extras import extra
 from unrolled.floats import Floats
 from unrolled.tasks.label import delimited
-from unrolled.tasks.label.categories import Categories, encoded, expected
+from unrolled.tasks.label.categories import encoded, expected
 from unrolled.tasks.label.delimited import Text
+from unrolled.tasks.label.layout import Layout
 from unrolled.tasks.label.names import HELD, cell, is_gap, listed, written
 
 __all__ = ["Table", "names_in", "read", "series"]
@@ -139,26 +139,20 @@ def _first_line(error: Exception) -> str:
 
 
 def series(
-    table: Table,
-    label: str | None,
-    sequence: str | None,
-    ignore: Sequence[str],
-    features: Sequence[str],
-    refused: Refused,
-    gaps: bool = False,
-    time: str | None = None,
-    categories: Categories = MappingProxyType({}),
-) -> Iterator[tuple[str, Floats, list[str] | None, tuple[str, ...], list[str] | None, list[int]]]:
+    table: Table, layout: Layout, labelled: bool, refused: Refused
+) -> Iterator[tuple[str, Floats, list[str | None] | None, tuple[str, ...], list[str] | None, list[int]]]:
     """The name, the numbers [T, D], the events, the columns, the times and the rows of each sequence.
 
-    `label`, `sequence` and `time` name columns, or are None; `features` names those that are read (empty: all
-    others but those of `ignore`), as numbers or, where they have `categories`, as those. `refused` hears of a
-    missing column, of a cell that is not what its column has, and of a column of times that has none. With `gaps`,
-    an empty cell is NaN; a time may be anything.
+    Where not `labelled`, the columns of events and of sequences may be missing. `refused` hears of any other that
+    is, of a cell that is not what its column has, and of a column of times that has none; a time may be anything.
     """
-    names = tuple(features) or tuple(n for n in table.columns if n not in {label, sequence, time, *ignore})
+    label, sequence = (
+        name if labelled or name in table.columns else None for name in (layout.label, layout.sequence)
+    )
+    features, time, categories = layout.features, layout.time, layout.categories
+    names = features or tuple(n for n in table.columns if n not in {label, sequence, time, *layout.ignore})
     wanted = [name for name in (label, sequence, time) if name is not None] + list(names)
-    for name in wanted if features else (*wanted, *ignore, *categories):
+    for name in wanted if features else (*wanted, *layout.ignore, *categories):
         if name not in table.columns:
             option = "; --label names the column of events" if name == label and not features else ""
             refused(
@@ -186,9 +180,9 @@ def series(
         try:
             chosen = () if features else tuple(name for name in names if name not in categories)
             read = [
-                _names(table, name, places, categories[name], gaps)
+                _names(table, name, places, categories[name], layout.gaps)
                 if name in categories
-                else _numbers(table, name, places, chosen, sequence is None, gaps)[:, None]
+                else _numbers(table, name, places, chosen, sequence is None, layout.gaps)[:, None]
                 for name in names
             ]
             numbers = np.concatenate(read, axis=1)
@@ -291,9 +285,6 @@ def _repeats(table: Table, column: str) -> bool:
     return 4 * len(names_in(table, column)) <= len(table.columns[column])
 
 
-def _labels(table: Table, name: str, rows: list[int]) -> list[str]:
-    values = table.columns[name]
-    labels = [written(values[row]) for row in rows]
-    if "" in labels:
-        raise InputError(f"{table.where(rows[labels.index('')])}, column {name!r}: nothing, expected an event")
-    return labels
+def _labels(table: Table, name: str, rows: list[int]) -> list[str | None]:
+    """The event of each row; of an empty cell none is known."""
+    return [written(table.columns[name][row]) or None for row in rows]
