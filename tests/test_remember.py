@@ -16,9 +16,10 @@ from tolerances import assert_close
 from unrolled.errors import InputError
 from unrolled.loop import train
 from unrolled.memory import context, endurance, portrait, reach, remember, shading, units
+from unrolled.memory.context import Horizon
 from unrolled.memory.decoding import Decoding
 from unrolled.memory.layered import Layered, Member, numbers
-from unrolled.memory.subject import NO_TARGET, Steps, Subject, losses
+from unrolled.memory.subject import NO_TARGET, States, Steps, Subject, losses
 from unrolled.memory.trained import subject as trained_subject
 from unrolled.models.decoder import AttentionDecoder
 from unrolled.models.layers import Head, Layers
@@ -311,6 +312,52 @@ def test_reach_goes_back_half_the_longest_passage() -> None:
     assert int(passages.lengths.max()) == 9
     assert [one.k for one in reach.gradients(subject, passages)] == [0, 1, 2, 3, 4]
     assert [one.k for one in reach.substitutions(subject, passages)] == [0, 1, 2, 4]
+
+
+class OwnNetwork(Subject):
+    """A network with an `embedding`, an LSTM `recurrent` and a `head`, and symbols [T] with what should follow."""
+
+    step = "symbol"  # what the report calls a step
+    endless = True  # it may read on and on
+
+    def __init__(self, network: Any, symbols: Any, targets: Any) -> None:
+        self.network = network.eval().requires_grad_(False)
+        self.inputs, self.targets, self.classes = [symbols], [targets], network.head.out_features
+
+    def vectors(self, inputs: Any) -> Any:
+        return self.network.embedding(torch.from_numpy(inputs))
+
+    def beginning(self, sequences: torch.Tensor) -> States:
+        zero = torch.zeros(len(sequences), self.network.recurrent.hidden_size)
+        return [(zero, zero)] * self.network.recurrent.num_layers
+
+    def run(self, x: Any, sequences: Any, state: States | None = None, lengths: Any = None) -> Any:
+        h, c = zip(*(self.beginning(sequences) if state is None else state), strict=True)
+        start = torch.stack(h), torch.stack(c)
+        output, _, traces = self.network.recurrent(x, start, lengths=lengths, trace=True)
+        return output, [Steps(*trace) for trace in traces]
+
+    def logits(self, outputs: torch.Tensor) -> Any:
+        return self.network.head(outputs)
+
+
+def test_a_network_of_ones_own_is_probed_like_a_model() -> None:
+    torch.manual_seed(0)
+    network: Any = torch.nn.Module()
+    network.embedding, network.head = torch.nn.Embedding(4, 8), torch.nn.Linear(32, 4)
+    network.recurrent = unrolled.nn.LSTM(8, 32, 2)
+    optimiser = torch.optim.Adam(network.parameters(), 0.01)
+    for _ in range(100):
+        drawn = torch.randint(4, (20, 32))
+        said = network.head(network.recurrent(network.embedding(drawn))[0])
+        optimiser.zero_grad()
+        torch.autograd.backward(losses(said[3:], drawn[:-3]).mean())
+        optimiser.step()
+    symbols = np.random.default_rng(0).integers(4, size=400)
+    probed = OwnNetwork(network, symbols, np.roll(symbols, 3))
+    memory = remember.of_subject(probed, probed.passages(), steps=2000)
+    assert memory.horizon == Horizon(3, 3, 3)
+    assert [one.hidden for one in memory.units] == [32, 32]
 
 
 def decoder(cell: str, seed: int = 0) -> AttentionDecoder:
