@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unrolled import plots, vocabulary, whereabouts
-from unrolled import texts as given_texts
 from unrolled.causal import Causal
 from unrolled.errors import InputError
 from unrolled.examples import ExampleOptions, Refused, pad
@@ -25,6 +24,7 @@ from unrolled.tasks.translate import alignment, numberwords, parallel
 from unrolled.tasks.translate.data import Data
 from unrolled.tasks.translate.parallel import Pairs
 from unrolled.tasks.translate.sentences import END, Symbols, encode, labels, pieces
+from unrolled.texts import placed
 from unrolled.vocabulary import WordVocabulary
 
 if TYPE_CHECKING:
@@ -210,7 +210,7 @@ class TranslateModel(Loaded):
         for number, one in enumerate(inputs, 1):
             if not one.strip():
                 raise InputError(f"text {number} is empty, expected a sentence to translate.")
-        given = [one for each in inputs for one in given_texts.placed(each)]
+        given = [one for each in inputs for one in placed(each)]
         said = [one for one in given if one.text.strip()]
         if options.attention and len(said) != 1:
             raise InputError(f"--attention draws one sentence, but {len(said)} were given; expected 1.")
