@@ -5,6 +5,7 @@
 The results are made by the commands that stand in docs/memory.md.
 """
 
+import argparse
 import json
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,8 @@ def vanishing(path: Path, gradients: dict[str, list[float]]) -> None:
 
 def main() -> None:
     """Draw all of them."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.parse_args()
     measured = json.loads((RESULTS / "memory.json").read_text())
     by_hand(PICTURES / "by-hand.png", measured["by_hand"])
     vanishing(PICTURES / "vanishing.png", measured["gradients"])

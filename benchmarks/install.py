@@ -6,6 +6,7 @@ Makes an empty environment, installs the wheel (built here, if none is given) an
 index, runs a model there, and records sizes and times in `benchmarks/results/install.json`.
 """
 
+import argparse
 import json
 import statistics
 import subprocess
@@ -47,9 +48,11 @@ def _milliseconds(python: Path, statements: str) -> float:
 
 def main() -> None:
     """Install, run, measure."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("wheel", type=Path, nargs="?", help="default: one that is built here")
+    wheel = parser.parse_args().wheel
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made)
-        wheel = Path(sys.argv[1]) if len(sys.argv) > 1 else None
         if wheel is None:
             _run(sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", folder, ".")
             (wheel,) = folder.glob("*.whl")

@@ -9,6 +9,7 @@ result as JSON:
 - how the gradient of the last state by an input shrinks with the distance, for fresh networks of each cell.
 """
 
+import argparse
 import json
 from typing import Any
 
@@ -84,6 +85,8 @@ def vanishing() -> dict[str, list[float]]:
 
 def main() -> None:
     """Measure once and record."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.parse_args()
     torch.set_num_threads(1)
     result = {
         "command": "python -m benchmarks.memory",

@@ -7,6 +7,7 @@ A text model of 128 units with random weights; server and load share the machine
 and `bench`, and `fire-redis` a redis-server.
 """
 
+import argparse
 import asyncio
 import json
 import os
@@ -378,8 +379,13 @@ PARTS = {"pool": pool, "load": load, "fire": fire, "fire-redis": fire_redis, "id
 
 def main() -> None:
     """Measure the parts that are named, or all."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("parts", metavar="PART", nargs="*", help=f"{', '.join(PARTS)}; default: all")
+    parts = parser.parse_args().parts or [*PARTS]
+    if unknown := [part for part in parts if part not in PARTS]:
+        parser.error(f"PART is {unknown[0]!r}, expected one of {', '.join(PARTS)}")
     results: dict[str, Any] = {}
-    for part in sys.argv[1:] or PARTS:
+    for part in parts:
         with tempfile.TemporaryDirectory() as folder:
             write_model(Path(folder) / "m.safetensors")
             measured = PARTS[part](Path(folder))

@@ -2,6 +2,7 @@
 
 import doctest
 import re
+import runpy
 import string
 import subprocess
 import sys
@@ -16,10 +17,12 @@ from unrolled.vocabulary import CharVocabulary
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-LINKING = [*PAGES, ROOT / "CONTRIBUTING.md", ROOT / "benchmarks" / "README.md"]
+BENCHMARKS = ROOT / "benchmarks" / "README.md"
+LINKING = [*PAGES, ROOT / "CONTRIBUTING.md", BENCHMARKS]
 DRAW = ROOT / "docs" / "pictures" / "draw.py"
 
 FENCED = re.compile(r"^```([^\n]*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+BENCHMARK = re.compile(r"python -m (benchmarks\.\w+)")
 SOURCE = re.compile(r"(?:#|//) ((?:src|csrc|tests|benchmarks|docs)/\S+|\w+\.\w+)")
 TARGET = re.compile(r"\]\(([^)\s]+)\)")
 HEADING = re.compile(r"^#+ (.*)$", re.MULTILINE)
@@ -119,6 +122,19 @@ def test_the_python_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.Monke
     assert len(blocks) > 4
     data = {"inputs": random(8, 10, 2), "labels": np.tile([0, 1], (8, 5))}
     exec("\n".join(blocks).replace("minutes=3", "steps=2"), {"x": random(1, 64), **data})
+
+
+@pytest.mark.parametrize("module", sorted({*BENCHMARK.findall(BENCHMARKS.read_text(encoding="utf-8"))}))
+def test_a_benchmark_says_with_help_what_it_does_and_measures_nothing(
+    module: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.syspath_prepend(ROOT)
+    monkeypatch.delitem(sys.modules, module, raising=False)  # another may have imported it
+    monkeypatch.setattr(sys, "argv", [module, "--help"])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_module(module, run_name="__main__")
+    assert ended.value.code == 0
+    assert f"python -m {module}" in capsys.readouterr().out
 
 
 def test_the_pictures_are_what_the_script_draws(tmp_path: Path) -> None:
