@@ -131,8 +131,9 @@ def test_a_name_that_training_did_not_have_is_refused_with_its_place(tmp_path: P
     model: LabelModel = unrolled.load(trained)
     with pytest.raises(InputError, match=r"inputs\[1\], mode: 'walk' is not known, expected one of 1, idle, run"):
         model.stream().feed([[0.5, "run", "7"], [0.5, "walk", "7"]])
-    with pytest.raises(InputError, match=r"inputs\[0\] has 2 cells, expected 3: x, mode, place"):
-        model.stream().feed([[0.5, "run"]])
+    for row in ([0.5, "run"], [0.5, "run", "7", 1]):
+        with pytest.raises(InputError, match=rf"inputs\[0\] has {len(row)} cells, expected 3: x, mode, place"):
+            model.stream().feed([row])
     for given in (None, 5, [0.5, 0.1]):
         with pytest.raises(InputError, match=r"inputs: expected rows of 3 cells: x, mode, place"):
             model.stream().feed(given)

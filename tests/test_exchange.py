@@ -89,15 +89,16 @@ def test_a_stream_is_made_by_a_name_so_that_a_second_try_finds_it(name: str | No
     assert first["id"] == name if name else len(first["id"]) == 32
 
 
-def test_streams_are_listed_page_by_page() -> None:
-    pages = [answer(200, {"streams": [1, 2], "next": "b"}), answer(200, {"streams": [3], "next": None})]
+def test_streams_that_have_not_ended_are_listed_page_by_page() -> None:
+    one, two, three = ({"id": name, "ended": name == "b"} for name in "abc")
+    pages = [answer(200, {"streams": [one, two], "next": "b"}), answer(200, {"streams": [three], "next": None})]
     flow = Rules(30)._listed()
     assert dict(vars(next(flow))["params"]) == {"limit": 1000}
     wanted = flow.send(pages[0])
     assert isinstance(wanted, Request) and wanted.params == {"limit": 1000, "after": "b"}
     with pytest.raises(StopIteration) as done:
         flow.send(pages[1])
-    assert done.value.value == [1, 2, 3]
+    assert done.value.value == [one, three]
 
 
 def test_models_are_asked_for_once_and_again_for_one_that_is_new() -> None:

@@ -130,7 +130,8 @@ def test_an_experiment_goes_on_from_its_result_file(tmp_path: Path) -> None:
     again = Experiment(["adding"], options(cells="rnn,gru", gaps="4,6"), out)
     assert len(again.trials) == 7 and done not in again.trials
     assert len(list(again.run())) == 7
-    assert Experiment(["adding"], options(cells="rnn,gru", gaps="4,6"), out).trials == []
+    finished = Experiment(["adding"], options(cells="rnn,gru", gaps="4,6"), out)
+    assert finished.trials == [] == list(finished.run())
     rows = gap.read(out).rows
     assert {(row["cell"], row["gap"], row["seed"]) for row in rows} == {
         (cell, gap, seed) for cell in ("rnn", "gru") for gap in (4, 6) for seed in (0, 1)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from unrolled.errors import InputError
 from unrolled.memory import sentences
-from unrolled.memory.problems import ALPHABET, COPIED, PROBLEMS, Drawn
+from unrolled.memory.problems import ALPHABET, COPIED, DISTRACTORS, LONGEST, PROBLEMS, Drawn
 
 gaps = st.integers(10, 80)
 seeds = st.integers(0, 1000)
@@ -66,6 +66,12 @@ def test_order_asks_which_symbols_came_in_turn(name: str, tenths: tuple[int, ...
             assert tenth * gap // 10 <= place < (tenth + 1) * gap // 10
         said = "".join(str(steps[place, row]) for place in places)
         assert examples.targets[0, row] == int(said, 2)
+
+
+@pytest.mark.parametrize("name", ["order-2", "order-3"])
+def test_symbols_that_say_nothing_are_drawn_alike(name: str) -> None:
+    inputs = drawn(name).draw(20, 20_000, np.random.default_rng(0)).inputs[..., 2:]
+    assert inputs.mean((0, 1)) / inputs.mean() == pytest.approx(np.ones(DISTRACTORS), abs=0.02)
 
 
 @pytest.mark.parametrize("name", ["order-2", "order-3"])
@@ -149,4 +155,10 @@ def test_countries_are_drawn_alike() -> None:
 @pytest.mark.parametrize("gap", [0, -3, 10_000_000])
 def test_a_gap_that_cannot_be_is_refused(name: str, gap: int) -> None:
     with pytest.raises(InputError, match=f"{name}: the gap is {gap}, expected"):
+        PROBLEMS[name].check(gap)
+
+
+@pytest.mark.parametrize("name", PROBLEMS)
+def test_a_gap_may_be_the_shortest_and_the_longest(name: str) -> None:
+    for gap in (PROBLEMS[name].shortest, LONGEST):
         PROBLEMS[name].check(gap)

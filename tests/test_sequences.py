@@ -16,7 +16,7 @@ from pyarrow import parquet
 from unrolled.errors import InputError
 from unrolled.examples import Refused
 from unrolled.tasks.label.layout import Layout
-from unrolled.tasks.label.sequences import Series, fingerprint, read
+from unrolled.tasks.label.sequences import Series, categories, fingerprint, read
 
 CSV = "x,y,label\n1,2,walk\n3,4.5,walk\n5,6,run\n"
 
@@ -160,7 +160,6 @@ LINE = "1\ta\t_\t{}\t_\t_\t_\t_\t_\t_\n"
             "a.csv, line 3, column 'x': 'fast', expected a finite number; --ignore x leaves out the column",
         ),
         (text_file("a.csv", "x,label\n1,a\n,a\n"), "a.csv, line 3, column 'x': nothing, expected a finite number"),
-        (text_file("a.csv", "x,label\n1,a\n2,\n"), "a.csv, line 3, column 'label': nothing, expected an event"),
         (text_file("a.csv", "x,label\n1,a\n2\n"), "a.csv, line 3: 1 column, expected 2 as in the heading"),
         (text_file("a.csv", ""), "a.csv has no rows, expected at least one"),
         (text_file("a.csv", "x,label\n"), "a.csv has no rows, expected at least one"),
@@ -261,6 +260,19 @@ def test_events_and_names_of_sequences_stay_as_they_are_written(tmp_path: Path) 
     assert one(written(tmp_path / "a.csv", rows), Layout(ignore=("who",))).labels == ["1", "2", "1"]
 
 
+def test_names_in_a_column_stay_as_they_are_written_and_come_in_order(tmp_path: Path) -> None:
+    paths = [
+        written(tmp_path / name, "\ufeffmode,x,label\n" + "".join(f"{mode},1,a\n" for mode in modes))
+        for name, modes in (("a.csv", ("10", "007")), ("b.csv", ("9", " idle ", "007")))
+    ]
+    names = categories(paths, ["mode"])
+    assert names == {"mode": ["007", "9", "10", "idle"]}
+    assert one(paths[0], Layout(categories=names)).inputs.tolist() == [[0, 0, 1, 0, 1], [1, 0, 0, 0, 1]]
+    written(paths[0], "mode,x,label\n9,1,a\nNA,2,b\n,3,b\n")
+    found = one(paths[0], Layout(categories=names, missing="hold"))
+    np.testing.assert_array_equal(found.inputs, [[0, 1, 0, 0, 1], [np.nan] * 4 + [2], [np.nan] * 4 + [3]])
+
+
 @pytest.mark.parametrize(
     ("values", "labels"),
     [
@@ -330,6 +342,9 @@ def test_the_line_of_an_error_is_that_of_the_file(tmp_path: Path) -> None:
     written(path, rows.replace("fast,c,u", "fast"))
     with pytest.raises(InputError, match=r"a\.csv, line 7: 1 column, expected 3 as in the heading"):
         one(path, Layout(ignore=("note",)))
+    written(path, rows.replace("1,", "slow,"))
+    with pytest.raises(InputError, match=r"a\.csv, line 3, column 'x': 'slow', expected a finite number"):
+        one(path, Layout(ignore=("note",)))
 
 
 def test_a_cell_that_is_no_number_is_told_as_it_is_written(tmp_path: Path) -> None:
@@ -367,13 +382,12 @@ def test_the_heading_tells_the_separator(tmp_path: Path, separator: str, name: s
         one(path)
 
 
-def test_a_gzipped_table_that_is_cut_off_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "a.csv.gz").write_bytes(gzip.compress(CSV.encode())[:-9])
-    with pytest.raises(InputError, match=r"a\.csv\.gz is not a table that can be read"):
-        one(tmp_path / "a.csv.gz")
-    (tmp_path / "a.csv.gz").write_text(CSV)
-    with pytest.raises(InputError, match=r"a\.csv\.gz is not a table that can be read"):
-        one(tmp_path / "a.csv.gz")
+def test_a_gzipped_table_that_is_damaged_is_refused(tmp_path: Path) -> None:
+    whole = gzip.compress(CSV.encode())
+    for damaged in (whole[:-9], whole[:10] + b"\xff" + whole[11:], CSV.encode()):
+        (tmp_path / "a.csv.gz").write_bytes(damaged)
+        with pytest.raises(InputError, match=r"a\.csv\.gz is not a table that can be read"):
+            one(tmp_path / "a.csv.gz")
 
 
 def test_a_table_without_the_column_of_sequences_is_one_where_nothing_is_learned(tmp_path: Path) -> None:

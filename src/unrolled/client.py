@@ -96,7 +96,7 @@ class Client(Rules):
 
     def streams(self) -> Iterator[RemoteStream]:
         """Every stream of this client's tenant that has not ended."""
-        return (RemoteStream(self, info) for info in self._do(self._listed()) if not info["ended"])
+        return (RemoteStream(self, info) for info in self._do(self._listed()))
 
     def close(self) -> None:
         """Close its connections."""
@@ -202,8 +202,7 @@ class AsyncClient(Rules):
     async def streams(self) -> AsyncIterator[AsyncRemoteStream]:
         """Every stream of this client's tenant that has not ended."""
         for info in await self._do(self._listed()):
-            if not info["ended"]:
-                yield AsyncRemoteStream(self, info)
+            yield AsyncRemoteStream(self, info)
 
     async def close(self) -> None:
         """Close its connections."""

@@ -110,11 +110,12 @@ class Rules:
         return (yield from self._json(Request("GET", f"/streams/{name}")))
 
     def _listed(self) -> Flow:
+        """Every stream of this client's tenant that has not ended, page by page."""
         found: list[dict[str, Any]] = []
         params: dict[str, Any] = {"limit": 1000}
         while True:
             page = yield from self._json(Request("GET", "/streams", params))
-            found += page["streams"]
+            found += [info for info in page["streams"] if not info["ended"]]
             if page["next"] is None:
                 return found
             params["after"] = page["next"]
