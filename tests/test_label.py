@@ -311,7 +311,10 @@ def test_words_are_tagged_from_text_and_from_files(tmp_path: Path) -> None:
     model = trained(task_of("words", tmp_path, bidirectional=True), tmp_path / "model", 200)
     (output,) = model.run(["The cing yers"], EventOptions())
     assert output.line == "The/DET cing/VERB yers/NOUN"
-    assert len(list(model.run([str(tmp_path / "words" / "a.conllu")], EventOptions(offline=False)))) == 12
+    lower, upper = tmp_path / "words" / "a.conllu", tmp_path / "B.CONLLU"
+    upper.write_bytes(lower.read_bytes())
+    for path in (lower, upper):
+        assert len(list(model.run([str(path)], EventOptions(offline=False)))) == 12
     assert re.fullmatch(r"unrolled run m 'the \wing \wers'", model.next_commands("m")[0])  # of its own language
     assert set(model.evaluate().figures["offline"]) == {"accuracy"}
     (tmp_path / "plain.txt").write_text("The cing\nyers\n")

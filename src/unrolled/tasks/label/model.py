@@ -241,7 +241,7 @@ class LabelModel(Loaded):
         return options.offline
 
     def _sentences(self, given: str, options: EventOptions) -> Iterator[Output]:
-        if given.endswith((".conllu", ".conllu.gz")) or Path(given).is_dir():
+        if given.lower().endswith((".conllu", ".conllu.gz")) or Path(given).is_dir():
             sentences = [one.inputs for one in self.read([given], Refused(), labelled=False)]
         else:
             placed = texts.placed(given)
