@@ -1,5 +1,6 @@
 """The probes against models whose memory is known, by weights set by hand or by what they were trained on."""
 
+import copy
 import html
 import json
 from dataclasses import replace
@@ -321,7 +322,7 @@ class OwnNetwork(Subject):
     endless = True  # it may read on and on
 
     def __init__(self, network: Any, symbols: Any, targets: Any) -> None:
-        self.network = network.eval().requires_grad_(False)
+        self.network = copy.deepcopy(network).eval().requires_grad_(False)
         self.inputs, self.targets, self.classes = [symbols], [targets], network.head.out_features
 
     def vectors(self, inputs: Any) -> Any:
