@@ -727,15 +727,16 @@ def test_reset_parameters_draws_as_the_constructor_does(kind: str) -> None:
     torch.manual_seed(0)
     layer = getattr(nn, kind)(D, 2000, **options, device="meta").to_empty(device="cpu")
     layer.reset_parameters()
-    times = (layer.bias_ih_l0 + layer.bias_hh_l0)[2000:4000].exp()
-    assert abs(times.mean() - 50.5) < 3
-    for name, parameter in layer.named_parameters():
-        if name.startswith("gain"):
-            assert (parameter == 1).all()
-        elif name.startswith("bias_c"):
-            assert (parameter == 0).all()
-        elif name.startswith("weight"):
-            assert abs(parameter.std() - (3 * 2000) ** -0.5) < 1e-3
+    for one in (layer, getattr(nn, kind)(D, 2000, **options)):
+        times = (one.bias_ih_l0 + one.bias_hh_l0)[2000:4000].exp()
+        assert abs(times.mean() - 50.5) < 3
+        for name, parameter in one.named_parameters():
+            if name.startswith("gain"):
+                assert (parameter == 1).all()
+            elif name.startswith("bias_c"):
+                assert (parameter == 0).all()
+            elif name.startswith(("weight", "peephole")):
+                assert abs(parameter.std() - (3 * 2000) ** -0.5) < 1e-3
 
 
 @every_layer

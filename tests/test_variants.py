@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pack_sequence
 
 from tolerances import assert_close
 from unrolled import nn
@@ -183,6 +184,9 @@ def test_weight_drop_takes_the_same_weights_out_at_every_step(kind: Any) -> None
     torch.manual_seed(0)
     layer = kind(D, H, weight_drop=0.5)
     (grad,) = torch.autograd.grad(output(layer, inputs()).square().sum(), layer.weight_hh_l0)
+    assert 0.45 < (grad == 0).double().mean() < 0.55
+    rows = pack_sequence([torch.randn(length, D) for length in (40, 3, 3)])  # which are run in groups otherwise
+    (grad,) = torch.autograd.grad(layer(rows)[0].data.square().sum(), layer.weight_hh_l0)
     assert 0.45 < (grad == 0).double().mean() < 0.55
     (grad,) = torch.autograd.grad(output(layer.eval(), inputs()).square().sum(), layer.weight_hh_l0)
     assert (grad != 0).all()

@@ -72,7 +72,7 @@ def couple_gates(layer: torch.nn.RNNBase) -> None:
     H = layer.hidden_size
     for name, parameter in list(layer.named_parameters()):
         if name.startswith(("weight_ih", "weight_hh", "bias")):
-            setattr(layer, name, Parameter(torch.cat((parameter[:H], parameter[2 * H :])).detach()))
+            setattr(layer, name, Parameter(torch.cat((parameter[:H], parameter[2 * H :]))))
 
 
 def add_peepholes(layer: torch.nn.RNNBase, gates: int) -> None:
@@ -81,7 +81,7 @@ def add_peepholes(layer: torch.nn.RNNBase, gates: int) -> None:
         if name.startswith("weight_hh"):
             bound = layer.hidden_size**-0.5
             peephole = parameter.new_empty(gates - 1, layer.hidden_size).uniform_(-bound, bound)
-            layer.register_parameter(name.replace("weight_hh", "peephole"), Parameter(peephole.detach()))
+            layer.register_parameter(name.replace("weight_hh", "peephole"), Parameter(peephole))
 
 
 def add_layer_norm(layer: torch.nn.RNNBase, gates: int) -> None:
