@@ -1,5 +1,6 @@
 """Numbers that are missing: refused, or held as they were before, in training, in files and in streams alike."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
+from programs import Command
 from servers import serving
 from small import label_file
 from test_label import as_tensors, untrained
@@ -141,3 +143,39 @@ def test_lines_and_requests_may_leave_numbers_out(tmp_path: Path) -> None:
         )
         assert answer.json()["said"] == expected
         assert np.array_equal(client.create().feed(rows), Stream(LabelModel(gaps_file())).feed(rows))
+
+
+def sparse(path: Path) -> list[tuple[int, int, str]]:
+    """Write a table of sequences in which every fourth step has an event, and every number tells its own."""
+    rng = np.random.default_rng(3)
+    numbers = [(who, step, int(rng.integers(2))) for who in range(12) for step in range(30)]
+    rows = [(who, up, ("down", "up")[up] if step % 4 == 2 else " ") for who, step, up in numbers]
+    path.write_text("\n".join(["who,x,label", *(f"s{who},{up},{event}" for who, up, event in rows)]) + "\n")
+    return rows
+
+
+def test_a_step_whose_event_is_not_known_counts_neither_in_training_nor_in_a_score(
+    command: Command, tmp_path: Path
+) -> None:
+    rows = sparse(Path("a.csv"))
+    settings = ["--sequence", "who", "--hidden", "16", "--steps", "200", "--dropout", "0", "--input-dropout", "0"]
+    done = command("train", "label", "a.csv", *settings, "--out", "m.safetensors")
+    assert "11 sequences, 330 steps, 77 of them with an event" in done.out
+    figures = json.loads(command("eval", "m.safetensors", "--json").out)
+    assert figures["causal"]["accuracy"] == 100 and np.sum(figures["confusion"]) == 7
+    told = command("run", "m.safetensors", "a.csv", "--every", "--plot", "a.svg").out.splitlines()
+    events = [row.split(",")[1] for row in told if row[0].isdigit()]
+    assert events == [("down", "up")[number] for _, number, _ in rows]
+
+
+def test_pieces_and_stretched_sequences_have_a_step_with_an_event(tmp_path: Path) -> None:
+    labels: list[Any] = [None] * 30
+    labels[3], labels[20] = "a", "b"
+    pairs = [("x,label", *(f"{step},{label or ''}" for step, label in enumerate(labels)))] * 2
+    for name, rows in zip(("a.csv", "b.csv"), pairs, strict=True):
+        (tmp_path / name).write_text("\n".join(rows) + "\n")
+    options = LabelOptions(window=4, stretch=3.0)
+    task = LabelTask(options, [tmp_path / "a.csv", tmp_path / "b.csv"])
+    drawn = [task._piece(task.data.train[0], np.random.default_rng(draw))[1] for draw in range(200)]
+    assert all((targets >= 0).any() for targets in drawn)
+    assert {int(targets.max()) for targets in drawn} == {0, 1}

@@ -136,7 +136,7 @@ def _at_the_end(event: str | None, steps: int) -> Events:
 
 
 def _events(name: str, labels: NDArray[Any], steps: int) -> Events:
-    """The event of each step; one for all the steps is that of the last."""
+    """The event of each step, none where a text is empty; one for all the steps is that of the last."""
     if labels.ndim == 0:
         return _at_the_end(_events(name, labels[None], 1)[0], steps)
     if labels.shape != (steps,):
@@ -145,4 +145,4 @@ def _events(name: str, labels: NDArray[Any], steps: int) -> Events:
         labels = labels.astype(np.int64)
     if labels.dtype.kind not in "iubU":
         raise InputError(f"{name}: labels are {labels.dtype}, expected texts or whole numbers")
-    return [str(label) for label in labels]
+    return [str(label) or None for label in labels]

@@ -173,7 +173,7 @@ class Data:
             hint = "; it is in the held-out part alone, which another --seed draws anew and --held-out names"
         self.held_out = [one for one in held_out if self._known(one, hint)]
         self.train, self.held_out = (
-            [one for one in part if any(one.labels or ())]  # the others are shorter than what is ahead
+            [one for one in part if any(one.labels or ())]  # the others teach and measure nothing
             for part in (self.train, self.held_out)
         )
         for left, use in ((self.train, "train on"), (self.held_out, "hold out")):

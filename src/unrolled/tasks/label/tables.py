@@ -140,7 +140,7 @@ def _first_line(error: Exception) -> str:
 
 def series(
     table: Table, layout: Layout, labelled: bool, refused: Refused
-) -> Iterator[tuple[str, Floats, list[str] | None, tuple[str, ...], list[str] | None, list[int]]]:
+) -> Iterator[tuple[str, Floats, list[str | None] | None, tuple[str, ...], list[str] | None, list[int]]]:
     """The name, the numbers [T, D], the events, the columns, the times and the rows of each sequence.
 
     Where not `labelled`, the columns of events and of sequences may be missing. `refused` hears of any other that
@@ -285,9 +285,6 @@ def _repeats(table: Table, column: str) -> bool:
     return 4 * len(names_in(table, column)) <= len(table.columns[column])
 
 
-def _labels(table: Table, name: str, rows: list[int]) -> list[str]:
-    values = table.columns[name]
-    labels = [written(values[row]) for row in rows]
-    if "" in labels:
-        raise InputError(f"{table.where(rows[labels.index('')])}, column {name!r}: nothing, expected an event")
-    return labels
+def _labels(table: Table, name: str, rows: list[int]) -> list[str | None]:
+    """The event of each row; of an empty cell none is known."""
+    return [written(table.columns[name][row]) or None for row in rows]

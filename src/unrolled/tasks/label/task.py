@@ -179,11 +179,14 @@ class LabelTask:
         if numbers and o.exchange:
             inputs, targets = self._exchange(inputs, targets, o.exchange, rng)
         if numbers and o.stretch > 1:
-            inputs, targets = stretched(inputs, targets, o.stretch, rng)
+            other = stretched(inputs, targets, o.stretch, rng)
+            if (other[1] != NO_EVENT).any():  # else the few steps with an event were passed over
+                inputs, targets = other
         if o.window and len(inputs) > o.window:
-            known = np.flatnonzero(targets != NO_EVENT)  # of which a piece has one, or it would teach nothing
-            first, last = max(0, known[0] - o.window + 1), min(len(inputs) - o.window, known[-1])
-            start = int(rng.integers(first, last + 1))
+            known = np.concatenate([[0], np.cumsum(targets != NO_EVENT)])
+            # A piece in which no step has an event would teach nothing.
+            starts = np.flatnonzero(known[o.window :] > known[: -o.window])
+            start = int(starts[rng.integers(len(starts))])
             inputs, targets = inputs[start : start + o.window], targets[start : start + o.window]
         return shaken(inputs, o.noise, o.offset, rng) if numbers else inputs, targets
 
@@ -264,7 +267,7 @@ class LabelTask:
             for name, one in reads.items()
             if one
         ]
-        sizes = [["trained on", _size(trained_on)], ["held out", _size(measured.figures)]]
+        sizes = [["trained on", _size(self.data.train)], ["held out", _size(self.data.held_out)]]
         used = Table(["the data", ""], [*sizes, *rows])
         further = {"trained_on": trained_on, "reads": reads, "left_out": len(self.data.refused.reasons)}
         return replace(
@@ -275,6 +278,8 @@ class LabelTask:
         )
 
 
-def _size(part: dict[str, Any]) -> str:
-    count = part["sequences"]
-    return f"{count:,} sequence{'s' if count > 1 else ''}, {part['steps']:,} steps"
+def _size(part: Sequence[Series]) -> str:
+    steps = sum(len(one.inputs) for one in part)
+    known = sum(len(one.labels) - one.labels.count(None) for one in part if one.labels)
+    some = f", {known:,} of them with an event" if known < steps else ""
+    return f"{len(part):,} sequence{'s' if len(part) > 1 else ''}, {steps:,} steps{some}"

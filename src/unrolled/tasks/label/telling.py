@@ -160,7 +160,8 @@ class Telling:
         said = {event.name for _, rows in self._drawn for events in rows.values() for event in events}
         names = [*self._classes, *sorted(said - set(self._classes))]
         unit = "seconds" if self._of_films else "steps"
-        blank = self._background if self._of_films else None  # which the table of a film's events does not name
+        # What the table of a film's events does not name, or a step whose event is not known.
+        blank = self._background if self._of_films else ""
         ribbons.draw(Path(self._options.plot), self._drawn, names, unit, blank)
 
 
