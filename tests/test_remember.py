@@ -13,6 +13,7 @@ import torch
 
 import small
 import unrolled
+from test_whereabouts import WRITERS, modelled
 from tolerances import assert_close
 from unrolled.errors import InputError
 from unrolled.loop import train
@@ -284,6 +285,14 @@ def test_of_much_data_a_part_is_looked_at_that_the_seed_chooses(count: int, step
     assert [len(set(one)) for one in chosen] == [most] * 3
 
 
+def test_of_many_sentences_the_seed_chooses_some(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    modelled("translate", WRITERS["translate"]("few"), None)
+    Path("many.tsv").write_text("rot\tred\nblau\tblue\n" * 513)
+    one, other = (trained_subject(unrolled.load("model"), ["many.tsv"], seed).inputs for seed in (0, 1))
+    assert len(one) == len(other) == 1024 and not np.array_equal(one, other)
+
+
 def test_an_input_in_the_place_of_the_same_changes_nothing() -> None:
     """Neither of sequences of two steps, of which the first is the one replaced."""
     layers, _ = zeros("gru", 3)
@@ -305,6 +314,12 @@ def test_layers_of_members_go_on_from_a_step_in_the_middle() -> None:
     state = [tuple(part[49] for part in trace.carried) for trace in passages.traces]
     outputs, _ = subject.run(passages.x[50:], passages.sequences, state)
     assert_close(subject.logits(outputs), passages.logits[50:])
+
+
+def test_a_variant_is_probed_without_the_masks_of_training(tmp_path: Path) -> None:
+    (tmp_path / "text.txt").write_text("abc fed " * 40)
+    subject = trained_subject(TextModel(small.text_file("lstm-zoneout0.5")), [tmp_path / "text.txt"])
+    assert torch.equal(subject.passages().logits, subject.passages().logits)
 
 
 def test_reach_goes_back_half_the_longest_passage() -> None:

@@ -50,7 +50,7 @@ def _run_groups(
     first = 0
     while first < batch_sizes[0]:
         longest = int((batch_sizes > first).sum())
-        past = int(batch_sizes[(longest - 1) // 2])  # rows of more than half of its steps
+        past = int(batch_sizes[(longest - 1) // 2])  # rows of at least half of its steps
         place = torch.nonzero((row_of >= first) & (row_of < past)).flatten()
         sizes = (batch_sizes[:longest] - first).clamp(max=past - first)
         output, final = run_packed(
