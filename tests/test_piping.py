@@ -437,7 +437,11 @@ def test_numbers_between_semicolons_may_have_a_decimal_comma(columns: Path) -> N
 @pytest.mark.parametrize(
     ("line", "reason"),
     [
-        (b"1,2", "'1,2' has 2 numbers, expected 3"),
+        (b"1,2", "'1,2' has 2 numbers, expected 3, or first a heading that names them"),
+        (
+            b"m0,1,2,3",
+            "'m0,1,2,3' is no row of numbers with commas, semicolons or tabs between them, expected 3, or f",
+        ),
         (b"1;2;3;4", "'1;2;3;4' has 4 numbers, expected 3"),
         (b"1_0,2,3", "'1_0,2,3' is no row of numbers"),
         pytest.param(b"1" + b",1" * 100_000, f"'1{',1' * 39},' has 100001 numbers, expected 3", id="many commas"),

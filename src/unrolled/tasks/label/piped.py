@@ -72,6 +72,13 @@ class Rows:
         self.places, self.width = list(range(len(self._names))), len(self._names)
         self.key: int | None = None
 
+    @property
+    def expected(self) -> str:
+        """How many cells a row is to have."""
+        if self.width > len(self.places):
+            return f"{self.width} cells as in the heading"
+        return f"{self.width}, or first a heading that names them" if self._columns else str(self.width)
+
     def read(self, cells: Sequence[str], separator: str) -> list[Any]:
         """What stands in the cells that the model reads; raises `ValueError` for one that is no number."""
         return [
@@ -137,19 +144,20 @@ def _row(streams: Streams, rows: Rows, classes: Sequence[str], line: bytes) -> O
         if rows.key is None:
             streams.end()
         return Output("", {})
+    fits = True
     try:
         separator, cells = _cells(bare, rows.width)
         fits = len(cells) == rows.width
         row = rows.read([cells[place] for place in rows.places] if fits else cells, separator)
     except ValueError as error:
+        wanted = "" if fits else f", expected {rows.expected}"
         raise InputError(
-            f"{bare[:80]!r} is no row of numbers with commas, semicolons or tabs between them"
+            f"{bare[:80]!r} is no row of numbers with commas, semicolons or tabs between them{wanted}"
         ) from error
     if any(isinstance(number, float) and math.isinf(number) for number in row):
         raise InputError(f"{bare[:80]!r} has an infinite number, expected finite ones")
     if not fits:
-        wanted = rows.width if rows.width == len(rows.places) else f"{rows.width} cells as in the heading"
-        raise InputError(f"{bare[:80]!r} has {len(cells)} numbers, expected {wanted}")
+        raise InputError(f"{bare[:80]!r} has {len(cells)} numbers, expected {rows.expected}")
     name = None if rows.key is None else cells[rows.key].strip()
     if name == "":
         raise InputError(f"{bare[:80]!r} does not name its sequence, expected a name in each row")
