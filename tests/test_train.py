@@ -23,6 +23,7 @@ from unrolled.loop import Diverged, Report, in_bfloat16, train
 from unrolled.ops import dispatch
 from unrolled.rates import quickest
 from unrolled.recipe import TrainOptions, learning_rate_factor
+from unrolled.resume import interrupted
 from unrolled.run_files import check_out, checkpoint_path, log_path, previous_path
 from unrolled.tasks.text import TextOptions, TextTask
 from unrolled.tasks.translate import TranslateOptions, TranslateTask
@@ -76,6 +77,16 @@ def killed_after(step: int, text: Path, out: Path, resume: bool = False) -> None
 
 def logged(out: Path) -> list[dict[str, float]]:
     return [json.loads(line) for line in log_path(out).read_text().splitlines()]
+
+
+def test_a_resumed_run_has_checkpoints_as_often_as_before(text: Path, tmp_path: Path) -> None:
+    out = tmp_path / "model.safetensors"
+    run = train(TextTask(SMALL, [text]), TrainOptions(steps=STEPS, checkpoint_minutes=7.0), out)
+    next(run)
+    run.close()
+    assert interrupted(out, "text", {}, []).settings["checkpoint_minutes"] == 7.0
+    reports = start(text, out, resume=True, steps=STEPS, checkpoint_minutes=9.0)  # another is no conflict
+    assert reports[-1].step == STEPS
 
 
 def test_the_loss_falls_well_below_a_unigrams(text: Path, tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """The command line: what goes wrong in a command becomes a sentence and an exit status.
 
-Exit status: 0 done, 1 the run failed, 2 the input cannot be used, 130 stopped by Ctrl-C, 143 training
-stopped by SIGTERM, 129 by a terminal that was closed (training saves first).
+Exit status: 0 done, 1 the run failed, 2 the input cannot be used or a file not written, 130 stopped by Ctrl-C,
+143 training stopped by SIGTERM, 129 by a terminal that was closed (training saves first).
 """
 
 import os

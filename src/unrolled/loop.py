@@ -240,7 +240,7 @@ class _Run:
             "first_loss": self.first_loss,
             "seconds": self.seconds,
             "log_bytes": self.log.tell(),
-            "settings": self._settings(),
+            "settings": {**self._settings(), "checkpoint_minutes": self.options.checkpoint_minutes},
             "task": self.task.name,
             "paths": [str(path) for path in self.paths],
             "folder": whereabouts.here(),

@@ -50,8 +50,8 @@ def train_with_progress(run: Run, console: Console) -> bool:
                 break
     if stopped_by and report and report.progress < 1:
         console.print(
-            f"Stopped after {report.step} steps; {checkpoint_path(run.out)} is saved, and the same command "
-            "with --resume goes on from it."
+            f"Stopped after {report.step} step{'' if report.step == 1 else 's'}; {checkpoint_path(run.out)} is "
+            "saved, and the same command with --resume goes on from it."
         )
         if stopped_by != signal.SIGINT:
             sys.exit(128 + stopped_by)

@@ -68,8 +68,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Recurrent networks that remember: train one on your own sequences, run it, measure it.\n\n"
     "Begin with: [bold]unrolled train text --minutes 1 --out model.safetensors[/bold]",
-    epilog="Exit status: 0 done, 1 the run failed, 2 the input cannot be used, 130 stopped by Ctrl-C, "
-    "143 by SIGTERM, 129 by closing its terminal.",
+    epilog="Exit status: 0 done, 1 the run failed, 2 the input cannot be used or a file not written, "
+    "130 stopped by Ctrl-C, 143 by SIGTERM, 129 by closing its terminal.",
 )
 
 console = Console(highlight=False, soft_wrap=True)
