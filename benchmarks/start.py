@@ -49,6 +49,9 @@ def main() -> None:
 def _texts(folder: Path, seed: int) -> list[dict[str, Any]]:
     text = at("tinyshakespeare", "input.txt").read_text(encoding="utf-8")
     half, held_out = len(text) // 2, folder / "held-out.txt"
+    text = text[:half] + "".join(
+        filter(set(text[:half]).__contains__, text[half:])
+    )  # without the 3 of Henry VI, Part 3
     held_out.write_text(text[-MEASURED:], encoding="utf-8")
     (folder / "first.txt").write_text(text[:half], encoding="utf-8")
     olds = {"Shakespeare": folder / "first.safetensors", "Python's reference": folder / "reference.safetensors"}
