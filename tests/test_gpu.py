@@ -84,11 +84,11 @@ def same(found: list[Tensor], expected: list[Tensor]) -> None:
 
 
 @pytest.mark.parametrize("given", [False, True], ids=["from zero", "from states"])
-@pytest.mark.parametrize("masks", [{}, {"lengths"}, {"resets"}, {"lengths", "resets"}], ids="-".join)
+@pytest.mark.parametrize("masks", [(), ("lengths",), ("resets",), ("lengths", "resets")], ids="-".join)
 @pytest.mark.parametrize("options", [{}, {"num_layers": 2}, {"bidirectional": True}, {"bias": False}], ids=str)
 @pytest.mark.parametrize("name", LAYERS)
 def test_outputs_states_and_gradients_are_those_of_the_engine(
-    calls: Calls, monkeypatch: pytest.MonkeyPatch, name: str, options: Any, masks: set[str], given: bool
+    calls: Calls, monkeypatch: pytest.MonkeyPatch, name: str, options: Any, masks: tuple[str, ...], given: bool
 ) -> None:
     layer = layer_of(name, **options)
     chosen = {mask: value for mask, value in (("lengths", LENGTHS), ("resets", RESETS)) if mask in masks}
