@@ -111,7 +111,7 @@ def _least(task: str, data: Path, old: Path | None, test: Path | None = None, **
 
 
 def _wrong(model: Any, test: Path | None) -> dict[str, float]:
-    """The part of a test's words that a speech model gets wrong."""
+    """The part of a test's strings of digits, each of which is one word, that a speech model gets wrong."""
     return {} if test is None else {"wrong": model.evaluate([test]).figures["greedy"]["word_error_rate"]}
 
 
