@@ -11,6 +11,7 @@ from programs import Command, python
 from unrolled import modelfile
 from unrolled.loop import Diverged, Report
 from unrolled.run_files import checkpoint_path
+from unrolled.tasks.label import LabelTask
 
 pytestmark = pytest.mark.usefixtures("one_thread")  # these models are too small for two
 
@@ -57,10 +58,11 @@ def test_settings_come_as_programs_have_them(text: Path, tmp_path: Path) -> None
         hidden=np.int64(8),
         lr=np.float64(0.01),
         steps=np.int32(2),
-        window=None,
+        batch=None,
     )
     assert model.file.encoding["layout"]["features"] == ["y"]
-    assert (model.file.training["lr"], model.file.training["hidden"]) == (0.01, 8)
+    told = {name: model.file.training[name] for name in ("lr", "hidden", "batch")}
+    assert told == {"lr": 0.01, "hidden": 8, "batch": LabelTask.defaults["batch"]}
 
 
 def test_arrays_of_numpy_are_saved_and_trained_on(text: Path) -> None:
