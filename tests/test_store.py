@@ -148,6 +148,11 @@ def test_a_stream_ends_after_its_life_time_of_serving_and_is_known_to_have_ended
     assert store.save([Change(ONE, 0, moment(1))]) == [False]
     assert [one.ended for one in store.list("alice", "", 10)] == [True, False]
     assert not store.sweep(0.01, 10), "it has ended already"
+    assert (store.count("alice"), store.count()) == (2, 1)
+    store.close()
+    store = opener()
+    assert (store.count("alice"), store.count()) == (2, 1)
+    assert store.delete(ONE) and (store.count("alice"), store.count()) == (1, 1)
     store.close()
 
 

@@ -66,7 +66,9 @@ class Observer:
         )  # fmt: skip
         self._steps = Counter("unrolled_steps", "Inputs consumed, or peeked at", registry=self._registry)
         self._memory = Gauge("unrolled_streams_in_memory", "Streams in memory", registry=self._registry)
-        self._stored = Gauge("unrolled_streams_stored", "Streams in the store", registry=self._registry)
+        self._stored = Gauge(
+            "unrolled_streams_stored", "Streams in the store that have not ended", registry=self._registry
+        )
         self._failures = Counter(
             "unrolled_store_failures", "Times that the store could not be used", registry=self._registry
         )
@@ -110,7 +112,7 @@ class Observer:
         self._live.inc(change)
 
     def stored(self, count: int) -> None:
-        """So many streams are in the store."""
+        """So many streams in the store have not ended."""
         self._stored.set(count)
 
     def store_failed(self, reason: str) -> None:

@@ -120,10 +120,7 @@ class Store(Protocol):
         """A tenant's streams in the order of their names, from the first one beyond `after`."""
 
     def count(self, tenant: str | None = None) -> int:
-        """How many streams a tenant has; those that ended count until they are deleted.
-
-        Without a tenant, all together, where a store may leave out those that ended.
-        """
+        """How many streams a tenant has, those that ended too; or all together that have not ended."""
 
     def sweep(self, elapsed: float, lifetime: float) -> bool:
         """Let `elapsed` seconds pass, and end streams that were not written for `lifetime` seconds (0: never).

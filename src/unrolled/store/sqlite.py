@@ -72,6 +72,7 @@ class SqliteStore:
                 )
                 self._now, kept = self._db.execute("SELECT seconds, history FROM settings").fetchone()
                 counts = self._db.execute("SELECT tenant, count(*) FROM streams GROUP BY tenant").fetchall()
+                (self._ended,) = self._db.execute("SELECT count(*) FROM streams WHERE ended").fetchone()
             except sqlite3.Error as error:
                 raise InputError(f"{path} cannot be used as a store: {error}") from error
             check_history(path, kept, history)
@@ -169,10 +170,12 @@ class SqliteStore:
         """Forget a stream; false if there is none."""
         with self._transaction():
             self._forget(key, -1)
-            gone = self._db.execute(f"DELETE FROM streams WHERE {NAMED}", key).rowcount == 1
+            gone = self._db.execute(f"DELETE FROM streams WHERE {NAMED} RETURNING ended", key).fetchone()
         self._places.pop(key, None)
-        self._counts[key.tenant] -= gone
-        return gone
+        if gone:
+            self._counts[key.tenant] -= 1
+            self._ended -= gone[0]
+        return bool(gone)
 
     def list(self, tenant: str, after: str, limit: int) -> list[Summary]:
         """A tenant's streams in the order of their names, from the first one beyond `after`."""
@@ -189,8 +192,8 @@ class SqliteStore:
         ]
 
     def count(self, tenant: str | None = None) -> int:
-        """How many streams a tenant has, or all together; those that ended count until they are deleted."""
-        return self._counts.total() if tenant is None else self._counts[tenant]
+        """How many streams a tenant has, those that ended too; or all together that have not ended."""
+        return self._counts.total() - self._ended if tenant is None else self._counts[tenant]
 
     def sweep(self, elapsed: float, lifetime: float) -> bool:
         """Let `elapsed` seconds pass, and end streams that were not written for `lifetime` seconds (0: never)."""
@@ -205,6 +208,7 @@ class SqliteStore:
                 of_ended = f"SELECT slot FROM streams JOIN moments ON {OF_STREAM} WHERE ended"
                 self._db.execute(f"DELETE FROM moments WHERE slot IN ({of_ended})")
         self._now = now
+        self._ended += ended
         if ended:
             self._places.clear()
         return ended > 0
