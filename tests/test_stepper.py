@@ -499,8 +499,9 @@ def test_an_output_that_does_not_fit_is_refused(out: Any, error: type[Exception]
         (np.zeros((1, 6)), TypeError, "x: expected float32, got an array of format d"),
         (np.zeros((6, 1), np.float32).T[:, ::-1], TypeError, "x: expected a C-contiguous float32 array"),
         (misaligned(np.float32, 6), TypeError, "x: expected float32, got an array that is not aligned"),
-        ([[0.0] * 6], TypeError, "x: expected a C-contiguous float32 array"),
-        (None, TypeError, "x: expected a C-contiguous float32 array"),
+        ([[0.0] * 6], TypeError, "x: expected an array of NumPy's, got a list"),
+        (torch.zeros(1, 6), TypeError, "x: expected an array of NumPy's, got a Tensor"),
+        (None, TypeError, "x: expected an array of NumPy's, got a NoneType"),
     ],
 )
 def test_a_step_that_does_not_fit_is_refused_and_consumes_nothing(

@@ -162,19 +162,27 @@ class Stepper:
         (symbols: int64): raises `TypeError` for others, `ValueError` for another shape, an unknown symbol or an
         `out` that shares memory with x, and consumes nothing then.
         """
-        y: Floats = self._steps.step(x, out)
+        try:
+            y: Floats = self._steps.step(x, out)
+        except TypeError:
+            _expect_array(x)  # only now: a step takes a microsecond
+            raise
         return y
 
     def run(self, xs: NDArray[Any]) -> Floats:
         """Consume xs [T, B, D]; returns the last layer's h of every step, [T, B, P]. Raises as `step` does."""
-        if not isinstance(xs, np.ndarray):
-            raise TypeError(f"x: expected an array of NumPy's, got a {type(xs).__name__}")
+        _expect_array(xs)
         batch = self._output_shape[0]
         if xs.shape[1:2] != (batch,):
             raise ValueError(f"x: expected {batch} rows at each step, got shape {list(xs.shape)}")
         y = np.empty((len(xs), *self._output_shape), np.float32)
         self.stack.run(xs, y, self._state.h, self._state.c)
         return y
+
+
+def _expect_array(x: object) -> None:
+    if not isinstance(x, np.ndarray):
+        raise TypeError(f"x: expected an array of NumPy's, got a {type(x).__name__}") from None
 
 
 def _shape(array: Floats | None) -> list[int] | None:
