@@ -549,6 +549,15 @@ def test_a_picture_is_drawn_also_where_the_reader_has_had_enough(tmp_path: Path)
     assert "svg" in (tmp_path / "all.svg").read_text()
 
 
+def test_what_run_draws_does_not_take_the_place_of_what_it_reads(command: Command, tmp_path: Path) -> None:
+    modelfile.write(tmp_path / "model", label_file("films"))
+    for name, option in (("film.mp4", "--video"), ("picture.png", "--attention"), ("picture.png", "--plot")):
+        (tmp_path / name).write_bytes(b"mine")
+        done = command("run", "model", name, option, tmp_path / name)
+        refused(done, f"{option} ", f"{name} is the INPUT itself, expected another file to write")
+        assert (tmp_path / name).read_bytes() == b"mine"
+
+
 def test_a_bad_value_is_blamed_on_where_it_stands(command: Command, text: Path, tmp_path: Path) -> None:
     (tmp_path / "c.toml").write_text("hidden = 16\n")
     refused(command("train", "text", text, "--out", "m", "--config", "c.toml", "--lr", "-1"), "command line: lr")

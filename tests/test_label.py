@@ -342,6 +342,9 @@ def test_a_film_is_told_while_it_is_decoded_and_drawn_with_its_events(tmp_path: 
     for name, reason in (("none/a.png", "there is no folder"), ("a.gif", "unknown kind of picture")):
         with pytest.raises(InputError, match=reason):
             next(model.run(["film.mp4"], EventOptions(plot=str(tmp_path / name))))
+    for name, reason in (("none/a.mp4", "there is no folder"), ("a.gif", r"expected a name ending in \.mp4")):
+        with pytest.raises(InputError, match=reason):
+            next(model.run([str(film)], EventOptions(video=str(tmp_path / name))))
     every = list(model.run([str(film)], EventOptions(every=True)))
     assert len(every) == 30 and every[-1].line == "2.9,light" and every[0].line.splitlines()[1] == "time,event"
     assert model.evaluate().figures["causal"]["accuracy"] == 100

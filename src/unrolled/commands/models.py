@@ -59,6 +59,12 @@ def _run_panels() -> dict[str, str]:
     return {name: f"For {_and(tasks)} models" for name, tasks in takers.items()}
 
 
+def _check_not_read(name: str, written: Path, inputs: list[str]) -> None:
+    """Raise `InputError` where the file that the setting `name` writes would take the place of an input."""
+    if written.is_file() and any(Path(given).is_file() and written.samefile(given) for given in inputs):
+        raise InputError(f"--{name} {written} is the INPUT itself, expected another file to write.")
+
+
 def _and(names: list[str]) -> str:
     *others, last = names
     return f"{', '.join(others)} and {last}" if others else last
@@ -116,6 +122,8 @@ def run_model(
     chosen = settings.known(RUN_OPTIONS, given)
     if WRITTEN.isdisjoint(chosen):
         _end_with_reader()
+    for name in sorted(WRITTEN & chosen.keys()):
+        _check_not_read(name, Path(chosen[name]), inputs)
     loaded = unrolled.load(model)
     (options,) = settings.fill([loaded.RunOptions], chosen, f"{model}, a {loaded.file.task} model")
     heard = True

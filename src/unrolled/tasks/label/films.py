@@ -18,6 +18,7 @@ from unrolled.tasks.label.events import Event, colour
 
 __all__ = [
     "SUFFIXES",
+    "check_name",
     "decode",
     "write",
     "write_with_ribbon",
@@ -129,6 +130,14 @@ def _add_sound(container: Any, film: Path) -> None:
         for frame in source.decode(audio=0):
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
+
+
+def check_name(path: Path) -> None:
+    """Raise `InputError` for a name that `write` should not be given: no .mp4, or in no folder that is there."""
+    if path.suffix != ".mp4":
+        raise InputError(f"{path} is of an unknown kind of film; expected a name ending in .mp4.")
+    if not path.parent.is_dir():
+        raise InputError(f"{path}: there is no folder {path.parent} for the film.")
 
 
 def write_with_ribbon(film: Path, out: Path, events: Sequence[Event], names: Sequence[str]) -> None:

@@ -68,6 +68,8 @@ class Telling:
             plots.figure_class(Path(options.plot))  # what cannot be drawn is refused before there is work done
         if options.video and kind != "films":
             raise InputError(f"--video needs a film, but the model reads {kind}.")
+        if options.video:
+            films.check_name(Path(options.video))
         if options.plot and kind == "words":
             raise InputError("--plot draws events over time, but the model reads words.")
         if options.time and kind != "numbers":
