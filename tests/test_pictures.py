@@ -157,7 +157,7 @@ BAD_ROWS = [
     (["c.png", "a bird"], r"captions.txt, line 3: the picture 'c.png' is not in "),
     (["", "a bird"], r"captions.txt, line 3: the picture '' is not in "),
     (["a.png", " "], r"captions.txt, line 3: the caption of 'a.png' is empty"),
-    (["a.png"], r"captions.txt, line 3: found 1 columns, expected 2, image and caption;"),
+    (["a.png"], r"captions.txt, line 3: found 1 column, expected 2, image and caption;"),
     (
         ["a.png", "one", "two"],
         r"line 3: found 3 columns, .*; a caption with a comma in it stands in double quotes",

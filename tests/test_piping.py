@@ -442,11 +442,12 @@ def test_numbers_between_semicolons_may_have_a_decimal_comma(columns: Path) -> N
             b"m0,1,2,3",
             "'m0,1,2,3' is no row of numbers with commas, semicolons or tabs between them, expected 3, or f",
         ),
+        (b"1", "'1' has 1 number, expected 3"),
         (b"1;2;3;4", "'1;2;3;4' has 4 numbers, expected 3"),
         (b"1_0,2,3", "'1_0,2,3' is no row of numbers"),
-        pytest.param(b"1" + b",1" * 100_000, f"'1{',1' * 39},' has 100001 numbers, expected 3", id="many commas"),
+        pytest.param(b"1" + b",1" * 100_000, f"'1{',1' * 39},' has 100,001 numbers, expected 3", id="many commas"),
         pytest.param(
-            b"1" + b";1" * 100_000, f"'1{';1' * 39};' has 100001 numbers, expected 3", id="many semicolons"
+            b"1" + b";1" * 100_000, f"'1{';1' * 39};' has 100,001 numbers, expected 3", id="many semicolons"
         ),
         (b"1,\xff,3", "byte 0xFF at offset 2 of it is not UTF-8, expected text in UTF-8"),
     ],

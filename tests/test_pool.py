@@ -109,9 +109,9 @@ def test_what_a_pool_cannot_do_is_said() -> None:
         pool.open()
     with pytest.raises(InputError, match="a stream is named twice"):
         pool.step([one, one], [1, 2])
-    with pytest.raises(InputError, match="there are 1 inputs for 2 streams"):
+    with pytest.raises(InputError, match="got 1 input for 2 streams"):
         pool.step([one, two], [1])
-    with pytest.raises(InputError, match="there are 1 sequences for 2 streams"):
+    with pytest.raises(InputError, match="got 1 sequence for 2 streams"):
         pool.feed([one, two], [[1]])
     for unusable in ([1.9], [True], one, [[one, two]]):
         with pytest.raises(InputError, match="streams: expected a list of whole numbers"):

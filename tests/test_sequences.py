@@ -174,7 +174,7 @@ LINE = "1\ta\t_\t{}\t_\t_\t_\t_\t_\t_\n"
         (numpy_file(inputs=np.zeros(2), labels=[1, 2]), "a.npz: inputs are float64 [2], expected numbers"),
         (numpy_file(inputs=np.full((2, 1), np.nan), labels=[1, 2]), "a.npz, step 0, feature 0: nan, expected"),
         (numpy_file(inputs=np.zeros((2, 1)), labels=[0.5, 1]), "a.npz: labels are float64, expected texts"),
-        (text_file("a.conllu", "1 a DET\n"), "a.conllu, line 1: 1 columns, expected 10"),
+        (text_file("a.conllu", "1 a DET\n"), "a.conllu, line 1: 1 column, expected 10"),
         (text_file("a.conllu", "\n" + LINE.format("_")), "a.conllu, line 2: the word 'a' has no UPOS tag"),
         (text_file("a.conllu.gz", "plain"), "a.conllu.gz cannot be read"),
     ],

@@ -629,7 +629,7 @@ def test_what_does_not_pass_by_itself_is_not_tried_again(tmp_path: Path, models:
     with serving(models[0], "--streams", 1, store=tmp_path / "streams.db") as server:  # noqa: SIM117
         with Client(server.address, patience=1e6) as client:
             client.create()
-            with pytest.raises(ServerError, match="has 1 streams already"):
+            with pytest.raises(ServerError, match="has 1 stream already"):
                 client.create()
 
 

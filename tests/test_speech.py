@@ -351,7 +351,7 @@ def test_a_bad_sound_is_refused_with_its_row_or_left_out_and_counted(tmp_path: P
     ("content", "reason"),
     [
         ("0.wav\t12\n", r"line 1: found '0.wav\\t12', expected the heading"),
-        ("file\ttext\n0.wav 12\n", "line 2: found 1 columns, expected 2"),
+        ("file\ttext\n0.wav 12\n", "line 2: found 1 column, expected 2"),
         ("file\ttext\n0.wav\t\n", "line 2: the text is empty"),
         ("file\ttext\nnone.wav\t12\n", "line 2: .*none.wav does not exist"),
         ("file\ttext\n0.wav\t" + "12" * 300 + "\n", "line 2 .* seconds make .* steps, expected at least 600"),

@@ -353,7 +353,7 @@ def test_bits_and_perplexity_say_the_same_as_nats() -> None:
     ("text", "window", "reason"),
     [
         ("", None, "the text has 0 symbols; at least 2 are needed"),
-        ("a", None, "the text has 1 symbols; at least 2 are needed"),
+        ("a", None, "the text has 1 symbol; at least 2 are needed"),
         ("ab", 0, "window is 0, expected 1 or more"),
         ("ab", -1, "window is -1, expected 1 or more"),
         ("a!", None, "line 1, column 2: the character '!'"),

@@ -3,7 +3,7 @@
 import difflib
 from collections.abc import Sequence
 
-__all__ = ["InputError", "meant"]
+__all__ = ["InputError", "counted", "meant"]
 
 
 class InputError(ValueError):
@@ -15,6 +15,11 @@ class InputError(ValueError):
 
     def __init__(self, sentence: str) -> None:
         super().__init__(sentence if sentence.endswith(".") else f"{sentence}.")
+
+
+def counted(count: int, what: str) -> str:
+    """So many of what a word names that takes an s: `1 column`, `2,000 columns`."""
+    return f"{count:,} {what}" if count == 1 else f"{count:,} {what}s"
 
 
 def meant(name: str, known: Sequence[str]) -> str:

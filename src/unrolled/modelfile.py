@@ -20,7 +20,7 @@ from safetensors.numpy import save
 
 from unrolled.architecture import ARCHITECTURES
 from unrolled.atomic import replacing
-from unrolled.errors import InputError
+from unrolled.errors import InputError, counted
 
 __all__ = ["VERSION", "Loaded", "ModelFile", "document", "is_model", "parsed", "read", "write"]
 
@@ -86,7 +86,7 @@ class Loaded:
     def __repr__(self) -> str:
         sizes, name = self.file.architecture, os.path.basename(self.file.path)
         layers = getattr(sizes, "layers", 1)  # a caption model has one
-        what = f"{layers} {sizes.cell} layer{'s' if layers > 1 else ''} of {sizes.hidden:,} units"
+        what = f"{counted(layers, f'{sizes.cell} layer')} of {sizes.hidden:,} units"
         return f"<{f'{type(self).__name__} {name}'.strip()}: {what}, {sizes.parameters:,} parameters>"
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from unrolled.errors import InputError
+from unrolled.errors import InputError, counted
 from unrolled.floats import Floats
 from unrolled.snapshot import Snapshot
 from unrolled.stream import CausalModel, causal_of
@@ -64,7 +64,7 @@ class StreamPool:
             raise InputError("a step of this model is a chunk of samples, which goes to feed")
         rows, sequence = self._checked(streams), self._causal.front.checked(inputs)
         if len(rows) != len(sequence):
-            raise InputError(f"there are {len(sequence)} inputs for {len(rows)} streams, expected one for each")
+            raise _not_one_each(len(sequence), "input", len(rows))
         return self._run(rows, sequence, np.ones(len(rows), np.int64))[0]
 
     def feed(self, streams: ArrayLike, inputs: Sequence[Any]) -> list[Floats]:
@@ -74,9 +74,7 @@ class StreamPool:
         rows = self._checked(streams)
         sequences = [self._causal.front.checked(one) for one in inputs]
         if len(rows) != len(sequences):
-            raise InputError(
-                f"there are {len(sequences)} sequences for {len(rows)} streams, expected one for each"
-            )
+            raise _not_one_each(len(sequences), "sequence", len(rows))
         if not sequences:
             return []
         lengths = np.array([len(one) for one in sequences])
@@ -105,3 +103,7 @@ class StreamPool:
         if np.bincount(rows, minlength=1).max() > 1:
             raise InputError("a stream is named twice, expected each once")
         return rows
+
+
+def _not_one_each(count: int, what: str, streams: int) -> InputError:
+    return InputError(f"got {counted(count, what)} for {counted(streams, 'stream')}, expected one for each")

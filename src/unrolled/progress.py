@@ -14,6 +14,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from unrolled.errors import counted
 from unrolled.loop import Report, in_bfloat16
 from unrolled.memory.gap import Experiment, outcome
 from unrolled.run_files import checkpoint_path, previous_path
@@ -50,7 +51,7 @@ def train_with_progress(run: Run, console: Console) -> bool:
                 break
     if stopped_by and report and report.progress < 1:
         console.print(
-            f"Stopped after {report.step} step{'' if report.step == 1 else 's'}; {checkpoint_path(run.out)} is "
+            f"Stopped after {counted(report.step, 'step')}; {checkpoint_path(run.out)} is "
             "saved, and the same command with --resume goes on from it."
         )
         if stopped_by != signal.SIGINT:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unrolled import _engine
-from unrolled.errors import InputError
+from unrolled.errors import InputError, counted
 from unrolled.floats import Floats
 
 __all__ = ["WEIGHTS", "State", "Stepper", "packed", "zero_state"]
@@ -174,7 +174,7 @@ class Stepper:
         _expect_array(xs)
         batch = self._output_shape[0]
         if xs.shape[1:2] != (batch,):
-            raise ValueError(f"x: expected {batch} rows at each step, got shape {list(xs.shape)}")
+            raise ValueError(f"x: expected {counted(batch, 'row')} at each step, got shape {list(xs.shape)}")
         y = np.empty((len(xs), *self._output_shape), np.float32)
         self.stack.run(xs, y, self._state.h, self._state.c)
         return y

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from unrolled import _engine
-from unrolled.errors import InputError
+from unrolled.errors import InputError, counted
 from unrolled.memory import ENDURANCE, context, endurance, reach, units
 from unrolled.memory.context import Context, Horizon
 from unrolled.memory.endurance import Endurance
@@ -68,7 +68,7 @@ class Memory:
             more = "more may help: no longer context could be measured"
         else:
             more = "more does not help" if high is not None else "these data leave open whether more helps"
-        return [f"It uses about {_counted(k, step)} of context ({bounds}); {more}.", losses]
+        return [f"It uses about {counted(k, step)} of context ({bounds}); {more}.", losses]
 
     def _units(self) -> list[str]:
         said = []
@@ -164,10 +164,6 @@ def of_subject(looked_at: Subject, passages: Passages, seed: int = 0, steps: int
         endurance.endure(looked_at, steps) if looked_at.endless else None,
         _heeded(looked_at, passages),
     )
-
-
-def _counted(count: int, what: str) -> str:
-    return f"{count:,} {what}" if count == 1 else f"{count:,} {what}s"
 
 
 def _signed(number: float) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from unrolled.causal import Causal
-from unrolled.errors import InputError
+from unrolled.errors import InputError, counted
 from unrolled.server import wire
 from unrolled.server.access import Access, read_tokens
 from unrolled.server.keeper import Keeper
@@ -111,7 +111,8 @@ class Service:
         def add() -> Any:
             full = self._store.count(key.tenant) >= self.settings.streams
             if full and self._store.load(key) is None:  # else it is there: a retry finds it
-                raise Refusal(429, "too_many_streams", f"the tenant has {self.settings.streams} streams already.")
+                have = counted(self.settings.streams, "stream")
+                raise Refusal(429, "too_many_streams", f"the tenant has {have} already.")
             return function()
 
         found: tuple[StreamInfo, bool] = await self.keeper.call(key, add)

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from unrolled.errors import InputError
+from unrolled.errors import InputError, counted
 from unrolled.examples import Refused
 from unrolled.extras import extra
 from unrolled.texts import text_of
@@ -240,7 +240,7 @@ def _read_captions(folder: Path, captions: dict[Path, list[str]], refused: Refus
 def _add(folder: Path, place: str, row: list[str], captions: dict[Path, list[str]], refused: Refused) -> None:
     if len(row) != len(COLUMNS):
         hint = "; a caption with a comma in it stands in double quotes" if len(row) > len(COLUMNS) else ""
-        refused(f"{place}: found {len(row)} columns, expected 2, image and caption{hint}")
+        refused(f"{place}: found {counted(len(row), 'column')}, expected 2, image and caption{hint}")
         return
     name, caption = row[0].strip(), normal(row[1])
     places = (folder / name, folder / "Images" / name, folder / "images" / name)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from unrolled.errors import InputError
+from unrolled.errors import InputError, counted
 from unrolled.floats import Floats
 from unrolled.tasks.label.names import is_gap, listed, written
 
@@ -48,7 +48,8 @@ def numbers_of(given: Any, columns: Sequence[str], categories: Categories) -> li
     numbers: list[list[Any]] = []
     for number, row in enumerate(rows):
         if len(row) != len(columns):
-            raise InputError(f"inputs[{number}] has {len(row)} cells, expected {len(columns)}: {listed(columns)}")
+            cells = counted(len(row), "cell")
+            raise InputError(f"inputs[{number}] has {cells}, expected {len(columns)}: {listed(columns)}")
         found: list[Any] = []
         for column, cell in zip(columns, row, strict=True):
             names, text = categories.get(column), written(cell)

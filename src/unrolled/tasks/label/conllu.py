@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from unrolled.errors import InputError
+from unrolled.errors import InputError, counted
 from unrolled.examples import Refused
 from unrolled.texts import decoded, numbered
 
@@ -30,7 +30,8 @@ def read(path: Path, labelled: bool, refused: Refused) -> Iterator[tuple[str, li
                 continue
             columns = line.split("\t")
             if len(columns) != COLUMNS:
-                wrong = f"{path}, line {number}: {len(columns)} columns, expected {COLUMNS} with tabs between"
+                found = counted(len(columns), "column")
+                wrong = f"{path}, line {number}: {found}, expected {COLUMNS} with tabs between"
                 break
             if not columns[0].isdigit():
                 continue

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from unrolled import kinds
 from unrolled.architecture import MOST_LAYERS
-from unrolled.errors import InputError
+from unrolled.errors import InputError, counted
 from unrolled.examples import ExampleOptions, Refused, divide
 from unrolled.recipe import longest_gap
 from unrolled.settings import setting
@@ -211,7 +211,7 @@ class Data:
             encode_labels(series, self.classes)
             if self.kind == "numbers" and series.inputs.shape[1] != self.train[0].inputs.shape[1]:
                 raise InputError(
-                    f"{series.name} has {series.inputs.shape[1]} numbers a step, expected "
+                    f"{series.name} has {counted(series.inputs.shape[1], 'number')} a step, expected "
                     f"{self.train[0].inputs.shape[1]} as {self.train[0].name} has"
                 )
         except InputError as error:

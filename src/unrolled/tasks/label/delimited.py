@@ -12,6 +12,8 @@ from io import BytesIO, TextIOWrapper
 from pathlib import Path
 from typing import BinaryIO, cast
 
+from unrolled.errors import counted
+
 __all__ = [
     "SEPARATORS",
     "SUFFIXES",
@@ -93,7 +95,7 @@ def fault(text: Text, separator: str) -> str:
     for line, cells in _rows(text, separator):
         width = width or len(cells)
         if len(cells) != width:
-            found = "1 column" if len(cells) == 1 else f"{len(cells)} columns"
+            found = counted(len(cells), "column")
             return f"{text.name}, line {line}: {found}, expected {width} as in the heading"
     return "" if width else f"{text.name} has no rows, expected at least one"
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from unrolled import texts, whereabouts
 from unrolled.architecture import NO_EVENT
 from unrolled.causal import Causal
-from unrolled.errors import InputError
+from unrolled.errors import InputError, counted
 from unrolled.examples import Refused, divide
 from unrolled.floats import Floats
 from unrolled.modelfile import Loaded, ModelFile
@@ -190,7 +190,7 @@ class LabelModel(Loaded):
         for one in series:
             if kind == "numbers" and one.inputs.shape[1] != self.file.architecture.inputs:
                 raise InputError(
-                    f"{one.name} has {one.inputs.shape[1]} numbers a step, but the model reads "
+                    f"{one.name} has {counted(one.inputs.shape[1], 'number')} a step, but the model reads "
                     f"{self.file.architecture.inputs}."
                 )
 

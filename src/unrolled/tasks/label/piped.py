@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, BinaryIO
 
-from unrolled.errors import InputError
+from unrolled.errors import InputError, counted
 from unrolled.piping import Streams, each
 from unrolled.results import Output
 from unrolled.softmax import softmax
@@ -157,7 +157,7 @@ def _row(streams: Streams, rows: Rows, classes: Sequence[str], line: bytes) -> O
     if any(isinstance(number, float) and math.isinf(number) for number in row):
         raise InputError(f"{bare[:80]!r} has an infinite number, expected finite ones")
     if not fits:
-        raise InputError(f"{bare[:80]!r} has {len(cells)} numbers, expected {rows.expected}")
+        raise InputError(f"{bare[:80]!r} has {counted(len(cells), 'number')}, expected {rows.expected}")
     name = None if rows.key is None else cells[rows.key].strip()
     if name == "":
         raise InputError(f"{bare[:80]!r} does not name its sequence, expected a name in each row")

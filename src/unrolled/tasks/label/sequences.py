@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unrolled.architecture import NO_EVENT
-from unrolled.errors import InputError
+from unrolled.errors import InputError, counted
 from unrolled.examples import Refused
 from unrolled.tasks.label import arrays, conllu, delimited, events, films, tables
 from unrolled.tasks.label.delimited import Text
@@ -157,7 +157,7 @@ def read(
                 continue
             if source.kind == "numbers" and found and series.inputs.shape[1] != found[0].inputs.shape[1]:
                 refused(
-                    f"{series.name} has {series.inputs.shape[1]} numbers a step, expected "
+                    f"{series.name} has {counted(series.inputs.shape[1], 'number')} a step, expected "
                     f"{found[0].inputs.shape[1]} as {found[0].name} has"
                 )
                 continue

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from unrolled import whereabouts
 from unrolled.architecture import NO_EVENT, LabelArchitecture
-from unrolled.errors import InputError
+from unrolled.errors import InputError, counted
 from unrolled.examples import Batches, pad
 from unrolled.modelfile import ModelFile
 from unrolled.results import Evaluation, Table
@@ -282,4 +282,4 @@ def _size(part: Sequence[Series]) -> str:
     steps = sum(len(one.inputs) for one in part)
     known = sum(len(one.labels) - one.labels.count(None) for one in part if one.labels)
     some = f", {known:,} of them with an event" if known < steps else ""
-    return f"{len(part):,} sequence{'s' if len(part) > 1 else ''}, {steps:,} steps{some}"
+    return f"{counted(len(part), 'sequence')}, {counted(steps, 'step')}{some}"

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from unrolled.errors import InputError
+from unrolled.errors import InputError, counted
 from unrolled.examples import Refused
 from unrolled.tasks.speech import audio, tones
 from unrolled.tasks.speech.audio import Samples
@@ -152,7 +152,7 @@ def _rows(table: Path, refused: Refused) -> list[tuple[str, Path, str]]:
         place = f"{table}, line {number}"
         fields = line.split("\t")
         if len(fields) != 2:
-            refused(f"{place}: found {len(fields)} columns, expected 2: a file and its text")
+            refused(f"{place}: found {counted(len(fields), 'column')}, expected 2: a file and its text")
         elif not (text := " ".join(fields[1].split())):
             refused(f"{place}: the text is empty, expected what is said in {fields[0]}")
         else:

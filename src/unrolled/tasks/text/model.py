@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from unrolled import texts, vocabulary, whereabouts
 from unrolled.causal import Causal
-from unrolled.errors import InputError
+from unrolled.errors import InputError, counted
 from unrolled.modelfile import Loaded, ModelFile
 from unrolled.network import Network
 from unrolled.piping import Streams
@@ -180,7 +180,7 @@ class TextModel(Loaded):
         symbols = self._checked(symbols)
         count = len(symbols) - 1
         if count < 1:
-            raise InputError(f"the text has {len(symbols)} symbols; at least 2 are needed to score it.")
+            raise InputError(f"the text has {counted(len(symbols), 'symbol')}; at least 2 are needed to score it.")
         if window is None:
             return Score(self._loss(symbols[:, None]) / count, count)
         _check_kind(Integral, window=window)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from unrolled.errors import InputError
+from unrolled.errors import InputError, counted
 from unrolled.examples import Refused
 from unrolled.tasks.translate.headings import is_heading
 from unrolled.texts import unpacked
@@ -66,8 +66,8 @@ def _read_aligned(source: Path, target: Path, refused: Refused) -> list[Pair]:
         )
     if len(lines) != len(translations):
         raise InputError(
-            f"{source} has {len(lines):,} lines but {target} has {len(translations):,}; expected as many, "
-            "line by line a sentence and its translation."
+            f"{source} has {counted(len(lines), 'line')} but {target} has {len(translations):,}; expected as "
+            "many, line by line a sentence and its translation."
         )
     pairs = []
     for number, both in enumerate(zip(lines, translations, strict=True), 1):
@@ -99,9 +99,9 @@ def _read_columns(path: Path, refused: Refused) -> list[Pair]:
         if text == "":
             refused(f"{place} is empty, expected a sentence, a tab and its translation")
         elif len(columns) != 2:
-            counted = "1 column" if len(columns) == 1 else f"{len(columns)} columns"
             further = "; `cut -f1,2` keeps the first two" if len(columns) > 2 else ""
-            refused(f"{place} has {counted}, expected 2: a sentence, a tab and its translation{further}")
+            found = counted(len(columns), "column")
+            refused(f"{place} has {found}, expected 2: a sentence, a tab and its translation{further}")
         elif not all(columns):
             refused(f"{place} has nothing {'after' if columns[0] else 'before'} its tab, expected a sentence")
         elif number == 1 and is_heading(*columns):
