@@ -192,7 +192,7 @@ def gap(
         typer.Option(metavar="PICTURE", parser=file_name, help="Draw how far each cell gets into this file."),
     ] = None,
     quick: Annotated[
-        bool, typer.Option("--quick", help="Where an RNN stops and an LSTM does not, in a minute or two.")
+        bool, typer.Option("--quick", help="Where an RNN stops and an LSTM does not, in about a minute.")
     ] = False,
     as_json: Json = False,
     **given: Any,

@@ -30,7 +30,7 @@ FORMAT = "unrolled gap 1"
 LEGEND = "Below each cell: how many of its seeds solved the problem, and the least error of any."
 QUICK_PROBLEM = "order-2"
 QUICK: dict[str, Any] = {"cells": "rnn,lstm", "gaps": "10,20,50,100", "seeds": 1, "steps": 2000}
-"""The problem and the settings that show the essay's claim within a minute or two."""
+"""The problem and the settings that show the essay's claim in about a minute."""
 
 
 @dataclass(frozen=True)
