@@ -8,7 +8,7 @@ from unrolled.atomic import replacing
 from unrolled.errors import InputError
 from unrolled.extras import extra
 
-__all__ = ["figure_class", "save"]
+__all__ = ["check_name", "figure_class", "save"]
 
 
 def figure_class(path: Path) -> Any:
@@ -24,6 +24,11 @@ def figure_class(path: Path) -> Any:
     if not path.parent.is_dir():
         raise InputError(f"{path}: there is no folder {path.parent} for the picture.")
     return Figure
+
+
+def check_name(path: Path) -> None:
+    """Raise `InputError` for a path that `figure_class` would refuse, before there is work done."""
+    figure_class(path)
 
 
 def save(figure: Any, path: Path) -> None:

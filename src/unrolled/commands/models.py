@@ -162,7 +162,7 @@ def remember(
     (options,) = settings.fill([RememberOptions], chosen, "command line")
     looked_at = data_paths(data or ())
     if plot:
-        plots.figure_class(plot)
+        plots.check_name(plot)
     loaded = unrolled.load(model)
     from unrolled.memory import portrait, shading
     from unrolled.memory.remember import remember as look

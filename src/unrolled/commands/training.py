@@ -203,7 +203,7 @@ def gap(
     (options,) = settings.fill([GapOptions], (QUICK if quick else {}) | chosen, "command line")
     beside = Console(stderr=True, highlight=False)
     if plot:
-        plots.figure_class(plot)
+        plots.check_name(plot)
     results = out or Path("gap-quick.json" if quick else "gap.json")
     experiment = Experiment(problems or [QUICK_PROBLEM if quick else "recall"], options, results)
     if out is None:

@@ -182,7 +182,7 @@ class CaptionModel(Loaded):
         if options.attention is not None and len(inputs) != 1:
             raise InputError(f"--attention draws one picture, but {len(inputs)} were given; expected one INPUT.")
         if options.attention is not None:
-            plots.figure_class(Path(options.attention))
+            plots.check_name(Path(options.attention))
         sizes = self.file.architecture
         for path in inputs:
             pixels = pictures.read_picture(path, sizes.size, sizes.channels)

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from unrolled.start import Start
 
-__all__ = ["LabelOptions", "LabelTask"]
+__all__ = ["LabelTask"]
 
 Batch = dict[str, NDArray[Any]]
 

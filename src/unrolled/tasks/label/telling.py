@@ -65,7 +65,7 @@ class Telling:
         if options.plot and inputs > ribbons.MOST:
             raise InputError(f"{inputs} inputs; --plot draws at most {ribbons.MOST} sequences.")
         if options.plot:
-            plots.figure_class(Path(options.plot))  # what cannot be drawn is refused before there is work done
+            plots.check_name(Path(options.plot))
         if options.video and kind != "films":
             raise InputError(f"--video needs a film, but the model reads {kind}.")
         if options.video:

@@ -215,7 +215,7 @@ class TranslateModel(Loaded):
         if options.attention and len(said) != 1:
             raise InputError(f"--attention draws one sentence, but {len(said)} were given; expected 1.")
         if options.attention:
-            plots.figure_class(Path(options.attention))
+            plots.check_name(Path(options.attention))
         translations = iter(self.translate([one.text for one in said], options))
         for text, place in given:
             if not text.strip():
