@@ -20,7 +20,7 @@ __all__ = ["AsyncClient", "AsyncRemoteStream", "Client", "RemoteStream", "Server
 
 
 class RemoteStream(StreamRules):
-    """A stream on a server: as `unrolled.Stream`, with a name."""
+    """A stream on a server: as `unrolled.Stream`, with a name, `id`, and that of its `model`."""
 
     def step(self, x: Any) -> Floats:
         """Consume one input; returns the outputs [outputs]. Raises as `feed` does.
@@ -87,7 +87,7 @@ class Client(Rules):
         self._http = httpx.Client(base_url=_checked(address), headers=_headers(token), timeout=patience)
 
     def create(self, model: str | None = None, name: str | None = None) -> RemoteStream:
-        """A new stream; with a `name` that is taken already, that stream."""
+        """A new stream; with a `name` that is taken already, that stream. Raises as `stream` does."""
         return RemoteStream(self, self._do(self._created(model, name)))
 
     def stream(self, name: str) -> RemoteStream:
@@ -192,7 +192,7 @@ class AsyncClient(Rules):
         )
 
     async def create(self, model: str | None = None, name: str | None = None) -> AsyncRemoteStream:
-        """A new stream; with a `name` that is taken already, that stream."""
+        """A new stream; with a `name` that is taken already, that stream. Raises as `stream` does."""
         return AsyncRemoteStream(self, await self._do(self._created(model, name)))
 
     async def stream(self, name: str) -> AsyncRemoteStream:

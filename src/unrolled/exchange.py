@@ -100,14 +100,11 @@ class Rules:
         return self._models[model]
 
     def _created(self, model: str | None, name: str | None) -> Flow:
-        # A name of our own, so that a retry finds the stream that the first try made.
-        body = {"id": uuid.uuid4().hex if name is None else name, **({"model": model} if model else {})}
+        body = {"id": _new_name(name), **({"model": model} if model else {})}
         return (yield from self._json(Request.of_json("POST", "/streams", body)))
 
     def _found(self, name: str) -> Flow:
-        if not re.fullmatch(NAME, name):
-            raise InputError(f"name is {name!r}, expected 1 to 64 of the letters A-Z and a-z, digits, _ and -")
-        return (yield from self._json(Request("GET", f"/streams/{name}")))
+        return (yield from self._json(Request("GET", f"/streams/{_checked_name(name)}")))
 
     def _listed(self) -> Flow:
         """Every stream of this client's tenant that has not ended, page by page."""
@@ -119,6 +116,18 @@ class Rules:
             if page["next"] is None:
                 return found
             params["after"] = page["next"]
+
+
+def _checked_name(name: str) -> str:
+    """A name that a stream may have; raises `InputError` for any other."""
+    if not re.fullmatch(NAME, name):
+        raise InputError(f"name is {name!r}, expected 1 to 64 of the letters A-Z and a-z, digits, _ and -")
+    return name
+
+
+def _new_name(name: str | None) -> str:
+    """The name of a new stream, or one of our own, so that a retry finds the stream that the first try made."""
+    return uuid.uuid4().hex if name is None else _checked_name(name)
 
 
 def _error(response: httpx.Response) -> ServerError:
@@ -189,7 +198,7 @@ class StreamRules:
         self._take((yield from self._client._json(request)))
 
     def _forked(self, name: str | None) -> Flow:
-        body = {"id": uuid.uuid4().hex if name is None else name}
+        body = {"id": _new_name(name)}
         return (yield from self._client._json(Request.of_json("POST", self._path("/fork"), body)))
 
     def _downloaded(self) -> Flow:
