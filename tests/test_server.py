@@ -1027,6 +1027,8 @@ def test_the_log_has_a_line_for_each_request_and_nothing_of_its_content(
         assert "secret-name" not in json.dumps(records) and "a b" not in json.dumps(records)
     for line in ("unrolled_steps_total 3.0", "unrolled_streams_in_memory 1.0", "unrolled_batch_streams_count 1.0"):
         assert line in metrics
+    for reason in ("large", "not finite"):  # so that the first alarm is an increase
+        assert f'unrolled_state_alarms_total{{reason="{reason}"}} 0.0' in metrics
 
 
 def test_a_warning_is_a_line_of_the_log_like_others(tmp_path: Path, models: list[Path]) -> None:

@@ -77,10 +77,12 @@ class Observer:
         self._magnitude = Gauge(
             "unrolled_state_magnitude", "The largest |h| or |c| in the latest batch", registry=self._registry
         )
-        self._alarms = Counter(
+        alarms = Counter(
             "unrolled_state_alarms", "Steps after which a state was not finite, or had drifted far", ("reason",),
             registry=self._registry,
         )  # fmt: skip
+        # Both are there from the start, at 0: what appears with the first alarm has not increased, to Prometheus.
+        self._not_finite, self._large = alarms.labels("not finite"), alarms.labels("large")
 
     def request(self, route: str, status: int, seconds: float) -> None:
         """A request was answered."""
@@ -104,8 +106,8 @@ class Observer:
         self._magnitude.set(largest)
         if not largest <= LARGE:  # or not a number
             finite = np.isfinite(magnitudes)
-            self._alarms.labels("not finite").inc(int((~finite).sum()))
-            self._alarms.labels("large").inc(int((magnitudes[finite] > LARGE).sum()))
+            self._not_finite.inc(int((~finite).sum()))
+            self._large.inc(int((magnitudes[finite] > LARGE).sum()))
 
     def live(self, change: int) -> None:
         """A WebSocket came (1) or went (-1)."""
