@@ -361,9 +361,21 @@ def test_what_is_no_store_is_said(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("password", ["secret", "se@cret", "se/cret"])
 def test_the_password_of_a_redis_is_in_no_message(password: str) -> None:
-    with pytest.raises(InputError, match=r"^store '127\.0\.0\.1:1/0' cannot be used: ") as refused:
+    with pytest.raises(InputError, match=r"^store 'redis://127\.0\.0\.1:1/0' cannot be used: ") as refused:
         open_store(f"redis://me:{password}@127.0.0.1:1/0")
     assert not re.search("'se|cret", str(refused.value))
+
+
+def test_a_redis_that_has_a_password_says_where_it_goes(redis_address: str) -> None:
+    import redis
+
+    with redis.Redis.from_url(redis_address) as there:
+        there.config_set("requirepass", "secret")
+        try:
+            with pytest.raises(InputError, match=r"it has a password, expected redis://:PASSWORD@HOST:PORT/0"):
+                open_store(redis_address)
+        finally:
+            there.config_set("requirepass", "")
 
 
 def test_a_store_keeps_as_many_moments_as_it_was_made_to_keep(opener: Opener) -> None:

@@ -20,6 +20,7 @@ from unrolled.server.observe import Warnings, log
 from unrolled.server.patience import Http
 from unrolled.server.service import Service
 from unrolled.server.settings import ServeSettings
+from unrolled.store import without_password
 
 __all__ = ["serve"]
 
@@ -74,7 +75,7 @@ def serve(models: Mapping[str, Any], settings: ServeSettings) -> None:
         "serving",
         address=f"http://{host}:{port}",
         models=sorted(models),
-        store=settings.store.split("@")[-1],
+        store=without_password(settings.store),
     )
     gc.collect()
     gc.freeze()  # models and modules stay: no collection needs to look at them

@@ -6,7 +6,7 @@ process that was paused, or has an old copy in memory, cannot overwrite what ano
 the fencing token). A store knows bytes; what a state means is not its business.
 """
 
-from unrolled.store.contract import Change, Key, Moment, Store, Stored, StoreError, Summary
+from unrolled.store.contract import Change, Key, Moment, Store, Stored, StoreError, Summary, without_password
 from unrolled.store.open import open_store
 
 __all__ = [
@@ -18,4 +18,5 @@ __all__ = [
     "Stored",
     "Summary",
     "open_store",
+    "without_password",
 ]

@@ -1,5 +1,6 @@
 """What every store does, and the form in which a moment is kept."""
 
+import re
 import struct
 import zlib
 from collections.abc import Sequence
@@ -8,7 +9,18 @@ from typing import NamedTuple, Protocol, Self
 
 from unrolled.errors import InputError
 
-__all__ = ["MOST_HISTORY", "Change", "Key", "Moment", "Store", "StoreError", "Stored", "Summary", "check_history"]
+__all__ = [
+    "MOST_HISTORY",
+    "Change",
+    "Key",
+    "Moment",
+    "Store",
+    "StoreError",
+    "Stored",
+    "Summary",
+    "check_history",
+    "without_password",
+]
 
 MOST_HISTORY = 256  # moments of a stream that a store can be asked to keep
 HEADER = struct.Struct("<IQQQ16s")  # CRC-32 of what follows it, version, position, at, request
@@ -90,6 +102,11 @@ def check_history(place: object, kept: int, history: int) -> None:
     """Raises `InputError` for a store at `place` that keeps another number of moments: they would not be found."""
     if kept != history:
         raise InputError(f"{place} was made to keep {kept} moments of a stream, but history is {history}")
+
+
+def without_password(address: str) -> str:
+    """The address of a store as it may be shown."""
+    return re.sub("//.*@", "//", address)
 
 
 class Store(Protocol):

@@ -13,12 +13,21 @@ from typing import Any
 
 import redis
 from redis.backoff import NoBackoff
+from redis.exceptions import AuthenticationError, RedisError
 from redis.exceptions import ConnectionError as NoConnection
-from redis.exceptions import RedisError
 from redis.retry import Retry
 
 from unrolled.errors import InputError
-from unrolled.store.contract import Change, Key, Moment, Stored, StoreError, Summary, check_history
+from unrolled.store.contract import (
+    Change,
+    Key,
+    Moment,
+    Stored,
+    StoreError,
+    Summary,
+    check_history,
+    without_password,
+)
 
 __all__ = ["RedisStore"]
 
@@ -73,7 +82,7 @@ class RedisStore:
     def __init__(self, address: str, history: int) -> None:
         self._history = history
         self._resting = 0.0  # until when it is not asked
-        place = address.split("@")[-1]  # without a password
+        place = without_password(address)
         again = Retry(NoBackoff(), 1, (NoConnection,))  # by a new connection: the old one's Redis was restarted
         try:
             self._redis: Any = redis.Redis.from_url(
@@ -85,7 +94,9 @@ class RedisStore:
             self._clock: Any = self._redis.get(CLOCK)
             kept: Any = self._redis.get(KEPT)
         except (RedisError, OSError) as error:
-            raise InputError(f"store {place!r} cannot be used: {error}") from error
+            unnamed = isinstance(error, AuthenticationError) and place == address
+            reason = "it has a password, expected redis://:PASSWORD@HOST:PORT/0" if unnamed else error
+            raise InputError(f"store {place!r} cannot be used: {reason}") from error
         except ValueError as error:  # which may have a part of the password
             reason = "expected redis://HOST:PORT/0, with / ? # in a password as %2F %3F %23"
             raise InputError(f"store {place!r} cannot be used: {reason}") from error
