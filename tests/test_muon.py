@@ -9,7 +9,7 @@ import torch
 from unrolled import muon, optimizers
 from unrolled.architecture import CaptionArchitecture
 from unrolled.models.caption import CaptionNetwork
-from unrolled.models.layers import Head
+from unrolled.models.layers import Head, Layers
 from unrolled.muon import Muon, orthogonalized
 from unrolled.recipe import TrainOptions
 
@@ -158,6 +158,27 @@ def test_muon_moves_the_matrices_inside_and_adamw_the_rest() -> None:
     rest = {names[id(p)] for group in adamw.param_groups for p in group["params"]}
     assert {"decoder.embedding.weight", "decoder.bias", "position", "grid.0.first_norm.weight"} <= rest
     assert not rest & set(gates) and rest | set(gates) == set(names.values())
+
+
+def test_each_optimiser_has_its_part_of_the_rate_and_biases_are_not_decayed() -> None:
+    network = torch.nn.ModuleDict({"inner": torch.nn.Linear(4, 4), "head": Head(4, 2)})
+    before = {name: p.detach().clone() for name, p in network.named_parameters()}
+    made = optimizers.make(network, TrainOptions(weight_decay=0.5))
+    optimizers.set_rate(made, 0.1)
+    for parameter in network.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    for optimizer in made:
+        optimizer.step()
+    for name, kept in (("inner.weight", 0.95), ("head.weight", 0.98), ("inner.bias", 1.0), ("head.bias", 1.0)):
+        torch.testing.assert_close(network.get_parameter(name), kept * before[name])
+
+
+def test_muon_moves_a_projection_as_one_matrix() -> None:
+    network = Layers("lstm-proj0.5", 3, 8)
+    _, muon = optimizers.make(network, TrainOptions())
+    gates = {id(p): group["gates"] for group in muon.param_groups for p in group["params"]}
+    names = {name.partition(".")[2]: gates.get(id(p), 0) for name, p in network.named_parameters()}
+    assert (names["weight_hh_l0"], names["weight_hr_l0"], names["bias_ih_l0"]) == (4, 1, 0)
 
 
 def test_adamw_moves_heads() -> None:
