@@ -409,6 +409,7 @@ def test_the_coldest_sample_takes_the_likeliest_symbol(model: TextModel, options
     assert written(model, "a cab", 80, **options) == greedy(model, "a cab", 80)
 
 
+@pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("temperature", [1e-30, 1e-300, 5e-324])
 def test_no_temperature_is_too_low(model: TextModel, temperature: float) -> None:
     assert written(model, "a cab", 10, temperature=temperature) == greedy(model, "a cab", 10)

@@ -32,9 +32,7 @@ def choose(logits: NDArray[np.float32], temperature: float, top_p: float, rng: n
     probability /= probability.sum()
     if top_p < 1:
         order = np.argsort(-probability, kind="stable")
-        kept = order[: int(np.searchsorted(np.cumsum(probability[order]), top_p)) + 1]
-        masked = np.zeros_like(probability)
-        masked[kept] = probability[kept]
-        probability = masked / masked.sum()
+        enough = int(np.searchsorted(np.cumsum(probability[order]), top_p)) + 1
+        probability[order[enough:]] = 0
     cumulative = np.cumsum(probability)
     return int(np.searchsorted(cumulative, rng.random() * cumulative[-1], side="right"))
