@@ -345,6 +345,8 @@ def test_a_film_is_told_while_it_is_decoded_and_drawn_with_its_events(tmp_path: 
     for name, reason in (("none/a.mp4", "there is no folder"), ("a.gif", r"expected a name ending in \.mp4")):
         with pytest.raises(InputError, match=reason):
             next(model.run([str(film)], EventOptions(video=str(tmp_path / name))))
+    with pytest.raises(InputError, match=r"films has \d sequences, expected one for --video"):
+        next(model.run([str(film.parent)], EventOptions(video=str(video))))
     every = list(model.run([str(film)], EventOptions(every=True)))
     assert len(every) == 30 and every[-1].line == "2.9,light" and every[0].line.splitlines()[1] == "time,event"
     assert model.evaluate().figures["causal"]["accuracy"] == 100
@@ -716,6 +718,7 @@ def test_sequences_are_drawn_one_below_the_other(tmp_path: Path, monkeypatch: py
     assert titles == [f"{tmp_path / '4.csv'}, {who}" for who in range(4)] + [
         f"{tmp_path / '2.csv'}, {who}" for who in range(2)
     ]
+    assert list(model.run([table(4), table(20)], EventOptions(plot=str(tmp_path / "p.png"))))
     with pytest.raises(InputError, match=r"21\.csv has 21 sequences; --plot draws at most 24 of all inputs"):
         list(model.run([table(4), table(21)], EventOptions(plot=str(tmp_path / "p.png"))))
 
