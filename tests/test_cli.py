@@ -19,8 +19,10 @@ from programs import Command, Done, refused
 from small import inputs_for, label_file
 from unrolled import cli, modelfile
 from unrolled.__main__ import main
+from unrolled.commands.frame import print_tables
 from unrolled.loop import train
 from unrolled.recipe import TrainOptions
+from unrolled.results import Evaluation, Table
 from unrolled.run_files import checkpoint_path, log_path
 from unrolled.tasks import TASKS
 from unrolled.tasks.text import TextOptions, TextTask, corpus
@@ -527,9 +529,15 @@ def test_pairs_that_were_left_out_are_counted(command: Command, tmp_path: Path) 
 
 def test_choices_are_in_the_help(command: Command) -> None:
     shown = " ".join(command("train", "text", "--help").out.replace("│", " ").split())
-    assert "What a symbol is: char, byte, word, bpe. default char" in shown
+    assert "What a symbol is. One of char, byte, word, bpe. default char" in shown
     shown = " ".join(command("run", "--help").out.replace("│", " ").split())
     assert "takes the best at every step. default 8, 5, 4" in shown
+
+
+def test_no_name_in_a_table_is_cut(capsys: pytest.CaptureFixture[str]) -> None:
+    cells = [f"lstm-layer_norm-zoneout0.1-proj0.{number}" for number in range(4)]
+    print_tables(Evaluation({}, [Table(["gap", *cells], [["20", *cells]])]))
+    assert "…" not in capsys.readouterr().out
 
 
 def test_a_reader_that_has_had_enough_is_no_error(model: Path) -> None:

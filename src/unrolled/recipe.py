@@ -30,8 +30,8 @@ class TrainOptions:
     clip: float = setting(1.0, "Longer gradients are shortened to this length.", above=0)
     precision: str = setting(
         "float32",
-        "What matrix products read (weights and states stay float32); bfloat16 only where the machine multiplies "
-        "it faster.",
+        "What matrix products read; weights and states stay float32, and so does all where the machine multiplies "
+        "bfloat16 no faster.",
         choices=("float32", "bfloat16"),
     )
     seed: int = setting(0, "Seed of the weights, the dropout and the order of the data.", at_least=0, below=2**63)

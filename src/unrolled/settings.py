@@ -56,7 +56,7 @@ def help_text(
     metadata, own = of_each[0], dict.fromkeys(one["default_help"] for one in of_each if one["default_help"])
     help, default = str(metadata["help"]), defaults.get(name, ", ".join(own))
     if metadata["choices"]:
-        help = f"{help.rstrip('.')}: {', '.join(metadata['choices'])}."
+        help = f"{help} One of {', '.join(metadata['choices'])}."
     return f"{help} [dim]default {default}[/dim]" if default else help
 
 

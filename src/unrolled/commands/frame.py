@@ -13,7 +13,7 @@ from typing import Annotated, Any, NoReturn, get_type_hints
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 from typer.core import TyperCommand, TyperGroup
 
 from unrolled import _engine, settings
@@ -183,9 +183,10 @@ def needs_torch() -> None:
 def print_tables(evaluation: Evaluation) -> None:
     """For a person."""
     for shown in evaluation.tables:
-        table = Table(*shown.columns)
+        columns = [Column(name, overflow="fold") for name in shown.columns]  # a name that is long is not cut
+        table = Table(*columns)
         if shown.dense:
-            table = Table(*shown.columns, box=None, padding=(0, 1, 0, 0))
+            table = Table(*columns, box=None, padding=(0, 1, 0, 0))
         for row in shown.rows:
             table.add_row(*row)
         console.print(table)

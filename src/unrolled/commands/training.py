@@ -173,7 +173,7 @@ def gap(
         list[str] | None,
         typer.Argument(
             metavar="PROBLEM",
-            help=f"Any of {', '.join(PROBLEMS)}. [dim]default recall[/dim]",
+            help=f"Any of {', '.join(PROBLEMS)}. [dim]default recall, or {QUICK_PROBLEM} with --quick[/dim]",
             show_default=False,
         ),
     ] = None,

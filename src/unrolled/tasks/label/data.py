@@ -56,7 +56,9 @@ class LabelOptions(ExampleOptions):
         None, "Columns to leave out, separated by commas; a name with a comma goes in double quotes.", several=True
     )
     category: str | None = setting(
-        None, "Columns whose cells are names, as of modes or places, instead of numbers.", several=True
+        None,
+        "Columns whose cells are names, as of modes or places, instead of numbers; written as for --ignore.",
+        several=True,
     )
     ahead: int = setting(0, "Name the event that comes this many steps later, not the step's own.", at_least=0)
     missing: str = setting(
@@ -90,7 +92,7 @@ class LabelOptions(ExampleOptions):
     )
     input_dropout: float = setting(0.2, "Dropout on the input of the layers.", at_least=0, below=1)
     word_dropout: float = setting(
-        0.25, "A word that occurs this often is made unknown half of the time.", at_least=0
+        0.25, "The a of a / (a + n), the probability that a word which occurs n times is made unknown.", at_least=0
     )
     noise: float = setting(0.0, "Noise added to numbers, in standard deviations.", at_least=0)
     offset: float = setting(0.0, "The same, but constant over a whole sequence.", at_least=0)
@@ -105,7 +107,9 @@ class LabelOptions(ExampleOptions):
         at_least=0,
         heading="Training",
     )
-    window: int | None = setting(None, "Train on pieces of at most this many steps.", at_least=1)
+    window: int | None = setting(
+        None, "Train on pieces of at most this many steps; without it, on whole sequences.", at_least=1
+    )
     keep: str = setting(
         "best", "Weights to keep: the best on what is held out, or the last.", choices=("best", "last")
     )
