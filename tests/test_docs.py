@@ -75,7 +75,7 @@ def test_relative_links_lead_to_files_and_headings(page: Path) -> None:
 
 def test_the_design_names_every_file() -> None:
     words = set(re.findall(r"\w+", (ROOT / "docs" / "design.md").read_text(encoding="utf-8").lower()))
-    files = [*(ROOT / "src").rglob("*.py"), *(ROOT / "csrc").glob("*.[ch]*")]
+    files = [*(ROOT / "src").rglob("*.py"), *(ROOT / "src").rglob("*.js"), *(ROOT / "csrc").glob("*.[ch]*")]
     named = {path.stem for path in files if not path.stem.startswith(("__", "bind_"))}  # bind*.cpp
     assert not named - words
 

@@ -1,5 +1,6 @@
 """The page of the server: what it is made of is served and, where there is a browser, it shows what was read."""
 
+import base64
 import json
 import re
 import shutil
@@ -18,13 +19,16 @@ from websockets.sync.client import connect
 
 from servers import serving
 from small import inputs_for, label_file, model_of, speech_file, text_file
-from unrolled import Stream, modelfile, vocabulary
+from unrolled import Stream, modelfile, server, vocabulary
+from unrolled.server.access import add_token
 from unrolled.softmax import softmax
 from unrolled.stream import CausalModel
+from unrolled.tasks.label import films
 from unrolled.tasks.label.events import colour
 from unrolled.tasks.text import TextModel
 from unrolled.vocabulary import BpeVocabulary, ByteVocabulary, WordVocabulary
 
+PAGE = Path(server.__file__).with_name("page")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 BY_WORD = WordVocabulary.learn(["a word, and another one"], 20)
@@ -36,6 +40,8 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     table = label_file("numbers")
     table.encoding["layout"] |= {"features": ["x", "y", "z"], "sequence": "who"}
     files = {"text": text_file(), "table": table, "words": label_file("words"), "speech": speech_file()}
+    files["film"], files["ahead"] = label_file("films"), label_file("numbers")
+    files["ahead"].encoding["layout"] |= {"ahead": 12}
     files["by-word"] = text_file(vocabulary=BY_WORD)
     files["by-byte"] = text_file(vocabulary=ByteVocabulary())
     files["by-halves"] = always_half_of_one_character_and_half_of_the_next()
@@ -59,20 +65,23 @@ def test_all_that_the_page_is_made_of_is_served_and_nothing_comes_from_elsewhere
     page = httpx.get(address)
     assert page.headers["content-type"] == "text/html; charset=utf-8"
     assert "default-src 'self'" in page.headers["content-security-policy"]
-    script = httpx.get(f"{address}/page/page.js").text
-    named = re.findall(r'(?:href|src)="((?!data:)[^"]+)"', page.text) + re.findall(r'addModule\("([^"]+)"', script)
-    named += [f"page/{name}" for name in re.findall(r'from "./([^"]+)"', script)]
-    assert len(named) == 5
-    for name in named:
-        assert httpx.get(f"{address}/{name}").status_code == 200, name
+    named = set(re.findall(r'(?:href|src)="((?!data:|docs)[^"]+)"', page.text))
     kinds = {"css": "text/css", "js": "text/javascript"}
-    for name in ("page.js", "server.js", "microphone.js", "page.css"):
-        kind = httpx.get(f"{address}/page/{name}").headers["content-type"]
-        assert kind == f"{kinds[name.rpartition('.')[2]]}; charset=utf-8"
+    served: set[str] = set()
+    while named - served:
+        name = min(named - served)
+        served.add(name)
+        found = httpx.get(f"{address}/{name}")
+        assert found.status_code == 200, name
+        assert found.headers["content-type"] == f"{kinds[name.rpartition('.')[2]]}; charset=utf-8"
+        assert found.headers["cache-control"] == "no-cache"
+        named |= {f"page/{other}" for other in re.findall(r'from "./([^"]+)"', found.text)}
+        named |= set(re.findall(r'addModule\("([^"]+)"', found.text))
+    assert served == {f"page/{path.name}" for path in PAGE.iterdir() if path.suffix != ".html"}
 
 
 def test_the_page_asks_for_addresses_that_there_are(address: str) -> None:
-    script = "".join(httpx.get(f"{address}/page/{name}").text for name in ("page.js", "server.js"))
+    script = "".join(path.read_text(encoding="utf-8") for path in PAGE.glob("*.js"))
     asked = {(method, re.sub("^/", "streams/{id}/", path)) for method, path in re.findall(
         r'"(GET|POST)", "([^"]+)"', script
     )} | {("POST", "streams/{id}/feed"), ("DELETE", "streams/{id}")}  # fmt: skip
@@ -108,8 +117,8 @@ def shown(address: str, **filled: str) -> str:
 
 
 @contextmanager
-def opened(address: str, folder: Path, **filled: str) -> Iterator[Callable[[str], Any]]:
-    """A page in a browser: a script that runs in it, with `$` and `until`, gives what it returns."""
+def opened(address: str, folder: Path, width: int = 1000, **filled: str) -> Iterator[Callable[[str], Any]]:
+    """A page in a browser: a script that runs in it, with `$`, `until` and more, gives what it returns."""
     if CHROMIUM is None:
         pytest.skip("there is no Chromium")
     parts = "&".join(f"{name}={quote(value)}" for name, value in filled.items())
@@ -142,6 +151,8 @@ def opened(address: str, folder: Path, **filled: str) -> Iterator[Callable[[str]
                     answer = ask("Runtime.evaluate", expression=whole, awaitPromise=True, returnByValue=True)
                     return answer["result"].get("value")
 
+                size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+                ask("Emulation.setDeviceMetricsOverride", **size)
                 ask("Page.navigate", url=f"{address}/#{parts}")
                 yield run
         finally:
@@ -152,7 +163,9 @@ UNTIL = """
 const $ = (id) => document.getElementById(id);
 const until = async (happened) => { while (!happened()) await new Promise((done) => setTimeout(done, 5)); };
 const put = (id, value) => { $(id).value = value; $(id).dispatchEvent(new Event("input")); };
-await until(() => $("model")?.options.length);
+const press = (id, key) => $(id).dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true }));
+const turnTo = (name) => { $("model").value = name; $("model").dispatchEvent(new Event("change")); };
+await until(() => $("model")?.options.length || $("token-field")?.hidden === false);
 """
 WRITING = """
 await until(() => $("position").textContent === "position 3");
@@ -163,7 +176,7 @@ await until(() => $("read").textContent.length > 5);
 
 def cells(document: str, id: str) -> list[list[str]]:
     """The rows of a table, as they read."""
-    (table,) = re.findall(rf'<table id="{id}">(.*?)</table>', document, re.DOTALL)
+    (table,) = re.findall(rf'<table id="{id}"[^>]*>(.*?)</table>', document, re.DOTALL)
     rows = re.findall(r"<tr>(.*?)</tr>", table, re.DOTALL)
     return [
         [unescape(re.sub("<[^>]+>", "", cell)) for cell in re.findall(r"<t[dh][^>]*>(.*?)</t[dh]>", row)]
@@ -230,7 +243,7 @@ def test_what_cannot_be_read_is_said(address: str) -> None:
         ({"model": "table", "rows": "x,y,z\n1,2,3\n4,,6"}, 'Line 3: "", expected a number.'),
         ({"model": "table", "rows": "1,2,1e999"}, 'Line 1: "1e999", expected a number.'),
         ({"model": "table", "rows": "1,2"}, "Line 1 has 2 cells, expected 3."),
-        ({"model": "text", "text": "abcé"}, "the character 'é' (U+00E9) is not one of the"),
+        ({"model": "text", "text": "abc bad é"}, "Line 1, column 9: the character 'é' (U+00E9) is not one of the"),
     ):
         assert reason in unescape(shown(address, **filled))
 
@@ -241,10 +254,6 @@ def test_another_model_takes_over_from_one_that_writes_and_whose_stream_is_delet
     before = len(httpx.get(f"{address}/streams").json()["streams"])
     with opened(address, tmp_path, model="text", text="abc") as run:
         problem = run(f"""{WRITING}
-            const turnTo = (name) => {{
-                $("model").value = name;
-                $("model").dispatchEvent(new Event("change"));
-            }};
             const streams = async () => (await (await fetch("streams")).json()).streams.length;
             turnTo("speech");
             while (await streams() > {before});
@@ -298,13 +307,138 @@ def test_events_have_the_colours_that_they_have_elsewhere(address: str, tmp_path
 
 def test_the_address_keeps_the_model_and_may_be_changed(address: str, tmp_path: Path) -> None:
     with opened(address, tmp_path, model="text", text="abc") as run:
-        kept, text = run("""$("model").value = "by-byte";
-            $("model").dispatchEvent(new Event("change"));
+        kept, text = run("""turnTo("by-byte");
             const kept = location.hash;
             location.hash = "#model=text&text=bad";
             await until(() => $("read").textContent === "bad");
             return [kept, $("model").value];""")
     assert (kept, text) == ("#model=by-byte", "text")
+
+
+def test_what_was_not_read_is_not_written_over(address: str, tmp_path: Path) -> None:
+    with opened(address, tmp_path, model="text", text="abcébad") as run:
+        text, problem = run("""await until(() => !$("problem").hidden);
+            $("write").click();
+            await until(() => $("write").textContent === "Write on");
+            return [$("text").value, $("problem").textContent];""")
+    assert text == "abcébad"
+    assert problem.startswith("Line 1, column 4: ")
+
+
+def test_escape_ends_the_writing_and_what_was_written_is_said(address: str, tmp_path: Path) -> None:
+    with opened(address, tmp_path, model="text", text="abc") as run:
+        text, said = run(f"""{WRITING}
+            press("text", "Escape");
+            await until(() => $("wrote").textContent);
+            return [$("text").value, $("wrote").textContent];""")
+    assert text == f"abc{said}"
+
+
+def test_the_arrow_keys_go_to_a_character_and_its_probability(address: str, tmp_path: Path) -> None:
+    with opened(address, tmp_path, model="text", text="abc") as run:
+        titles, told = run("""await until(() => $("position").textContent === "position 3");
+            const told = ["ArrowLeft", "ArrowLeft", "ArrowLeft", "ArrowRight"].map((key) => {
+              press("read", key);
+              return $("probability").textContent;
+            });
+            return [[...$("read").children].map((one) => one.title), told];""")
+    assert titles[0] == "" and len(set(titles)) == 3
+    b, c = f'"b": {titles[1]}', f'"c": {titles[2]}'
+    assert told == [c, b, b, c]
+
+
+def test_whatever_takes_the_focus_or_is_a_picture_has_a_name(address: str, tmp_path: Path) -> None:
+    with opened(address, tmp_path, model="text", text="abc") as run:
+        nameless = run("""await until(() => $("carried").textContent);
+            const named = (one) => one?.getAttribute("aria-label") || one?.textContent.trim();
+            const labels = (one) => [one, one.labels?.[0], $(one.getAttribute("aria-labelledby"))];
+            const all = "a, button, select, input, textarea, canvas, video, [tabindex]";
+            const found = [...document.querySelectorAll(all)];
+            return found.filter((one) => !labels(one).some(named)).map((one) => one.id);""")
+    assert nameless == []
+
+
+@pytest.mark.parametrize("model", ["text", "table", "words", "film", "speech"])
+def test_on_a_narrow_screen_nothing_is_out_of_sight(address: str, tmp_path: Path, model: str) -> None:
+    filled = {"text": "abc bad " * 10, "rows": "1,2,3", "words": "one two"}
+    with opened(address, tmp_path, width=320, model=model, **filled) as run:
+        assert run("return document.documentElement.scrollWidth;") <= 320
+
+
+def test_events_that_are_ahead_are_said_to_be(address: str, tmp_path: Path) -> None:
+    with opened(address, tmp_path, model="table") as run:
+        headings = run("""const found = [];
+            for (const name of ["table", "ahead"]) {
+              $("which").textContent = "";
+              turnTo(name);
+              await until(() => $("which").textContent);
+              found.push($("which").textContent);
+            }
+            return found;""")
+    assert headings == ["The event at each step", "The event 12 steps after each step"]
+
+
+def test_a_film_is_read_to_its_end(address: str, tmp_path: Path) -> None:
+    films.write(tmp_path / "film.mp4", [np.full((16, 16, 3), 10 * number, np.uint8) for number in range(20)], 10)
+    content = base64.b64encode((tmp_path / "film.mp4").read_bytes()).decode()
+    with opened(address, tmp_path / "browser", model="film") as run:
+        seen, heading, end = run(f"""
+            const content = Uint8Array.from(atob("{content}"), (one) => one.charCodeAt(0));
+            const chosen = new DataTransfer();
+            chosen.items.add(new File([content], "film.mp4"));
+            $("film").files = chosen.files;
+            $("film").dispatchEvent(new Event("change"));
+            await until(() => $("seen").textContent.startsWith("2.0"));
+            const rows = [...$("segments").rows].map((row) => [...row.cells].map((cell) => cell.textContent));
+            return [$("seen").textContent, rows[0], rows.at(-1)[1]];""")
+    assert (seen, heading, end) == ("2.0 of 2.0 s", ["start (s)", "end (s)", "event"], "2")
+
+
+def test_a_server_that_was_gone_may_be_asked_again(tmp_path: Path) -> None:
+    modelfile.write(tmp_path / "text.safetensors", text_file())
+    with (
+        serving(tmp_path / "text.safetensors", store=tmp_path / "streams.db") as server,
+        opened(server.address, tmp_path / "browser", model="text", text="abc") as run,
+    ):
+        run("""await until(() => $("position").textContent === "position 3");""")
+        server.kill()
+        problem = run("""$("write").click();
+            await until(() => !$("again").hidden);
+            return $("problem").textContent;""")
+        server.start()
+        hidden = run("""$("again").click();
+            $("position").textContent = "";
+            await until(() => $("position").textContent === "position 3");
+            return [$("problem").hidden, $("again").hidden];""")
+    assert problem == "The server does not answer."
+    assert hidden == [True, True]
+
+
+def test_a_token_is_asked_for_and_one_that_cannot_be_sent_is_refused(tmp_path: Path) -> None:
+    modelfile.write(tmp_path / "text.safetensors", text_file())
+    tokens = tmp_path / "tokens"
+    token = add_token(tokens, "alice")
+    with (
+        serving(tmp_path / "text.safetensors", "--tokens", tokens, store=tmp_path / "streams.db") as server,
+        opened(server.address, tmp_path / "browser") as run,
+    ):
+        said, focus, models = run(f"""const said = [$("problem").textContent];
+            const focus = document.activeElement.id;
+            for (const one of ["“{token}”", "{token[:-1]}é", " {token} "]) {{
+              $("token").value = one;
+              $("problem").textContent = "";
+              $("token").dispatchEvent(new Event("change"));
+              await until(() => $("problem").textContent || $("problem").hidden);
+              said.push($("problem").textContent);
+            }}
+            return [said, focus, [...$("model").options].map((one) => one.value)];""")
+    assert said == [
+        "This server asks for a token.",
+        "The token has a character that no request can carry.",
+        "the token is none of those that the server read as it started.",
+        "",
+    ]
+    assert (focus, models) == ("token", ["text"])
 
 
 @pytest.mark.parametrize(

@@ -10,13 +10,7 @@ from fastapi import FastAPI, Response
 
 __all__ = ["add_page"]
 
-FILES = {
-    "index.html": "text/html; charset=utf-8",
-    "page.css": "text/css; charset=utf-8",
-    "page.js": "text/javascript; charset=utf-8",
-    "server.js": "text/javascript; charset=utf-8",
-    "microphone.js": "text/javascript; charset=utf-8",
-}
+KINDS = {".html": "text/html", ".css": "text/css", ".js": "text/javascript"}
 HEADERS = {
     # Nothing from elsewhere, and nobody else's page around it; a film that is shown is the browser's own.
     "Content-Security-Policy": "default-src 'self'; img-src 'self' data:; media-src blob:; base-uri 'none'; "
@@ -28,10 +22,9 @@ HEADERS = {
 
 def add_page(app: FastAPI) -> None:
     """Serve the page at `/`, and what it is made of under `/page/`."""
-    folder = Path(__file__).with_name("page")
-    for name, kind in FILES.items():
-        address = "/" if name == "index.html" else f"/page/{name}"
-        answer = _answering((folder / name).read_bytes(), kind)
+    for path in sorted(Path(__file__).with_name("page").iterdir()):
+        address = "/" if path.name == "index.html" else f"/page/{path.name}"
+        answer = _answering(path.read_bytes(), f"{KINDS[path.suffix]}; charset=utf-8")
         app.get(address, include_in_schema=False, response_class=Response)(answer)
 
 
