@@ -469,6 +469,12 @@ def test_a_model_that_was_there_is_kept(command: Command, model: Path, text: Pat
     assert previous.read_bytes() == before and model.read_bytes() != before
 
 
+def test_of_a_run_that_is_refused_nothing_else_is_said(command: Command, model: Path, text: Path) -> None:
+    interrupted_run(model, text)
+    again = command("train", "text", text, *SMALL, "--out", model)
+    refused(again, "model.safetensors.checkpoint holds an interrupted run (step 1); resume it, or remove the file")
+
+
 def test_the_name_of_a_model_is_printed_as_a_shell_takes_it(command: Command, text: Path) -> None:
     assert "unrolled eval 'a model'" in command("train", "text", text, *SMALL, "--out", "a model").out
 

@@ -394,6 +394,28 @@ def full_disk(text: Path, out: Path, limit: int) -> None:
         run_alone(text, out, True, limit)
 
 
+@pytest.mark.parametrize("log", ["", '{"step": 1, "loss": 2.5}\n'], ids=["no log", "the log of an earlier run"])
+def test_a_run_whose_first_checkpoint_does_not_fit_the_disk_changes_no_file(
+    text: Path, tmp_path: Path, log: str
+) -> None:
+    if log:
+        log_path(tmp_path / "m").write_text(log)
+    before = {path: path.read_text() for path in tmp_path.iterdir()}
+    process = FORKS.Process(target=full_from_the_start, args=(text, tmp_path / "m"))
+    process.start()
+    process.join()
+    assert process.exitcode == 0
+    assert {path: path.read_text() for path in tmp_path.iterdir()} == before
+
+
+def full_from_the_start(text: Path, out: Path) -> None:
+    torch.set_num_threads(1)
+    run = train(TextTask(SMALL, [text]), TrainOptions(steps=1), out)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4000, 4000))
+    with pytest.raises(InputError, match=r"m\.checkpoint could not be written: File too large\.$"):
+        next(run)
+
+
 def test_a_log_that_cannot_grow_is_said_to_be(text: Path, tmp_path: Path) -> None:
     process = FORKS.Process(target=full_log, args=(text, tmp_path / "m"))
     process.start()
@@ -503,14 +525,9 @@ def test_a_checkpoint_is_no_model(text: Path, tmp_path: Path) -> None:
 def test_a_run_does_not_write_over_its_data(text: Path, tmp_path: Path, written: str) -> None:
     (tmp_path / "linked").symlink_to(text.rename(tmp_path / written))
     before = (tmp_path / written).read_bytes()
-    run = train(
-        TextTask(SMALL, [tmp_path / written]),
-        TrainOptions(steps=1),
-        tmp_path / "text.txt",
-        paths=[tmp_path / "linked"],
-    )
+    task = TextTask(SMALL, [tmp_path / written])
     with pytest.raises(InputError, match=rf"{written} is DATA, and the run would write over it; expected another"):
-        next(run)
+        train(task, TrainOptions(steps=1), tmp_path / "text.txt", paths=[tmp_path / "linked"])
     assert (tmp_path / written).read_bytes() == before
 
 

@@ -69,7 +69,7 @@ def train(
     """Train `task`'s model; the best one on the held-out part is written to `out` whenever it improves.
 
     The model that a task starts from is the first of them, and so what is written is never worse.
-    A checkpoint is written before the first step, and one now and then.
+    A checkpoint is written before the first step, and one now and then; the call itself writes nothing.
     Closing the generator (`break`, Ctrl-C) ends the run with a checkpoint, from which `resume` goes on; it has the
     `paths` that the task was made of, for `unrolled.resume`. A model that is at `out` already goes to
     `previous_path`.
@@ -89,11 +89,16 @@ def train(
         )
     elif task.start:
         run.take_over(task.start)
+    return _reports(run, resume)
+
+
+def _reports(run: "_Run", resume: bool) -> Generator[Report]:
     run.open_log()
     try:
         if not resume:
-            run.save()
-        if task.start and math.isinf(run.best) and (report := run.measure_start()):
+            run.save_first()
+        run.log.truncate()
+        if run.task.start and math.isinf(run.best) and (report := run.measure_start()):
             yield report
         while run.progress < 1:
             yield run.step()
@@ -105,7 +110,7 @@ def train(
     finally:
         with suppress(OSError):  # every line was flushed
             run.log.close()
-    checkpoint_path(out).unlink(missing_ok=True)
+    checkpoint_path(run.out).unlink(missing_ok=True)
 
 
 def _lock(log: BinaryIO, out: Path) -> None:
@@ -228,6 +233,15 @@ class _Run:
     def checkpoint_due(self) -> bool:
         return time.monotonic() - self.saved >= 60 * self.options.checkpoint_minutes
 
+    def save_first(self) -> None:
+        """The checkpoint that is written before the first step; without it there is to be no log either."""
+        try:
+            self.save()
+        except InputError:
+            if not os.fstat(self.log.fileno()).st_size:  # else it is an earlier run's
+                log_path(self.out).unlink()
+            raise
+
     def save(self) -> None:
         tensors = {f"model.{name}": value for name, value in self._bare_model().state_dict().items()}
         tensors |= {f"optimizer.{name}": value for name, value in optimizers.state(self.optimizers).items()}
@@ -266,11 +280,11 @@ class _Run:
         self.log_bytes = saved.run["log_bytes"]
 
     def open_log(self) -> None:
-        """A fresh log, or the old one cut back to the checkpoint: the steps after it are done again."""
+        """A fresh log, or the old one at the place of the checkpoint: the steps after it are done again."""
         path = log_path(self.out)
         try:
             flags = os.O_RDWR | (os.O_CREAT if self.log_bytes is None else 0)
-            self.log = os.fdopen(os.open(path, flags, 0o666), "r+b")  # closed by train()
+            self.log = os.fdopen(os.open(path, flags, 0o666), "r+b")  # closed by _reports()
         except OSError as error:
             gone = self.log_bytes is not None and isinstance(error, FileNotFoundError)  # the folder is there
             wrong = ", of the interrupted run, is not there; move it with the checkpoint"
@@ -281,8 +295,7 @@ class _Run:
             raise InputError(
                 f"{path}, of the interrupted run, has {found:,} bytes, expected the {kept:,} of its checkpoint."
             )
-        self.log.truncate(kept)
-        self.log.seek(0, os.SEEK_END)
+        self.log.seek(kept)
 
     def _settings(self) -> dict[str, Any]:
         """What must be the same for a resumed run to go on as the one that was interrupted."""

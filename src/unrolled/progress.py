@@ -35,20 +35,16 @@ def train_with_progress(run: Run, console: Console) -> bool:
         nonlocal stopped_by
         stopped_by = signal_number
 
-    if os.path.isfile(run.out) and not run.resume:
-        console.print(
-            f"{run.out} is there already: once this run's model takes its place, it is {previous_path(run.out)}."
-        )
-    if run.options.precision == "bfloat16" and not in_bfloat16(run.options):
-        console.print("precision bfloat16: this processor multiplies float32 faster, and so does this run.")
-    reports = run.reports()
     report: Report | None = None
-    with _stopped(interrupt), _Display(console) as display:
-        for report in reports:
-            display.show(report)
-            if stopped_by:
-                reports.close()
-                break
+    with _stopped(interrupt):
+        reports = run.reports()  # or a refusal, before anything is said of a run
+        _tell_beforehand(run, console)
+        with _Display(console) as display:
+            for report in reports:
+                display.show(report)
+                if stopped_by:
+                    reports.close()
+                    break
     if stopped_by and report and report.progress < 1:
         console.print(
             f"Stopped after {counted(report.step, 'step')}; {checkpoint_path(run.out)} is "
@@ -61,6 +57,15 @@ def train_with_progress(run: Run, console: Console) -> bool:
         which = f"that of step {display.kept.step}" if display.kept.step else "the one that the run started from"
         console.print(f"The model is {which}, the best on what is held out: {report.best:.4f}.")
     return True
+
+
+def _tell_beforehand(run: Run, console: Console) -> None:
+    if os.path.isfile(run.out) and not run.resume:
+        console.print(
+            f"{run.out} is there already: once this run's model takes its place, it is {previous_path(run.out)}."
+        )
+    if run.options.precision == "bfloat16" and not in_bfloat16(run.options):
+        console.print("precision bfloat16: this processor multiplies float32 faster, and so does this run.")
 
 
 @contextmanager
