@@ -148,6 +148,35 @@ def test_a_trial_gives_the_same_numbers_beside_others_and_alone(tmp_path: Path) 
     assert errors("together", jobs=2) == errors("alone", jobs=1)
 
 
+def test_each_seed_has_first_weights_and_sequences_of_its_own(one_thread: None) -> None:
+    adding = problem("adding")
+
+    def errors(learn: Any, lr: float) -> list[float]:
+        return [learn(Trial("adding", "rnn", (5,), seed), Budget(1000, 3, 4, lr, 5)) for seed in (0, 1, 0)]
+
+    def seeded(trial: Trial, budget: Budget) -> Any:
+        torch.manual_seed(0)
+        return drawn.learn(adding, trial, budget)[0]["error"]
+
+    for found in (
+        errors(lambda *work: gap._run(work)[1][0]["error"], lr=1e-30),  # of the first weights, which stay
+        errors(seeded, lr=0.1),
+    ):
+        assert found[0] == found[2] != found[1]
+
+
+def test_a_trial_runs_in_one_thread(one_thread: None) -> None:
+    torch.set_num_threads(2)
+    gap._run((Trial("adding", "rnn", (5,), 0), Budget(1000, 1, 4, 0.02, 5)))
+    assert torch.get_num_threads() == 1
+
+
+def test_there_is_a_result_file_before_the_first_trial_is_done(tmp_path: Path) -> None:
+    """Who stops an experiment is told that the file has what was done."""
+    assert list(Experiment([], options(), tmp_path / "gap.json").run()) == []
+    assert gap.read(tmp_path / "gap.json").rows == []
+
+
 def test_results_are_shown_and_drawn(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     row = {"problem": "copy", "gap": 20, "chance": 0.5, "steps": 7}
