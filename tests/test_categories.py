@@ -4,6 +4,7 @@ import json
 import random
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from servers import serving
 from unrolled.client import Client, ServerError
 from unrolled.errors import InputError
 from unrolled.examples import Refused
+from unrolled.recipe import TrainOptions
 from unrolled.tasks.label import LabelModel, LabelOptions, LabelTask
 
 OPTIONS = ["--sequence", "who", "--category", "mode, place", "--hidden", "16", "--steps", "150", "--dropout", "0"]
@@ -89,6 +91,16 @@ def test_names_in_a_table_in_a_live_stream_and_in_a_program_are_the_same(tmp_pat
     assert [one["event"] for one in live] == model.label(series.inputs)
     bare = "\n".join(f'{x},"{mode}",{place}' for x, mode, place in rows) + "\n"
     assert run("stream", trained, given=bare.encode()).splitlines() == model.label(rows)
+
+
+def test_names_in_a_program_may_be_read_from_both_sides(tmp_path: Path) -> None:
+    options = LabelOptions(sequence="who", category="mode,place", bidirectional=True)
+    task = LabelTask(options, [table(tmp_path / "a.csv", sequences=4)])
+    tensors = {name: value.numpy() for name, value in task.build().state_dict().items()}
+    model = LabelModel(task.describe(tensors, asdict(TrainOptions())))
+    said = model.probabilities([[0.5, "run", "7"], [0.25, "stop, wait", 8]], offline=True)
+    numbers = np.array([[0.5, 0, 0, 1, 0, 1, 0], [0.25, 0, 0, 0, 1, 0, 1]], np.float32)
+    assert np.array_equal(said, model.probabilities(numbers, offline=True))
 
 
 def test_a_server_reads_names_too(tmp_path: Path, trained: Path) -> None:

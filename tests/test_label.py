@@ -386,6 +386,19 @@ def test_programs_are_told_how_likely_each_event_is_of_each_word() -> None:
     assert np.array([[*likely.values()] for likely in told["probabilities"]]) == pytest.approx(expected, abs=1e-6)
 
 
+@pytest.mark.parametrize("offline", [False, True])
+def test_what_a_program_gives_is_checked_however_it_is_read(offline: bool) -> None:
+    for kind, wrong, reason in [
+        ("numbers", [[1.0, 2.0]], r"expected shape \[T, 3\], got \[1, 2\]"),
+        ("numbers", [[1.0, None, 2.0]], "a number is missing"),
+        ("words", "the old man", "expected a list of texts"),
+        ("films", np.zeros((2, 8, 8, 3)), "expected bytes"),
+    ]:
+        model = LabelModel(label_file(kind, bidirectional=True))
+        with pytest.raises(InputError, match=reason):
+            model.label(wrong, offline)
+
+
 @every_kind
 def test_a_model_that_reads_forward_alone_says_so(tmp_path: Path, kind: str) -> None:
     task = task_of(kind, tmp_path)

@@ -130,7 +130,7 @@ class LabelModel(Loaded):
             return self.stream().advance(inputs)
         if not self._labeller.bidirectional:
             raise InputError("--offline needs a model trained with --bidirectional; this one reads forward alone.")
-        logits = self._labeller.logits(inputs)["offline"]
+        logits = self._labeller.logits(self.causal.front.checked(inputs))["offline"]
         return logits, [self.classes[one] for one in viterbi(logits, self.penalty)]
 
     def measure(self, series: Sequence[Series]) -> Evaluation:
