@@ -132,6 +132,28 @@ def test_nothing_is_kept_of_a_stream_that_was_deleted(store: Store) -> None:
     assert store.create(ONE, "text", "abc", moment(0)) and store.moments(ONE) == [moment(0)]
 
 
+def test_nothing_is_left_in_the_file_of_a_stream_that_was_deleted(tmp_path: Path) -> None:
+    store = open_store(f"sqlite:///{tmp_path / 'streams.db'}", HISTORY)
+    store.create(ONE, "text", "abc", moment(0))
+    store.save([Change(ONE, 0, moment(1))])
+    store.delete(ONE)
+    store.close()
+    with sqlite3.connect(tmp_path / "streams.db") as db:
+        assert [db.execute(f"SELECT * FROM {table}").fetchall() for table in ("streams", "moments")] == [[], []]
+    db.close()
+
+
+def test_nothing_is_left_in_redis_of_a_stream_that_was_deleted(redis_address: str) -> None:
+    import redis
+
+    server, store = redis.Redis.from_url(redis_address), open_store(redis_address, HISTORY)
+    server.flushdb()
+    store.create(ONE, "text", "abc", moment(0))
+    store.delete(ONE)
+    assert list(server.scan_iter()) == []
+    store.close()
+
+
 def test_a_stream_ends_after_its_life_time_of_serving_and_is_known_to_have_ended(opener: Opener) -> None:
     store = opener()
     for key in (ONE, TWO):
