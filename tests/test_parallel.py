@@ -55,7 +55,11 @@ def test_only_a_newline_ends_a_line(tmp_path: Path) -> None:
         ("a\n\n", "c\nd\n", r"a, line 2 is empty, expected a sentence"),
         ("a\nb\n", "c\n \n", r"b, line 2 is empty, expected a sentence"),
         (b"a\nb\xff\n", "c\nd\n", r"a, line 2, byte 2: 0xFF is not UTF-8"),
-        ("a\nb\n".encode("utf-16"), "c\nd\n", r"a is UTF-16, expected text in UTF-8"),
+        (
+            "a\nb\n".encode("utf-16"),
+            "c\nd\n",
+            r"a: it begins with the byte-order mark of UTF-16, expected text in UTF-8",
+        ),
         ("", "", r"there is no pair of sentences that can be used"),
         (gzip.compress(b"a\n" * 99, mtime=0)[:-9], "c\n", r"a is damaged gzip"),
         (b"\x1f\x8bnonsense", "c\n", r"a is damaged gzip"),

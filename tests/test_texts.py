@@ -2,12 +2,20 @@
 
 import gzip
 import sys
+from collections.abc import Callable
 from io import BytesIO, TextIOWrapper
 from pathlib import Path
 
 import pytest
 
+from unrolled import settings
 from unrolled.errors import InputError
+from unrolled.examples import Refused
+from unrolled.tasks.caption import pictures
+from unrolled.tasks.label import conllu, events
+from unrolled.tasks.speech import transcripts
+from unrolled.tasks.text import corpus
+from unrolled.tasks.translate import parallel
 from unrolled.texts import placed, whole
 
 
@@ -55,6 +63,29 @@ def test_a_byte_that_is_no_text_is_found_behind_a_byte_order_mark(tmp_path: Path
         InputError, match=r"a\.txt: byte 0xFF at offset 5 of it is not UTF-8, expected text in UTF-8"
     ):
         whole(str(tmp_path / "a.txt"))
+
+
+READERS: dict[str, Callable[[Path], object]] = {
+    "a text": lambda path: whole(str(path)),
+    "a corpus": lambda path: corpus.read([path], "char"),
+    "sentences": lambda path: list(conllu.read(path, True, Refused())),
+    "pairs of sentences": lambda path: parallel.read([path], Refused()),
+    "events": events.read_events,
+    "transcripts": lambda path: transcripts.read([path], None, Refused()),
+    "captions": lambda path: pictures.read([path.parent], Refused()),
+    "settings": settings.read_toml,
+}
+
+
+@pytest.mark.parametrize("reader", READERS)
+@pytest.mark.parametrize("encoding", ["UTF-16-LE", "UTF-16-BE", "UTF-32-LE", "UTF-32-BE"])
+def test_each_reader_tells_wide_characters_from_damage(tmp_path: Path, reader: str, encoding: str) -> None:
+    path = tmp_path / "captions.txt"
+    path.write_bytes("\ufeffone\ttwo\n".encode(encoding))
+    wrong = f"it begins with the byte-order mark of {encoding[:6]}, expected text in UTF-8"
+    said = f"{wrong}; iconv -f {encoding[:6]} -t UTF-8 makes it of this"
+    with pytest.raises(InputError, match=rf"^{path}(, line 1| is not TOML)?: {said}\.$"):
+        READERS[reader](path)
 
 
 def test_a_file_with_nothing_in_it_is_refused(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from unrolled.errors import InputError, meant
+from unrolled.texts import decoded
 
 __all__ = ["fill", "help_text", "known", "read_toml", "setting"]
 
@@ -66,11 +67,11 @@ def read_toml(path: Path) -> dict[str, Any]:
     Raises `InputError` for a file that cannot be read or is not TOML, and for a setting that is there twice.
     """
     try:
-        content = tomllib.loads(path.read_bytes().decode("utf-8-sig"))
+        content = tomllib.loads(decoded(path.read_bytes()).removeprefix("\ufeff"))
     except OSError as error:
         raise InputError(f"{path} could not be read: {error.strerror}.") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is not TOML: {error}.") from error
+    except (tomllib.TOMLDecodeError, InputError) as error:
+        raise InputError(f"{path} is not TOML: {error}") from error
     named = {name.replace("-", "_"): value for name, value in content.items()}
     for name in named:
         if name in content and name.replace("_", "-") in content and "_" in name:

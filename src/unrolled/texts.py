@@ -8,7 +8,7 @@ import re
 import sys
 import textwrap
 import zlib
-from codecs import BOM_UTF8
+from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE, BOM_UTF32_BE, BOM_UTF32_LE
 from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
@@ -16,10 +16,12 @@ from typing import BinaryIO, NamedTuple
 
 from unrolled.errors import InputError
 
-__all__ = ["GZIP", "MOST", "Placed", "decoded", "numbered", "placed", "text_of", "unpacked", "whole"]
+__all__ = ["GZIP", "MOST", "Placed", "decoded", "numbered", "placed", "text_of", "unpacked", "whole", "wide"]
 
 GZIP = b"\x1f\x8b"  # how such a file begins
 MOST = 16 << 20  # bytes of a line; one that never ends would take all memory that there is
+WIDE = {BOM_UTF32_LE: "UTF-32", BOM_UTF32_BE: "UTF-32", BOM_UTF16_LE: "UTF-16", BOM_UTF16_BE: "UTF-16"}
+"""The encodings that begin with a mark of their own; one mark of UTF-32 begins with one of UTF-16."""
 FILE_NAME = re.compile(r"(?:~?\.{0,2}/)?\S*\.[A-Za-z][A-Za-z0-9]{0,7}|~?\.{0,2}/\S+")
 
 
@@ -89,13 +91,22 @@ def numbered(source: BinaryIO, marked: bool = True) -> Iterator[tuple[int, bytes
             line = source.readline(MOST + 1)
 
 
+def wide(content: bytes) -> str:
+    """That a text is UTF-16 or UTF-32, which its first four bytes tell, and what to do; of another, nothing."""
+    for mark, encoding in WIDE.items():
+        if content.startswith(mark):
+            way = f"iconv -f {encoding} -t UTF-8 makes it of this"
+            return f"it begins with the byte-order mark of {encoding}, expected text in UTF-8; {way}"
+    return ""
+
+
 def decoded(content: bytes) -> str:
     """The text of a line, or of all of a file; raises `InputError` for what is not UTF-8."""
     try:
         return content.decode("utf-8")
     except UnicodeDecodeError as error:
         wrong = f"byte 0x{content[error.start]:02X} at offset {error.start} of it is not UTF-8"
-        raise InputError(f"{wrong}, expected text in UTF-8") from error
+        raise InputError(wide(content) or f"{wrong}, expected text in UTF-8") from error
 
 
 def text_of(content: bytes, name: str) -> str:

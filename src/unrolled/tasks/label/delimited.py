@@ -5,7 +5,6 @@ PyArrow reads the values; this file knows what PyArrow does not tell, and looks 
 
 import csv
 import gzip
-from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from io import BytesIO, TextIOWrapper
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from unrolled.errors import counted
+from unrolled.texts import wide
 
 __all__ = [
     "SEPARATORS",
@@ -104,9 +104,8 @@ def _undecoded(text: Text) -> str:
     """Where a text is not UTF-8; nothing if it is."""
     offset = 0
     with text.opened() as file:
-        if file.read(2) in (BOM_UTF16_LE, BOM_UTF16_BE):
-            way = "spreadsheets save it as CSV UTF-8, and iconv -f UTF-16 -t UTF-8 makes it of this"
-            return f"{text.name} begins with the byte-order mark of UTF-16, expected text in UTF-8; {way}"
+        if wrong := wide(file.read(4)):
+            return f"{text.name}: {wrong}, and spreadsheets save it as CSV UTF-8"
         file.seek(0)
         for number, line in enumerate(file, 1):
             try:

@@ -5,6 +5,7 @@ Times are in seconds, or in steps where there are one a second. This file knows 
 
 import colorsys
 import csv
+import io
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from unrolled.errors import InputError
+from unrolled.texts import text_of
 
 __all__ = ["Event", "colour", "label_steps", "read_events", "steps_to_events"]
 
@@ -37,19 +39,19 @@ def read_events(path: Path) -> list[Event]:
     """
     events: list[Event] = []
     try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            rows = csv.DictReader(file)
-            missing = [name for name in COLUMNS if name not in (rows.fieldnames or ())]
-            if missing:
-                raise InputError(f"{path} has no column {missing[0]!r}, expected {','.join(COLUMNS)} in line 1.")
-            for row in rows:
-                events.append(_event(row, f"{path}, line {rows.line_num}"))
+        text = text_of(path.read_bytes(), str(path))
+        rows = csv.DictReader(io.StringIO(text, newline=""))
+        missing = [name for name in COLUMNS if name not in (rows.fieldnames or ())]
+        if missing:
+            raise InputError(f"{path} has no column {missing[0]!r}, expected {','.join(COLUMNS)} in line 1.")
+        for row in rows:
+            events.append(_event(row, f"{path}, line {rows.line_num}"))
     except OSError as error:
         raise InputError(
             f"{path} cannot be read: {error.strerror}; expected the events of the film, {','.join(COLUMNS)}."
         ) from error
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path} is not a CSV file in UTF-8: {error}.") from error
+    except csv.Error as error:
+        raise InputError(f"{path} is not a CSV file: {error}.") from error
     events.sort(key=lambda event: event.start)
     for one, other in pairwise(events):
         if other.start < one.end - 1e-9:

@@ -16,6 +16,7 @@ from unrolled.errors import InputError, counted
 from unrolled.examples import Refused
 from unrolled.tasks.speech import audio, tones
 from unrolled.tasks.speech.audio import Samples
+from unrolled.texts import text_of
 
 __all__ = ["BUILTIN", "HEADER", "Recordings", "builtin", "read", "select", "table"]
 
@@ -134,15 +135,11 @@ def table(path: Path) -> Path:
 def _rows(table: Path, refused: Refused) -> list[tuple[str, Path, str]]:
     """Where each row stands, its sound file and its text."""
     try:
-        lines = table.read_text(encoding="utf-8-sig").split("\n")
+        lines = text_of(table.read_bytes(), str(table)).split("\n")
     except FileNotFoundError as error:
         raise InputError(f"{table} does not exist; expected a TSV file of transcripts.") from error
     except OSError as error:
         raise InputError(f"{table} cannot be read: {error.strerror}.") from error
-    except UnicodeDecodeError as error:
-        raise InputError(
-            f"{table} is not UTF-8 at byte {error.start}; expected a TSV of transcripts (or a folder with one)."
-        ) from error
     if lines[0].rstrip("\r") != HEADER:
         raise InputError(f"{table}, line 1: found {lines[0][:80]!r}, expected the heading {HEADER!r}.")
     rows = []

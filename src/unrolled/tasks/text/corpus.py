@@ -25,7 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from unrolled.errors import InputError
-from unrolled.texts import GZIP
+from unrolled.texts import GZIP, wide
 from unrolled.vocabulary import Place, UnknownCharacter, Vocabulary, check_level, learn
 
 __all__ = ["Corpus", "Symbols", "builtin_text", "encode_files", "files", "fingerprint", "read"]
@@ -239,6 +239,8 @@ def _decode(data: bytes, name: str, offset: int, level: str) -> str:
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError as error:
+        if not offset and (wrong := wide(data)):
+            raise InputError(f"{name}: {wrong}") from error
         raise InputError(
             f"{name}: byte 0x{data[error.start]:02X} at offset {offset + error.start} is not UTF-8, "
             f"which level {level!r} expects; level 'byte' reads any file"

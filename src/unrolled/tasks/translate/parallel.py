@@ -4,7 +4,7 @@ Gzip is read as it is, whatever the file is called. This file knows no vocabular
 """
 
 import hashlib
-from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE
+from codecs import BOM_UTF8
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +12,7 @@ from pathlib import Path
 from unrolled.errors import InputError, counted
 from unrolled.examples import Refused
 from unrolled.tasks.translate.headings import is_heading
-from unrolled.texts import unpacked
+from unrolled.texts import unpacked, wide
 
 __all__ = ["Pair", "Pairs", "fingerprint", "read"]
 
@@ -122,8 +122,8 @@ def _lines(path: Path) -> list[bytes]:
         raise InputError(f"{path} is a folder, expected a file of sentences.") from error
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}.") from error
-    if content.startswith((BOM_UTF16_LE, BOM_UTF16_BE)):  # whose newlines are not those of lines
-        raise InputError(f"{path} is UTF-16, expected text in UTF-8.")
+    if wrong := wide(content):
+        raise InputError(f"{path}: {wrong}")
     return content.removeprefix(BOM_UTF8).removesuffix(b"\n").split(b"\n") if content else []
 
 
