@@ -238,6 +238,20 @@ def test_what_was_learned_is_drawn_between_chance_and_no_error(
     assert shown["rnn"] == ([50, 100], [pytest.approx(0.55), 0.0])
     assert shown["lstm-peephole"] == ([50], [0.5])
     assert list(copy.lines[0].get_ydata()) == [0.0], "worse than chance"
+    assert adding.get_xlabel() == "gap (steps)"
+    band, dots = adding.collections[:2]  # of the standard RNN, of whose seeds one solved a gap
+    assert {round(y, 6) for x, y in band.get_paths()[0].vertices if x == 50} == {0.2, 0.9}
+    assert (dots.get_facecolors() == 1).all(), "white"
+
+
+def test_a_gap_that_every_seed_solved_is_a_full_dot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("matplotlib")
+    figures: list[Any] = []
+    monkeypatch.setattr("unrolled.plots.save", lambda figure, path: figures.append(figure))
+    curves.draw(tmp_path / "gap.png", Results({}, rows_of("recall", "rnn", 4, 0.05, 0.05)))
+    (axes,) = figures[0].axes
+    dots = axes.collections[1]
+    assert axes.get_xlabel() == "gap (words)" and (dots.get_facecolors() == dots.get_edgecolors()).all()
 
 
 def test_a_trial_of_several_gaps_is_done_when_all_of_them_are(tmp_path: Path) -> None:
