@@ -10,16 +10,9 @@ export let stream = null;
 let work = Promise.resolve();
 let turn = 0; // counts up where what is under way is out of date
 
-/** Turn to a model; what was under way is out of date. */
+/** Turn to a model, with which all begins anew. */
 export function turnTo(other) {
   model = other;
-  forget();
-}
-
-function forget() {
-  turn += 1;
-  hush();
-  renew();
 }
 
 /** A fresh stream. */
@@ -50,7 +43,9 @@ export function then(task) {
 
 /** Begin anew with this task and a fresh stream; what is under way ends where it next waits for the old one. */
 export function anew(task) {
-  forget();
+  turn += 1;
+  hush();
+  renew();
   return then(task);
 }
 
