@@ -76,25 +76,31 @@ inline unrolled::LayerNorm norm_of(int64_t G, int64_t H, bool has_weight_ih, con
     return {data_or_null(gain_ih), data_or_null(gain_hh), data_or_null(gain_c), data_or_null(bias_c)};
 }
 
-// Runs without the lock of the interpreter. Where that has ended meanwhile, it ends the thread that asks for the lock, a
-// daemon's, by unwinding its stack, which C++ may not let through: such a thread stays here for the moment that is left.
+// Takes the interpreter's lock. Where that has ended meanwhile, it ends the thread that asks for the lock, a daemon's, in glibc
+// by unwinding its stack, which C++ may not let through: such a thread stays here for the moment that is left.
+inline void lock(PyThreadState* state) {
+#if defined(__GLIBCXX__)
+    try {
+        PyEval_RestoreThread(state);
+    } catch (abi::__forced_unwind&) {
+        for (;;) pause();
+    }
+#else
+    PyEval_RestoreThread(state);
+#endif
+}
+
+// Runs without it.
 template <class Run>
 void unlocked(const Run& run) {
     PyThreadState* const state = PyEval_SaveThread();
-    const auto lock = [state] {
-        try {
-            PyEval_RestoreThread(state);
-        } catch (abi::__forced_unwind&) {
-            for (;;) pause();
-        }
-    };
     try {
         run();
     } catch (const std::exception&) {
-        lock();
+        lock(state);
         throw;
     }
-    lock();
+    lock(state);
 }
 
 // The parts of the module.

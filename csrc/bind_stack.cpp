@@ -75,7 +75,8 @@ enum Access {
     writing_rows = PyBUF_STRIDES | PyBUF_WRITABLE,
 };
 
-bool fit(std::span<const int64_t> expected, std::span<const int64_t> found) {
+template <class Sizes>  // of NumPy's own integer, or of int64_t
+bool fit(std::span<const int64_t> expected, const Sizes& found) {
     return std::ranges::equal(expected, found, [](int64_t one, int64_t other) { return one == any || one == other; });
 }
 
@@ -133,7 +134,7 @@ class Memory {
         auto* const array = reinterpret_cast<PyArrayObject*>(object.ptr());
         const bool plain = access == writing ? PyArray_ISCARRAY(array) : PyArray_ISCARRAY_RO(array);
         if (!plain || PyArray_TYPE(array) != type.number) return false;
-        if (!fit(shape, {PyArray_DIMS(array), static_cast<size_t>(PyArray_NDIM(array))})) return false;
+        if (!fit(shape, std::span(PyArray_DIMS(array), static_cast<size_t>(PyArray_NDIM(array))))) return false;
         view_ = {};  // of nobody
         view_.buf = PyArray_DATA(array);
         view_.len = PyArray_NBYTES(array);
@@ -224,10 +225,11 @@ class Steps {
     // x [B, D], or symbols [B], -> out [B, P], a new array where it is None.
     nb::object step(nb::handle x, nb::object out) const {
         if (stack_.layers() != layers_) throw nb::value_error("the stack has other layers than when its state was given");
-        int64_t shape[] = {state_.rows(), stack_.P};
+        const int64_t shape[] = {state_.rows(), stack_.P};
         const Inputs inputs(stack_, x, std::span(shape).first(1));
         if (out.is_none()) {
-            out = nb::steal(PyArray_SimpleNew(2, shape, float32.number));
+            const npy_intp sizes[] = {shape[0], shape[1]};
+            out = nb::steal(PyArray_SimpleNew(2, sizes, float32.number));
             if (!out.is_valid()) throw nb::python_error();
         }
         const Memory outputs("out", out, float32, shape, writing);

@@ -1,14 +1,22 @@
 // Which instruction set's kernels run, how many threads they get, and the memory they work in.
-#include <malloc.h>
-#include <omp.h>
 #include <pthread.h>
-#if defined(__aarch64__)
+#if defined(_OPENMP)
+#include <omp.h>
+#else
+#include <dlfcn.h>
+#endif
+#if defined(__GLIBC__)
+#include <malloc.h>
+#endif
+#if defined(__aarch64__) && defined(__linux__)
 #include <sys/auxv.h>
 #endif
 
+#include <atomic>
 #include <climits>
 #include <cstdlib>
 #include <cstring>
+#include <thread>
 #include <utility>
 
 #include "allocate.h"
@@ -36,6 +44,16 @@ UNROLLED_DECLARE(generic)
 
 namespace {
 
+#if defined(__aarch64__)
+bool has_dot() {
+#if defined(__linux__)
+    return getauxval(AT_HWCAP) & HWCAP_ASIMDDP;
+#else
+    return __ARM_FEATURE_DOTPROD;  // Apple's processors all do
+#endif
+}
+#endif
+
 struct Available {
     const Kernels* list[6] = {};
 
@@ -53,7 +71,7 @@ struct Available {
         }
         if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) list[n++] = &avx2::table;
 #elif defined(__aarch64__)
-        if (getauxval(AT_HWCAP) & HWCAP_ASIMDDP) list[n++] = &neon::table_dot;
+        if (has_dot()) list[n++] = &neon::table_dot;
         list[n++] = &neon::table;
 #endif
         list[n] = &generic::table;
@@ -69,6 +87,25 @@ const Kernels* find(const char* isa) {
 const Kernels*& current() {
     static const Kernels* chosen = available_kernels()[0];
     return chosen;
+}
+
+// As many as OpenMP would take, which torch.set_num_threads sets.
+int most_threads() {
+#if defined(_OPENMP)
+    return omp_in_parallel() ? 1 : omp_get_max_threads();
+#else
+    // torch brings an OpenMP of its own, which may come after this has been asked for the first time.
+    static std::atomic<int (*)()> of_torch{nullptr};
+    static std::atomic<unsigned> asked{0};
+    if (!of_torch && asked++ % 1024 == 0) of_torch = reinterpret_cast<int (*)()>(dlsym(RTLD_DEFAULT, "omp_get_max_threads"));
+    if (const auto threads = of_torch.load()) return threads();
+    static const int own = [] {
+        const char* const wanted = std::getenv("OMP_NUM_THREADS");
+        const int threads = wanted ? std::atoi(wanted) : 0;
+        return threads > 0 ? threads : static_cast<int>(std::thread::hardware_concurrency());
+    }();
+    return own;
+#endif
 }
 
 bool forked = false;
@@ -96,8 +133,8 @@ bool use_isa(const char* isa) {
 }
 
 int threads_for(double multiply_adds, double worth_a_thread) {
-    if (forked || multiply_adds < 2 * worth_a_thread || omp_in_parallel()) return 1;
-    return omp_get_max_threads();
+    if (forked || multiply_adds < 2 * worth_a_thread) return 1;
+    return most_threads();
 }
 
 float* scratch(size_t floats) {

@@ -10,6 +10,7 @@
 #endif
 
 #include <cstdint>
+#include <utility>
 
 namespace unrolled::UNROLLED_ISA {
 
@@ -71,20 +72,26 @@ UNROLLED_INLINE void of_units(int64_t left, const Body& body) {
     else of_part(left, body);
 }
 
+// Of each pair of lanes j, j + d (j & d is 0): what two vectors have at j (of_past: at j + d), one beside the other.
+template <int d, bool of_past, int... j>
+UNROLLED_INLINE vec beside(vec a, vec b, std::integer_sequence<int, j...>) {
+#if defined(__clang__)
+    return __builtin_shufflevector(a, b, (j & d ? lanes - !of_past * d : of_past * d) + j...);
+#else
+    return __builtin_shuffle(a, b, ivec{(j & d ? lanes - !of_past * d : of_past * d) + j...});
+#endif
+}
+
 // Rows become columns: in turn the halves, quarters, … off the diagonal change places.
 template <int d = lanes / 2>
 UNROLLED_INLINE void transpose(vec (&m)[lanes]) {
-    ivec low, high;  // of a pair of rows i, i + d: which lanes the first takes, and the second
-    for (int j = 0; j < lanes; ++j) {
-        low[j] = j & d ? j - d + lanes : j;
-        high[j] = j & d ? j + lanes : j + d;
-    }
+    constexpr auto all = std::make_integer_sequence<int, lanes>{};
 #pragma GCC unroll 16
     for (int i = 0; i < lanes; ++i)
         if (!(i & d)) {
             const vec a = m[i], b = m[i + d];
-            m[i] = __builtin_shuffle(a, b, low);
-            m[i + d] = __builtin_shuffle(a, b, high);
+            m[i] = beside<d, false>(a, b, all);
+            m[i + d] = beside<d, true>(a, b, all);
         }
     if constexpr (d > 1) transpose<d / 2>(m);
 }
