@@ -3,7 +3,9 @@
 import json
 import signal
 import socket
+import struct
 from collections.abc import Iterator
+from pathlib import Path
 
 import httpx
 import pytest
@@ -103,6 +105,25 @@ def test_who_does_not_read_the_answers_of_a_live_stream_is_cut_off(
 def test_who_does_not_answer_a_ping_is_cut_off(server: Server, connection: socket.socket) -> None:
     live(server, connection)
     assert b"keepalive ping timeout" in heard(connection)
+
+
+def test_a_reset_amid_requests_that_follow_each_other_is_no_error_of_the_server(tmp_path: Path) -> None:
+    modelfile.write(tmp_path / "text.safetensors", text_file())
+    get = b"GET /healthz HTTP/1.1\r\nHost: here\r\n\r\n"
+    with serving(tmp_path / "text.safetensors", store=tmp_path / "streams.db") as server:
+        for number in range(10, 50):
+            post = b"POST /streams HTTP/1.1\r\nHost: here\r\nContent-Type: application/json\r\n"
+            post += b'Content-Length: 12\r\n\r\n{"id":"a%d"}' % number
+            with socket.create_connection(("127.0.0.1", server.port), LONG) as connection:
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # a reset
+                connection.sendall(get + post + get if number % 2 else post + get)
+                while number % 2 and not connection.recv(1000).endswith(b"}"):
+                    pass  # until the first answer is whole, and the second request begins
+        assert server.stop() == 0
+        *requests, stopped = server.records()
+    assert stopped["event"] == "stopped"
+    assert [one for one in requests if one["event"] != "request" or one["status"] not in (200, 201)] == []
+    assert sum(one["route"] == "/streams" for one in requests) >= 20
 
 
 def test_a_client_is_not_blamed_for_a_pause_of_the_server(server: Server, connection: socket.socket) -> None:

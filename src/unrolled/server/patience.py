@@ -79,6 +79,8 @@ class Http(Patience, HttpToolsProtocol):
     _due: Deadline | None = None
     _received = 0
     """Bytes of headers that are not whole yet."""
+    _answered: Any = None
+    """The request that is being answered, as uvicorn has it; those in `pipeline` came behind it."""
 
     def connection_made(self, transport: Any) -> None:
         """A connection, which is to say something soon."""
@@ -96,6 +98,8 @@ class Http(Patience, HttpToolsProtocol):
         _cancel(self._due)
         self._due = None
         super().on_headers_complete()
+        if not self.pipeline:
+            self._answered = self.cycle
 
     def data_received(self, data: bytes) -> None:
         """Some bytes of a request."""
@@ -107,6 +111,8 @@ class Http(Patience, HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         """All was sent; if the connection is to close then, it does even if the rest is not taken."""
+        if self.pipeline:
+            self._answered = self.pipeline[-1][0]
         super().on_response_complete()
         if self.transport.is_closing():
             self._stalled = self._later(self.transport.abort)
@@ -118,6 +124,8 @@ class Http(Patience, HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The client has gone."""
         super().connection_lost(exc)
+        if self._answered is not None:  # uvicorn tells that to the latest request alone
+            self._answered.disconnected = True
         _cancel(self._due)
 
     def _expect_headers(self) -> None:
