@@ -27,6 +27,7 @@ $(INSTALLED): $(SOURCES)
 demo: $(INSTALLED)  ## Train a small model and show what it does: TASK=text (a minute), label, speech, translate, caption
 	@rm -f $(DEMO).checkpoint
 	@$(BIN)/unrolled train $(TASK) $(if $(filter text,$(TASK)),--minutes 1) --out $(DEMO)
+	@echo "(First, in this shell: . $(BIN)/activate)"
 
 test: $(INSTALLED)  ## Run every test
 	@$(BIN)/pytest --numprocesses auto --dist loadfile
