@@ -44,7 +44,8 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     files["ahead"].encoding["layout"] |= {"ahead": 12}
     files["by-word"] = text_file(vocabulary=BY_WORD)
     files["by-byte"] = text_file(vocabulary=ByteVocabulary())
-    files["by-halves"] = always_half_of_one_character_and_half_of_the_next()
+    # A name that is wider than a narrow screen.
+    files["half-of-one-character-and-half-of-the-next"] = always_half_of_one_character_and_half_of_the_next()
     for name, file in files.items():
         modelfile.write(folder / f"{name}.safetensors", file)
     with serving(*sorted(folder.iterdir()), store=folder / "streams.db") as server:
@@ -214,7 +215,7 @@ def test_bytes_that_are_no_character_are_named_as_elsewhere(address: str) -> Non
 
 
 def test_it_writes_characters_when_they_are_whole(address: str, tmp_path: Path) -> None:
-    with opened(address, tmp_path, model="by-halves", text="a") as run:
+    with opened(address, tmp_path, model="half-of-one-character-and-half-of-the-next", text="a") as run:
         written, read = run("""await until(() => $("next").rows.length);
             $("write").click();
             await until(() => $("text").value.length > 5);
