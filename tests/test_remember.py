@@ -105,6 +105,19 @@ def test_the_horizon_has_the_bounds_of_its_interval() -> None:
     assert context.horizon(1.0, found[:1]) == context.Horizon(1, 1, None)
 
 
+def test_the_interval_of_a_loss_is_that_of_95_in_100() -> None:
+    """Without context the loss is the same at every step, so that only that with all of it varies."""
+    flips = np.random.default_rng(1).choice([1, 1, -1], STEPS)
+    subject = delay(1)
+    subject.targets = [(np.roll(subject.inputs[0][:, 0], 1) * flips > 0).astype(np.int64)]
+    passages = subject.passages()
+    half = torch.arange(len(passages.x))[:, None] >= passages.lengths // 2
+    known = losses(passages.logits, passages.targets.clamp(min=0))[half & (passages.targets != NO_TARGET)]
+    none = context.by_context(subject, passages)[1][0]
+    assert none.excess == pytest.approx(np.log(2) - known.mean().item(), rel=1e-4)
+    assert none.high - none.low == pytest.approx(2 * 1.96 * known.std().item() / len(known) ** 0.5, rel=0.08)
+
+
 def test_context_is_measured_up_to_half_a_passage() -> None:
     subject = delay(1)
     passages = subject.passages()
@@ -133,6 +146,14 @@ def test_a_model_whose_forget_gates_are_shut_has_horizon_0() -> None:
     assert "the output ignores it" in found.verdict() and "present step alone" in found.verdict()
 
 
+def test_how_much_the_past_is_heeded_is_how_far_it_moves_the_output() -> None:
+    """Without it, this model takes both signs for as likely."""
+    passages = (subject := delay(1)).passages()
+    valid = torch.arange(len(passages.x))[:, None] < passages.lengths
+    moved = (passages.logits.softmax(-1)[valid][:, 0] - 0.5).abs().mean().item()
+    assert remember.of_subject(subject, passages, steps=300).heeded == pytest.approx(moved, rel=1e-4)
+
+
 def test_a_model_that_its_past_misleads_is_said_to_do_better_without() -> None:
     misled = delay(1, true=-1)
     said = remember.of_subject(misled, misled.passages(), steps=20_000).verdict()
@@ -144,6 +165,11 @@ def test_a_model_whose_state_stays_zero_is_named() -> None:
     found = remember.of_subject(subject := told(layers, lambda signs: signs), subject.passages(), steps=9000)
     assert found.verdict().startswith("The state never changes")
     assert found.units[0].still == [0, 1, 2, 3]
+
+
+def test_8_of_10_steps_lie_between_the_bounds_of_reach() -> None:
+    (found,) = reach._reaches(np.arange(11, dtype=np.float32)[None] ** 2, [3])
+    assert found == reach.Reach(3, 25.0, 1.0, 81.0)
 
 
 def test_gradients_vanish_as_the_weights_say() -> None:
@@ -291,6 +317,37 @@ def test_of_many_sentences_the_seed_chooses_some(tmp_path: Path, monkeypatch: py
     Path("many.tsv").write_text("rot\tred\nblau\tblue\n" * 513)
     one, other = (trained_subject(unrolled.load("model"), ["many.tsv"], seed).inputs for seed in (0, 1))
     assert len(one) == len(other) == 1024 and not np.array_equal(one, other)
+
+
+@pytest.mark.parametrize("task", ["translate", "caption"])
+def test_a_decoder_should_say_what_was_written_of_its_source(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, task: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    modelled(task, data := WRITERS[task]("few"), None)
+    model = unrolled.load("model")
+    if task == "translate":
+        Path(data).write_text("rot rot\tblue\n")
+    words = model.target if task == "translate" else model.vocabulary
+    targets = [one for one in trained_subject(model, [data]).targets if one is not None]
+    said = {words.decode(one[:-1].tolist()).strip() for one in targets}
+    assert said == ({"blue"} if task == "translate" else {"a shade of grey"})
+    assert {one[-1] for one in targets} == {words.size}, "the end"
+
+
+def test_pictures_are_looked_at_in_parts_of_any_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def said() -> torch.Tensor:
+        subject = trained_subject(model, [data])
+        x = torch.nn.utils.rnn.pad_sequence([subject.vectors(one) for one in subject.inputs])
+        return subject.logits(subject.run(x, torch.arange(3))[0])
+
+    monkeypatch.chdir(tmp_path)
+    modelled("caption", data := WRITERS["caption"]("few"), None)
+    model = unrolled.load("model")
+    together = said()
+    monkeypatch.setattr("unrolled.memory.trained.AT_ONCE", 2)
+    assert_close(said(), together)
+    assert not torch.equal(together[:, 0], together[:, 1])
 
 
 def test_an_input_in_the_place_of_the_same_changes_nothing() -> None:
@@ -584,6 +641,14 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     figures: list[Any] = []
     monkeypatch.setattr("unrolled.plots.save", lambda figure, path: figures.append(figure))
     return figures
+
+
+def test_loss_by_context_is_drawn_with_its_interval(tmp_path: Path, drawn: list[Any]) -> None:
+    portrait.draw(tmp_path / "memory.png", DRAWN)
+    axes = drawn[0].axes[0]
+    assert list(axes.lines[0].get_ydata()) == [1.5, 1.0]
+    (band,) = axes.collections
+    assert {round(y, 6) for x, y in band.get_paths()[0].vertices if x == 0} == {1.4, 1.6}
 
 
 def test_reach_is_drawn_beside_the_most_that_an_input_changes(
