@@ -364,6 +364,13 @@ def test_a_bad_table_is_refused(tmp_path: Path, content: str, reason: str) -> No
     assert re.search(reason, refused(SMALL, path))
 
 
+def test_a_sound_in_place_of_a_table_is_told_what_was_expected(tmp_path: Path) -> None:
+    table(tmp_path / "data", 1)
+    wrong = "byte 0x.. at offset [0-9]+ of it is not UTF-8, expected text in UTF-8"
+    said = refused(SMALL, tmp_path / "data" / "0.wav")
+    assert re.search(rf"0\.wav is not a TSV of transcripts: {wrong}\.", said)
+
+
 def test_a_held_out_character_that_is_not_known_is_refused(tmp_path: Path, model: SpeechModel) -> None:
     path = table(tmp_path / "other", 3)
     path.write_text(path.read_text().replace("0.wav\t", "0.wav\tx"))

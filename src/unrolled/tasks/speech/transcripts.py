@@ -16,7 +16,7 @@ from unrolled.errors import InputError, counted
 from unrolled.examples import Refused
 from unrolled.tasks.speech import audio, tones
 from unrolled.tasks.speech.audio import Samples
-from unrolled.texts import text_of
+from unrolled.texts import decoded
 
 __all__ = ["BUILTIN", "HEADER", "Recordings", "builtin", "read", "select", "table"]
 
@@ -135,11 +135,13 @@ def table(path: Path) -> Path:
 def _rows(table: Path, refused: Refused) -> list[tuple[str, Path, str]]:
     """Where each row stands, its sound file and its text."""
     try:
-        lines = text_of(table.read_bytes(), str(table)).split("\n")
+        lines = decoded(table.read_bytes()).removeprefix("\ufeff").split("\n")
     except FileNotFoundError as error:
         raise InputError(f"{table} does not exist; expected a TSV file of transcripts.") from error
     except OSError as error:
         raise InputError(f"{table} cannot be read: {error.strerror}.") from error
+    except InputError as error:  # it may be a sound
+        raise InputError(f"{table} is not a TSV of transcripts: {error}") from error
     if lines[0].rstrip("\r") != HEADER:
         raise InputError(f"{table}, line 1: found {lines[0][:80]!r}, expected the heading {HEADER!r}.")
     rows = []
