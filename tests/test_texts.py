@@ -88,6 +88,10 @@ def test_each_reader_tells_wide_characters_from_damage(tmp_path: Path, reader: s
         READERS[reader](path)
 
 
+def test_a_text_with_nothing_in_it_is_no_folder() -> None:
+    assert whole("") == ""
+
+
 def test_a_file_with_nothing_in_it_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.txt").touch()
     assert whole(str(tmp_path / "a.txt")) == ""

@@ -45,7 +45,7 @@ def whole(given: str) -> str:
             return text_of(unpacked(path), given)
         except OSError as error:
             raise InputError(f"{given} cannot be read: {error.strerror}.") from error
-    if _is(Path.is_dir, path):
+    if given and _is(Path.is_dir, path):
         raise InputError(f"{given} is a folder, expected a text or a file; a text of that name comes by '-'.")
     if FILE_NAME.fullmatch(given):
         raise InputError(f"{given}: there is no such file; a text that looks like a file's name comes by '-'.")
