@@ -85,6 +85,24 @@ def test_the_gap_grows_as_the_network_learns() -> None:
     assert row["error"] < 0.01
 
 
+def test_training_begins_at_no_shorter_gap_than_a_problem_has() -> None:
+    (row,) = drawn.learn(problem("order-2"), Trial("order-2", "rnn", (12,), 0), Budget(1000, 2, 4, 0.02, 1))
+    assert row["reached"] == 10
+
+
+def test_a_network_that_diverges_is_not_trained_on() -> None:
+    (row,) = drawn.learn(problem("adding"), Trial("adding", "rnn", (5,), 0), Budget(1000, 100, 4, 1e30, 5))
+    assert (row["error"], row["steps"]) == (None, 5)
+
+
+def test_gates_are_opened_before_recall_is_learned() -> None:
+    def begun(cell: str) -> Any:
+        torch.manual_seed(0)
+        return recall.learn(Trial("recall", cell, (8,), 0), Budget(1000, 20, 4, 1e-30, 20))[0]["probability"]
+
+    assert begun("lstm") != begun("lstm-chrono")
+
+
 def test_recall_is_learned_over_a_short_gap() -> None:
     torch.manual_seed(0)
     near, far = recall.learn(Trial("recall", "lstm", (4, 8), 0), Budget(20_000, 1200, 32, 0.03, 20))
@@ -263,6 +281,13 @@ def test_a_trial_of_several_gaps_is_done_when_all_of_them_are(tmp_path: Path) ->
     assert (left.gaps, left.seed) == ((4, 6), 1)
 
 
+def test_a_trial_that_is_done_again_takes_the_place_of_what_it_did(tmp_path: Path) -> None:
+    given = options(cells="rnn", gaps="4,6", seeds=1, steps=20)
+    Results(asdict(given.budget()), rows_of("recall", "rnn", 4, 0.5)).write(tmp_path / "gap.json")
+    assert len(list(Experiment(["recall"], given, tmp_path / "gap.json").run())) == 1
+    assert [row["gap"] for row in gap.read(tmp_path / "gap.json").rows] == [4, 6]
+
+
 @pytest.mark.parametrize(
     ("given", "sentence"),
     [
@@ -318,9 +343,11 @@ def test_what_cannot_be_read_is_said(tmp_path: Path) -> None:
 
 
 def test_cells_and_gaps_are_tried_once_each(tmp_path: Path) -> None:
-    given = options(cells=" rnn, gru,rnn", gaps="6, 4,6", seeds=1)
+    given = options(cells=" rnn, gru,rnn", gaps="6, 4,6")
     trials = Experiment(["adding"], given, tmp_path / "gap.json").trials
-    assert trials == [Trial("adding", cell, (gap,), 0) for gap in (4, 6) for cell in ("rnn", "gru")]
+    assert trials == [
+        Trial("adding", cell, (gap,), seed) for gap in (4, 6) for seed in (0, 1) for cell in ("rnn", "gru")
+    ]
 
 
 @pytest.mark.parametrize("name", ["adding", "copy", "recall"])
@@ -341,9 +368,14 @@ def test_what_a_trial_did_before_is_what_it_does_again() -> None:
     assert [row for row in before if gap._same(row, Trial("recall", "rnn", (4, 6), 0))] == before[:1]
 
 
-def test_trials_with_another_budget_are_not_mixed(tmp_path: Path) -> None:
-    Results(asdict(options(steps=9).budget()), []).write(tmp_path / "gap.json")
-    with pytest.raises(InputError, match="has trials with steps 9, but this run has 2; name another file"):
+@pytest.mark.parametrize(
+    ("name", "other", "this"),
+    [("parameters", 2000, 1000), ("steps", 9, 2), ("batch", 8, 4), ("lr", 0.5, 0.02), ("first_gap", 5, 20)],
+)
+def test_trials_with_another_budget_are_not_mixed(tmp_path: Path, name: str, other: float, this: float) -> None:
+    Results(asdict(options(**{name: other}).budget()), []).write(tmp_path / "gap.json")
+    said = f"has trials with {name} {other}, but this run has {this}; name another file"
+    with pytest.raises(InputError, match=re.escape(said)):
         Experiment(["adding"], options(), tmp_path / "gap.json")
 
 

@@ -130,6 +130,13 @@ def test_a_corpus_has_passages_of_all_gaps_and_is_the_same_for_a_seed() -> None:
     assert sum(len(line.replace(".", " .").split()) + 1 for line in lines) >= 60_000
 
 
+def test_short_gaps_are_drawn_more_often_than_long_ones() -> None:
+    lines = sentences.corpus(50, 60_000, np.random.default_rng(0)).splitlines()
+    short = [len(line.replace(".", " .").split()) - 7 <= 10 for line in lines]
+    shares = np.arange(4, 51) ** -0.75
+    assert np.mean(short) == pytest.approx(shares[:7].sum() / shares.sum(), abs=4 * 0.5 / len(short) ** 0.5)
+
+
 def test_in_a_text_no_space_stands_before_a_full_stop() -> None:
     assert sentences.written(["I", "grew", "up", ".", "yes", "."]) == "I grew up. yes."
 
