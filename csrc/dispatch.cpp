@@ -8,7 +8,7 @@
 #if defined(__GLIBC__)
 #include <malloc.h>
 #endif
-#if defined(__aarch64__) && defined(__linux__)
+#if defined(__aarch64__) && !defined(__ARM_FEATURE_DOTPROD)
 #include <sys/auxv.h>
 #endif
 
@@ -36,20 +36,22 @@ extern const Kernels table_vnni, table_bf16;
 UNROLLED_DECLARE(avx2)
 #elif defined(__aarch64__)
 UNROLLED_DECLARE(neon)
+#if defined(UNROLLED_NEON_DOTS)
 namespace neon {
 extern const Kernels table_dot;
 }
+#endif
 #endif
 UNROLLED_DECLARE(generic)
 
 namespace {
 
-#if defined(__aarch64__)
-bool has_dot() {
-#if defined(__linux__)
-    return getauxval(AT_HWCAP) & HWCAP_ASIMDDP;
+#if defined(UNROLLED_NEON_DOTS)
+bool has_dots() {
+#if defined(__ARM_FEATURE_DOTPROD)
+    return true;
 #else
-    return __ARM_FEATURE_DOTPROD;  // Apple's processors all do
+    return getauxval(AT_HWCAP) & HWCAP_ASIMDDP;
 #endif
 }
 #endif
@@ -71,7 +73,9 @@ struct Available {
         }
         if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) list[n++] = &avx2::table;
 #elif defined(__aarch64__)
-        if (has_dot()) list[n++] = &neon::table_dot;
+#if defined(UNROLLED_NEON_DOTS)
+        if (has_dots()) list[n++] = &neon::table_dot;
+#endif
         list[n++] = &neon::table;
 #endif
         list[n] = &generic::table;
@@ -97,7 +101,10 @@ int most_threads() {
     // torch brings an OpenMP of its own, which may come after this has been asked for the first time.
     static std::atomic<int (*)()> of_torch{nullptr};
     static std::atomic<unsigned> asked{0};
-    if (!of_torch && asked++ % 1024 == 0) of_torch = reinterpret_cast<int (*)()>(dlsym(RTLD_DEFAULT, "omp_get_max_threads"));
+    if (!of_torch && asked++ % 1024 == 0) {
+        void* const torch = dlopen("libtorch_cpu.so", RTLD_LAZY | RTLD_NOLOAD);
+        of_torch = reinterpret_cast<int (*)()>(dlsym(torch ? torch : RTLD_DEFAULT, "omp_get_max_threads"));
+    }
     if (const auto threads = of_torch.load()) return threads();
     static const int own = [] {
         const char* const wanted = std::getenv("OMP_NUM_THREADS");

@@ -15,6 +15,7 @@
 #include <cmath>
 
 #include "tile.h"
+#include "unrolled.h"
 
 namespace unrolled::UNROLLED_ISA {
 
@@ -126,7 +127,7 @@ struct Bfloat16 {
 // weights, takes that off again. Then the sum of two products, 2 * 127 * 127 at most, fits the 16 bits that AVX2 gives it. The
 // sum of all is exact in int32 and is rounded once, so it has the same bits with an instruction for dot products of bytes, which
 // not every machine of an instruction set has (`dots`), and without.
-#if defined(__AVX512F__) || defined(UNROLLED_NEON)
+#if defined(__AVX512F__) || (defined(UNROLLED_NEON) && defined(UNROLLED_NEON_DOTS))
 #define UNROLLED_DOTS
 #endif
 template <bool dots>
@@ -247,7 +248,9 @@ struct Int8 {
 #if defined(UNROLLED_DOTS)
         if constexpr (dots) {
             // The one instruction that the rest of this instruction set's code may not use.
-#if defined(UNROLLED_NEON)
+#if defined(__ARM_FEATURE_DOTPROD)
+            sum = (ivec)vdotq_s32((int32x4_t)sum, (int8x16_t)inputs, (int8x16_t)weights);
+#elif defined(UNROLLED_NEON)
             asm(".arch armv8.2-a+dotprod\n\tsdot %0.4s, %1.16b, %2.16b" : "+w"(sum) : "w"(inputs), "w"(weights));
 #else
             asm("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(inputs), "v"(weights));

@@ -64,7 +64,7 @@ extern const Kernels table_vnni;
 const Kernels table_vnni = make_table<true>(UNROLLED_NAME(UNROLLED_ISA) "vnni");
 extern const Kernels table_bf16;
 const Kernels table_bf16 = make_table<true>(UNROLLED_NAME(UNROLLED_ISA) "bf16", true);
-#elif defined(UNROLLED_NEON)
+#elif defined(UNROLLED_NEON) && defined(UNROLLED_NEON_DOTS)
 extern const Kernels table_dot;
 const Kernels table_dot = make_table<true>(UNROLLED_NAME(UNROLLED_ISA) "dot");
 #endif

@@ -275,6 +275,12 @@ struct Kernels {
     void (*sigmoid)(const float* x, float* y, int64_t n);
 };
 
+// Whether NEON's kernels come with dot products of bytes too. Not all processors have these; GCC takes the instruction where it
+// is written, Clang only where all code may use it, as on Apple's processors.
+#if defined(__aarch64__) && (defined(__ARM_FEATURE_DOTPROD) || !defined(__clang__))
+#define UNROLLED_NEON_DOTS
+#endif
+
 // The kernels in use: the best this machine has, or the one that use_isa() named.
 const Kernels& kernels();
 // Every instruction set this machine can run, best first, ended by null.
