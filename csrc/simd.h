@@ -21,7 +21,7 @@ constexpr int lanes = 8, registers = 16;
 #elif defined(UNROLLED_NEON)
 constexpr int lanes = 4, registers = 32;
 #else
-constexpr int lanes = 4, registers = 16;
+constexpr int lanes = 4, registers = 12;  // of 16: what is multiplied stands in some before it is added
 #endif
 
 typedef float vec __attribute__((vector_size(lanes * 4)));

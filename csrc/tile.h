@@ -41,7 +41,8 @@ constexpr int tile_rows(int N) {
 
 // Panels taken together: few rows alone give too few independent sums to hide a multiply-add's latency.
 constexpr int tile_panels(int R, int N) {
-    int panels = (registers / 2) / (R * N);
+    const int sums = registers == 32 ? 16 : 8;
+    int panels = sums / (R * N);
     return panels < 1 ? 1 : panels > 4 ? 4 : panels;
 }
 

@@ -133,7 +133,7 @@ def test_a_row_that_is_not_a_number_shows_only_where_it_is_read(isa: str, weight
         (np.array([1], np.int32), TypeError, "x: expected int64, got an array of format i"),
         (np.array([1.0], np.float32), TypeError, "x: expected int64, got an array of format f"),
         (np.array([[1]]), ValueError, r"x: expected shape \[1\], got \[1, 1\]"),
-        ([1], TypeError, "x: expected a C-contiguous int64 array"),
+        ([1], TypeError, "x: expected an array of NumPy's, got a list"),
     ],
 )
 def test_what_is_no_symbol_is_refused_and_consumes_nothing(x: Any, error: type[Exception], message: str) -> None:
