@@ -23,6 +23,8 @@ HEADERS = {
 def add_page(app: FastAPI) -> None:
     """Serve the page at `/`, and what it is made of under `/page/`."""
     for path in sorted(Path(__file__).with_name("page").iterdir()):
+        if path.suffix not in KINDS:  # what an editor or a file manager left
+            continue
         address = "/" if path.name == "index.html" else f"/page/{path.name}"
         answer = _answering(path.read_bytes(), f"{KINDS[path.suffix]}; charset=utf-8")
         app.get(address, include_in_schema=False, response_class=Response)(answer)
