@@ -223,7 +223,8 @@ def test_changed_pictures_are_not_taken_for_those_held_out(tmp_path: Path) -> No
     task = CaptionTask(CaptionOptions(**SMALL), [folder])
     tensors = {name: value.numpy() for name, value in task.build().state_dict().items()}
     model = CaptionModel(task.describe(tensors, {"seed": 0}))
-    assert model.evaluate().figures["pictures"] == 1
+    evaluation = model.evaluate()
+    assert evaluation.figures["pictures"] == 1 and evaluation.tables[0].columns[0] == "1 picture"
     captions = folder / "captions.txt"
     captions.write_text(captions.read_text().replace(" a zero", " a nought"))
     with pytest.raises(InputError, match="not the pictures that the model was trained on; name a folder"):

@@ -244,6 +244,7 @@ def test_what_cannot_be_read_is_said(address: str) -> None:
         ({"model": "table", "rows": "x,y,z\n1,2,3\n4,,6"}, 'Line 3: "", expected a number.'),
         ({"model": "table", "rows": "1,2,1e999"}, 'Line 1: "1e999", expected a number.'),
         ({"model": "table", "rows": "1,2"}, "Line 1 has 2 cells, expected 3."),
+        ({"model": "table", "rows": "1"}, "Line 1 has 1 cell, expected 3."),
         ({"model": "text", "text": "abc bad é"}, "Line 1, column 9: the character 'é' (U+00E9) is not one of the"),
     ):
         assert reason in unescape(shown(address, **filled))

@@ -539,8 +539,8 @@ def test_a_verdict_says_context_units_and_endurance() -> None:
 @pytest.mark.parametrize(
     ("part", "given", "sentence"),
     [
-        ("units", {"saturated": [1]}, " 1 units are saturated nearly always, 0 never move."),
-        ("units", {"still": [0, 2]}, " 0 units are saturated nearly always, 2 never move."),
+        ("units", {"saturated": [1]}, " Of 3 units saturated nearly always: 1; never moving: 0."),
+        ("units", {"still": [0, 2]}, " Of 3 units saturated nearly always: 0; never moving: 2."),
         ("endurance", {"sizes": [1.0, 3.0]}, "the state grows 3 times and the loss goes from"),
         ("endurance", {"late": 0.6}, "the loss goes from 0.500 to 0.600: reset it now and then."),
         (

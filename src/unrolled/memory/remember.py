@@ -82,7 +82,9 @@ class Memory:
             )
         saturated, still = (sum(len(getattr(one, name)) for one in self.units) for name in ("saturated", "still"))
         if saturated or still:
-            said.append(f"{saturated} units are saturated nearly always, {still} never move.")
+            said.append(
+                f"Of {counted(total, 'unit')} saturated nearly always: {saturated}; never moving: {still}."
+            )
         return said
 
     def _endurance(self) -> list[str]:

@@ -42,7 +42,8 @@ function numbersOf(table) {
   for (const [line, number] of named ? lines.slice(1) : lines) {
     const row = split(line);
     const wanted = named ? heading.length : places.length;
-    if (row.length !== wanted) throw new Error(`Line ${number} has ${row.length} cells, expected ${wanted}.`);
+    const cells = row.length === 1 ? "1 cell" : `${row.length} cells`;
+    if (row.length !== wanted) throw new Error(`Line ${number} has ${cells}, expected ${wanted}.`);
     const name = key < 0 ? "" : row[key];
     if (!sequences.has(name)) sequences.set(name, []);
     const read = (place, n) => (of[n] ? row[place] || null : numberOf(row[place], separator, number));

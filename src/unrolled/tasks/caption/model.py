@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from unrolled import plots, vocabulary, whereabouts
 from unrolled.causal import Causal
-from unrolled.errors import InputError
+from unrolled.errors import InputError, counted
 from unrolled.examples import ExampleOptions, Refused
 from unrolled.extras import extra
 from unrolled.modelfile import Loaded, ModelFile
@@ -171,7 +171,7 @@ class CaptionModel(Loaded):
             f"{name}: {text}\n  of a person: {' | '.join(references)}"
             for name, text, references in zip(examples.names[:SHOWN], written, examples.captions, strict=False)
         )
-        table = Table([f"{len(examples):,} pictures", "this model"], rows)
+        table = Table([counted(len(examples), "picture"), "this model"], rows)
         return Evaluation({"pictures": len(examples), **figures}, [table], shown)
 
     def run(self, inputs: Sequence[str], options: CaptionRunOptions) -> Iterator[Output]:

@@ -199,7 +199,7 @@ class Data:
         events = sorted({label for one in self.train for label in one.labels or () if label}, key=order)
         names = ", ".join(self.names)
         if len(events) < 2:
-            ahead = f" {self.layout.ahead:,} steps ahead" if self.layout.ahead else ""
+            ahead = f" {counted(self.layout.ahead, 'step')} ahead" if self.layout.ahead else ""
             found = f"the only event{ahead} is {events[0]!r}" if events else f"no step has an event{ahead}"
             raise InputError(f"{names}: {found}, expected at least two.")
         if len(events) > MOST_EVENTS and are_measures(events):

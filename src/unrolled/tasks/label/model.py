@@ -140,7 +140,7 @@ class LabelModel(Loaded):
         """
         if not any(map(any, (one.labels or () for one in series))):
             names = f"{series[0].name} and {len(series) - 1:,} more" if len(series) > 1 else series[0].name
-            ahead = f" {self.layout.ahead:,} steps ahead" if self.layout.ahead else ""
+            ahead = f" {counted(self.layout.ahead, 'step')} ahead" if self.layout.ahead else ""
             raise InputError(f"{names}: no step has an event{ahead}, expected at least one to measure by.")
         scores = {name: self.scored(pairs) for name, pairs in self.readings(series).items()}
         return evaluation(scores, self.classes, len(series), sum(len(one.inputs) for one in series))
