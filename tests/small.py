@@ -7,10 +7,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from unrolled.architecture import Architecture, LabelArchitecture, SpeechArchitecture, TextArchitecture
+from unrolled.architecture import (
+    Architecture,
+    ForecastArchitecture,
+    LabelArchitecture,
+    SpeechArchitecture,
+    TextArchitecture,
+)
 from unrolled.modelfile import ModelFile
 from unrolled.snapshot import Snapshot
 from unrolled.stream import Stream
+from unrolled.tasks.forecast import ForecastModel
 from unrolled.tasks.label.layout import Layout
 from unrolled.tasks.label.model import LabelModel
 from unrolled.tasks.speech import SpeechModel
@@ -22,6 +29,7 @@ __all__ = [
     "CELLS",
     "KINDS",
     "SOUND",
+    "forecast_file",
     "inputs_for",
     "label_file",
     "model_of",
@@ -109,6 +117,24 @@ def label_file(
     return file
 
 
+def forecast_file(cell: str = "lstm", ahead: int = 2, seed: int = 0) -> ModelFile:
+    """A forecast model of 3 numbers a step; of two of them, by their last five, or with `ahead` 0 of a fourth."""
+    architecture = ForecastArchitecture(
+        inputs=3, targets=2 if ahead else 1, lags=5 if ahead else 0, cell=cell, hidden=9, layers=2
+    )
+    encoding = {
+        "layout": Layout(None).to_json(),
+        "columns": ["0", "1", "2"] if ahead else ["0", "1", "2", "3"],
+        "targets": ["2", "0"] if ahead else ["3"],
+        "ahead": ahead,
+        "mean": [0.5, 0.0, -1.0],
+        "deviation": [1.0, 2.0, 0.5],
+        "target_mean": [-1.0, 0.5] if ahead else [20.0],
+        "target_deviation": [0.5, 1.0] if ahead else [3.0],
+    }
+    return _file("forecast", architecture, encoding, seed)
+
+
 def speech_file(cell: str = "lstm", seed: int = 0, channels: int = 0) -> ModelFile:
     """A speech model of ten characters at 8 kHz, with convolutions where there are channels."""
     bank = CONVOLVED_BANK if channels else BANK
@@ -128,6 +154,8 @@ KINDS: dict[str, Callable[[str], Any]] = {
     "members": lambda cell: LabelModel(label_file("numbers", cell, bidirectional=True, members=3, penalty=0.0)),
     "words": lambda cell: LabelModel(label_file("words", cell)),
     "films": lambda cell: LabelModel(label_file("films", cell)),
+    "forecast": lambda cell: ForecastModel(forecast_file(cell)),
+    "estimate": lambda cell: ForecastModel(forecast_file(cell, ahead=0)),
     "speech": lambda cell: SpeechModel(speech_file(cell)),
     "convolved": lambda cell: SpeechModel(speech_file(cell, channels=3)),
 }

@@ -58,6 +58,7 @@ def model(name: str, out: str = "old") -> Start:
 UNLIKE = {
     "text": ("faded", "dead"),
     "label": ("\n1", "\n91"),
+    "forecast": ("\n1", "\n91"),
     "speech": ("12", "21"),
     "translate": ("blau\tblue", "grau\tgrey"),
     "caption": ("shade", "kind"),
@@ -107,6 +108,8 @@ DECIDED: dict[str, dict[str, Any]] = {  # all that a model decides, each otherwi
     "label": {"label": "who", "sequence": "label", "ignore": "n", "category": "x", "missing": "hold"}
     | {"scale": "common", "ahead": 1, "fps": 5.0, "side": 9, "background": "none", "switch_penalty": 0.5}
     | {"embedding": 2, "spelling": 3, "layers": 2, "bidirectional": True, "members": 2, "longest_gap": 9},
+    "forecast": {"target": "x", "ahead": 2, "sequence": "label", "ignore": "n", "category": "who"}
+    | {"missing": "hold", "layers": 2, "longest_gap": 9},
     "speech": {"rate": 4000, "mels": 11, "stack": 4, "channels": 2, "layers": 1},
     "translate": {"level": "word", "vocab_size": 5, "shared_vocab": True, "longest": 7}
     | {"embedding": 2, "layers": 2},
@@ -119,7 +122,7 @@ CHANGEABLE = {"label", "sequence", "ignore", "missing", "switch_penalty", "longe
 def test_nothing_that_makes_the_model_what_it_is_need_be_said_again(here: Path, name: str) -> None:
     kind, decided = TASKS[name], DECIDED[name] | {"cell": "gru", "hidden": 3}
     data, few = WRITERS[name]("first"), {"batch": 2, "chunk": 5} if name == "text" else {}
-    if name == "label":
+    if name in ("label", "forecast"):
         Path(data).write_text("".join(f"n,{line}\n" for line in Path(data).read_text().splitlines()))
     run(kind(kind.Options(**decided, **few), [data]), "old", steps=1)
     start = Start.read(Path("old"), name)
@@ -339,7 +342,7 @@ def test_a_run_that_made_nothing_better_says_so(command: Command, here: Path) ->
     Path("unlike.txt").write_text("c" * 300)
     given = ["--batch", "2", "--chunk", "5", "--steps", "9", "--lr", "1", "--held-out", "first.txt"]
     done = command("train", "text", "unlike.txt", *given, "--start", "old", "--out", "new")
-    assert "The model is the one that the run started from, the best on what is held out: " in done.err
+    assert "The model is the one that the run began with, the best on what is held out: " in done.err
     assert modelfile.read(Path("new")).fingerprint() == start.sha256
 
 

@@ -23,6 +23,7 @@ from unrolled.whereabouts import found, kept, named
 TINY: dict[str, dict[str, Any]] = {
     "text": {"hidden": 3, "embedding": 2, "batch": 2, "chunk": 5},
     "label": {"hidden": 3, "sequence": "who"},
+    "forecast": {"hidden": 3, "sequence": "who", "ignore": "label", "window": 5},
     "speech": {"hidden": 3, "layers": 1, "mels": 6},
     "translate": {"hidden": 3, "embedding": 2, "level": "word"},
     "caption": {"hidden": 3, "embedding": 2},
@@ -68,6 +69,7 @@ def pictures(name: str) -> str:
 WRITERS: dict[str, Callable[[str], str]] = {
     "text": texts,
     "label": numbers,
+    "forecast": numbers,
     "speech": sounds,
     "translate": pairs,
     "caption": pictures,

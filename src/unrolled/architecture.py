@@ -26,6 +26,7 @@ __all__ = [
     "Architecture",
     "CaptionArchitecture",
     "Convolution",
+    "ForecastArchitecture",
     "LabelArchitecture",
     "SpeechArchitecture",
     "TextArchitecture",
@@ -398,8 +399,47 @@ class TranslateArchitecture(Architecture):
         )
 
 
+@dataclass(frozen=True)
+class ForecastArchitecture(Architecture):
+    """Recurrent layers with a head over `inputs` numbers a step and what a linear map of the last `lags` of each
+    target gives, to which they add; with no lags there is no such map.
+
+    Each of `targets` has three outputs of the head: its median, and how far its range goes down and up from there,
+    in units of `spread`. `hidden` is H, `layers` L.
+    """
+
+    inputs: int
+    targets: int
+    lags: int = field(metadata={"at_least": 0})
+    cell: str
+    hidden: int
+    layers: int
+
+    @property
+    def kind(self) -> str:
+        """What a step is, in the words of `LabelArchitecture`."""
+        return "numbers"
+
+    @property
+    def width(self) -> int:
+        """Numbers a step that the recurrent layers read."""
+        return self.inputs + (self.targets if self.lags else 0)
+
+    def shapes(self) -> Shapes:
+        """The name and shape of every tensor, as torch names them."""
+        tensors = [
+            *recurrent("recurrent", self.cell, self.width, self.hidden, self.layers),
+            *linear("head", kinds.named(self.cell).width(self.hidden), 3 * self.targets),
+            ("spread", (self.targets,)),
+        ]
+        if self.lags:
+            tensors += [("lags.weight", (self.targets, self.lags)), ("lags.bias", (self.targets,))]
+        return dict(tensors)
+
+
 ARCHITECTURES: dict[str, type[Architecture]] = {
     "caption": CaptionArchitecture,
+    "forecast": ForecastArchitecture,
     "label": LabelArchitecture,
     "speech": SpeechArchitecture,
     "text": TextArchitecture,

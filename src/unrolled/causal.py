@@ -20,7 +20,7 @@ from unrolled.network import Network
 from unrolled.snapshot import Snapshot
 from unrolled.stepper import State
 
-__all__ = ["Causal", "Field", "Front", "Lengths", "Reader", "Records"]
+__all__ = ["Causal", "Field", "Front", "Lengths", "Reader", "Records", "Tail"]
 
 Field = tuple[str, Any, tuple[int, ...]]
 """A part of a state: its name, dtype and shape."""
@@ -59,24 +59,48 @@ class Reader(Protocol):
         """What the outputs [T, outputs] of one stream's next steps say; `state` is brought up to date."""
 
 
+class Tail(Protocol):
+    """What makes outputs of what the networks give, and of the steps that they have read."""
+
+    fields: Sequence[Field]
+
+    def run(self, found: Floats, steps: NDArray[Any], lengths: Lengths, states: Records) -> Floats:
+        """The outputs [N, outputs] for what was found [N, ...] of steps [N, ...], so many of each stream.
+
+        `states` is brought up to date.
+        """
+
+    def last(self, found: Floats, states: Records) -> Floats:
+        """The outputs [B, outputs] for what was found [B, ...] of the steps that were run last."""
+
+
 class Causal:
     """A model that reads a stream as it comes.
 
-    `networks` read the same steps, and the mean of the first `outputs` numbers of each is what comes out.
-    `weights` is the SHA-256 of the model's weights, to which its snapshots are tied.
+    `networks` read the same steps, and the mean of the first `outputs` numbers of each is what comes out, by way
+    of the `tail` where there is one. `weights` is the SHA-256 of the model's weights, to which its snapshots are
+    tied.
     """
 
     def __init__(
-        self, weights: str, front: Front, networks: Sequence[Network], outputs: int, reader: Reader
+        self,
+        weights: str,
+        front: Front,
+        networks: Sequence[Network],
+        outputs: int,
+        reader: Reader,
+        tail: Tail | None = None,
     ) -> None:
         self.weights = weights
         self.front = front
         self.outputs = outputs
         self.reader = reader
         self._networks = networks
+        self._tail = tail
         several = len(networks) > 1
         self._names: list[list[str]] = []
         fields: list[Field] = [("position", "<i8", ()), *front.fields, *reader.fields]
+        fields += tail.fields if tail else ()
         for number, network in enumerate(networks):
             parts: list[Field] = [
                 (f"{number}.{name}" if several else name, "<f4", (network.layers, width))
@@ -94,7 +118,9 @@ class Causal:
         """
         if weights not in self._in_format:
             networks = [network.with_weights(weights) for network in self._networks]
-            self._in_format[weights] = Causal(self.weights, self.front, networks, self.outputs, self.reader)
+            self._in_format[weights] = Causal(
+                self.weights, self.front, networks, self.outputs, self.reader, self._tail
+            )
         return self._in_format[weights]
 
     def initial(self, count: int = 1) -> Records:
@@ -112,7 +138,8 @@ class Causal:
             for network, names in zip(self._networks, self._names, strict=True)
         ]
         states["position"] += lengths
-        return found[0] if len(found) == 1 else np.mean(found, axis=0), counts
+        outputs: Floats = found[0] if len(found) == 1 else np.mean(found, axis=0)
+        return self._tail.run(outputs, steps, counts, states) if self._tail else outputs, counts
 
     def read(self, outputs: Floats, counts: Lengths, states: Records) -> list[list[str]]:
         """What the outputs of each stream say; to be called with all that `run` gives, in order."""
@@ -125,7 +152,8 @@ class Causal:
             network.last(_state(states, names))[:, : self.outputs]
             for network, names in zip(self._networks, self._names, strict=True)
         ]
-        return found[0] if len(found) == 1 else np.mean(found, axis=0)
+        outputs: Floats = found[0] if len(found) == 1 else np.mean(found, axis=0)
+        return self._tail.last(outputs, states) if self._tail else outputs
 
     def magnitude(self, states: Records) -> Floats:
         """The largest of |h| and |c| of each stream [B]: at most 1 for h, for c whatever it has counted up to."""

@@ -43,7 +43,8 @@ class Report:
     """Where a run stands after a step: `step` of them done, `progress` from 0 to 1, the step's mean loss in
     nats, and the held-out loss when it was just measured. `seconds` counts the whole run, also before a resume.
 
-    Of a run that starts from a model the first is of no step, and has no `loss` but the held-out one.
+    Of a run that starts from a model, or from a fresh one that is of use already, the first is of no step, and has
+    no `loss` but the held-out one.
     """
 
     step: int
@@ -68,7 +69,8 @@ def train(
 ) -> Generator[Report]:
     """Train `task`'s model; the best one on the held-out part is written to `out` whenever it improves.
 
-    The model that a task starts from is the first of them, and so what is written is never worse.
+    The model that a run starts from, or a fresh one that is of use already, is the first of them, and so what is
+    written is never worse.
     A checkpoint is written before the first step, and one now and then; the call itself writes nothing.
     Closing the generator (`break`, Ctrl-C) ends the run with a checkpoint, from which `resume` goes on; it has the
     `paths` that the task was made of, for `unrolled.resume`. A model that is at `out` already goes to
@@ -98,7 +100,8 @@ def _reports(run: "_Run", resume: bool) -> Generator[Report]:
         if not resume:
             run.save_first()
         run.log.truncate()
-        if run.task.start and math.isinf(run.best) and (report := run.measure_start()):
+        known = run.task.start or run.task.ready
+        if known and math.isinf(run.best) and (report := run.measure_start()):
             yield report
         while run.progress < 1:
             yield run.step()
@@ -140,7 +143,7 @@ class _Run:
         self.state: tuple[Tensor, ...] = ()
         self.steps_done = 0
         self.best = math.inf
-        self.first_loss = 0.0
+        self.first_loss = math.inf if task.ready else 0.0
         self.found = digest(out)  # at `out`, as the run begins
         self.seconds_before = 0.0
         self.log_bytes: int | None = None  # of the run that goes on
@@ -161,12 +164,12 @@ class _Run:
         """Go on from a model's weights; by how the fresh ones do, a loss will be judged to have diverged."""
         with torch.no_grad(), self._autocast():
             loss, _ = self.model(**self._on_device(self.task.batch(0)))
-        self.first_loss = loss.item()
+        self.first_loss = self.first_loss or loss.item()
         weights = start.model.file.tensors
         self._bare_model().load_state_dict({name: torch.from_numpy(value) for name, value in weights.items()})
 
     def measure_start(self) -> Report | None:
-        """How the model does that the run starts from; None where nothing is held out."""
+        """How the model does that the run begins with; None where nothing is held out."""
         held_out = self.evaluate()
         if held_out is None:
             return None

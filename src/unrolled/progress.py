@@ -54,7 +54,7 @@ def train_with_progress(run: Run, console: Console) -> bool:
             sys.exit(128 + stopped_by)
         return False
     if report and display.kept and display.kept.step < report.step:
-        which = f"that of step {display.kept.step}" if display.kept.step else "the one that the run started from"
+        which = f"that of step {display.kept.step}" if display.kept.step else "the one that the run began with"
         console.print(f"The model is {which}, the best on what is held out: {report.best:.4f}.")
     return True
 

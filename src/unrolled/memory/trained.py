@@ -14,6 +14,7 @@ from unrolled.memory.layered import Layered, member, numbers
 from unrolled.memory.subject import Subject
 from unrolled.tasks.caption.data import spoken
 from unrolled.tasks.caption.model import AT_ONCE, CaptionModel
+from unrolled.tasks.forecast import ForecastModel
 from unrolled.tasks.label import LabelModel
 from unrolled.tasks.label.sequences import encode_labels
 from unrolled.tasks.speech.model import SpeechModel
@@ -43,6 +44,8 @@ def subject(model: Any, paths: Sequence[str | Path] = (), seed: int = 0) -> Subj
         return _translate(model, paths, seed)
     if isinstance(model, CaptionModel):
         return _caption(model, paths, seed)
+    if isinstance(model, ForecastModel):
+        raise InputError("the model forecasts numbers, expected one that names symbols, events or words.")
     raise InputError(f"model is a {type(model).__name__}, expected a model that unrolled.load opened")
 
 

@@ -18,6 +18,7 @@ from unrolled.errors import InputError
 from unrolled.modelfile import ModelFile
 from unrolled.results import Evaluation, Output
 from unrolled.tasks.caption import CaptionTask
+from unrolled.tasks.forecast import ForecastTask
 from unrolled.tasks.label import LabelTask
 from unrolled.tasks.speech import SpeechTask
 from unrolled.tasks.text import TextTask
@@ -71,6 +72,10 @@ class Task(Protocol):
     """Training settings that suit this task better than the common defaults."""
     changeable: ClassVar[frozenset[str]]
     """Settings of those that a model to start from has `decided` which may be given anew."""
+    ready: ClassVar[bool]
+    """Whether a fresh model is of use already: then it is measured before the first step, as one to start from,
+    and no batch's loss is a sign that training broke down.
+    """
     start: "Start | None"
     """What the run starts from: its weights are for the training loop to take."""
 
@@ -116,7 +121,7 @@ class Task(Protocol):
 
 
 TASKS: dict[str, type[Task]] = {
-    task.name: task for task in (TextTask, LabelTask, SpeechTask, TranslateTask, CaptionTask)
+    task.name: task for task in (TextTask, LabelTask, ForecastTask, SpeechTask, TranslateTask, CaptionTask)
 }
 
 

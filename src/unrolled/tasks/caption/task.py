@@ -84,6 +84,7 @@ class CaptionTask:
     Model: ClassVar[type[Any]] = CaptionModel
     defaults: ClassVar[dict[str, Any]] = {"steps": 1500, "lr": 0.01}
     changeable: ClassVar[frozenset[str]] = frozenset()
+    ready: ClassVar[bool] = False
 
     def __init__(
         self,

@@ -10,16 +10,16 @@ __all__ = ["Layout"]
 class Layout:
     """How files are to be read.
 
-    In a table, `label` names the column of events, `sequence` the column that tells sequences apart (else a file
-    is one, as is a table without that column of which nothing is learned) and `features` the columns that are
-    read (empty: all others but those in `ignore`), which have numbers or, those of `categories`, these names;
-    `time` may name a column with the time of each step, for those who tell it. A film is read at `fps` frames a
-    second of `side` x `side` pixels; where its CSV names no event, the event is `background`. Where `missing` is
-    "hold", a number or a name that is not there is NaN, else it is refused. The event of a step is the one that a
-    file has `ahead` steps later.
+    In a table, `label` names the column of events (None: there is none), `sequence` the column that tells
+    sequences apart (else a file is one, as is a table without that column of which nothing is learned) and
+    `features` the columns that are read (empty: all others but those in `ignore`), which have numbers or, those of
+    `categories`, these names; `time` may name a column with the time of each step, for those who tell it. A film
+    is read at `fps` frames a second of `side` x `side` pixels; where its CSV names no event, the event is
+    `background`. Where `missing` is "hold", a number or a name that is not there is NaN, else it is refused. The
+    event of a step is the one that a file has `ahead` steps later.
     """
 
-    label: str = "label"
+    label: str | None = "label"
     sequence: str | None = None
     ignore: tuple[str, ...] = ()
     features: tuple[str, ...] = ()

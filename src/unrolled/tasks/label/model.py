@@ -106,7 +106,11 @@ class LabelModel(Loaded):
         if self.kind == "words":
             return piped.of_sentences(self.classes, streams.one, source, refused)
         rows = piped.Rows(self.layout, self.file.architecture.inputs)
-        return piped.of_rows(rows, self.classes, streams, source, refused)
+        return piped.of_rows(rows, self._told, streams, source, refused)
+
+    def _told(self, logits: Floats, event: str) -> tuple[Sequence[str], dict[str, Any]]:
+        """The event of a row, and how likely each one is."""
+        return [event], {"event": event, "probabilities": by_name(self.classes, softmax(logits))}
 
     def label(self, inputs: Any, offline: bool = False) -> list[str]:
         """The event of each step of one sequence: numbers [T, width], words [T] or frames [T, side, side, 3].

@@ -14,6 +14,7 @@ from functools import partial
 from typing import Any, BinaryIO
 
 from unrolled.errors import InputError, counted
+from unrolled.floats import Floats
 from unrolled.piping import Streams, each
 from unrolled.results import Output
 from unrolled.softmax import softmax
@@ -28,6 +29,9 @@ __all__ = ["Rows", "of_rows", "of_sentences"]
 COLUMNS = 50  # that a sentence about a heading lists
 TRUTHS = {"true": 1.0, "false": 0.0}
 
+Told = Callable[[Floats, str], tuple[Sequence[str], dict[str, Any]]]
+"""The cells that are told of a row, and the record, by the outputs of its step and what they say."""
+
 
 def of_sentences(
     classes: Sequence[str], stream: Stream, source: BinaryIO, refused: Callable[[str], None]
@@ -37,14 +41,14 @@ def of_sentences(
 
 
 def of_rows(
-    rows: "Rows", classes: Sequence[str], streams: Streams, source: BinaryIO, refused: Callable[[str], None]
+    rows: "Rows", told: Told, streams: Streams, source: BinaryIO, refused: Callable[[str], None]
 ) -> Iterator[Output]:
-    """The event, of `classes`, of each of `rows`; see `unrolled.piping.PipedModel`.
+    """What is `told` of each of `rows` when its stream has just read it; see `unrolled.piping.PipedModel`.
 
     A first line that is another heading goes to `refused`; raises `InputError` for that of a table of as many
     columns, whose rows could not be told from the model's own where a state goes on and no heading comes.
     """
-    return each(rows.without_headings(numbered(source), refused), partial(_row, streams, rows, classes), refused)
+    return each(rows.without_headings(numbered(source), refused), partial(_row, streams, rows, told), refused)
 
 
 def _sentence(stream: Stream, classes: Sequence[str], line: bytes) -> Output:
@@ -138,7 +142,7 @@ class Rows:
         return True
 
 
-def _row(streams: Streams, rows: Rows, classes: Sequence[str], line: bytes) -> Output:
+def _row(streams: Streams, rows: Rows, told: Told, line: bytes) -> Output:
     bare = decoded(line).rstrip("\r\n")
     if not bare.strip():  # the end of a sequence, if it has no name
         if rows.key is None:
@@ -162,12 +166,12 @@ def _row(streams: Streams, rows: Rows, classes: Sequence[str], line: bytes) -> O
     if name == "":
         raise InputError(f"{bare[:80]!r} does not name its sequence, expected a name in each row")
     stream = streams.one if name is None else streams.named(name)
-    logits, (event,) = stream.advance([row])
-    likely = by_name(classes, softmax(logits)[0])
-    record = {"position": stream.position, "event": event, "probabilities": likely}
-    if name is None:
-        return Output(event, record)
-    return Output(f"{cell(name)},{cell(event)}", {"sequence": name, **record})
+    outputs, (text,) = stream.advance([row])
+    said, further = told(outputs[0], text)
+    record = {"position": stream.position, **further}
+    if name is not None:
+        said, record = [name, *said], {"sequence": name, **record}
+    return Output(said[0] if len(said) == 1 else ",".join(map(cell, said)), record)
 
 
 def _cells(row: str, width: int) -> tuple[str, list[str]]:

@@ -34,7 +34,7 @@ class Series:
     A step whose event is None counts neither in training nor in a score.
     `features` has the columns that they come from, where these have names, and `times` what a table says of the
     time of each step, where that was asked for. `place` says where the event of a step stands, if not in the step
-    alone.
+    alone. `targets` is how many of the numbers, the last of a step, are not to be read but to be said.
     """
 
     name: str
@@ -43,6 +43,7 @@ class Series:
     features: tuple[str, ...] = ()
     times: Sequence[str] | None = None
     place: Callable[[int], str] | None = field(default=None, compare=False)
+    targets: int = 0
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,11 @@ def _table(source: Path | Text, layout: Layout, labelled: bool, refused: Refused
 
 
 def _arrays(path: Path, layout: Layout, labelled: bool, refused: Refused) -> Iterator[Series]:
+    if layout.label is None:
+        for name, inputs, targets in arrays.read_targets(path, refused, layout.gaps):
+            together = inputs if targets is None else np.concatenate([inputs, targets], axis=1)
+            yield Series(name, together, None, targets=together.shape[1] - inputs.shape[1])
+        return
     for name, inputs, labels in arrays.read(path, labelled, refused, layout.gaps):
         yield Series(name, inputs, labels)
 
@@ -109,7 +115,7 @@ def _suffix(path: Path) -> str:
 def _in_folder(folder: Path) -> list[Path]:
     """The files of a folder that hold sequences; beside films, a CSV holds their events."""
     found = [path for path in sorted(folder.iterdir()) if path.is_file() and _suffix(path) in READERS]
-    found = [path for path in found if not path.name.endswith(".labels.npy")]
+    found = [path for path in found if not path.name.endswith((".labels.npy", ".targets.npy"))]
     shown = [path for path in found if READERS[_suffix(path)][0] == "films"]
     if not found:
         raise InputError(f"{folder} has no file of sequences; expected files ending in {', '.join(READERS)}.")

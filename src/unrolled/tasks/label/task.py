@@ -58,6 +58,7 @@ class LabelTask:
     Model: ClassVar[type[Any]] = LabelModel
     defaults: ClassVar[dict[str, Any]] = {"steps": 450, "batch": 8}
     changeable: ClassVar[frozenset[str]] = frozenset({"label", "sequence", "ignore", "missing", "switch_penalty"})
+    ready: ClassVar[bool] = False
 
     def __init__(
         self,

@@ -23,11 +23,23 @@ from unrolled.tasks.label.ribbons import Ribbons
 from unrolled.tasks.label.sequences import Series
 from unrolled.tasks.label.times import oddity
 
-__all__ = ["EventOptions", "Step", "Telling"]
+__all__ = ["EventOptions", "Step", "TellOptions", "Telling"]
 
 
 @dataclass(frozen=True)
-class EventOptions:
+class TellOptions:
+    """How what is found over the steps of sequences is told."""
+
+    time: str | None = setting(
+        None,
+        "A table's column of times, to be told too: of each row or, of events, where each starts and ends (at the "
+        "end, the last row's).",
+    )
+    plot: str | None = setting(None, "Draw what it says, and what is true where known, to .png, .svg or .pdf.")
+
+
+@dataclass(frozen=True)
+class EventOptions(TellOptions):
     """How a label model tells what it finds."""
 
     every: bool = setting(False, "A row for every step, instead of one for every event.")
@@ -36,12 +48,7 @@ class EventOptions:
         "Read whole sequences in both directions.",
         default_help="live for films, else as the model was trained",
     )
-    time: str | None = setting(
-        None,
-        "A table's column of times: also print when each event starts and ends (at the end, the last row's).",
-    )
     video: str | None = setting(None, "Write the film with a ribbon of its events to this .mp4 file.")
-    plot: str | None = setting(None, "Draw the events, and the true ones where known, to .png, .svg or .pdf.")
 
 
 class Step(NamedTuple):

@@ -47,6 +47,7 @@ class SpeechTask:
     Model: ClassVar[type[Any]] = SpeechModel
     defaults: ClassVar[dict[str, Any]] = {"steps": 500}
     changeable: ClassVar[frozenset[str]] = frozenset()
+    ready: ClassVar[bool] = False
 
     def __init__(
         self,

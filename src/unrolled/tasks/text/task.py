@@ -79,6 +79,7 @@ class TextTask:
     Model: ClassVar[type[Any]] = TextModel
     defaults: ClassVar[dict[str, Any]] = {}
     changeable: ClassVar[frozenset[str]] = frozenset()
+    ready: ClassVar[bool] = False
 
     def __init__(
         self,

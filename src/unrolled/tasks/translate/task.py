@@ -84,6 +84,7 @@ class TranslateTask:
     Model: ClassVar[type[Any]] = TranslateModel
     defaults: ClassVar[dict[str, Any]] = {"steps": 320, "lr": 0.01}
     changeable: ClassVar[frozenset[str]] = frozenset({"longest"})
+    ready: ClassVar[bool] = False
 
     def __init__(
         self,

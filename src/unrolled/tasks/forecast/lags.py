@@ -1,0 +1,136 @@
+"""A linear forecast of each target from its own last numbers: fitted at once, run over sequences and streams.
+
+It is what a model begins with. Where the past is one period, a linear map is hard to beat.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unrolled import _engine
+from unrolled.floats import Floats
+
+__all__ = ["Fit", "Lags", "fitted"]
+
+LAGS = (1, 4, 16, 48, 168, 336, 672)  # numbers that it may look at: the hours of days and weeks among them
+ROWS_A_LAG = 4  # steps to learn from for each of them, at least
+MOST_ROWS = 50_000  # that it is fitted to
+JUDGED = 0.2  # of each sequence's steps, its last, by which it is chosen how many lags are worth having
+RIDGE = 1e-4  # of the number of rows
+LEAST = 1e-8  # of the mean of squared errors, of which a target that never changes has none
+AT_ONCE = 4096  # rows of lags that are made at a time
+
+Numbers = NDArray[np.float64]
+
+
+class Fit(NamedTuple):
+    """The weight [K, lags], of the oldest number first, the bias [K], and the deviation [K] of its errors."""
+
+    weight: Floats
+    bias: Floats
+    deviation: Floats
+
+
+class Lags:
+    """The map of weight [K, lags] and bias [K]. Before a sequence's beginning, numbers are 0.
+
+    A step's outputs are the same bits whatever stands beside it.
+    """
+
+    def __init__(self, weight: Floats, bias: Floats) -> None:
+        self.count = weight.shape[1]
+        self._maps = [
+            _engine.Linear(np.ascontiguousarray(one[None]), np.ascontiguousarray(bias[None]))
+            for one, bias in zip(weight, bias, strict=True)
+        ]
+
+    def run(self, numbers: Floats, before: Floats) -> Floats:
+        """What it gives at each step of the targets' numbers [T, K], after those `before` [lags, K]; these are
+        brought up to date.
+        """
+        known = np.concatenate([before, numbers])
+        outputs = np.empty((len(self._maps), len(numbers), 1), np.float32)
+        for begin in range(0, len(numbers), AT_ONCE):
+            end = min(begin + AT_ONCE, len(numbers))
+            seen = _windows(known[begin + 1 : end + self.count], self.count)
+            for k, one in enumerate(self._maps):
+                one.run(np.ascontiguousarray(seen[:, k]), outputs[k, begin:end])
+        before[:] = known[len(numbers) :]
+        return outputs[:, :, 0].T
+
+    def whole(self, numbers: Floats) -> Floats:
+        """The same for a sequence from its beginning."""
+        return self.run(numbers, np.zeros((self.count, numbers.shape[1]), np.float32))
+
+
+def _windows(numbers: NDArray[np.floating], lags: int) -> NDArray[np.floating]:
+    """The last `lags` numbers at each step, oldest first: [lags - 1 + T, K] -> [T, K, lags]."""
+    return np.lib.stride_tricks.sliding_window_view(numbers, lags, axis=0)
+
+
+def fitted(pairs: Sequence[tuple[Floats, Floats]]) -> Fit:
+    """The map of the targets' numbers [T, K] that is nearest to what they become [T, K], NaN where not known.
+
+    It is ridge regression (Hoerl & Kennard 1970). The last part of each sequence judges how many lags are worth
+    having; then all of it counts.
+    """
+    steps = sum(len(x) for x, _ in pairs)
+    most = max((lags for lags in LAGS if ROWS_A_LAG * lags <= steps), default=1)
+    apart = -(-steps // MOST_ROWS)
+    targets = range(pairs[0][0].shape[1])
+    parts = [[_Sums(most + 1) for _ in targets] for _ in ("early", "late")]
+    for x, y in pairs:
+        padded = np.concatenate([np.zeros((most - 1, x.shape[1])), x.astype(np.float64)])
+        cut = round((1 - JUDGED) * len(x))
+        for sums, begin, end in zip(parts, (0, cut), (cut, len(x)), strict=True):
+            for first in range(begin, end, AT_ONCE):
+                rows = np.arange(first, min(first + AT_ONCE, end), apart)
+                seen = _windows(padded, most)[rows]
+                for k in targets:
+                    sums[k].add(seen[:, k].astype(np.float64), y[rows, k].astype(np.float64))
+    early, late = parts
+    chosen = min(
+        (lags for lags in LAGS if lags <= most),
+        key=lambda lags: sum(late[k].error(early[k].solved(lags)) for k in targets),
+    )
+    every = [early[k] + late[k] for k in targets]
+    solved = [one.solved(chosen) for one in every]
+    squares = [one.error(weights) / one.rows for one, weights in zip(every, solved, strict=True)]
+    weight, bias = np.split(np.array(solved, np.float32), [chosen], axis=1)
+    return Fit(weight.copy(), bias[:, 0].copy(), np.sqrt(np.maximum(squares, LEAST)).astype(np.float32))
+
+
+class _Sums:
+    """What least squares need of rows: the sums of products of lags, and 1, with each other and the target."""
+
+    def __init__(self, size: int) -> None:
+        self.left, self.right = np.zeros((size, size)), np.zeros(size)
+        self.squares, self.rows = 0.0, 0
+
+    def add(self, lags: Numbers, target: Numbers) -> None:
+        known = ~np.isnan(target)
+        x, y = np.concatenate([lags[known], np.ones((int(known.sum()), 1))], axis=1), target[known]
+        self.left += x.T @ x
+        self.right += x.T @ y
+        self.squares += float(y @ y)
+        self.rows += len(y)
+
+    def __add__(self, other: "_Sums") -> "_Sums":
+        both = _Sums(len(self.right))
+        both.left += self.left + other.left
+        both.right += self.right + other.right
+        both.squares, both.rows = self.squares + other.squares, self.rows + other.rows
+        return both
+
+    def solved(self, lags: int) -> Numbers:
+        """The weights of the last so many lags, and the bias, which is free."""
+        ridge = np.diag([RIDGE * max(1, self.rows)] * lags + [1e-9])
+        found = np.linalg.solve(self.left[-lags - 1 :, -lags - 1 :] + ridge, self.right[-lags - 1 :])
+        return np.asarray(found, np.float64)
+
+    def error(self, weights: Numbers) -> float:
+        """The sum of the squared errors of weights that were `solved`, here or elsewhere."""
+        left, right = self.left[-len(weights) :, -len(weights) :], self.right[-len(weights) :]
+        return float(self.squares - 2 * weights @ right + weights @ left @ weights)

@@ -1,0 +1,72 @@
+"""How good forecasts are, and how good simple ones would have been."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unrolled.results import Evaluation, Table
+from unrolled.tasks.forecast.streamed import shown
+
+__all__ = ["Score", "evaluation", "score"]
+
+Numbers = NDArray[np.float64]
+MODEL = "this {cell}"
+
+
+@dataclass(frozen=True)
+class Score:
+    """Of each target [K] the mean absolute error, the root of the mean squared error and, of a forecast that has
+    one, the part of what came that lay in its range.
+    """
+
+    mae: Numbers
+    rmse: Numbers
+    within: Numbers | None = None
+
+    def figures(self, targets: Sequence[str]) -> dict[str, Any]:
+        """For JSON, by target."""
+        parts = {"mae": self.mae, "rmse": self.rmse, "within": self.within}
+        return {
+            target: {name: float(part[k]) for name, part in parts.items() if part is not None}
+            for k, target in enumerate(targets)
+        }
+
+
+def score(true: Numbers, said: Numbers, low: Numbers | None = None, high: Numbers | None = None) -> Score:
+    """The errors of what was `said` [N, K] of what is `true`, NaN where nothing is known."""
+    with np.errstate(invalid="ignore"):
+        error = np.abs(said - true)
+        within = None
+        if low is not None and high is not None:
+            inside = np.where(np.isnan(true), np.nan, (low <= true) & (true <= high))
+            within = np.nanmean(inside, axis=0)
+    return Score(np.nanmean(error, axis=0), np.sqrt(np.nanmean(error**2, axis=0)), within)
+
+
+def evaluation(
+    scores: Mapping[str, Score], targets: Sequence[str], ahead: int, sequences: int, steps: int
+) -> Evaluation:
+    """The scores of each way to forecast, the model's last, of so many steps of so many sequences."""
+    when = f", {ahead:,} step{'' if ahead == 1 else 's'} ahead" if ahead else ""
+    tables = []
+    for k, target in enumerate(targets):
+        rows = [
+            [
+                name,
+                shown(float(one.mae[k])),
+                shown(float(one.rmse[k])),
+                "" if one.within is None else f"{100 * one.within[k]:.1f} %",
+            ]
+            for name, one in scores.items()
+        ]
+        tables.append(Table([f"{target}{when}", "MAE", "RMSE", "in its range (of 80 %)"], rows))
+    figures = {
+        "sequences": sequences,
+        "steps": steps,
+        "ahead": ahead,
+        **{name: one.figures(targets) for name, one in scores.items()},
+    }
+    return Evaluation(figures, tables)
