@@ -122,11 +122,11 @@ class ForecastModel(Loaded):
                 f"{counted(self.plan.ahead, 'step')}."
             )
         ways: dict[str, Callable[[Floats], NDArray[np.float64]]] = {
-            "the mean": lambda inputs: np.tile(self._scale.mean, (len(inputs), 1))
+            "mean": lambda inputs: np.tile(self._scale.mean, (len(inputs), 1))
         }
-        if lags := self.file.architecture.lags:
-            ways["the last number"] = self._last
-            ways[f"linear, of the last {lags:,}" if lags > 1 else "linear"] = self._linear
+        sizes = self.file.architecture
+        if sizes.lags:
+            ways |= {"last": self._last, "linear": self._linear}
         true = np.concatenate([one.targets for one in found]).astype(np.float64)
         of_each = {
             name: scores.score(true, np.concatenate([way(one.inputs) for one in found]))
@@ -136,8 +136,12 @@ class ForecastModel(Loaded):
             np.concatenate(parts).astype(np.float64)
             for parts in zip(*(self.forecast(one.inputs) for one in found), strict=True)
         ]
-        of_each[f"this {self.file.architecture.cell}"] = scores.score(true, *said)
-        return scores.evaluation(of_each, self.plan.targets, self.plan.ahead, len(found), steps_known(found))
+        of_each["model"] = scores.score(true, *said)
+        linear = f"linear, of the last {sizes.lags:,}" if sizes.lags > 1 else "linear"
+        names = {"mean": "the mean", "last": "the last number", "linear": linear, "model": f"this {sizes.cell}"}
+        measured = scores.evaluation(of_each, names, self.plan.targets, self.plan.ahead)
+        counts = {"sequences": len(found), "steps": steps_known(found)}
+        return replace(measured, figures={**counts, **measured.figures})
 
     def _last(self, inputs: Floats) -> NDArray[np.float64]:
         """The last number of each target that was there, [T, K]; before any, the mean."""

@@ -13,7 +13,6 @@ from unrolled.tasks.forecast.streamed import shown
 __all__ = ["Score", "evaluation", "score"]
 
 Numbers = NDArray[np.float64]
-MODEL = "this {cell}"
 
 
 @dataclass(frozen=True)
@@ -47,26 +46,20 @@ def score(true: Numbers, said: Numbers, low: Numbers | None = None, high: Number
 
 
 def evaluation(
-    scores: Mapping[str, Score], targets: Sequence[str], ahead: int, sequences: int, steps: int
+    scores: Mapping[str, Score], names: Mapping[str, str], targets: Sequence[str], ahead: int
 ) -> Evaluation:
-    """The scores of each way to forecast, the model's last, of so many steps of so many sequences."""
+    """The scores of each way to forecast; `names` has what people call them."""
     when = f", {ahead:,} step{'' if ahead == 1 else 's'} ahead" if ahead else ""
     tables = []
     for k, target in enumerate(targets):
         rows = [
             [
-                name,
+                names[way],
                 shown(float(one.mae[k])),
                 shown(float(one.rmse[k])),
                 "" if one.within is None else f"{100 * one.within[k]:.1f} %",
             ]
-            for name, one in scores.items()
+            for way, one in scores.items()
         ]
         tables.append(Table([f"{target}{when}", "MAE", "RMSE", "in its range (of 80 %)"], rows))
-    figures = {
-        "sequences": sequences,
-        "steps": steps,
-        "ahead": ahead,
-        **{name: one.figures(targets) for name, one in scores.items()},
-    }
-    return Evaluation(figures, tables)
+    return Evaluation({"ahead": ahead, **{way: one.figures(targets) for way, one in scores.items()}}, tables)
