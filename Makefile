@@ -24,7 +24,7 @@ $(INSTALLED): $(SOURCES)
 	@$(BIN)/pip install --quiet --constraint constraints.txt --no-build-isolation --editable '.[dev]'
 	@touch $@
 
-demo: $(INSTALLED)  ## Train a small model and show what it does: TASK=text (a minute), label, speech, translate, caption
+demo: $(INSTALLED)  ## Train a small model and show what it does: TASK=text (a minute), label, forecast, speech, translate, caption
 	@rm -f $(DEMO).checkpoint
 	@$(BIN)/unrolled train $(TASK) $(if $(filter text,$(TASK)),--minutes 1) --out $(DEMO)
 	@echo "(First, in this shell: . $(BIN)/activate)"

@@ -105,7 +105,7 @@ def test_training_says_which_step_was_kept_where_it_was_not_the_last(
     done = command("train", "text", text, "--held-out", "rare.txt", "--out", "m.safetensors", *SMALL)
     training = unrolled.load(tmp_path / "m.safetensors").file.training
     said = f"The model is that of step {training['steps_done']}, the best on what is held out: "
-    assert said + f"{training['held_out_nats']:.4f}." in " ".join(done.err.split())
+    assert said + f"{training['held_out_loss']:.4f}." in " ".join(done.err.split())
 
 
 def test_train_prints_figures_as_json_that_eval_agrees_with(command: Command, text: Path) -> None:

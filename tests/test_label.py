@@ -425,7 +425,7 @@ def test_held_out_files_are_measured_in_place_of_a_part(tmp_path: Path) -> None:
     _, model = untrained(task)
     assert model.evaluate().figures["sequences"] == 3
     list(train(task, TrainOptions(steps=1), tmp_path / "model"))
-    assert modelfile.read(tmp_path / "model").training["held_out_nats"] is None
+    assert modelfile.read(tmp_path / "model").training["held_out_loss"] is None
 
 
 def test_an_event_of_the_held_out_part_alone_is_refused_as_such(tmp_path: Path) -> None:

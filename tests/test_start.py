@@ -94,11 +94,11 @@ def test_a_run_goes_on_from_what_the_model_is_and_knows(here: Path, name: str) -
 @every_task
 def test_a_run_begins_where_the_model_was_and_ends_no_worse(here: Path, name: str) -> None:
     start = model(name)
-    (data,), was = (start.model.file.training[one] for one in ("names", "held_out_nats"))
+    (data,), was = (start.model.file.training[one] for one in ("names", "held_out_loss"))
     first, *others = run(task_of(name, data, start), "new", lr=3.0)
     assert (first.step, first.loss, first.held_out) == (0, None, was)
     best = min(was, *(one.held_out for one in others if one.held_out is not None))
-    assert others[-1].best == modelfile.read(Path("new")).training["held_out_nats"] == best
+    assert others[-1].best == modelfile.read(Path("new")).training["held_out_loss"] == best
     if best == was:
         assert modelfile.read(Path("new")).fingerprint() == start.sha256
 
@@ -387,7 +387,7 @@ def test_convolutions_with_their_averages_are_started_from(here: Path) -> None:
     run(task_of("speech", data, channels=2, stack=4, mels=11), "old")
     start = Start.read(Path("old"), "speech")
     first, *_ = run(task_of("speech", data, start, channels=2, stack=4, mels=11), "new", lr=3.0)
-    assert first.held_out == start.model.file.training["held_out_nats"]
+    assert first.held_out == start.model.file.training["held_out_loss"]
 
 
 class Eyes(torch.nn.Module):

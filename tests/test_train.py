@@ -94,7 +94,7 @@ def test_the_loss_falls_well_below_a_unigrams(text: Path, tmp_path: Path) -> Non
     reports = start(text, out, steps=300, lr=0.02)
     assert reports[0].loss == pytest.approx(np.log(15), rel=0.1)
     assert reports[-1].best < 0.6  # after a word's first letters the rest of it is certain
-    assert modelfile.read(out).training["held_out_nats"] == reports[-1].best
+    assert modelfile.read(out).training["held_out_loss"] == reports[-1].best
     assert [entry["loss"] for entry in logged(out)] == [report.loss for report in reports]
     assert not checkpoint_path(out).exists()
 
@@ -136,7 +136,7 @@ def test_the_kept_model_is_the_one_that_did_best_on_the_held_out_part(text: Path
     out = tmp_path / "model.safetensors"
     held_out = [r.held_out for r in start(text, out, steps=40) if r.held_out is not None]
     assert len(held_out) == 10
-    assert modelfile.read(out).training["held_out_nats"] == min(held_out)
+    assert modelfile.read(out).training["held_out_loss"] == min(held_out)
 
 
 def test_a_run_by_the_clock_ends_and_lets_the_rate_fall(text: Path, tmp_path: Path) -> None:

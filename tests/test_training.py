@@ -39,7 +39,7 @@ def test_it_gives_the_model_that_the_command_writes(command: Command, text: Path
     assert weights("mine.safetensors") == weights("theirs.safetensors")
     assert [report.step for report in reports] == list(range(1, 21))
     measured = [report.held_out for report in reports if report.held_out is not None]
-    assert min(measured) == model.file.training["held_out_nats"]
+    assert min(measured) == model.file.training["held_out_loss"]
     assert model.score(WORDS).nats < np.log(model.vocabulary.size)
 
 
@@ -135,7 +135,7 @@ def test_a_run_may_start_from_a_model(text: Path) -> None:
         "text", text, out="new.safetensors", start="old.safetensors", batch=4, steps=2, on_step=reports.append
     )
     assert reports[0].step == 0
-    assert reports[0].held_out == pytest.approx(old.file.training["held_out_nats"])
+    assert reports[0].held_out == pytest.approx(old.file.training["held_out_loss"])
     assert new.file.architecture == old.file.architecture
     assert new.file.training["start"] == "old.safetensors"
 

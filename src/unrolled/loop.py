@@ -40,8 +40,9 @@ EVALUATIONS = 10  # held-out evaluations a run, evenly spaced
 
 @dataclass(frozen=True)
 class Report:
-    """Where a run stands after a step: `step` of them done, `progress` from 0 to 1, the step's mean loss in
-    nats, and the held-out loss when it was just measured. `seconds` counts the whole run, also before a resume.
+    """Where a run stands after a step: `step` of them done, `progress` from 0 to 1, the step's mean loss, and the
+    held-out loss when it was just measured: in nats, but for forecasts, whose unit is the standard deviation.
+    `seconds` counts the whole run, also before a resume.
 
     Of a run that starts from a model, or from a fresh one that is of use already, the first is of no step, and has
     no `loss` but the held-out one.
@@ -324,7 +325,7 @@ class _Run:
             **asdict(self.options),
             "steps_done": self.steps_done,
             "seconds": round(self.seconds, 1),
-            "held_out_nats": self.best if math.isfinite(self.best) else None,
+            "held_out_loss": self.best if math.isfinite(self.best) else None,
         }
         if start := self.task.start:
             training |= {"start": start.name, "start_sha256": start.sha256}

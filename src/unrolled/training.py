@@ -41,10 +41,10 @@ def train(
     returned as `unrolled.load` opens it. `start` is a trained model to start from.
 
     `on_step` is called after every step with an `unrolled.loop.Report`: `step`, `progress` (0 to 1), `loss` (of
-    the step, in nats), `held_out` (where it was just measured, else None), `best` and `seconds`. An exception in
-    it ends the run with a checkpoint. One at any other time, such as KeyboardInterrupt, leaves the last
-    checkpoint, at most `checkpoint_minutes` old. From either, `resume=True` goes on, and needs neither data nor
-    settings; the working directory is the one that the run began in until it is done.
+    the step, in nats but for forecasts), `held_out` (where it was just measured, else None), `best` and `seconds`.
+    An exception in it ends the run with a checkpoint. One at any other time, such as KeyboardInterrupt, leaves the
+    last checkpoint, at most `checkpoint_minutes` old. From either, `resume=True` goes on, and needs neither data
+    nor settings; the working directory is the one that the run began in until it is done.
 
     Raises `InputError` for data, settings and files that cannot be used and where torch or accelerate is missing,
     and `unrolled.loop.Diverged`, a RuntimeError, where training breaks down.

@@ -79,7 +79,7 @@ class CaptionModel(Loaded):
         """Raises `InputError`: this model does not read a stream."""
         raise InputError(
             "a caption model looks at a whole picture before its first word; a stream needs a model that reads "
-            "its input step by step (text, label, speech)"
+            "its input step by step (text, label, forecast, speech)"
         )
 
     @cached_property

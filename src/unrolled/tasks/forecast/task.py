@@ -36,6 +36,7 @@ __all__ = ["ForecastTask"]
 
 Batch = dict[str, NDArray[Any]]
 Pair = tuple[Floats, Floats]
+BEGUN_ANEW = 0.1  # of the pieces, before which there is nothing: else a model forecasts only what has a past
 ENCODING = ("mean", "deviation", "target_mean", "target_deviation")
 
 
@@ -164,8 +165,11 @@ class ForecastTask:
             number = int(np.searchsorted(self._ends, place, "right"))
             start = place - (int(self._ends[number - 1]) if number else 0)
             inputs, targets = (one[start : start + self.options.window] for one in self._train[number])
-            if not np.isnan(targets).all():
-                pieces.append((inputs, targets))
+            if np.isnan(targets).all():
+                continue
+            if rng.random() < BEGUN_ANEW:
+                inputs, targets = self._whole(inputs[:, : len(self.data.plan.read)], targets)
+            pieces.append((inputs, targets))
         batch = _gathered(pieces)
         if self.options.noise:
             read = batch["inputs"][..., : len(self.data.plan.read)]

@@ -205,7 +205,7 @@ class Data:
         if len(events) > MOST_EVENTS and are_measures(events):
             raise InputError(
                 f"{names}: column {self.layout.label!r} has {len(events):,} different events, is it a column of "
-                "numbers? --label names the column of events."
+                "numbers? --label names the column of events; `unrolled train forecast` learns numbers."
             )
         return events
 

@@ -81,7 +81,7 @@ class TranslateModel(Loaded):
         """Raises `InputError`: this model does not read a stream."""
         raise InputError(
             "a translation model is bidirectional: it reads a sentence from both ends before its first word; a "
-            "stream needs a model that reads its input step by step (text, label, speech)"
+            "stream needs a model that reads its input step by step (text, label, forecast, speech)"
         )
 
     @cached_property
