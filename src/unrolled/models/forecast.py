@@ -24,8 +24,8 @@ class Lags(nn.Module):
 
 
 def positive(x: Tensor) -> Tensor:
-    """A positive number for any, 1 for 0."""
-    return (x + (x * x + 4).sqrt()) / 2
+    """A positive number for any: 1 for 0, near there as exp(x), far out as x^2 and its inverse."""
+    return ((x + (x * x + 4).sqrt()) / 2).square()
 
 
 class ForecastNetwork(nn.Module):
@@ -34,9 +34,9 @@ class ForecastNetwork(nn.Module):
     The linear forecast, of the weight and the bias `lags`, is the median that training begins with (as the
     autoregressive part of Lai et al. 2018), and the deviation of its errors, the third of `lags`, makes the first
     range; the recurrent layers read it too, and their head moves both. Without one the median begins as 0. How far
-    an end is from the median is the spread times (x + sqrt(x^2 + 4)) / 2 of an output x, which is positive, and 1
-    at 0 (Barron 2021). The loss is that of quantile regression (Koenker & Bassett 1978). `dropout` applies between
-    layers and before the head; `longest_gap` is that of `Layers`.
+    an end is from the median is the spread times the square of (x + sqrt(x^2 + 4)) / 2 (Barron 2021) of an output x.
+    The loss is that of quantile regression (Koenker & Bassett 1978). `dropout` applies between layers and before
+    the head; `longest_gap` is that of `Layers`.
     """
 
     spread: Tensor

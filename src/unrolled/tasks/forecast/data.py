@@ -72,7 +72,7 @@ class ForecastOptions(ExampleOptions):
     layers: int = setting(1, "Recurrent layers.", at_least=1, below=MOST_LAYERS + 1)
     longest_gap: int | None = longest_gap()
     dropout: float = setting(
-        0.3, "Dropout between layers and before the head.", at_least=0, below=1, heading="Regularisation"
+        0.2, "Dropout between layers and before the head.", at_least=0, below=1, heading="Regularisation"
     )
     noise: float = setting(0.0, "Noise added to what is read, in standard deviations.", at_least=0)
     window: int = setting(256, "Train on pieces of at most this many steps.", at_least=1, heading="Training")

@@ -87,7 +87,7 @@ class Quantiles:
 def _positive(x: Floats) -> Floats:
     """A positive number for any, 1 for 0."""
     found: Floats = (x + np.sqrt(x * x + np.float32(4))) / np.float32(2)
-    return found
+    return found * found
 
 
 def shown(number: float) -> str:

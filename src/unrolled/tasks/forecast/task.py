@@ -51,7 +51,7 @@ class ForecastTask:
     example: ClassVar[str] = "power.csv --target load --ahead 24 --ignore when"
     Options: ClassVar[type[Any]] = ForecastOptions
     Model: ClassVar[type[Any]] = ForecastModel
-    defaults: ClassVar[dict[str, Any]] = {"steps": 600, "batch": 16, "lr": 0.01}
+    defaults: ClassVar[dict[str, Any]] = {"steps": 600, "batch": 16}
     changeable: ClassVar[frozenset[str]] = frozenset({"sequence", "ignore", "missing"})
     ready: ClassVar[bool] = True
 
