@@ -34,9 +34,9 @@ class ForecastNetwork(nn.Module):
     The linear forecast, of the weight and the bias `lags`, is the median that training begins with (as the
     autoregressive part of Lai et al. 2018), and the deviation of its errors, the third of `lags`, makes the first
     range; the recurrent layers read it too, and their head moves both. Without one the median begins as 0. How far
-    an end is from the median is the spread times the square of (x + sqrt(x^2 + 4)) / 2 (Barron 2021) of an output x.
-    The loss is that of quantile regression (Koenker & Bassett 1978). `dropout` applies between layers and before
-    the head; `longest_gap` is that of `Layers`.
+    an end is from the median is the spread times the square of (x + sqrt(x^2 + 4)) / 2 (Barron 2021) of an output
+    x. The loss is that of quantile regression (Koenker & Bassett 1978). `dropout` applies between layers and
+    before the head; `longest_gap` is that of `Layers`.
     """
 
     spread: Tensor
