@@ -4,7 +4,7 @@ It is what a model begins with. Where the past is one period, a linear map is ha
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,7 @@ __all__ = ["Fit", "Lags", "fitted"]
 
 LAGS = (1, 4, 16, 48, 168, 336, 672)  # numbers that it may look at: the hours of days and weeks among them
 ROWS_A_LAG = 4  # steps to learn from for each of them, at least
-MOST_ROWS = 50_000  # that it is fitted to
+MOST_ROWS = 100_000  # that the maps of all targets are fitted to
 JUDGED = 0.2  # of each sequence's steps, its last, by which it is chosen how many lags are worth having
 RIDGE = 1e-4  # of the number of rows
 LEAST = 1e-8  # of the mean of squared errors, of which a target that never changes has none
@@ -65,8 +65,8 @@ class Lags:
         return self.run(numbers, np.zeros((self.count, numbers.shape[1]), np.float32))
 
 
-def _windows(numbers: NDArray[np.floating], lags: int) -> NDArray[np.floating]:
-    """The last `lags` numbers at each step, oldest first: [lags - 1 + T, K] -> [T, K, lags]."""
+def _windows(numbers: NDArray[Any], lags: int) -> NDArray[Any]:
+    """The last `lags` numbers at each step, oldest first: [lags - 1 + T, ...] -> [T, ..., lags]."""
     return np.lib.stride_tricks.sliding_window_view(numbers, lags, axis=0)
 
 
@@ -74,32 +74,47 @@ def fitted(pairs: Sequence[tuple[Floats, Floats]]) -> Fit:
     """The map of the targets' numbers [T, K] that is nearest to what they become [T, K], NaN where not known.
 
     It is ridge regression (Hoerl & Kennard 1970). The last part of each sequence judges how many lags are worth
-    having; then all of it counts.
+    having, the same for all targets; then all of it counts.
     """
-    steps = sum(len(x) for x, _ in pairs)
-    most = max((lags for lags in LAGS if ROWS_A_LAG * lags <= steps), default=1)
-    apart = -(-steps // MOST_ROWS)
-    targets = range(pairs[0][0].shape[1])
-    parts = [[_Sums(most + 1) for _ in targets] for _ in ("early", "late")]
+    steps, targets = sum(len(x) for x, _ in pairs), pairs[0][0].shape[1]
+    known = [lags for lags in LAGS if ROWS_A_LAG * lags <= steps] or LAGS[:1]
+    apart = -(-steps * targets // MOST_ROWS)
+    of_each = [_candidates([(x[:, k], y[:, k]) for x, y in pairs], known, apart) for k in range(targets)]
+    chosen = int(np.argmin(np.sum([[one.judged for one in found] for found in of_each], axis=0)))
+    weights = np.array([found[chosen].weights for found in of_each], np.float32)
+    squares = np.array([found[chosen].squares for found in of_each])
+    deviation = np.sqrt(np.maximum(squares, LEAST)).astype(np.float32)
+    return Fit(weights[:, :-1].copy(), weights[:, -1].copy(), deviation)
+
+
+class _Candidate(NamedTuple):
+    """The weights and the bias [lags + 1] of a target's map, what the last part made of it, and the mean of its
+    squared errors.
+    """
+
+    weights: Numbers
+    judged: float
+    squares: float
+
+
+def _candidates(pairs: Sequence[tuple[Floats, Floats]], counts: Sequence[int], apart: int) -> list[_Candidate]:
+    """The maps of one target with so many lags each, fitted to every so manieth step."""
+    most = counts[-1]
+    early, late = _Sums(most + 1), _Sums(most + 1)
     for x, y in pairs:
-        padded = np.concatenate([np.zeros((most - 1, x.shape[1])), x.astype(np.float64)])
+        seen = _windows(np.concatenate([np.zeros(most - 1), x.astype(np.float64)]), most)
         cut = round((1 - JUDGED) * len(x))
-        for sums, begin, end in zip(parts, (0, cut), (cut, len(x)), strict=True):
+        for sums, begin, end in ((early, 0, cut), (late, cut, len(x))):
             for first in range(begin, end, AT_ONCE):
                 rows = np.arange(first, min(first + AT_ONCE, end), apart)
-                seen = _windows(padded, most)[rows]
-                for k in targets:
-                    sums[k].add(seen[:, k].astype(np.float64), y[rows, k].astype(np.float64))
-    early, late = parts
-    chosen = min(
-        (lags for lags in LAGS if lags <= most),
-        key=lambda lags: sum(late[k].error(early[k].solved(lags)) for k in targets),
-    )
-    every = [early[k] + late[k] for k in targets]
-    solved = [one.solved(chosen) for one in every]
-    squares = [one.error(weights) / one.rows for one, weights in zip(every, solved, strict=True)]
-    weight, bias = np.split(np.array(solved, np.float32), [chosen], axis=1)
-    return Fit(weight.copy(), bias[:, 0].copy(), np.sqrt(np.maximum(squares, LEAST)).astype(np.float32))
+                sums.add(seen[rows], y[rows].astype(np.float64))
+    every = early + late
+    found = []
+    for lags in counts:
+        weights = every.solved(lags)
+        judged, squares = late.error(early.solved(lags)), every.error(weights) / max(1, every.rows)
+        found.append(_Candidate(weights, judged, squares))
+    return found
 
 
 class _Sums:

@@ -77,10 +77,8 @@ class ForecastTask:
         elif self.data.plan.ahead:
             self._fit = fitted([(inputs[:, places], targets) for inputs, targets in pairs])
         self._train = [self._whole(*pair) for pair in pairs]
-        # Every piece of a window's length may come, if it has a step to learn from.
-        window = options.window
-        counts = [max(1, len(inputs) - window + 1) for inputs, _ in self._train]
-        self._ends = np.cumsum(counts)
+        self._starts = [_starts(targets, options.window) for _, targets in self._train]
+        self._ends = np.cumsum([len(starts) for starts in self._starts])
 
     def _measured(self) -> dict[str, Any]:
         """The mean and the deviation of what is read and of what is forecast, in the training data."""
@@ -160,13 +158,10 @@ class ForecastTask:
         """inputs [T, B, D + K], lengths [B], targets [T, B, K]: pieces that begin anywhere."""
         rng = np.random.default_rng([self.seed, step])
         pieces: list[Pair] = []
-        while len(pieces) < self.options.batch:
-            place = int(rng.integers(self._ends[-1]))
+        for place in rng.integers(self._ends[-1], size=self.options.batch):
             number = int(np.searchsorted(self._ends, place, "right"))
-            start = place - (int(self._ends[number - 1]) if number else 0)
+            start = self._starts[number][place - self._ends[number]]  # counted from the end of its sequence's
             inputs, targets = (one[start : start + self.options.window] for one in self._train[number])
-            if np.isnan(targets).all():
-                continue
             if rng.random() < BEGUN_ANEW:
                 inputs, targets = self._whole(inputs[:, : len(self.data.plan.read)], targets)
             pieces.append((inputs, targets))
@@ -222,6 +217,13 @@ class ForecastTask:
             tables=[used, *measured.tables],
             shown=model.show(data.held_out[0]),
         )
+
+
+def _starts(targets: Floats, window: int) -> NDArray[np.int64]:
+    """Where the pieces of a sequence begin that have a window's length, or all it has, and a known target."""
+    known = np.concatenate([[0], np.cumsum(~np.isnan(targets).all(1))])
+    begin = np.arange(max(1, len(targets) - window + 1))
+    return np.flatnonzero(known[np.minimum(begin + window, len(targets))] > known[begin])
 
 
 def _gathered(pieces: Sequence[Pair]) -> Batch:
