@@ -47,27 +47,32 @@ class Lags:
         ]
 
     def run(self, numbers: Floats, before: Floats) -> Floats:
-        """What it gives at each step of the targets' numbers [T, K], after those `before` [lags, K]; these are
-        brought up to date.
+        """What it gives at each step of the targets' numbers of S sequences [S, T, K], after those `before`
+        [S, lags, K], which are brought up to date.
         """
-        known = np.concatenate([before, numbers])
-        outputs = np.empty((len(self._maps), len(numbers), 1), np.float32)
-        for begin in range(0, len(numbers), AT_ONCE):
-            end = min(begin + AT_ONCE, len(numbers))
-            seen = _windows(known[begin + 1 : end + self.count], self.count)
+        steps = numbers.shape[1]
+        known = np.concatenate([before, numbers], axis=1)
+        outputs = np.empty((len(self._maps), *numbers.shape[:2]), np.float32)
+        at_once = max(1, AT_ONCE // max(1, len(numbers)))
+        for begin in range(0, steps, at_once):
+            end = min(begin + at_once, steps)
             for k, one in enumerate(self._maps):
-                one.run(np.ascontiguousarray(seen[:, k]), outputs[k, begin:end])
-        before[:] = known[len(numbers) :]
-        return outputs[:, :, 0].T
+                seen = _windows(known[:, begin + 1 : end + self.count, k], self.count, axis=1)
+                found = np.empty((seen.shape[0] * seen.shape[1], 1), np.float32)
+                one.run(np.ascontiguousarray(seen).reshape(len(found), self.count), found)
+                outputs[k, :, begin:end] = found.reshape(len(numbers), end - begin)
+        before[:] = known[:, steps:]
+        return np.moveaxis(outputs, 0, -1)
 
     def whole(self, numbers: Floats) -> Floats:
-        """The same for a sequence from its beginning."""
-        return self.run(numbers, np.zeros((self.count, numbers.shape[1]), np.float32))
+        """The same for one sequence [T, K], from its beginning."""
+        outputs: Floats = self.run(numbers[None], np.zeros((1, self.count, numbers.shape[1]), np.float32))[0]
+        return outputs
 
 
-def _windows(numbers: NDArray[Any], lags: int) -> NDArray[Any]:
-    """The last `lags` numbers at each step, oldest first: [lags - 1 + T, ...] -> [T, ..., lags]."""
-    return np.lib.stride_tricks.sliding_window_view(numbers, lags, axis=0)
+def _windows(numbers: NDArray[Any], lags: int, axis: int = 0) -> NDArray[Any]:
+    """The last `lags` numbers at each of T steps, oldest first, as a new last axis; `axis` has lags - 1 + T."""
+    return np.lib.stride_tricks.sliding_window_view(numbers, lags, axis=axis)
 
 
 def fitted(pairs: Sequence[tuple[Floats, Floats]]) -> Fit:

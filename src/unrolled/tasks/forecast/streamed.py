@@ -48,10 +48,13 @@ class LaggedSteps(Steps):
         x, counts = super().run(inputs, lengths, states)
         if not self.lags:
             return x, counts
-        linear, end = np.empty((len(x), len(self._places)), np.float32), 0
-        for row, count in enumerate(counts.tolist()):
-            begin, end = end, end + count
-            linear[begin:end] = self.lags.run(x[begin:end, self._places], states["lags"][row])
+        own, before = x[:, self._places], states["lags"]
+        if len(x) and (counts == counts[0]).all():
+            linear = self.lags.run(own.reshape(len(counts), -1, own.shape[1]), before).reshape(own.shape)
+        else:
+            pieces = np.split(own, np.cumsum(counts)[:-1])
+            rows = [self.lags.run(one[None], before[row : row + 1])[0] for row, one in enumerate(pieces)]
+            linear = np.concatenate(rows)
         return np.concatenate([x, linear], axis=1), counts
 
 
