@@ -147,6 +147,7 @@ def with_settings(
             takers = [one for one in kinds if name in {f.name for f in fields(one)}]
             option = typer.Option(
                 help=settings.help_text(name, takers, defaults),
+                metavar="NAMES" if field.metadata["several"] else None,
                 show_default=False,
                 rich_help_panel=panels[name] if panels else None,
             )

@@ -45,6 +45,7 @@ class ForecastOptions(ExampleOptions):
         None,
         "Columns to forecast, written as for --ignore; of arrays their places, from 0. Without it all of numbers.",
         several=True,
+        heading="Data",
     )
     ahead: int | None = setting(
         None,
