@@ -15,14 +15,17 @@ from urllib.parse import quote, urlsplit
 import httpx
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from websockets.sync.client import connect
 
 from servers import serving
-from small import inputs_for, label_file, model_of, speech_file, text_file
+from small import forecast_file, inputs_for, label_file, model_of, speech_file, text_file
 from unrolled import Stream, modelfile, server, vocabulary
 from unrolled.server.access import add_token
 from unrolled.softmax import softmax
 from unrolled.stream import CausalModel
+from unrolled.tasks.forecast import ForecastModel
+from unrolled.tasks.forecast.streamed import Forecast
 from unrolled.tasks.label import films
 from unrolled.tasks.label.events import colour
 from unrolled.tasks.text import TextModel
@@ -40,8 +43,12 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     table = label_file("numbers")
     table.encoding["layout"] |= {"features": ["x", "y", "z"], "sequence": "who"}
     files = {"text": text_file(), "table": table, "words": label_file("words"), "speech": speech_file()}
-    files["film"], files["ahead"] = label_file("films"), label_file("numbers")
-    files["ahead"].encoding["layout"] |= {"ahead": 12}
+    files["film"] = label_file("films")
+    for name, ahead in (("next", 1), ("ahead", 12)):
+        files[name] = label_file("numbers")
+        files[name].encoding["layout"] |= {"ahead": ahead}
+    files["forecast"], files["estimate"], files["rooms"] = forecast_file(), forecast_file(ahead=0), rooms_file()
+    files["estimate"].encoding["targets"] = ["0"]
     files["by-word"] = text_file(vocabulary=BY_WORD)
     files["by-byte"] = text_file(vocabulary=ByteVocabulary())
     # A name that is wider than a narrow screen.
@@ -50,6 +57,14 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         modelfile.write(folder / f"{name}.safetensors", file)
     with serving(*sorted(folder.iterdir()), store=folder / "streams.db") as server:
         yield server.address
+
+
+def rooms_file() -> modelfile.ModelFile:
+    """A forecast model of tables, with several sequences and cells that are missing."""
+    file = forecast_file()
+    file.encoding.update(columns=["x", "y", "z"], targets=["z", "x"])
+    file.encoding["layout"] |= {"features": ["x", "y", "z"], "sequence": "who", "missing": "hold"}
+    return file
 
 
 def always_half_of_one_character_and_half_of_the_next() -> modelfile.ModelFile:
@@ -239,6 +254,69 @@ def test_of_a_table_it_shows_the_events_of_each_of_its_sequences(address: str) -
         assert steps == said
 
 
+def drawn(path: str) -> NDArray[np.int64]:
+    """The points of a path [N, 2]."""
+    return np.array([[int(x), int(y)] for x, y in re.findall(r"(\d+)[ ,](\d+)", path)])
+
+
+def points(numbers: NDArray[np.float32], first: int, ends: list[str]) -> NDArray[np.float64]:
+    """Where a chart with these ends has numbers of which the first comes at a step; some may be missing."""
+    begin, end, least, most = map(float, ends)
+    steps = np.arange(first, first + len(numbers))
+    found = np.stack([(steps - begin) / (end - begin), (most - numbers) / (most - least)], axis=1)
+    return 10000 * found[~np.isnan(numbers)]
+
+
+def test_of_numbers_it_draws_what_came_and_the_forecast_of_it_where_that_comes(
+    address: str, tmp_path: Path
+) -> None:
+    rows = np.round(inputs_for("forecast", 40), 3)
+    rows[5:7, 2] = np.nan
+    parts = {"m0": rows[:25], "m1": rows[25:]}
+    table = ["who,z,x,y", *(f"{who},{z},{x},{y}" for who, part in parts.items() for x, y, z in part)]
+    with opened(address, tmp_path, model="rooms", rows="\n".join(table)) as run:
+        title, charts, newest = run("""await until(() => $("newest").rows.length === 5);
+            const charts = [...$("charts").children].map((figure) => {
+              const part = (name) => figure.querySelector(`.${name}`);
+              return [figure.querySelector("figcaption").textContent,
+                      ...["came", "median", "range"].map((name) => part(name).getAttribute("d")),
+                      ["first", "last", "least", "most"].map((name) => part(name).textContent)];
+            });
+            const newest = [...$("newest").rows].map((row) => [...row.cells].map((cell) => cell.textContent));
+            return [$("expected").textContent, charts, newest];""")
+    assert title == "What comes 2 steps after each step"
+    assert newest[0] == ["sequence", "target", "for step", "median", "low", "high"]
+    courses = [(who, "zx"[k], part[:, (2, 0)[k]], k) for who, part in parts.items() for k in range(2)]
+    model = ForecastModel(rooms_file())
+    for (who, target, true, k), chart, row in zip(courses, charts, newest[1:], strict=True):
+        name, came, median, around, ends = chart
+        said = Forecast(*(one[:, k] for one in model.forecast(parts[who])))
+        assert (name, ends[:2]) == (f"{who}: {target}", ["0", str(len(true) + 1)])
+        assert came.count("M") == (2 if np.isnan(true).any() else 1)  # with a gap where it is missing
+        np.testing.assert_allclose(drawn(came), points(true, 0, ends), atol=1)
+        np.testing.assert_allclose(drawn(median), points(said.median, 2, ends), atol=1)
+        sides = [points(said.high, 2, ends), points(said.low, 2, ends)[::-1]]
+        np.testing.assert_allclose(drawn(around), np.concatenate(sides), atol=1)
+        assert row == [who, target, ends[1], *(f"{one[-1]:.6g}" for one in said)]
+
+
+def test_an_estimate_is_drawn_alone_for_what_it_is_of_is_not_read(address: str, tmp_path: Path) -> None:
+    with opened(address, tmp_path, model="forecast", rows="4,5,7\n1,2,3") as run:
+        found = run("""const found = [];
+            for (const [name, targets] of [["forecast", 2], ["estimate", 1]]) {
+              turnTo(name);
+              await until(() => $("newest").rows.length === 1 + targets);
+              const lines = [...$("charts").querySelectorAll("path.came")];
+              const came = lines.map((one) => one.getAttribute("d") !== "");
+              found.push([$("expected").textContent, $("came").hidden, came]);
+            }
+            return found;""")
+    assert found == [
+        ["What comes 2 steps after each step", False, [True, True]],
+        ["The estimate at each step", True, [False]],
+    ]
+
+
 def test_what_cannot_be_read_is_said(address: str) -> None:
     for filled, reason in (
         ({"model": "table", "rows": "x,y,z\n1,2,3\n4,,6"}, 'Line 3: "", expected a number.'),
@@ -350,34 +428,54 @@ def test_the_arrow_keys_go_to_a_character_and_its_probability(address: str, tmp_
 
 
 def test_whatever_takes_the_focus_or_is_a_picture_has_a_name(address: str, tmp_path: Path) -> None:
-    with opened(address, tmp_path, model="text", text="abc") as run:
+    with opened(address, tmp_path, model="text", text="abc", rows="1,2,3") as run:
         nameless = run("""await until(() => $("carried").textContent);
+            turnTo("forecast");
+            await until(() => $("newest").rows.length);
             const named = (one) => one?.getAttribute("aria-label") || one?.textContent.trim();
             const labels = (one) => [one, one.labels?.[0], $(one.getAttribute("aria-labelledby"))];
-            const all = "a, button, select, input, textarea, canvas, video, [tabindex]";
+            const all = "a, button, select, input, textarea, canvas, video, [role=img], [tabindex]";
             const found = [...document.querySelectorAll(all)];
             return found.filter((one) => !labels(one).some(named)).map((one) => one.id);""")
     assert nameless == []
 
 
-@pytest.mark.parametrize("model", ["text", "table", "words", "film", "speech"])
-def test_on_a_narrow_screen_nothing_is_out_of_sight(address: str, tmp_path: Path, model: str) -> None:
+@pytest.mark.parametrize(
+    ("model", "drawn"),
+    [
+        ("text", "next"),
+        ("table", "segments"),
+        ("words", "tags"),
+        ("film", None),
+        ("speech", None),
+        ("rooms", "newest"),
+    ],
+)
+def test_on_a_narrow_screen_nothing_is_out_of_sight(
+    address: str, tmp_path: Path, model: str, drawn: str | None
+) -> None:
     filled = {"text": "abc bad " * 10, "rows": "1,2,3", "words": "one two"}
     with opened(address, tmp_path, width=320, model=model, **filled) as run:
+        if drawn:
+            run(f'await until(() => $("{drawn}").childElementCount);')
         assert run("return document.documentElement.scrollWidth;") <= 320
 
 
 def test_events_that_are_ahead_are_said_to_be(address: str, tmp_path: Path) -> None:
     with opened(address, tmp_path, model="table") as run:
         headings = run("""const found = [];
-            for (const name of ["table", "ahead"]) {
+            for (const name of ["table", "next", "ahead"]) {
               $("which").textContent = "";
               turnTo(name);
               await until(() => $("which").textContent);
               found.push($("which").textContent);
             }
             return found;""")
-    assert headings == ["The event at each step", "The event 12 steps after each step"]
+    assert headings == [
+        "The event at each step",
+        "The event 1 step after each step",
+        "The event 12 steps after each step",
+    ]
 
 
 def test_a_film_is_read_to_its_end(address: str, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 // The events of one or several sequences: a ribbon for each, and a table of their segments.
 
-import { $, cells } from "./elements.js";
+import { counted } from "./counted.js";
+import { $, cells, heading } from "./elements.js";
 import { model } from "./work.js";
 
 const SHADES = [[0.8, 0.95], [0.8, 0.55], [0.5, 0.9]]; // saturation and value of the colours of events, in turn
@@ -22,7 +23,7 @@ export function add(name, said) {
 function draw() {
   const sequences = [...found];
   const ahead = model.reads.ahead ?? 0;
-  $("which").textContent = `The event ${ahead ? `${ahead.toLocaleString()} steps after` : "at"} each step`;
+  $("which").textContent = `The event ${ahead ? `${counted(ahead, "step")} after` : "at"} each step`;
   const canvas = $("ribbon");
   canvas.width = Math.max(1, ...sequences.map(([, events]) => events.length));
   canvas.height = 4 * Math.max(1, sequences.length);
@@ -35,12 +36,9 @@ function draw() {
   $("names").replaceChildren(...model.reads.events.map((_, event) => marked(event)));
   const rows = sequences.flatMap(([name, events]) =>
     segments(events).map((one) => [...(name ? [name] : []), ...one]));
-  const heading = document.createElement("tr");
   const unit = model.reads.fps ? " (s)" : "";
-  for (const title of [...(rows[0]?.length > 3 ? ["sequence"] : []), `start${unit}`, `end${unit}`, "event"]) {
-    heading.append(Object.assign(document.createElement("th"), { textContent: title }));
-  }
-  $("segments").replaceChildren(...(rows.length ? [heading, ...rows.map((row) => cells(...row))] : []));
+  const titles = [...(rows[0]?.length > 3 ? ["sequence"] : []), `start${unit}`, `end${unit}`, "event"];
+  $("segments").replaceChildren(...(rows.length ? [heading(...titles), ...rows.map((row) => cells(...row))] : []));
 }
 
 /** Where each event begins, where it ends (in steps; of films in seconds), and its name with its colour. */

@@ -26,8 +26,9 @@ function show(one) {
   stop();
   turnTo(one);
   const panel = panelOf(one);
-  for (const section of document.querySelectorAll("main > section")) section.hidden = section.id !== panel;
-  $("events").hidden = !["of-rows", "of-film"].includes(panel);
+  const seen = [panel];
+  if (panel === "of-rows" || panel === "of-film") seen.push(one.task === "forecast" ? "forecasts" : "events");
+  for (const section of document.querySelectorAll("main > section")) section.hidden = !seen.includes(section.id);
   $("panel").hidden = false;
   PANELS[panel].show();
 }

@@ -1,24 +1,29 @@
-// The panel of label models that read numbers: rows of them, or a table.
+// The panel of models that read numbers, to label or to forecast: rows of them, or a table.
 
+import { counted } from "./counted.js";
 import { $ } from "./elements.js";
 import * as events from "./events.js";
+import * as forecasts from "./forecasts.js";
 import { AT_ONCE, anew, model, renew, stream } from "./work.js";
 
 export function show() {
   const columns = model.reads.columns ?? [];
   $("columns").textContent = columns.length
     ? `Rows of ${columns.join(", ")}; or a table with a heading that has these names.`
-    : `Rows of ${model.shape[0]} numbers.`;
+    : `Rows of ${counted(model.shape[0], "number")}.`;
   read();
 }
 
 function read() {
   anew(async () => {
-    events.clear();
+    const forecast = model.task === "forecast";
+    (forecast ? forecasts : events).clear();
     for (const [name, rows] of numbersOf($("rows").value)) {
       renew();
       for (let begin = 0; begin < rows.length; begin += AT_ONCE) {
-        events.add(name, await stream.read(rows.slice(begin, begin + AT_ONCE)));
+        const part = rows.slice(begin, begin + AT_ONCE);
+        if (forecast) forecasts.add(name, part, await stream.feed(part));
+        else events.add(name, await stream.read(part));
       }
     }
   });
@@ -42,7 +47,7 @@ function numbersOf(table) {
   for (const [line, number] of named ? lines.slice(1) : lines) {
     const row = split(line);
     const wanted = named ? heading.length : places.length;
-    const cells = row.length === 1 ? "1 cell" : `${row.length} cells`;
+    const cells = counted(row.length, "cell");
     if (row.length !== wanted) throw new Error(`Line ${number} has ${cells}, expected ${wanted}.`);
     const name = key < 0 ? "" : row[key];
     if (!sequences.has(name)) sequences.set(name, []);
