@@ -19,6 +19,7 @@ from unrolled.settings import setting
 from unrolled.tasks.forecast import delayed
 from unrolled.tasks.forecast.plan import Plan
 from unrolled.tasks.label import sequences
+from unrolled.tasks.label.categories import spread
 from unrolled.tasks.label.layout import Layout
 from unrolled.tasks.label.names import parted
 from unrolled.tasks.label.sequences import Series
@@ -210,14 +211,17 @@ class Data:
 
 def _plan(options: ForecastOptions, layout: Layout, first: Series, where: str, given: bool) -> Plan:
     """What is to be forecast of data whose first sequence is this one; raises `InputError` as `Plan.of` does."""
-    width = first.inputs.shape[1]
     wanted, usual = parted(options.target or ""), AHEAD if given else delayed.AHEAD
+    columns = spread(first.features, layout.categories)
+    if not columns:
+        columns = [str(place) for place in range(first.inputs.shape[1] - first.targets)]
     if first.targets:
         if wanted:
             raise InputError(f"{where}: there are targets beside the inputs, expected no --target.")
-        wanted, usual = tuple(map(str, range(width - first.targets, width))), 0
+        wanted = tuple(f"target {place}" if first.targets > 1 else "target" for place in range(first.targets))
+        columns, usual = [*columns, *wanted], 0
     ahead = usual if options.ahead is None else options.ahead
-    return Plan.of(replace(layout, features=first.features), width, wanted, ahead, where)
+    return Plan.of(replace(layout, features=first.features), columns, wanted, ahead, where)
 
 
 def fingerprint(found: Sequence[Course]) -> str:

@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unrolled.errors import InputError
-from unrolled.tasks.label.categories import spread
 from unrolled.tasks.label.layout import Layout
 from unrolled.tasks.label.names import listed
 
@@ -20,8 +19,8 @@ class Plan:
     """Which numbers of a step are read, and which are forecast, `ahead` steps before they come.
 
     `layout.features` are the columns that are read, where they have names. The `targets` are among `columns`, the
-    names of all numbers of a step of the data that it learns from; arrays have their places for names. With
-    `ahead` 0 they are not read.
+    names of all numbers of a step of the data that it learns from; arrays have places for names. With `ahead` 0
+    they are not read.
     """
 
     layout: Layout
@@ -30,12 +29,11 @@ class Plan:
     ahead: int
 
     @classmethod
-    def of(cls, layout: Layout, width: int, wanted: Sequence[str], ahead: int, where: str) -> Self:
-        """The plan for data with so many numbers a step; without any `wanted`, all columns of numbers are targets.
+    def of(cls, layout: Layout, columns: Sequence[str], wanted: Sequence[str], ahead: int, where: str) -> Self:
+        """The plan for data with a number of each of `columns`; without any `wanted`, all of numbers are targets.
 
         Raises `InputError` for a target that is no such column, and where nothing is left to read.
         """
-        columns = tuple(spread(layout.features, layout.categories)) or tuple(map(str, range(width)))
         numbers = [column for column in columns if column not in layout.categories]
         for name in wanted:
             if name not in numbers:
@@ -50,7 +48,7 @@ class Plan:
                 f"expected a --target beside {listed(targets)}, or --ahead 1 or more."
             )
         read = tuple(name for name in layout.features if ahead or name not in targets)
-        return cls(replace(layout, features=read), columns, targets, ahead)
+        return cls(replace(layout, features=read), tuple(columns), targets, ahead)
 
     @property
     def of_names(self) -> bool:
