@@ -145,17 +145,26 @@ def courses(found: Iterable[Series], plan: Plan) -> list[Course]:
 def divided(found: Sequence[Course], ahead: int, split: float, seed: int) -> tuple[list[Course], list[Course]]:
     """What to train on and what to hold out: sequences by chance, or the end of a single one.
 
-    What is held out of a single one begins as that does, and only its end counts.
+    Sequences with nothing to forecast are left out. What is held out of a single one begins as that does, and only
+    its end counts.
     """
+    found = _with_targets(found)
+    if not found:
+        return [], []
     if len(found) > 1:
         train, held = divide(len(found), split, seed)
         return [found[n] for n in train], [found[n] for n in held]
     (one,) = found
     cut = round(split * len(one.inputs))
-    before = np.arange(len(one.inputs))[:, None] + ahead < cut
+    before = np.arange(len(one.inputs))[:, None] < cut - ahead
     early, late = (np.where(part, one.targets, np.float32(np.nan)) for part in (before, ~before))
     times = None if one.times is None else one.times[:cut]
     return [Course(one.name, one.inputs[:cut], early[:cut], times)], [replace(one, targets=late)]
+
+
+def _with_targets(found: Iterable[Course]) -> list[Course]:
+    """Those with something to forecast."""
+    return [one for one in found if not np.isnan(one.targets).all()]
 
 
 def steps_known(found: Iterable[Course]) -> int:
@@ -180,27 +189,27 @@ class Data:
         self.names = [str(path) for path in paths] or [delayed.NAME]
         self.refused = Refused(options.skip_bad)
         where = ", ".join(self.names)
+        layout = options.layout(paths)
         if start:
-            self.plan = start.plan
-            found = start.read(paths, self.refused) if paths else courses(delayed.series(), self.plan)
-        else:
-            layout = options.layout(paths)
-            series = found_in(paths, layout, self.refused) if paths else delayed.series()
+            had = start.plan.layout
+            layout = replace(layout, features=had.features, categories=had.categories)
+            self.plan = replace(start.plan, layout=layout)
+        read = self.plan.whole if start else layout
+        series = found_in(paths, read, self.refused) if paths else delayed.series()
+        if not start:
             self.plan = _plan(options, layout, series[0], where, bool(paths))
-            found = courses(series, self.plan)
+        found = courses(series, self.plan)
         if options.held_out is None:
             self.train, self.held_out = divided(found, self.plan.ahead, options.split, seed)
         else:
             self.train = found
             self.held_out = courses(found_in([options.held_out], self.plan.whole, self.refused), self.plan)
-        self.train, self.held_out = (
-            [one for one in part if not np.isnan(one.targets).all()] for part in (self.train, self.held_out)
-        )
+        self.train, self.held_out = _with_targets(self.train), _with_targets(self.held_out)
+        later = f" {counted(self.plan.ahead, 'step')} later" if self.plan.ahead else ""
         for left, use in ((self.train, "train on"), (self.held_out, "hold out")):
             if not left:
                 raise InputError(
-                    f"{where}: nothing is left to {use}, expected a sequence of more than "
-                    f"{counted(self.plan.ahead, 'step')} with a number to forecast."
+                    f"{where}: nothing is left to {use}, expected steps with a number to forecast{later}."
                 )
 
     @cached_property

@@ -49,6 +49,7 @@ class ForecastModel(Loaded):
         sizes = file.architecture
         try:
             self.plan = Plan.from_json(file.encoding)
+            _check(file.encoding, sizes.inputs, sizes.targets)
             self._scale = Scale(file.encoding)
             self._steps = LaggedSteps(file, self.plan.places)
         except (KeyError, TypeError, ValueError) as error:
@@ -117,9 +118,9 @@ class ForecastModel(Loaded):
         number to forecast.
         """
         if not steps_known(found):
+            later = f" {counted(self.plan.ahead, 'step')} later" if self.plan.ahead else ""
             raise InputError(
-                f"{found[0].name}: no number to forecast is known, expected a sequence of more than "
-                f"{counted(self.plan.ahead, 'step')}."
+                f"{found[0].name}: expected steps whose number to forecast{later} is known, found none."
             )
         ways: dict[str, Callable[[Floats], NDArray[np.float64]]] = {
             "mean": lambda inputs: np.tile(self._scale.mean, (len(inputs), 1))
@@ -202,12 +203,13 @@ class ForecastModel(Loaded):
 
     def show(self, course: Course) -> str:
         """What the model forecasts in the last steps of a course that are known, for people."""
-        known = np.flatnonzero(~np.isnan(course.targets).any(1))[-SHOWN:]
+        known = np.flatnonzero((~np.isnan(course.targets)).any(1))[-SHOWN:]
         numbers = [one[known] for one in (course.targets, *self.forecast(course.inputs))]
         steps = ["for step", *(f"{step + self.plan.ahead:,}" for step in known)]
         lines = [course.name]
         for k, target in enumerate(self.plan.targets):
             true, median, low, high = ([shown(float(number)) for number in one[:, k]] for one in numbers)
+            true = ["-" if one == "nan" else one for one in true]
             ranges = [f"{least} to {most}" for least, most in zip(low, high, strict=True)]
             columns = (steps, [target, *true], ["forecast", *median], ["its range", *ranges])
             widths = [max(map(len, column)) for column in columns]
@@ -220,3 +222,12 @@ class ForecastModel(Loaded):
         example = self.file.training.get("example")
         read = shlex.quote(whereabouts.path(self.file, example)) if example else "FILE"
         return [f"unrolled run {path} {read} --plot forecast.png", f"unrolled eval {path}"]
+
+
+def _check(encoding: dict[str, Any], inputs: int, targets: int) -> None:
+    """Raise `ValueError` or another where what was measured of the training data is not one number for each."""
+    of_each = {"mean": inputs, "deviation": inputs, "target_mean": targets, "target_deviation": targets}
+    for name, count in of_each.items():
+        found = np.array(encoding[name], np.float64)
+        if found.shape != (count,) or not np.isfinite(found).all():
+            raise ValueError(f"{name} is {encoding[name]}, expected {counted(count, 'finite number')}")

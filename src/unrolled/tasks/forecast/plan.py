@@ -73,9 +73,13 @@ class Plan:
 
     @classmethod
     def from_json(cls, document: dict[str, Any]) -> Self:
-        """What `to_json` made, after JSON."""
+        """What `to_json` made, after JSON; raises `ValueError` and others for what it did not make."""
         lists = {name: tuple(document[name]) for name in ("columns", "targets")}
-        return cls(Layout.from_json(document["layout"]), ahead=int(document["ahead"]), **lists)
+        if unknown := [name for name in lists["targets"] if name not in lists["columns"]]:
+            raise ValueError(f"the target {unknown[0]!r} is not among its columns")
+        if type(ahead := document["ahead"]) is not int or ahead < 0:
+            raise ValueError(f"ahead is {ahead!r}, expected a number of steps")
+        return cls(Layout.from_json(document["layout"]), ahead=ahead, **lists)
 
     def to_json(self) -> dict[str, Any]:
         """It as JSON can hold it; the layout apart, as the front end reads it."""

@@ -16,11 +16,19 @@ from unrolled.tasks.label.fronts import Numbers
 
 __all__ = ["Pressed", "Scale", "pressed"]
 
+FARTHEST = 1e12  # deviations from the mean: what is beyond counts as that, so that nothing becomes infinite
+MOST = float(np.finfo(np.float32).max)
 
-def pressed(numbers: Floats) -> Floats:
-    """z as 2 z / (1 + sqrt(1 + |z|)): about z near 0, about 2 sqrt(z) far out. NaN stays NaN."""
-    one = np.ones((), np.float32)
-    found: Floats = (one + one) * numbers / (one + np.sqrt(one + np.abs(numbers)))
+
+def pressed(numbers: Floats, mean: Floats, deviation: Floats) -> Floats:
+    """Each z of deviations from the mean as 2 z / (1 + sqrt(1 + |z|)): about z near 0, about 2 sqrt(z) far out.
+
+    NaN stays NaN.
+    """
+    one, most = np.ones((), np.float32), np.float32(FARTHEST)
+    with np.errstate(over="ignore"):
+        z = np.clip((numbers - mean) / deviation, -most, most)
+    found: Floats = (one + one) * z / (one + np.sqrt(one + np.abs(z)))
     return found
 
 
@@ -29,7 +37,7 @@ class Pressed(Numbers):
 
     def normalised(self, inputs: NDArray[np.floating]) -> Floats:
         """Numbers [T, width], pressed; what is missing stays NaN."""
-        return pressed(super().normalised(inputs))
+        return pressed(np.asarray(inputs, np.float32), self._mean, self._deviation)
 
 
 class Scale:
@@ -40,7 +48,6 @@ class Scale:
         self.deviation = np.array(encoding["target_deviation"], np.float64)
 
     def released(self, numbers: NDArray[np.floating]) -> NDArray[np.float64]:
-        """What was `pressed`, numbers [T, K], in the data's units."""
+        """What was `pressed`, numbers [T, K], in the data's units, of which float32 has all."""
         wide = numbers.astype(np.float64)
-        found: NDArray[np.float64] = self.mean + self.deviation * (wide * (1 + np.abs(wide) / 4))
-        return found
+        return np.clip(self.mean + self.deviation * (wide * (1 + np.abs(wide) / 4)), -MOST, MOST)

@@ -18,7 +18,7 @@ Numbers = NDArray[np.float64]
 @dataclass(frozen=True)
 class Score:
     """Of each target [K] the mean absolute error, the root of the mean squared error and, of a forecast that has
-    one, the part of what came that lay in its range.
+    one, the part of what came that lay in its range; NaN where nothing is known of a target.
     """
 
     mae: Numbers
@@ -26,23 +26,37 @@ class Score:
     within: Numbers | None = None
 
     def figures(self, targets: Sequence[str]) -> dict[str, Any]:
-        """For JSON, by target."""
+        """For JSON, by target; None where nothing is known."""
         parts = {"mae": self.mae, "rmse": self.rmse, "within": self.within}
         return {
-            target: {name: float(part[k]) for name, part in parts.items() if part is not None}
+            target: {
+                name: None if np.isnan(part[k]) else float(part[k])
+                for name, part in parts.items()
+                if part is not None
+            }
             for k, target in enumerate(targets)
         }
 
 
 def score(true: Numbers, said: Numbers, low: Numbers | None = None, high: Numbers | None = None) -> Score:
     """The errors of what was `said` [N, K] of what is `true`, NaN where nothing is known."""
-    with np.errstate(invalid="ignore"):
-        error = np.abs(said - true)
-        within = None
-        if low is not None and high is not None:
-            inside = np.where(np.isnan(true), np.nan, (low <= true) & (true <= high))
-            within = np.nanmean(inside, axis=0)
-    return Score(np.nanmean(error, axis=0), np.sqrt(np.nanmean(error**2, axis=0)), within)
+    error = np.abs(said - true)
+    within = None
+    if low is not None and high is not None:
+        within = _mean(np.where(np.isnan(true), np.nan, (low <= true) & (true <= high)))
+    return Score(_mean(error), np.sqrt(_mean(error**2)), within)
+
+
+def _mean(numbers: Numbers) -> Numbers:
+    """The mean of what is known, [K]; NaN where nothing is."""
+    known = ~np.isnan(numbers)
+    count, total = known.sum(0), np.where(known, numbers, 0.0).sum(0)
+    found: Numbers = np.where(count > 0, total / np.maximum(count, 1), np.nan)
+    return found
+
+
+def _told(number: float) -> str:
+    return "-" if np.isnan(number) else shown(number)
 
 
 def evaluation(
@@ -55,9 +69,9 @@ def evaluation(
         rows = [
             [
                 names[way],
-                shown(float(one.mae[k])),
-                shown(float(one.rmse[k])),
-                "" if one.within is None else f"{100 * one.within[k]:.1f} %",
+                _told(float(one.mae[k])),
+                _told(float(one.rmse[k])),
+                "" if one.within is None or np.isnan(one.within[k]) else f"{100 * one.within[k]:.1f} %",
             ]
             for way, one in scores.items()
         ]

@@ -144,8 +144,8 @@ class ForecastTask:
         mean, deviation, target_mean, target_deviation = (
             np.array(self._encoding[name], np.float32) for name in ENCODING
         )
-        inputs = held(pressed((course.inputs - mean) / deviation), np.zeros_like(mean))
-        return inputs, pressed((course.targets - target_mean) / target_deviation)
+        inputs = held(pressed(course.inputs, mean, deviation), np.zeros_like(mean))
+        return inputs, pressed(course.targets, target_mean, target_deviation)
 
     def _whole(self, inputs: Floats, targets: Floats) -> Pair:
         """The same with the linear forecast after what is read, if there is one: [T, D + K]."""
