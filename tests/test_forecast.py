@@ -371,3 +371,13 @@ def test_the_built_in_series_solves_its_equation() -> None:
     one, other = delayed.series(), delayed.series()
     assert all(np.array_equal(a.inputs, b.inputs) for a, b in zip(one, other, strict=True))
     assert all(x.inputs.min() > 0.2 and x.inputs.max() < 1.5 for x in one)
+
+
+@pytest.mark.parametrize("ahead", [0, 2])
+def test_a_stream_gives_its_newest_forecast_once_more_also_from_a_state(ahead: int) -> None:
+    model = ForecastModel(forecast_file(ahead=ahead))
+    stream, other = model.stream(), model.stream()
+    newest = stream.feed(random(7, 3))[-1]
+    assert np.array_equal(stream.outputs, newest)
+    other.restore(stream.snapshot())
+    assert np.array_equal(other.outputs, newest)
