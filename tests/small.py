@@ -15,10 +15,10 @@ from unrolled.architecture import (
     TextArchitecture,
 )
 from unrolled.modelfile import ModelFile
+from unrolled.sequences.layout import Layout
 from unrolled.snapshot import Snapshot
 from unrolled.stream import Stream
 from unrolled.tasks.forecast import ForecastModel
-from unrolled.tasks.label.layout import Layout
 from unrolled.tasks.label.model import LabelModel
 from unrolled.tasks.speech import SpeechModel
 from unrolled.tasks.speech.filterbank import Bank

@@ -175,8 +175,8 @@ def test_what_cannot_be_a_column_of_names_is_said(command: Command, tmp_path: Pa
     of_table = ["train", "label", data, "--sequence", "who", *out]
     ways = "; --ignore mode leaves out the column, --category mode takes it for names"
     refused(command(*of_table, "--ignore", "place"), "column 'mode'", ways)
-    for other in ("who", "label", "place"):
-        expected = f"--category names {other!r}, as does --label, --sequence or --ignore; expected one of them"
+    for other, use in (("who", "sequence"), ("label", "label"), ("place", "ignore")):
+        expected = f"--category names {other!r}, as does --{use}; expected one of them to do so"
         refused(command(*of_table, "--ignore", "place", "--category", f"mode,{other}"), expected)
     expected = "a.csv has no column 'colour', expected it among who, x, mode, place, label"
     refused(command(*of_table, "--category", "mode,colour"), expected)

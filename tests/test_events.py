@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from unrolled.errors import InputError
-from unrolled.tasks.label.events import Event, colour, label_steps, read_events, steps_to_events
+from unrolled.sequences.events import Event, colour, label_steps, read_events, steps_to_events
 
 
 def test_events_are_read_in_order_of_time(tmp_path: Path) -> None:

@@ -9,8 +9,9 @@ import pytest
 from numpy.typing import NDArray
 
 from unrolled.errors import InputError
-from unrolled.tasks.label import films, rendered
-from unrolled.tasks.label.events import Event, colour, label_steps, read_events
+from unrolled.sequences import films
+from unrolled.sequences.events import Event, colour, label_steps, read_events
+from unrolled.tasks.label import rendered
 
 
 def pictures(count: int, side: int = 32) -> list[NDArray[np.uint8]]:

@@ -22,12 +22,12 @@ from unrolled.errors import InputError
 from unrolled.loop import train
 from unrolled.models.label import LabelNetwork
 from unrolled.recipe import TrainOptions
+from unrolled.sequences import Series, films
+from unrolled.sequences.layout import Layout
 from unrolled.stream import Stream
-from unrolled.tasks.label import LabelOptions, LabelTask, films
-from unrolled.tasks.label.layout import Layout
+from unrolled.tasks.label import LabelOptions, LabelTask
 from unrolled.tasks.label.model import LabelModel
 from unrolled.tasks.label.segments import segments
-from unrolled.tasks.label.sequences import Series
 from unrolled.tasks.label.switching import SwitchFilter, viterbi
 from unrolled.tasks.label.telling import EventOptions, Step, Telling
 
@@ -572,9 +572,9 @@ def test_of_many_events_ten_are_listed(tmp_path: Path) -> None:
 
 
 def test_a_column_whose_name_has_a_comma_may_be_left_out(tmp_path: Path) -> None:
-    assert LabelOptions(ignore='"temp, C",x').layout().ignore == ("temp, C", "x")
-    assert LabelOptions(ignore='x, "a ""b""" ,').layout().ignore == ("x", 'a "b"')
-    assert LabelOptions().layout().ignore == ()
+    assert LabelOptions(ignore='"temp, C",x').layout(()).ignore == ("temp, C", "x")
+    assert LabelOptions(ignore='x, "a ""b""" ,').layout(()).ignore == ("x", 'a "b"')
+    assert LabelOptions().layout(()).ignore == ()
     rows = [f"{who},{who},noon,{label}" for who in (1, 2, 3) for label in ("up", "down")]
     table_of(tmp_path / "a.csv", rows, 'who,x,"when, UTC",label')
     task = LabelTask(LabelOptions(sequence="who", ignore='"when, UTC"'), [tmp_path / "a.csv"])

@@ -23,8 +23,8 @@ from unrolled import Stream, modelfile
 from unrolled.client import Client
 from unrolled.errors import InputError
 from unrolled.pool import StreamPool
+from unrolled.sequences.numbers import held
 from unrolled.tasks.label import LabelModel, LabelOptions, LabelTask
-from unrolled.tasks.label.fronts import held
 
 NAN = float("nan")
 INPUTS = np.array([[NAN, 1, 2], [3, NAN, NAN], [NAN, NAN, 4], [5, 6, NAN]], np.float32)

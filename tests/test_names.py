@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unrolled.tasks.label.names import cell, is_gap, listed, order, parted
+from unrolled.sequences.names import cell, is_gap, listed, order, parted
 
 names = st.lists(st.text(st.sampled_from('ab ,;"\n')).map(str.strip).filter(bool))
 

@@ -21,13 +21,13 @@ from websockets.sync.client import connect
 from servers import serving
 from small import forecast_file, inputs_for, label_file, model_of, speech_file, text_file
 from unrolled import Stream, modelfile, server, vocabulary
+from unrolled.sequences import films
+from unrolled.sequences.events import colour
 from unrolled.server.access import add_token
 from unrolled.softmax import softmax
 from unrolled.stream import CausalModel
 from unrolled.tasks.forecast import ForecastModel
 from unrolled.tasks.forecast.streamed import Forecast
-from unrolled.tasks.label import films
-from unrolled.tasks.label.events import colour
 from unrolled.tasks.text import TextModel
 from unrolled.vocabulary import BpeVocabulary, ByteVocabulary, WordVocabulary
 

@@ -8,9 +8,9 @@ import pytest
 
 from unrolled import plots
 from unrolled.errors import InputError
+from unrolled.sequences.events import Event
+from unrolled.sequences.layout import Layout
 from unrolled.tasks.label import ribbons
-from unrolled.tasks.label.events import Event
-from unrolled.tasks.label.layout import Layout
 from unrolled.tasks.label.telling import EventOptions, Step, Telling
 
 pytest.importorskip("matplotlib")

@@ -15,8 +15,8 @@ from pyarrow import parquet
 
 from unrolled.errors import InputError
 from unrolled.examples import Refused
-from unrolled.tasks.label.layout import Layout
-from unrolled.tasks.label.sequences import Series, categories, fingerprint, read
+from unrolled.sequences import Series, categories, fingerprint, read
+from unrolled.sequences.layout import Layout
 
 CSV = "x,y,label\n1,2,walk\n3,4.5,walk\n5,6,run\n"
 

@@ -11,8 +11,8 @@ import pytest
 from unrolled import settings
 from unrolled.errors import InputError
 from unrolled.examples import Refused
+from unrolled.sequences import conllu, events
 from unrolled.tasks.caption import pictures
-from unrolled.tasks.label import conllu, events
 from unrolled.tasks.speech import transcripts
 from unrolled.tasks.text import corpus
 from unrolled.tasks.translate import parallel

@@ -2,7 +2,7 @@
 
 import pytest
 
-from unrolled.tasks.label.times import oddity
+from unrolled.sequences.times import oddity
 
 
 @pytest.mark.parametrize(

@@ -31,8 +31,8 @@ from unrolled.examples import Refused
 from unrolled.memory import RememberOptions
 from unrolled.results import Output
 from unrolled.run_files import data_paths
+from unrolled.sequences.names import listed
 from unrolled.tasks import TASKS
-from unrolled.tasks.label.names import listed
 from unrolled.tasks.text import SampleOptions, TextModel
 
 RUN_OPTIONS = [task.Model.RunOptions for task in TASKS.values()]

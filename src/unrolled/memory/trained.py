@@ -12,11 +12,11 @@ from unrolled.examples import Refused, pad
 from unrolled.memory.decoding import Decoding
 from unrolled.memory.layered import Layered, member, numbers
 from unrolled.memory.subject import Subject
+from unrolled.sequences import encode_labels
 from unrolled.tasks.caption.data import spoken
 from unrolled.tasks.caption.model import AT_ONCE, CaptionModel
 from unrolled.tasks.forecast import ForecastModel
 from unrolled.tasks.label import LabelModel
-from unrolled.tasks.label.sequences import encode_labels
 from unrolled.tasks.speech.model import SpeechModel
 from unrolled.tasks.text import TextModel
 from unrolled.tasks.translate.model import TranslateModel

@@ -9,20 +9,20 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from unrolled import kinds
+from unrolled import kinds, sequences
 from unrolled.architecture import MOST_LAYERS
 from unrolled.errors import InputError, counted
-from unrolled.examples import ExampleOptions, Refused, divide
+from unrolled.examples import Refused, divide
 from unrolled.floats import Floats
 from unrolled.recipe import longest_gap
+from unrolled.sequences import Series
+from unrolled.sequences.categories import spread
+from unrolled.sequences.layout import Layout
+from unrolled.sequences.names import parted
+from unrolled.sequences.options import SequenceOptions
 from unrolled.settings import setting
 from unrolled.tasks.forecast import delayed
 from unrolled.tasks.forecast.plan import Plan
-from unrolled.tasks.label import sequences
-from unrolled.tasks.label.categories import spread
-from unrolled.tasks.label.layout import Layout
-from unrolled.tasks.label.names import parted
-from unrolled.tasks.label.sequences import Series
 
 if TYPE_CHECKING:
     from unrolled.tasks.forecast.model import ForecastModel
@@ -33,7 +33,7 @@ AHEAD = 1
 
 
 @dataclass(frozen=True)
-class ForecastOptions(ExampleOptions):
+class ForecastOptions(SequenceOptions):
     """What a forecast model is and how its sequences are read."""
 
     split: float = setting(
@@ -46,7 +46,6 @@ class ForecastOptions(ExampleOptions):
         None,
         "Columns to forecast, written as for --ignore; of arrays their places, from 0. Without it all of numbers.",
         several=True,
-        heading="Data",
     )
     ahead: int | None = setting(
         None,
@@ -54,20 +53,6 @@ class ForecastOptions(ExampleOptions):
         "read: it may be missing from new data.",
         at_least=0,
         default_help=f"{AHEAD}, of arrays with targets 0",
-    )
-    sequence: str | None = setting(None, "The column that tells sequences apart; without it, each file is one.")
-    ignore: str | None = setting(
-        None, "Columns to leave out, separated by commas; a name with a comma goes in double quotes.", several=True
-    )
-    category: str | None = setting(
-        None,
-        "Columns whose cells are names, as of modes or places, instead of numbers; written as for --ignore.",
-        several=True,
-    )
-    missing: str = setting(
-        "refuse",
-        "What to do where a number is missing: refuse it, or hold the one before (at the start the mean).",
-        choices=("refuse", "hold"),
     )
     cell: str = setting("lstm", kinds.HELP, unmet=kinds.unmet, heading="Model")
     hidden: int = setting(64, "Hidden units in each layer.", at_least=1)
@@ -81,17 +66,6 @@ class ForecastOptions(ExampleOptions):
     keep: str = setting(
         "best", "Weights to keep: the best on what is held out, or the last.", choices=("best", "last")
     )
-
-    def layout(self, paths: Sequence[str | Path]) -> Layout:
-        """How the files `paths` are to be read, before their columns are known."""
-        columns, ignored = parted(self.category or ""), parted(self.ignore or "")
-        for column in columns:
-            if column in (self.sequence, *ignored):
-                raise InputError(
-                    f"--category names {column!r}, as does --sequence or --ignore; expected one of them to do so."
-                )
-        categories = sequences.categories(paths, columns)
-        return Layout(None, self.sequence, ignored, missing=self.missing, categories=categories)
 
 
 @dataclass(frozen=True)
@@ -189,7 +163,7 @@ class Data:
         self.names = [str(path) for path in paths] or [delayed.NAME]
         self.refused = Refused(options.skip_bad)
         where = ", ".join(self.names)
-        layout = options.layout(paths)
+        layout = options.layout_of(() if start else paths)
         if start:
             had = start.plan.layout
             layout = replace(layout, features=had.features, categories=had.categories)

@@ -7,7 +7,7 @@ dx/dt = 0.2 x(t - 17) / (1 + x(t - 17)^10) - 0.1 x(t). Its course is chaotic, so
 import numpy as np
 from numpy.typing import NDArray
 
-from unrolled.tasks.label.sequences import Series
+from unrolled.sequences import Series
 
 __all__ = ["AHEAD", "NAME", "courses", "series"]
 

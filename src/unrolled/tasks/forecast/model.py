@@ -11,7 +11,7 @@ from typing import Any, BinaryIO, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from unrolled import whereabouts
+from unrolled import sequences, whereabouts
 from unrolled.causal import Causal
 from unrolled.errors import InputError, counted
 from unrolled.examples import Refused
@@ -20,6 +20,9 @@ from unrolled.modelfile import Loaded, ModelFile
 from unrolled.network import Network
 from unrolled.piping import Streams
 from unrolled.results import Evaluation, Output
+from unrolled.sequences.numbers import held
+from unrolled.sequences.options import TellOptions
+from unrolled.sequences.rows import Rows, of_rows
 from unrolled.stream import Stream
 from unrolled.tasks.forecast import delayed, scores
 from unrolled.tasks.forecast.data import Course, courses, divided, fingerprint, found_in, steps_known
@@ -27,9 +30,6 @@ from unrolled.tasks.forecast.plan import Plan
 from unrolled.tasks.forecast.scale import Scale
 from unrolled.tasks.forecast.streamed import Forecast, LaggedSteps, Quantiles, Spoken, shown
 from unrolled.tasks.forecast.telling import Telling, record
-from unrolled.tasks.label import piped, sequences
-from unrolled.tasks.label.fronts import held
-from unrolled.tasks.label.telling import TellOptions
 
 __all__ = ["ForecastModel"]
 
@@ -92,8 +92,8 @@ class ForecastModel(Loaded):
         self, streams: Streams, source: BinaryIO, refused: Callable[[str], None], ends: bool
     ) -> Iterator[Output]:
         """The forecast after each row of `source`: see `unrolled.piping.PipedModel`."""
-        rows = piped.Rows(self.plan.layout, self.file.architecture.inputs)
-        return piped.of_rows(rows, self._told, streams, source, refused)
+        rows = Rows(self.plan.layout, self.file.architecture.inputs)
+        return of_rows(rows, self._told, streams, source, refused)
 
     def _told(self, outputs: Floats, said: str) -> tuple[Sequence[str], dict[str, Any]]:
         numbers = Forecast.of(outputs)

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unrolled.errors import InputError
-from unrolled.tasks.label.layout import Layout
-from unrolled.tasks.label.names import listed
+from unrolled.sequences.layout import Layout
+from unrolled.sequences.names import listed
 
 __all__ = ["Plan"]
 

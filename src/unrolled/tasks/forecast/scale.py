@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unrolled.floats import Floats
-from unrolled.tasks.label.fronts import Numbers
+from unrolled.sequences.numbers import Numbers
 
 __all__ = ["Pressed", "Scale", "pressed"]
 
@@ -33,7 +33,7 @@ def pressed(numbers: Floats, mean: Floats, deviation: Floats) -> Floats:
 
 
 class Pressed(Numbers):
-    """The front end of a finished model: what is missing is held, as in label models."""
+    """The front end of a finished model: what is missing is held."""
 
     def normalised(self, inputs: NDArray[np.floating]) -> Floats:
         """Numbers [T, width], pressed; what is missing stays NaN."""

@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 from unrolled.causal import Field, Lengths, Records
 from unrolled.floats import Floats
 from unrolled.modelfile import ModelFile
+from unrolled.sequences.steps import Steps
 from unrolled.tasks.forecast.lags import Lags
 from unrolled.tasks.forecast.scale import Pressed, Scale
-from unrolled.tasks.label.streamed import Steps
 
 __all__ = ["Forecast", "LaggedSteps", "Quantiles", "Spoken", "shown"]
 

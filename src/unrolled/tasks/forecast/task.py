@@ -12,20 +12,19 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from unrolled import whereabouts
+from unrolled import sequences, whereabouts
 from unrolled.architecture import ForecastArchitecture
 from unrolled.errors import InputError, counted
 from unrolled.examples import pad
 from unrolled.floats import Floats
 from unrolled.modelfile import ModelFile
 from unrolled.results import Evaluation, Table
+from unrolled.sequences.names import cell, listed
+from unrolled.sequences.numbers import held
 from unrolled.tasks.forecast.data import Course, Data, ForecastOptions, steps_known
 from unrolled.tasks.forecast.lags import Fit, Lags, fitted
 from unrolled.tasks.forecast.model import ForecastModel
 from unrolled.tasks.forecast.scale import pressed
-from unrolled.tasks.label import sequences
-from unrolled.tasks.label.fronts import held
-from unrolled.tasks.label.names import cell, listed
 
 if TYPE_CHECKING:
     import torch

@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 from unrolled import plots
 from unrolled.errors import InputError
 from unrolled.results import Output
+from unrolled.sequences.names import cell
+from unrolled.sequences.options import TellOptions
 from unrolled.tasks.forecast.data import Course
 from unrolled.tasks.forecast.plan import Plan
 from unrolled.tasks.forecast.streamed import Forecast, shown
-from unrolled.tasks.label.names import cell
-from unrolled.tasks.label.telling import TellOptions
 
 __all__ = ["Telling", "record"]
 

@@ -9,16 +9,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from unrolled import kinds
+from unrolled import kinds, sequences
 from unrolled.architecture import MOST_LAYERS
 from unrolled.errors import InputError, counted
-from unrolled.examples import ExampleOptions, Refused, divide
+from unrolled.examples import Refused, divide
 from unrolled.recipe import longest_gap
+from unrolled.sequences import Series, encode_labels
+from unrolled.sequences.layout import Layout
+from unrolled.sequences.names import are_measures, order
+from unrolled.sequences.options import SequenceOptions
 from unrolled.settings import setting
-from unrolled.tasks.label import rendered, sequences
-from unrolled.tasks.label.layout import Layout
-from unrolled.tasks.label.names import are_measures, order, parted
-from unrolled.tasks.label.sequences import Series, encode_labels
+from unrolled.tasks.label import rendered
 
 if TYPE_CHECKING:
     from unrolled.tasks.label.model import LabelModel
@@ -47,25 +48,11 @@ MOST_EVENTS = 500  # that may look like a column of numbers
 
 
 @dataclass(frozen=True)
-class LabelOptions(ExampleOptions):
+class LabelOptions(SequenceOptions):
     """What a label model is and how its sequences are read."""
 
-    label: str = setting("label", "The column of a table that has the event.", heading="Data")
-    sequence: str | None = setting(None, "The column that tells sequences apart; without it, each file is one.")
-    ignore: str | None = setting(
-        None, "Columns to leave out, separated by commas; a name with a comma goes in double quotes.", several=True
-    )
-    category: str | None = setting(
-        None,
-        "Columns whose cells are names, as of modes or places, instead of numbers; written as for --ignore.",
-        several=True,
-    )
+    label: str = setting("label", "The column of a table that has the event.")
     ahead: int = setting(0, "Name the event that comes this many steps later, not the step's own.", at_least=0)
-    missing: str = setting(
-        "refuse",
-        "What to do where a number is missing: refuse it, or hold the one before (at the start the mean).",
-        choices=("refuse", "hold"),
-    )
     scale: str = setting(
         "each",
         "Divide each number by its own standard deviation, or all by a common one.",
@@ -114,11 +101,11 @@ class LabelOptions(ExampleOptions):
         "best", "Weights to keep: the best on what is held out, or the last.", choices=("best", "last")
     )
 
-    def layout(self) -> Layout:
-        """How files are to be read."""
-        return Layout(
-            self.label, self.sequence, parted(self.ignore or ""), fps=self.fps, side=self.side,
-            background=self.background, missing=self.missing, ahead=self.ahead,
+    def layout(self, paths: Sequence[str | Path]) -> Layout:
+        """How files are to be read; see `SequenceOptions.layout_of`."""
+        return replace(
+            self.layout_of(paths, self.label),
+            fps=self.fps, side=self.side, background=self.background, ahead=self.ahead,
         )  # fmt: skip
 
 
@@ -143,20 +130,11 @@ class Data:
     ) -> None:
         self.names = [str(path) for path in paths] or [rendered.NAME]
         self.refused = Refused(options.skip_bad)
-        layout = options.layout()
+        layout = options.layout(() if start else paths)
         if start:
             layout = replace(layout, features=start.layout.features, categories=start.layout.categories)
         elif not paths:
             layout = replace(layout, fps=float(rendered.FPS))
-        else:
-            columns = parted(options.category or "")
-            for column in columns:
-                if column in (options.label, options.sequence, *layout.ignore):
-                    others = "--label, --sequence or --ignore"
-                    raise InputError(
-                        f"--category names {column!r}, as does {others}; expected one of them to do so."
-                    )
-            layout = replace(layout, categories=sequences.categories(paths, columns))
         self.kind, found = sequences.read(paths or [rendered.folder()], layout, self.refused)
         if start:
             start.check(self.kind, found)

@@ -11,7 +11,7 @@ from typing import Any, BinaryIO, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from unrolled import texts, whereabouts
+from unrolled import sequences, texts, whereabouts
 from unrolled.architecture import NO_EVENT
 from unrolled.causal import Causal
 from unrolled.errors import InputError, counted
@@ -20,16 +20,18 @@ from unrolled.floats import Floats
 from unrolled.modelfile import Loaded, ModelFile
 from unrolled.piping import Streams
 from unrolled.results import Evaluation, Output
+from unrolled.sequences import Series, encode_labels, events, films
+from unrolled.sequences.layout import Layout
+from unrolled.sequences.names import by_name
+from unrolled.sequences.rows import Rows, of_rows
+from unrolled.sequences.steps import Steps
 from unrolled.softmax import softmax
 from unrolled.stream import Stream
-from unrolled.tasks.label import events, films, piped, rendered, segments, sequences, streamed
+from unrolled.tasks.label import piped, rendered, segments, streamed
 from unrolled.tasks.label.data import idle
 from unrolled.tasks.label.labelling import Labeller
-from unrolled.tasks.label.layout import Layout
-from unrolled.tasks.label.names import by_name
 from unrolled.tasks.label.scores import READINGS, evaluation
 from unrolled.tasks.label.segments import LabelScore
-from unrolled.tasks.label.sequences import Series, encode_labels
 from unrolled.tasks.label.switching import SwitchFilter, viterbi
 from unrolled.tasks.label.telling import EventOptions, Step, Telling
 
@@ -87,7 +89,7 @@ class LabelModel(Loaded):
     def causal(self) -> Causal:
         """The model as a stream sees it; of a bidirectional one, the part that reads forward."""
         front, reader = (
-            streamed.Steps(self.file, self._labeller.front),
+            Steps(self.file, self._labeller.front),
             streamed.Events(self.classes, self.penalty),
         )
         networks = [member.network for member in self._labeller.members]
@@ -105,8 +107,8 @@ class LabelModel(Loaded):
             raise InputError("the model reads films, which come in files: unrolled run MODEL FILM")
         if self.kind == "words":
             return piped.of_sentences(self.classes, streams.one, source, refused)
-        rows = piped.Rows(self.layout, self.file.architecture.inputs)
-        return piped.of_rows(rows, self._told, streams, source, refused)
+        rows = Rows(self.layout, self.file.architecture.inputs)
+        return of_rows(rows, self._told, streams, source, refused)
 
     def _told(self, logits: Floats, event: str) -> tuple[Sequence[str], dict[str, Any]]:
         """The event of a row, and how likely each one is."""

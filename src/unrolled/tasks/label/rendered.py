@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 import unrolled.cache
 from unrolled.atomic import replacing
-from unrolled.tasks.label import films
-from unrolled.tasks.label.events import steps_to_events
+from unrolled.sequences import films
+from unrolled.sequences.events import steps_to_events
 
 __all__ = ["FILMS", "FPS", "NAME", "Film", "film", "folder"]
 

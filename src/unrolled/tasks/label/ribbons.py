@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from unrolled import plots
-from unrolled.tasks.label.events import Event, colour
+from unrolled.sequences.events import Event, colour
 
 __all__ = ["MOST", "Ribbons", "draw"]
 

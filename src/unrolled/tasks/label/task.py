@@ -16,21 +16,22 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from unrolled import whereabouts
+from unrolled import sequences, whereabouts
 from unrolled.architecture import NO_EVENT, LabelArchitecture
 from unrolled.errors import InputError, counted
 from unrolled.examples import Batches, pad
 from unrolled.modelfile import ModelFile
 from unrolled.results import Evaluation, Table
-from unrolled.tasks.label import rendered, sequences
+from unrolled.sequences import Series, encode_labels
+from unrolled.sequences.categories import spread
+from unrolled.sequences.names import cell, listed
+from unrolled.sequences.numbers import held
+from unrolled.tasks.label import rendered
 from unrolled.tasks.label.augment import Exchange, shaken, stretched
-from unrolled.tasks.label.categories import spread
 from unrolled.tasks.label.data import Data, LabelOptions
-from unrolled.tasks.label.fronts import Spelling, held
+from unrolled.tasks.label.fronts import Spelling
 from unrolled.tasks.label.model import LabelModel
-from unrolled.tasks.label.names import cell, listed
 from unrolled.tasks.label.segments import step_weights
-from unrolled.tasks.label.sequences import Series, encode_labels
 
 if TYPE_CHECKING:
     import torch

@@ -14,28 +14,17 @@ from numpy.typing import NDArray
 from unrolled import plots
 from unrolled.errors import InputError
 from unrolled.results import Output
+from unrolled.sequences import Series, films
+from unrolled.sequences.events import Event, steps_to_events
+from unrolled.sequences.layout import Layout
+from unrolled.sequences.names import by_name, cell
+from unrolled.sequences.options import TellOptions
+from unrolled.sequences.times import oddity
 from unrolled.settings import setting
-from unrolled.tasks.label import films, ribbons
-from unrolled.tasks.label.events import Event, steps_to_events
-from unrolled.tasks.label.layout import Layout
-from unrolled.tasks.label.names import by_name, cell
+from unrolled.tasks.label import ribbons
 from unrolled.tasks.label.ribbons import Ribbons
-from unrolled.tasks.label.sequences import Series
-from unrolled.tasks.label.times import oddity
 
-__all__ = ["EventOptions", "Step", "TellOptions", "Telling"]
-
-
-@dataclass(frozen=True)
-class TellOptions:
-    """How what is found over the steps of sequences is told."""
-
-    time: str | None = setting(
-        None,
-        "A table's column of times, to be told too: of each row or, of events, where each starts and ends (at the "
-        "end, the last row's).",
-    )
-    plot: str | None = setting(None, "Draw what it says, and what is true where known, to .png, .svg or .pdf.")
+__all__ = ["EventOptions", "Step", "Telling"]
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import numpy as np
 
 from unrolled.errors import InputError, counted
 from unrolled.floats import Floats
-from unrolled.tasks.label.names import is_gap, listed, written
+from unrolled.sequences.names import is_gap, listed, written
 
 __all__ = ["Categories", "encoded", "expected", "numbers_of", "spread"]
 

@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from unrolled.architecture import NO_EVENT
 from unrolled.errors import InputError, counted
 from unrolled.examples import Refused
-from unrolled.tasks.label import arrays, conllu, delimited, events, films, tables
-from unrolled.tasks.label.delimited import Text
-from unrolled.tasks.label.layout import Layout
-from unrolled.tasks.label.names import listed, order
+from unrolled.sequences import arrays, conllu, delimited, events, films, tables
+from unrolled.sequences.delimited import Text
+from unrolled.sequences.layout import Layout
+from unrolled.sequences.names import listed, order
 
 __all__ = ["Series", "Source", "categories", "encode_labels", "fingerprint", "of_bytes", "read", "sources"]
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from unrolled.atomic import replacing
 from unrolled.errors import InputError
 from unrolled.extras import extra
-from unrolled.tasks.label.events import Event, colour
+from unrolled.sequences.events import Event, colour
 
 __all__ = [
     "SUFFIXES",

@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from unrolled.tasks.label.names import is_gap
+from unrolled.sequences.names import is_gap
 
 __all__ = ["oddity"]
 

@@ -16,7 +16,7 @@ from unrolled.errors import InputError
 from unrolled.examples import Refused
 from unrolled.extras import extra
 from unrolled.floats import Floats
-from unrolled.tasks.label.names import HELD
+from unrolled.sequences.names import HELD
 
 __all__ = ["read", "read_targets"]
 

@@ -20,11 +20,11 @@ from unrolled.errors import InputError
 from unrolled.examples import Refused
 from unrolled.extras import extra
 from unrolled.floats import Floats
-from unrolled.tasks.label import delimited
-from unrolled.tasks.label.categories import encoded, expected
-from unrolled.tasks.label.delimited import Text
-from unrolled.tasks.label.layout import Layout
-from unrolled.tasks.label.names import HELD, cell, is_gap, listed, written
+from unrolled.sequences import delimited
+from unrolled.sequences.categories import encoded, expected
+from unrolled.sequences.delimited import Text
+from unrolled.sequences.layout import Layout
+from unrolled.sequences.names import HELD, cell, is_gap, listed, written
 
 __all__ = ["Table", "names_in", "read", "series"]
 
